@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvtrans.h - the whole public API of libkvtrans.
+ *
+ * Handles (engine, connection, KV) are opened and closed. A transfer is one operation: it is started,
+ * completes exactly once, and is freed. Every function may be called from any thread; a handle must not
+ * be used after its close returned, nor closed twice. Functions that can fail return 0 (KVT_OK) or a
+ * negative enum kvt_err, and write their out-parameters only on success. Those that take a struct
+ * kvt_error * (which may be NULL) fill it with the cause when they fail.
+ *
+ * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
+ * reads or writes its buffer any more.
+ *
+ * Units: len is bytes, count is elements, *_ns is nanoseconds.
+ */
+#ifndef KVTRANS_H
+#define KVTRANS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KVT_API __attribute__((visibility("default")))
+
+/* The library's version as text, for example "0.1.0". */
+KVT_API const char *kvt_get_version(void);
+
+/* ---- errors ---- */
+
+/* What an error costs: the call only, one transfer, its connection, or the engine. */
+enum kvt_scope {
+	KVT_SCOPE_NONE,
+	KVT_SCOPE_CALL,
+	KVT_SCOPE_TRANSFER,
+	KVT_SCOPE_CONNECTION,
+	KVT_SCOPE_ENGINE,
+};
+
+/* X(code, value, scope, text). The enum, the names, the scopes and Python's table all come from here. */
+#define KVT_ERROR_MAP(X)                                                                           \
+	X(KVT_E_INVALID, -1, CALL, "invalid argument")                                             \
+	X(KVT_E_NO_MEMORY, -2, CALL, "out of memory")                                              \
+	X(KVT_E_UNSUPPORTED, -3, CALL, "not supported")                                            \
+	X(KVT_E_CLOSED, -4, CALL, "closed on this side")                                           \
+	X(KVT_E_FORKED, -5, CALL, "an engine does not survive fork")                               \
+	X(KVT_E_AGAIN, -6, CALL, "not yet")                                                        \
+	X(KVT_E_LIMIT, -7, CALL, "a limit is reached")                                             \
+	X(KVT_E_TIMEOUT, -20, TRANSFER, "timed out")                                               \
+	X(KVT_E_CANCELLED, -21, TRANSFER, "cancelled")                                             \
+	X(KVT_E_TOO_LARGE, -22, TRANSFER, "the message is larger than the receive allows")         \
+	X(KVT_E_UNREACHABLE, -40, CONNECTION, "the peer cannot be reached")                        \
+	X(KVT_E_PEER_LOST, -41, CONNECTION, "the peer is lost")                                    \
+	X(KVT_E_PEER_CLOSED, -42, CONNECTION, "the peer closed")                                   \
+	X(KVT_E_PROTOCOL, -43, CONNECTION, "the peer broke the protocol")                          \
+	X(KVT_E_VERSION, -44, CONNECTION, "no protocol version in common")                         \
+	X(KVT_E_AUTH, -45, CONNECTION, "the peer is not authenticated")                            \
+	X(KVT_E_NO_PROVIDER, -60, ENGINE, "no libfabric provider fits")                            \
+	X(KVT_E_FABRIC, -61, ENGINE, "libfabric failed")                                           \
+	X(KVT_E_INTERNAL, -62, ENGINE, "internal error")
+
+enum kvt_err {
+	KVT_OK = 0,
+#define KVT_ERROR_ENUM(code, value, scope, text) code = value,
+	KVT_ERROR_MAP(KVT_ERROR_ENUM)
+#undef KVT_ERROR_ENUM
+};
+
+enum { KVT_TEXT_LEN = 256 };
+
+/* The cause of a failure: code, the provider's or system's errno (0: none), one sentence. */
+struct kvt_error {
+	enum kvt_err code;
+	int provider_errno;
+	char text[KVT_TEXT_LEN];
+};
+
+/* "KVT_E_TIMEOUT" and "timed out"; both never NULL, also for an unknown code. */
+KVT_API const char *kvt_err_get_name(enum kvt_err err);
+KVT_API const char *kvt_err_get_text(enum kvt_err err);
+KVT_API enum kvt_scope kvt_err_get_scope(enum kvt_err err);
+
+/* ---- engine ---- */
+
+#define KVT_FOREVER INT64_MAX
+
+struct kvt_engine;
+struct kvt_conn;
+struct kvt_kv;
+struct kvt_transfer;
+
+/*
+ * Configuration of an engine. Zero (NULL) means the default everywhere. Copied by kvt_engine_open().
+ *
+ * interfaces      names ("eth0", "lo", "mlx5_0") or IP addresses, one rail each; at least one
+ * provider        libfabric provider; default: the best one that serves the interfaces
+ * ncpus           workers, 1 to 256; default: half the CPUs, 1 to 4
+ * nconn_per_cpu   lanes per worker and connection; ncpus x nconn_per_cpu is at most 1,024; default 1
+ * listen_port     TCP port of the control listener; 0 takes a free one
+ * eager_len       largest message that is sent before the receiver asks for it; default 64 KiB,
+ *                 at most 1 MiB; KVT_NO_EAGER turns it off
+ * heartbeat_ns    interval of heartbeats; default 1 s
+ * lost_after_ns   silence after which a peer is lost; default 3 s, at least twice the heartbeat
+ * spin_ns         how long a worker or waiting caller polls before it sleeps; default 0 where workers
+ *                 and callers outnumber the CPUs, else 20 us; KVT_NO_SPIN turns it off
+ * cpus, cpu_count CPUs to pin workers to, round robin; default: those near the NIC when there are
+ *                 enough of them, else not pinned
+ * interrupted     called on the calling thread at least every 100 ms while a call waits; nonzero ends
+ *                 the call with KVT_E_CANCELLED (kvt_transfer_wait: KVT_E_AGAIN). Calls that close or
+ *                 free may ask it too, and wait on: their wait is bounded
+ */
+struct kvt_engine_config {
+	size_t size;
+	const char *const *interfaces;
+	size_t interface_count;
+	const char *provider;
+	unsigned ncpus;
+	unsigned nconn_per_cpu;
+	uint16_t listen_port;
+	size_t eager_len;
+	int64_t heartbeat_ns;
+	int64_t lost_after_ns;
+	int64_t spin_ns;
+	const unsigned *cpus;
+	size_t cpu_count;
+	int (*interrupted)(void *arg);
+	void *interrupted_arg;
+};
+
+#define KVT_NO_EAGER SIZE_MAX
+#define KVT_NO_SPIN (-1)
+#define KVT_ENGINE_CONFIG_INIT                                                                     \
+	{                                                                                          \
+		sizeof(struct kvt_engine_config), NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, 0,     \
+			NULL, NULL                                                                 \
+	}
+
+/*
+ * Open an engine: rails, workers, control listener. Errors: INVALID (unknown interface, a value out of
+ * range; the text names what is allowed), NO_PROVIDER, FABRIC, NO_MEMORY, LIMIT (ports, descriptors).
+ */
+KVT_API enum kvt_err kvt_engine_open(const struct kvt_engine_config *config,
+				     struct kvt_engine **engine, struct kvt_error *error);
+
+/*
+ * Stop an engine: tell the peers, fail everything in flight with KVT_E_CLOSED, wake every waiting call.
+ * Handles stay valid (their calls fail with KVT_E_CLOSED) until closed. Returns within about 1 s.
+ */
+KVT_API void kvt_engine_stop(struct kvt_engine *engine);
+
+/*
+ * Stop the engine and give back its handle. Handles of its connections, KVs and transfers stay valid
+ * until each is closed or freed, in any order. NULL is allowed. After fork, in the child: frees nothing
+ * that the parent uses and returns.
+ */
+KVT_API void kvt_engine_close(struct kvt_engine *engine);
+
+/* The port the control listener is on; the provider in use ("tcp"). */
+KVT_API uint16_t kvt_engine_get_port(const struct kvt_engine *engine);
+KVT_API const char *kvt_engine_get_provider(const struct kvt_engine *engine);
+
+/* Buckets of a latency histogram: bucket i counts times in [2^i, 2^(i+1)) ns; the last takes the rest. */
+enum { KVT_LATENCY_BUCKETS = 40 };
+
+/* Counters since open; gauges say "now". Of an engine: the sum over its connections, closed ones too. */
+struct kvt_stats {
+	size_t size;
+	uint64_t connections; /* now open (1 or 0 for one connection) */
+	uint64_t connections_total;
+	uint64_t connections_lost;
+	uint64_t handshakes_failed;
+	uint64_t kvs;		/* now open */
+	uint64_t registrations; /* memory regions now registered with the fabric */
+	uint64_t transfers;	/* now in flight */
+	uint64_t sends;		/* completed with success */
+	uint64_t receives;
+	uint64_t failures; /* sends and receives completed with an error */
+	uint64_t bytes_sent;
+	uint64_t bytes_received;
+	uint64_t eager_sends;
+	uint64_t segments;			    /* RMA operations posted */
+	uint64_t send_latency[KVT_LATENCY_BUCKETS]; /* start to completion of successful sends */
+};
+
+#define KVT_STATS_INIT                                                                             \
+	{                                                                                          \
+		sizeof(struct kvt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+
+KVT_API enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats);
+
+/* ---- connections ---- */
+
+/*
+ * Connect to the engine at host:port. timeout_ns: 0 is 5 s. Errors: UNREACHABLE (refused, no answer in
+ * time), VERSION, AUTH, PROTOCOL, LIMIT, CLOSED, CANCELLED (interrupted), FORKED.
+ */
+KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,
+				   int64_t timeout_ns, struct kvt_conn **conn,
+				   struct kvt_error *error);
+
+/* Take the next peer that connected. timeout_ns: KVT_FOREVER waits, 0 polls. Errors: TIMEOUT, CLOSED, ... */
+KVT_API enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
+				     struct kvt_conn **conn, struct kvt_error *error);
+
+/*
+ * Say goodbye, fail what is in flight with KVT_E_CLOSED, cut the lanes, give back the handle. Returns
+ * within about 1 s. The connection's KVs stay valid handles until closed. NULL is allowed.
+ */
+KVT_API void kvt_conn_close(struct kvt_conn *conn);
+
+/* The peer's address as text (valid as long as the handle) and port. */
+KVT_API const char *kvt_conn_get_host(const struct kvt_conn *conn);
+KVT_API uint16_t kvt_conn_get_port(const struct kvt_conn *conn);
+/* KVT_OK while the connection is open, else why it is not; fills error (may be NULL) then. */
+KVT_API enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error);
+KVT_API enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats);
+
+/* ---- KVs: matched send and receive ---- */
+
+#define KVT_TAG_AUTO UINT64_MAX
+#define KVT_TAG_MAX (UINT64_C(1) << 63) /* tags are below this */
+
+/*
+ * A KV binds memory to a connection under a tag. base may be NULL with len 0: then every transfer
+ * brings its own buffer. The memory must stay valid until kvt_kv_close() has returned.
+ * tag: KVT_TAG_AUTO lets the n-th KV opened so on this side meet the n-th on the other.
+ */
+struct kvt_kv_config {
+	size_t size;
+	void *base;
+	size_t len;
+	bool read_only; /* never a receive target */
+	uint64_t tag;
+};
+
+#define KVT_KV_CONFIG_INIT                                                                         \
+	{                                                                                          \
+		sizeof(struct kvt_kv_config), NULL, 0, false, KVT_TAG_AUTO                         \
+	}
+
+/* Errors: INVALID (also a tag in use), LIMIT (65,536 per connection), NO_MEMORY, FABRIC, PEER_*, CLOSED. */
+KVT_API enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *config,
+				 struct kvt_kv **kv, struct kvt_error *error);
+
+/* Cancel what is in flight on this KV (KVT_E_CLOSED), wait until nobody touches its memory, give back
+ * the handle. Returns within about 1 s. NULL is allowed. */
+KVT_API void kvt_kv_close(struct kvt_kv *kv);
+
+enum { KVT_META_LEN_MAX = 4096 };
+
+/*
+ * Send len bytes at base. meta: up to KVT_META_LEN_MAX bytes that travel with the message (copied).
+ * timeout_ns: 0 is 60 s. Success means the receiver has the bytes: in its buffer, or, up to eager_len,
+ * in its engine. The memory must stay unchanged until the transfer completes.
+ */
+struct kvt_send_request {
+	size_t size;
+	const void *base;
+	size_t len;
+	const void *meta;
+	size_t meta_len;
+	int64_t timeout_ns;
+};
+
+/*
+ * Receive the next message into len bytes at base. base NULL: the engine allocates what the message
+ * needs, at most len bytes (SIZE_MAX: any); take it with kvt_transfer_take_data().
+ * timeout_ns: 0 is no deadline. A message larger than len ends the receive with KVT_E_TOO_LARGE,
+ * result.len is its size, and it stays for a larger receive.
+ */
+struct kvt_recv_request {
+	size_t size;
+	void *base;
+	size_t len;
+	int64_t timeout_ns;
+};
+
+#define KVT_SEND_REQUEST_INIT                                                                      \
+	{                                                                                          \
+		sizeof(struct kvt_send_request), NULL, 0, NULL, 0, 0                               \
+	}
+#define KVT_RECV_REQUEST_INIT                                                                      \
+	{                                                                                          \
+		sizeof(struct kvt_recv_request), NULL, 0, 0                                        \
+	}
+
+/* Start a transfer; never blocks. Messages of one KV keep their order. Errors: INVALID, LIMIT,
+ * NO_MEMORY, FORKED and, of a send, what ended the connection; everything later is the transfer's
+ * result. A receive starts on a connection that has ended, too: it may find a message that came before. */
+KVT_API enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *request,
+				    struct kvt_transfer **transfer, struct kvt_error *error);
+KVT_API enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *request,
+				    struct kvt_transfer **transfer, struct kvt_error *error);
+
+/* ---- transfers ---- */
+
+/* How a transfer ended. meta is valid until the transfer is freed. */
+struct kvt_result {
+	size_t size;
+	enum kvt_err err;
+	int provider_errno;
+	size_t len; /* bytes of the message, also when it was too large */
+	const void *meta;
+	size_t meta_len;
+	uint64_t segments;   /* RMA operations used; 0: eager */
+	int64_t submit_ns;   /* spent in the start call */
+	int64_t transfer_ns; /* start to completion */
+	char text[KVT_TEXT_LEN];
+};
+
+#define KVT_RESULT_INIT                                                                            \
+	{                                                                                          \
+		sizeof(struct kvt_result), KVT_OK, 0, 0, NULL, 0, 0, 0, 0,                         \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+
+/* Wait until the transfer has completed: KVT_OK then, whatever its outcome; KVT_E_AGAIN when timeout_ns
+ * (0 polls) passed first or the wait was interrupted; KVT_E_FORKED. The waiting thread drives the
+ * worker's progress. */
+KVT_API enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns);
+KVT_API bool kvt_transfer_is_done(const struct kvt_transfer *transfer);
+
+/* Ask the transfer to end; it completes with KVT_E_CANCELLED within about 1 s, or as it would have. */
+KVT_API void kvt_transfer_cancel(struct kvt_transfer *transfer);
+
+/* The outcome. KVT_E_AGAIN while in flight. */
+KVT_API enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer,
+					     struct kvt_result *result);
+
+/* The memory the engine allocated for a receive; the caller owns it and calls free(). Once; NULL else,
+ * and for a message of 0 bytes. */
+KVT_API void *kvt_transfer_take_data(struct kvt_transfer *transfer);
+
+/* Free a transfer. One in flight is cancelled and waited for first. NULL is allowed. */
+KVT_API void kvt_transfer_free(struct kvt_transfer *transfer);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * alloc.c - memory from malloc(3). It never logs and never gives up: running out is the caller's error
+ * to report.
+ */
+#include "base/alloc.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+void *kvi_alloc(size_t len)
+{
+	return kvi_alloc_array(1, len);
+}
+
+void *kvi_alloc_array(size_t count, size_t len)
+{
+	if (count == 0 || len == 0 || count > SIZE_MAX / len)
+		return NULL;
+	return calloc(count, len);
+}
+
+void *kvi_alloc_data(size_t len)
+{
+	return len == 0 ? NULL : malloc(len);
+}
+
+char *kvi_alloc_string(const char *text)
+{
+	size_t len = strlen(text) + 1;
+	char *copy = kvi_alloc_data(len);
+	return copy == NULL ? NULL : memcpy(copy, text, len);
+}
+
+void kvi_free(void *memory)
+{
+	free(memory);
+}

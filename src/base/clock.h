@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * clock.h - monotonic time. A deadline is a point on this clock; KVI_NEVER is none. Tests link a
+ * clock that moves when told.
+ */
+#ifndef KVI_BASE_CLOCK_H
+#define KVI_BASE_CLOCK_H
+
+#include <stdint.h>
+
+#define KVI_NEVER INT64_MAX
+#define KVI_MS INT64_C(1000000)
+#define KVI_SECOND INT64_C(1000000000)
+
+int64_t kvi_clock_now(void);
+
+/* now + timeout_ns, saturating at KVI_NEVER. */
+int64_t kvi_deadline_after(int64_t timeout_ns);
+
+/* The time left, rounded up to ms, for poll(2): 0 when past, -1 when never, at most cap_ms (-1: no cap). */
+int kvi_deadline_get_ms(int64_t deadline_ns, int cap_ms);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wake.h - coalescing wake-up of a thread that sleeps in poll or epoll: however many wakes come while
+ * one is pending, they cost one eventfd write.
+ */
+#ifndef KVI_BASE_WAKE_H
+#define KVI_BASE_WAKE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <kvtrans.h>
+
+struct kvi_wake {
+	int fd;
+	atomic_bool pending;
+};
+
+enum kvt_err kvi_wake_open(struct kvi_wake *wake);
+void kvi_wake_close(struct kvi_wake *wake);
+
+/* Any thread. Everything the caller did before is visible to the thread whose kvi_wake_clear() returns. */
+void kvi_wake(struct kvi_wake *wake);
+
+/* Called by the sleeper before it looks for work: a wake after this makes the fd readable again. */
+void kvi_wake_clear(struct kvi_wake *wake);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * decode.c - bytes from a peer to values. It accepts what docs/protocol.md allows and nothing else, so
+ * that nothing behind it checks again; it never allocates, and never reads outside the bytes given.
+ *
+ * All functions here read on after an error: the reader stays bad and gives zeros, and the one test is
+ * at the end. A loop over a count from the peer ends when the reader is bad, so that no count that was
+ * found too large is used.
+ */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "wire/layout.h"
+#include "wire/wire.h"
+
+static inline void require(struct kvi_reader *reader, bool holds)
+{
+	if (!holds)
+		reader->bad = true;
+}
+
+static void read_array(struct kvi_reader *reader, uint8_t *array, size_t len)
+{
+	const uint8_t *bytes = kvi_read_bytes(reader, len);
+	if (bytes != NULL)
+		memcpy(array, bytes, len);
+}
+
+/* Text of printable ASCII, min to max bytes behind their count; the string has max + 1. */
+static void read_string(struct kvi_reader *reader, char *string, size_t min, size_t max)
+{
+	size_t len = kvi_read_u8(reader);
+	require(reader, len >= min && len <= max);
+	const uint8_t *bytes = kvi_read_bytes(reader, len);
+	if (bytes == NULL)
+		return;
+	for (size_t i = 0; i < len; i++) {
+		require(reader, bytes[i] >= 0x20 && bytes[i] < 0x7f);
+		string[i] = (char)bytes[i];
+	}
+	string[len] = '\0';
+}
+
+static void read_name(struct kvi_reader *reader, char name[KVI_NAME_LEN])
+{
+	read_string(reader, name, 1, KVI_NAME_LEN - 1);
+}
+
+/* A peer may know codes that we do not, and may not tell of success in place of an error. */
+static enum kvt_err read_code(struct kvi_reader *reader)
+{
+	enum kvt_err code = (enum kvt_err)(int32_t)kvi_read_u32(reader);
+	return kvt_err_get_scope(code) == KVT_SCOPE_NONE ? KVT_E_PROTOCOL : code;
+}
+
+static void read_lane_limits(struct kvi_reader *reader, uint16_t *lane_count, uint32_t *eager_len,
+			     uint32_t *rx_count)
+{
+	*lane_count = kvi_read_u16(reader);
+	*eager_len = kvi_read_u32(reader);
+	*rx_count = kvi_read_u32(reader);
+	require(reader, *lane_count >= 1 && *lane_count <= KVI_LANES_MAX);
+	require(reader, *eager_len <= KVI_EAGER_LEN_MAX);
+	require(reader, *rx_count >= KVI_RX_COUNT_MIN && *rx_count <= KVI_RX_COUNT_MAX);
+}
+
+static void read_hello(struct kvi_reader *reader, struct kvi_hello *hello)
+{
+	hello->version_min = kvi_read_u16(reader);
+	hello->version_max = kvi_read_u16(reader);
+	require(reader, hello->version_min >= 1 && hello->version_min <= hello->version_max);
+	hello->features = kvi_read_u64(reader);
+	read_array(reader, hello->instance, KVI_SESSION_LEN);
+	read_lane_limits(reader, &hello->lane_count, &hello->eager_len, &hello->rx_count);
+	hello->provider_count = kvi_read_u8(reader);
+	require(reader, hello->provider_count >= 1 && hello->provider_count <= KVI_PROVIDERS_MAX);
+	for (unsigned i = 0; !reader->bad && i < hello->provider_count; i++)
+		read_name(reader, hello->providers[i]);
+}
+
+static void read_welcome(struct kvi_reader *reader, struct kvi_welcome *welcome)
+{
+	welcome->version = kvi_read_u16(reader);
+	require(reader, welcome->version >= 1);
+	welcome->features = kvi_read_u64(reader);
+	read_array(reader, welcome->instance, KVI_SESSION_LEN);
+	read_array(reader, welcome->session, KVI_SESSION_LEN);
+	read_lane_limits(reader, &welcome->lane_count, &welcome->eager_len, &welcome->rx_count);
+	read_name(reader, welcome->provider);
+}
+
+static void read_farewell(struct kvi_reader *reader, struct kvi_farewell *farewell)
+{
+	farewell->code = read_code(reader);
+	read_string(reader, farewell->text, 0, KVT_TEXT_LEN - 1);
+}
+
+static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
+{
+	read_array(reader, lanes->token, KVI_TOKEN_LEN);
+	lanes->rail_count = kvi_read_u8(reader);
+	require(reader, lanes->rail_count >= 1 && lanes->rail_count <= KVI_RAILS_MAX);
+	for (unsigned i = 0; !reader->bad && i < lanes->rail_count; i++) {
+		uint8_t len = kvi_read_u8(reader);
+		require(reader, len >= 1 && len <= KVI_WIRE_ADDRESS_LEN_MAX);
+		read_array(reader, lanes->rails[i].address, len);
+		lanes->rails[i].len = len;
+	}
+}
+
+size_t kvi_frame_get_len(const void *header, size_t max_len)
+{
+	struct kvi_reader reader = kvi_reader_init(header, KVI_FRAME_HEADER_LEN);
+	uint16_t magic = kvi_read_u16(&reader);
+	kvi_read_u8(&reader); /* type */
+	uint8_t flags = kvi_read_u8(&reader);
+	size_t len = (size_t)kvi_read_u32(&reader) + KVI_FRAME_HEADER_LEN;
+	if (magic != KVI_FRAME_MAGIC || (flags & ~KVI_FRAME_SKIP) != 0 || len > max_len)
+		return 0;
+	return len;
+}
+
+bool kvi_frame_may_skip(const void *header)
+{
+	const uint8_t *bytes = header;
+	uint8_t type = bytes[2];
+	bool is_known = type >= KVI_FRAME_HELLO && type <= KVI_FRAME_GOODBYE;
+	return !is_known && bytes[3] == KVI_FRAME_SKIP;
+}
+
+enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *frame)
+{
+	if (len < KVI_FRAME_HEADER_LEN || kvi_frame_get_len(bytes, len) != len)
+		return KVT_E_PROTOCOL;
+
+	const uint8_t *header = bytes;
+	uint8_t type = header[2];
+	struct kvi_reader reader =
+		kvi_reader_init(header + KVI_FRAME_HEADER_LEN, len - KVI_FRAME_HEADER_LEN);
+	require(&reader, header[3] == 0);
+	struct kvi_frame read;
+	memset(&read, 0, sizeof(read));
+	read.type = type;
+	switch (type) {
+	case KVI_FRAME_HELLO:
+		read_hello(&reader, &read.hello);
+		break;
+	case KVI_FRAME_WELCOME:
+		read_welcome(&reader, &read.welcome);
+		break;
+	case KVI_FRAME_REFUSE:
+	case KVI_FRAME_GOODBYE:
+		read_farewell(&reader, &read.farewell);
+		break;
+	case KVI_FRAME_LANES:
+		read_lanes(&reader, &read.lanes);
+		break;
+	case KVI_FRAME_READY:
+	case KVI_FRAME_HEARTBEAT:
+		break;
+	default:
+		return kvi_frame_may_skip(bytes) ? KVT_E_UNSUPPORTED : KVT_E_PROTOCOL;
+	}
+	if (reader.bad || kvi_reader_get_left(&reader) != 0)
+		return KVT_E_PROTOCOL;
+	*frame = read;
+	return KVT_OK;
+}
+
+enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lane_hello *hello)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes, len);
+	struct kvi_lane_hello read = { .index = 0 };
+	require(&reader, kvi_read_u32(&reader) == KVI_LANE_MAGIC);
+	read_array(&reader, read.session, KVI_SESSION_LEN);
+	read_array(&reader, read.token, KVI_TOKEN_LEN);
+	read.index = kvi_read_u16(&reader);
+	require(&reader, read.index < KVI_LANES_MAX);
+	if (reader.bad || kvi_reader_get_left(&reader) != 0)
+		return KVT_E_PROTOCOL;
+	*hello = read;
+	return KVT_OK;
+}
+
+/* The fields of fixed length and those they announce, except grants, which are left to read. */
+static void read_message_fields(struct kvi_reader *reader, unsigned fields,
+				struct kvi_message *message)
+{
+	if (fields & KVI_HAS_SEQ)
+		message->seq = kvi_read_u64(reader);
+	if (fields & KVI_HAS_GENERATION) {
+		message->generation = kvi_read_u64(reader);
+		require(reader, message->generation != 0);
+	}
+	if (fields & KVI_HAS_LEN)
+		message->len = kvi_read_u64(reader);
+	if (fields & KVI_HAS_CODE)
+		message->code = read_code(reader);
+	if (fields & KVI_HAS_META) {
+		message->meta_len = kvi_read_u32(reader);
+		require(reader, message->meta_len <= KVT_META_LEN_MAX);
+	}
+	if (fields & KVI_HAS_DATA) {
+		message->data_len = kvi_read_u32(reader);
+		require(reader, message->data_len <= KVI_EAGER_LEN_MAX);
+	}
+	if (fields & KVI_HAS_META)
+		message->meta = kvi_read_bytes(reader, message->meta_len);
+	if (fields & KVI_HAS_DATA)
+		message->data = kvi_read_bytes(reader, message->data_len);
+	if (fields & KVI_HAS_GRANTS) {
+		message->grant_count = kvi_read_u16(reader);
+		require(reader, message->grant_count >= 1 && message->grant_count <= KVI_RAILS_MAX);
+		require(reader, kvi_read_u16(reader) == 0);
+	}
+}
+
+enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_message *message,
+				size_t *used)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes, len);
+	uint8_t type = kvi_read_u8(&reader);
+	if (type < KVI_MESSAGE_CREDIT || type > KVI_MESSAGE_BYE)
+		return KVT_E_PROTOCOL;
+	unsigned fields = kvi_message_fields[type];
+
+	/* Grants are a large part of the struct, and hot messages have none: they stay untouched. */
+	const size_t head_len = offsetof(struct kvi_message, grants);
+	struct kvi_message read;
+	memset(&read, 0, head_len);
+	read.type = type;
+	require(&reader, kvi_read_u8(&reader) == 0);
+	read.credits = kvi_read_u16(&reader);
+	read.window = kvi_read_u32(&reader);
+	read.tag = kvi_read_u64(&reader);
+	require(&reader, (fields & KVI_NO_TAG) == 0 || read.tag == 0);
+	read_message_fields(&reader, fields, &read);
+	require(&reader, type != KVI_MESSAGE_START || read.len <= INT64_MAX);
+	if (reader.bad || kvi_reader_get_left(&reader) < read.grant_count * 16)
+		return KVT_E_PROTOCOL;
+
+	memcpy(message, &read, head_len);
+	for (size_t i = 0; i < read.grant_count; i++) {
+		message->grants[i].address = kvi_read_u64(&reader);
+		message->grants[i].key = kvi_read_u64(&reader);
+	}
+	*used = len - kvi_reader_get_left(&reader);
+	return KVT_OK;
+}

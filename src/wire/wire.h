@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire.h - what KVTrans says to its peer, as values. encode.c writes them, decode.c reads them; both
+ * are pure. docs/protocol.md is the authority; each struct cites its section. decode.c is the only code
+ * that touches bytes from a peer, and nothing after it re-checks lengths. Everything is little-endian.
+ */
+#ifndef KVI_WIRE_WIRE_H
+#define KVI_WIRE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvtrans.h>
+
+enum {
+	KVI_WIRE_VERSION_MIN = 1,
+	KVI_WIRE_VERSION = 1,
+	KVI_HELLO_FRAME_MAX = 256,     /* before authentication */
+	KVI_CONTROL_FRAME_MAX = 65536, /* after it */
+	KVI_FRAME_HEADER_LEN = 8,      /* section 2 */
+	KVI_SESSION_LEN = 16,
+	KVI_TOKEN_LEN = 16,
+	KVI_NAME_LEN = 32,
+	KVI_PROVIDERS_MAX = 4,
+	KVI_RAILS_MAX = 16,
+	KVI_WIRE_ADDRESS_LEN_MAX = 128,
+	KVI_LANES_MAX = 1024,
+	KVI_MESSAGE_HEADER_LEN = 16, /* section 5 */
+	KVI_LANE_HELLO_LEN = 38,     /* section 4 */
+	/* What a lane message needs beside the payload of an EAGER: header, fixed fields, meta. */
+	KVI_MESSAGE_FIXED_LEN =
+		KVI_MESSAGE_HEADER_LEN + 20, /* of EAGER and START, but for meta and data */
+	KVI_MESSAGE_OVERHEAD = KVI_MESSAGE_FIXED_LEN + KVT_META_LEN_MAX,
+};
+
+/* ---- control channel (sections 2 and 3) ---- */
+
+enum kvi_frame_type {
+	KVI_FRAME_HELLO = 1,
+	KVI_FRAME_WELCOME = 2,
+	KVI_FRAME_REFUSE = 3,
+	KVI_FRAME_LANES = 4,
+	KVI_FRAME_READY = 5,
+	KVI_FRAME_HEARTBEAT = 6,
+	KVI_FRAME_GOODBYE = 7,
+};
+
+/* Client's first frame (3.1). Names are NUL-terminated here, length-prefixed on the wire. */
+struct kvi_hello {
+	uint16_t version_min;
+	uint16_t version_max;
+	uint64_t features;
+	uint8_t instance[KVI_SESSION_LEN]; /* of the engine, random: to know oneself */
+	uint16_t lane_count;		   /* wished for */
+	uint32_t eager_len;		   /* largest EAGER payload this side takes */
+	uint32_t rx_count;		   /* receives this side keeps posted on each lane */
+	uint8_t provider_count;
+	char providers[KVI_PROVIDERS_MAX][KVI_NAME_LEN]; /* best first */
+};
+
+/* Server's answer (3.2). */
+struct kvi_welcome {
+	uint16_t version;
+	uint64_t features;
+	uint8_t instance[KVI_SESSION_LEN];
+	uint8_t session[KVI_SESSION_LEN];
+	uint16_t lane_count; /* agreed: at most the wished */
+	uint32_t eager_len;
+	uint32_t rx_count;
+	char provider[KVI_NAME_LEN];
+};
+
+/* Refusal or goodbye (3.3, 3.7): a code and a sentence. */
+struct kvi_farewell {
+	enum kvt_err code;
+	char text[KVT_TEXT_LEN];
+};
+
+/* Server: where lanes connect (3.4). Lane i goes to rails[i % rail_count]. */
+struct kvi_lanes {
+	uint8_t token[KVI_TOKEN_LEN];
+	uint8_t rail_count;
+	struct {
+		uint8_t len;
+		uint8_t address[KVI_WIRE_ADDRESS_LEN_MAX];
+	} rails[KVI_RAILS_MAX];
+};
+
+struct kvi_frame {
+	enum kvi_frame_type type;
+	union {
+		struct kvi_hello hello;
+		struct kvi_welcome welcome;
+		struct kvi_farewell farewell; /* REFUSE, GOODBYE */
+		struct kvi_lanes lanes;
+	};
+};
+
+/* Writes header and body. Returns the length, 0 when it does not fit (never, given
+ * KVI_CONTROL_FRAME_MAX bytes). */
+size_t kvi_frame_encode(const struct kvi_frame *frame, void *bytes, size_t len);
+
+/*
+ * The length of the whole frame whose first KVI_FRAME_HEADER_LEN bytes are given; 0 when they are no
+ * header (magic, reserved bits, longer than max_len). Types that this version does not know are left to
+ * kvi_frame_decode().
+ */
+size_t kvi_frame_get_len(const void *header, size_t max_len);
+
+/* True when the header given is of a type that this version does not know and may skip (2.2). */
+bool kvi_frame_may_skip(const void *header);
+
+/*
+ * Decode one whole frame. KVT_E_PROTOCOL when it is not exactly as the document says;
+ * KVT_E_UNSUPPORTED for an unknown type that may be skipped (2.2).
+ */
+enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *frame);
+
+/* ---- lane hello: the connect data of a lane (section 4) ---- */
+
+struct kvi_lane_hello {
+	uint8_t session[KVI_SESSION_LEN];
+	uint8_t token[KVI_TOKEN_LEN];
+	uint16_t index;
+};
+
+void kvi_lane_hello_encode(const struct kvi_lane_hello *hello, uint8_t bytes[KVI_LANE_HELLO_LEN]);
+enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lane_hello *hello);
+
+/* ---- lane messages (section 5) ---- */
+
+enum kvi_message_type {
+	KVI_MESSAGE_CREDIT = 1,	   /* 5.2 header only */
+	KVI_MESSAGE_EAGER = 2,	   /* 5.3 seq, meta, data */
+	KVI_MESSAGE_START = 3,	   /* 5.4 seq, len, meta */
+	KVI_MESSAGE_CTS = 4,	   /* 5.5 seq, generation, len (capacity), grants */
+	KVI_MESSAGE_FIN = 5,	   /* 5.6 seq, generation, len */
+	KVI_MESSAGE_ACK = 6,	   /* 5.7 seq */
+	KVI_MESSAGE_CANCEL = 7,	   /* 5.8 seq, generation */
+	KVI_MESSAGE_CACK = 8,	   /* 5.9 seq, generation */
+	KVI_MESSAGE_ABORT = 9,	   /* 5.10 seq, code */
+	KVI_MESSAGE_REFUSED = 10,  /* 5.11 seq, len (what the receive allows) */
+	KVI_MESSAGE_GONE = 11,	   /* 5.12 the tag's KV was closed */
+	KVI_MESSAGE_GONE_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
+	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
+};
+
+struct kvi_wire_grant {
+	uint64_t address;
+	uint64_t key;
+};
+
+/* One message. meta, data and grants point into the decoded bytes or, to encode, wherever they are. */
+struct kvi_message {
+	enum kvi_message_type type;
+	uint16_t credits; /* receives reposted since the last message on this lane */
+	uint32_t window;  /* charges of EAGER messages consumed since then */
+	uint64_t tag;
+	uint64_t seq;	     /* of the message within tag and direction, from 0 */
+	uint64_t generation; /* of the receive that a CTS grants */
+	uint64_t len;
+	enum kvt_err code; /* ABORT */
+	const uint8_t *meta;
+	size_t meta_len;
+	const uint8_t *data;
+	size_t data_len;
+	size_t grant_count; /* 1, or one a rail of the receiver */
+	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+};
+
+/* Returns the length, 0 when len is too small. */
+size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t len);
+
+/*
+ * Decode the first message of a packet; used: its length (5: a packet is one message or several).
+ * KVT_E_PROTOCOL unless it is as the document says.
+ */
+enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_message *message,
+				size_t *used);
+
+/* What an EAGER takes of the lane's window: the memory it costs a receiver that cannot deliver it yet. */
+static inline uint32_t kvi_message_get_charge(size_t meta_len, size_t data_len)
+{
+	return (uint32_t)(KVI_MESSAGE_FIXED_LEN + meta_len + data_len);
+}
+
+#endif

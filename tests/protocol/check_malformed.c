@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_malformed.c - bytes that are not as docs/protocol.md says. */
+#include <string.h>
+
+#include "../support/runner.h"
+#include "codec.h"
+#include "vectors.h"
+
+static uint8_t bytes[VECTOR_LEN_MAX];
+
+static enum codec_outcome try_bytes(enum vector_kind kind, const uint8_t *from, size_t len)
+{
+	switch (kind) {
+	case VECTOR_FRAME:
+		return codec_try_frame(from, len);
+	case VECTOR_LANE_HELLO:
+		return codec_try_lane_hello(from, len);
+	case VECTOR_MESSAGE:
+		break;
+	}
+	return codec_try_message(from, len);
+}
+
+START_TEST(every_truncation_is_rejected)
+{
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+
+	for (size_t cut = 0; cut < len; cut++)
+		ck_assert_int_eq(try_bytes(vectors[_i].kind, bytes, cut), CODEC_REJECTED);
+}
+END_TEST
+
+START_TEST(a_trailing_byte_is_rejected)
+{
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+	bytes[len] = 0;
+
+	ck_assert_int_eq(try_bytes(vectors[_i].kind, bytes, len + 1), CODEC_REJECTED);
+}
+END_TEST
+
+START_TEST(a_trailing_byte_within_a_frame_is_rejected)
+{
+	if (vectors[_i].kind != VECTOR_FRAME)
+		return;
+
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+	bytes[len] = 0;
+	bytes[4]++;
+	ck_assert_int_eq(codec_try_frame(bytes, len + 1), CODEC_REJECTED);
+}
+END_TEST
+
+START_TEST(every_flipped_bit_is_rejected_or_kept)
+{
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+
+	for (size_t bit = 0; bit < 8 * len; bit++) {
+		bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+		ck_assert_int_ne(try_bytes(vectors[_i].kind, bytes, len), CODEC_BROKEN);
+		bytes[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+	}
+}
+END_TEST
+
+/* A valid message in which one byte is another. */
+static const struct {
+	const char *reason;
+	const char *vector;
+	size_t at;
+	uint8_t byte;
+} patches[] = {
+	{ "magic of a frame", "3.1 HELLO", 0, 0x4c },
+	{ "magic of a frame", "3.1 HELLO", 1, 0x57 },
+	{ "frame type 0", "3.6 HEARTBEAT", 2, 0 },
+	{ "unknown frame type", "3.6 HEARTBEAT", 2, 8 },
+	{ "skip flag on a known type", "3.6 HEARTBEAT", 3, 1 },
+	{ "reserved flag", "3.6 HEARTBEAT", 3, 2 },
+	{ "reserved flag", "3.6 HEARTBEAT", 3, 0x80 },
+	{ "body that READY does not have", "3.3 REFUSE", 2, 5 },
+	{ "version_min is 0", "3.1 HELLO", 8, 0 },
+	{ "version_min is above version_max", "3.1 HELLO at its limits", 8, 2 },
+	{ "lane_count 0", "3.1 HELLO", 36, 0 },
+	{ "lane_count 1,025", "3.1 HELLO at its limits", 36, 1 },
+	{ "eager_len above 1 MiB", "3.1 HELLO at its limits", 38, 1 },
+	{ "rx_count 65,536 and more", "3.1 HELLO at its limits", 44, 1 },
+	{ "provider_count 0", "3.1 HELLO", 46, 0 },
+	{ "provider_count 5", "3.1 HELLO", 46, 5 },
+	{ "one provider fewer than there are", "3.1 HELLO", 46, 1 },
+	{ "empty name", "3.1 HELLO", 47, 0 },
+	{ "name of 32 bytes", "3.1 HELLO at its limits", 47, 32 },
+	{ "NUL in a name", "3.1 HELLO", 48, 0 },
+	{ "control character in a name", "3.1 HELLO", 48, 0x1f },
+	{ "byte above ASCII in a name", "3.1 HELLO", 48, 0x80 },
+	{ "version 0", "3.2 WELCOME", 8, 0 },
+	{ "lane_count 0", "3.2 WELCOME", 50, 0 },
+	{ "rx_count 2", "3.2 WELCOME", 56, 2 },
+	{ "empty provider", "3.2 WELCOME", 60, 0 },
+	{ "text that is longer than the frame", "3.3 REFUSE", 12, 8 },
+	{ "text that is shorter than the frame", "3.3 REFUSE", 12, 6 },
+	{ "NUL in a text", "3.3 REFUSE", 13, 0 },
+	{ "newline in a text", "3.3 REFUSE", 15, '\n' },
+	{ "escape in a text", "3.3 REFUSE", 19, 0x1b },
+	{ "DEL in a text", "3.3 REFUSE", 19, 0x7f },
+	{ "byte above ASCII in a text", "3.3 REFUSE", 19, 0x9b },
+	{ "rail_count 0", "3.4 LANES", 24, 0 },
+	{ "rail_count 3 of 2", "3.4 LANES", 24, 3 },
+	{ "rail_count 17", "3.4 LANES", 24, 17 },
+	{ "empty address", "3.4 LANES", 25, 0 },
+	{ "address of 129 bytes", "3.4 LANES", 25, 129 },
+	{ "magic of a lane hello", "4 lane hello", 3, 0x4d },
+	{ "lane index 1,279", "4 lane hello", 37, 4 },
+	{ "message type 0", "5.12 GONE", 0, 0 },
+	{ "message type 14", "5.12 GONE", 0, 14 },
+	{ "message type 255", "5.12 GONE", 0, 255 },
+	{ "reserved byte of a message", "5.7 ACK", 1, 1 },
+	{ "tag of a CREDIT", "5.2 CREDIT", 8, 1 },
+	{ "tag of a BYE", "5.14 BYE", 15, 0x80 },
+	{ "START of 2^63 bytes and more", "5.4 START", 31, 0x80 },
+	{ "meta_len too small", "5.3 EAGER", 24, 1 },
+	{ "meta_len too large", "5.3 EAGER", 24, 3 },
+	{ "data_len too small", "5.3 EAGER", 28, 4 },
+	{ "data_len too large", "5.3 EAGER", 28, 6 },
+	{ "data_len of 4 GiB", "5.3 EAGER", 31, 0xff },
+	{ "meta_len of 4 GiB", "5.4 START", 35, 0xff },
+	{ "generation 0", "5.5 CTS", 24, 0 },
+	{ "grant_count 0", "5.5 CTS", 40, 0 },
+	{ "grant_count 1 of 2", "5.5 CTS", 40, 1 },
+	{ "grant_count 3 of 2", "5.5 CTS", 40, 3 },
+	{ "grant_count 258", "5.5 CTS", 41, 1 },
+	{ "reserved bytes of CTS", "5.5 CTS", 42, 1 },
+	{ "reserved bytes of CTS", "5.5 CTS", 43, 0x80 },
+	{ "generation 0", "5.6 FIN", 24, 0 },
+};
+
+START_TEST(what_the_document_excludes_is_rejected)
+{
+	for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
+		const struct vector *vector = vector_find(patches[i].vector);
+		size_t len = vector_get_bytes(vector, bytes);
+		ck_assert_uint_ne(bytes[patches[i].at], patches[i].byte);
+		bytes[patches[i].at] = patches[i].byte;
+
+		ck_assert_msg(try_bytes(vector->kind, bytes, len) == CODEC_REJECTED,
+			      "%s: accepted in %s", patches[i].reason, patches[i].vector);
+	}
+}
+END_TEST
+
+START_TEST(a_zero_generation_is_rejected_everywhere)
+{
+	static const char *const names[] = { "5.5 CTS", "5.6 FIN", "5.8 CANCEL", "5.9 CACK" };
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		size_t len = vector_get_bytes(vector_find(names[i]), bytes);
+		memset(bytes + 24, 0, 8);
+		ck_assert_int_eq(codec_try_message(bytes, len), CODEC_REJECTED);
+	}
+}
+END_TEST
+
+START_TEST(a_start_may_be_empty)
+{
+	struct kvi_message message = { .type = KVI_MESSAGE_START, .len = 0 };
+	size_t len = kvi_message_encode(&message, bytes, sizeof(bytes));
+	ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
+}
+END_TEST
+
+START_TEST(meta_has_a_limit)
+{
+	static uint8_t meta[KVT_META_LEN_MAX + 1];
+	static uint8_t encoded[2 * KVT_META_LEN_MAX];
+	struct kvi_message message = { .len = 1, .meta = meta };
+	static const enum kvi_message_type types[] = { KVI_MESSAGE_EAGER, KVI_MESSAGE_START };
+	for (size_t i = 0; i < 2; i++) {
+		message.type = types[i];
+		message.meta_len = KVT_META_LEN_MAX;
+		size_t len = kvi_message_encode(&message, encoded, sizeof(encoded));
+		ck_assert_int_eq(codec_try_message(encoded, len), CODEC_STABLE);
+
+		message.meta_len = KVT_META_LEN_MAX + 1;
+		len = kvi_message_encode(&message, encoded, sizeof(encoded));
+		ck_assert_int_eq(codec_try_message(encoded, len), CODEC_REJECTED);
+	}
+}
+END_TEST
+
+START_TEST(eager_data_has_a_limit)
+{
+	enum { MOST = 1 << 20 };
+	static uint8_t data[MOST + 1];
+	static uint8_t encoded[MOST + 1 + KVI_MESSAGE_OVERHEAD];
+	struct kvi_message message = { .type = KVI_MESSAGE_EAGER, .data = data, .data_len = MOST };
+	size_t len = kvi_message_encode(&message, encoded, sizeof(encoded));
+	ck_assert_int_eq(codec_try_message(encoded, len), CODEC_STABLE);
+
+	message.data_len = MOST + 1;
+	len = kvi_message_encode(&message, encoded, sizeof(encoded));
+	ck_assert_int_eq(codec_try_message(encoded, len), CODEC_REJECTED);
+}
+END_TEST
+
+START_TEST(grants_have_a_limit)
+{
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_CTS,
+		.generation = 1,
+		.grant_count = KVI_RAILS_MAX,
+	};
+	size_t len = kvi_message_encode(&message, bytes, sizeof(bytes));
+	ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
+
+	bytes[40] = KVI_RAILS_MAX + 1;
+	memset(bytes + len, 0, 16);
+	ck_assert_int_eq(codec_try_message(bytes, len + 16), CODEC_REJECTED);
+}
+END_TEST
+
+START_TEST(rails_have_a_limit)
+{
+	static uint8_t encoded[KVI_CONTROL_FRAME_MAX];
+	struct kvi_frame frame = {
+		.type = KVI_FRAME_LANES,
+		.lanes = { .rail_count = KVI_RAILS_MAX },
+	};
+	for (unsigned i = 0; i < KVI_RAILS_MAX; i++)
+		frame.lanes.rails[i].len = KVI_WIRE_ADDRESS_LEN_MAX;
+	size_t len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
+	ck_assert_int_eq(codec_try_frame(encoded, len), CODEC_STABLE);
+
+	/* A seventeenth rail with an address of one byte. */
+	encoded[24]++;
+	encoded[len] = 1;
+	encoded[len + 1] = 0;
+	encoded[4] = (uint8_t)(encoded[4] + 2);
+	ck_assert_int_eq(codec_try_frame(encoded, len + 2), CODEC_REJECTED);
+}
+END_TEST
+
+static const int32_t unknown_codes[] = { 0, 1, -8, -46, 0x7fffffff, -0x7fffffff - 1 };
+
+START_TEST(an_unknown_code_is_read_as_a_broken_protocol)
+{
+	uint32_t code = (uint32_t)unknown_codes[_i];
+	size_t len = vector_get_bytes(vector_find("3.3 REFUSE"), bytes);
+	for (unsigned i = 0; i < 4; i++)
+		bytes[8 + i] = (uint8_t)(code >> (8 * i));
+	struct kvi_frame frame;
+	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
+	ck_assert_int_eq(frame.farewell.code, KVT_E_PROTOCOL);
+
+	len = vector_get_bytes(vector_find("5.10 ABORT"), bytes);
+	for (unsigned i = 0; i < 4; i++)
+		bytes[24 + i] = (uint8_t)(code >> (8 * i));
+	struct kvi_message message;
+	size_t used;
+	ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
+	ck_assert_int_eq(message.code, KVT_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(an_unknown_frame_says_whether_it_may_be_skipped)
+{
+	static const uint8_t skip[] = { 0x4b, 0x56, 0xc8, 1, 2, 0, 0, 0, 0xaa, 0xbb };
+	static const uint8_t must[] = { 0x4b, 0x56, 0xc8, 0, 2, 0, 0, 0, 0xaa, 0xbb };
+	struct kvi_frame frame;
+
+	ck_assert_uint_eq(kvi_frame_get_len(skip, 10), 10);
+	ck_assert_int_eq(kvi_frame_decode(skip, 10, &frame), KVT_E_UNSUPPORTED);
+	ck_assert_int_eq(kvi_frame_decode(skip, 9, &frame), KVT_E_PROTOCOL);
+	ck_assert_int_eq(kvi_frame_decode(must, 10, &frame), KVT_E_PROTOCOL);
+	ck_assert(kvi_frame_may_skip(skip));
+	ck_assert(!kvi_frame_may_skip(must));
+	static const uint8_t known[] = { 0x4b, 0x56, KVI_FRAME_READY, 1, 0, 0, 0, 0 };
+	ck_assert(!kvi_frame_may_skip(known));
+}
+END_TEST
+
+START_TEST(a_frame_header_is_checked_before_its_body_is_there)
+{
+	static const uint8_t largest[] = { 0x4b, 0x56, 1, 0, 0xf8, 0xff, 0, 0 };
+	static const uint8_t too_large[] = { 0x4b, 0x56, 1, 0, 0xf9, 0xff, 0, 0 };
+	static const uint8_t huge[] = { 0x4b, 0x56, 1, 0, 0xff, 0xff, 0xff, 0xff };
+	static const uint8_t stranger[] = { 'G', 'E', 'T', ' ', '/', ' ', 'H', 'T' };
+	static const uint8_t flagged[] = { 0x4b, 0x56, 1, 4, 0, 0, 0, 0 };
+
+	ck_assert_uint_eq(kvi_frame_get_len(largest, KVI_CONTROL_FRAME_MAX), KVI_CONTROL_FRAME_MAX);
+	ck_assert_uint_eq(kvi_frame_get_len(too_large, KVI_CONTROL_FRAME_MAX), 0);
+	ck_assert_uint_eq(kvi_frame_get_len(huge, KVI_CONTROL_FRAME_MAX), 0);
+	ck_assert_uint_eq(kvi_frame_get_len(stranger, KVI_CONTROL_FRAME_MAX), 0);
+	ck_assert_uint_eq(kvi_frame_get_len(flagged, KVI_CONTROL_FRAME_MAX), 0);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("malformed");
+	int count = (int)vector_count;
+	tcase_add_loop_test(tests, every_truncation_is_rejected, 0, count);
+	tcase_add_loop_test(tests, a_trailing_byte_is_rejected, 0, count);
+	tcase_add_loop_test(tests, a_trailing_byte_within_a_frame_is_rejected, 0, count);
+	tcase_add_loop_test(tests, every_flipped_bit_is_rejected_or_kept, 0, count);
+	tcase_add_test(tests, what_the_document_excludes_is_rejected);
+	tcase_add_test(tests, a_zero_generation_is_rejected_everywhere);
+	tcase_add_test(tests, a_start_may_be_empty);
+	tcase_add_test(tests, meta_has_a_limit);
+	tcase_add_test(tests, eager_data_has_a_limit);
+	tcase_add_test(tests, grants_have_a_limit);
+	tcase_add_test(tests, rails_have_a_limit);
+	int code_count = (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0]));
+	tcase_add_loop_test(tests, an_unknown_code_is_read_as_a_broken_protocol, 0, code_count);
+	tcase_add_test(tests, an_unknown_frame_says_whether_it_may_be_skipped);
+	tcase_add_test(tests, a_frame_header_is_checked_before_its_body_is_there);
+	return run_tests("protocol_malformed", tests);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_vectors.c - the golden bytes, both ways. Encoding a value must give its bytes. Decoding the
+ * bytes and encoding the result must give them again, and since no two values have the same bytes, the
+ * result is the value; what is not on the wire is looked at by name.
+ */
+#include <string.h>
+
+#include "../support/runner.h"
+#include "codec.h"
+#include "vectors.h"
+
+static uint8_t bytes[VECTOR_LEN_MAX];
+
+static size_t encode(const struct vector *vector, uint8_t *to, size_t len)
+{
+	switch (vector->kind) {
+	case VECTOR_FRAME:
+		return kvi_frame_encode(vector->value, to, len);
+	case VECTOR_MESSAGE:
+		return kvi_message_encode(vector->value, to, len);
+	case VECTOR_LANE_HELLO:
+		kvi_lane_hello_encode(vector->value, to);
+	}
+	return KVI_LANE_HELLO_LEN;
+}
+
+START_TEST(a_value_is_written_as_the_document_says)
+{
+	uint8_t encoded[VECTOR_LEN_MAX];
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+
+	ck_assert_uint_eq(encode(&vectors[_i], encoded, sizeof(encoded)), len);
+	ck_assert_mem_eq(encoded, bytes, len);
+}
+END_TEST
+
+START_TEST(the_bytes_are_read_as_that_value)
+{
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+
+	switch (vectors[_i].kind) {
+	case VECTOR_FRAME:
+		ck_assert_uint_eq(kvi_frame_get_len(bytes, sizeof(bytes)), len);
+		ck_assert_int_eq(codec_try_frame(bytes, len), CODEC_STABLE);
+		break;
+	case VECTOR_LANE_HELLO:
+		ck_assert_int_eq(codec_try_lane_hello(bytes, len), CODEC_STABLE);
+		break;
+	case VECTOR_MESSAGE:
+		ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
+		break;
+	}
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_not_written)
+{
+	if (vectors[_i].kind == VECTOR_LANE_HELLO)
+		return;
+
+	uint8_t encoded[VECTOR_LEN_MAX + 1];
+	size_t len = vector_get_bytes(&vectors[_i], bytes);
+	for (size_t room = 0; room < len; room++) {
+		encoded[room] = 0x5a;
+		ck_assert_uint_eq(encode(&vectors[_i], encoded, room), 0);
+		ck_assert_uint_eq(encoded[room], 0x5a);
+	}
+}
+END_TEST
+
+START_TEST(meta_and_data_are_read_in_place)
+{
+	size_t len = vector_get_bytes(vector_find("5.3 EAGER"), bytes);
+	struct kvi_message message;
+	size_t used;
+	ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
+
+	ck_assert_ptr_eq(message.meta, bytes + 32);
+	ck_assert_uint_eq(message.meta_len, 2);
+	ck_assert_ptr_eq(message.data, bytes + 34);
+	ck_assert_uint_eq(message.data_len, 5);
+}
+END_TEST
+
+START_TEST(fields_that_a_message_lacks_are_zero)
+{
+	size_t len = vector_get_bytes(vector_find("5.7 ACK"), bytes);
+	struct kvi_message message;
+	size_t used;
+	memset(&message, 0xff, sizeof(message));
+	ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
+
+	ck_assert_int_eq(message.type, KVI_MESSAGE_ACK);
+	ck_assert_uint_eq(message.credits, 8);
+	ck_assert_uint_eq(message.window, 0);
+	ck_assert_uint_eq(message.tag, 9);
+	ck_assert_uint_eq(message.seq, 2);
+	ck_assert_uint_eq(message.generation, 0);
+	ck_assert_uint_eq(message.len, 0);
+	ck_assert_int_eq(message.code, KVT_OK);
+	ck_assert_ptr_null(message.meta);
+	ck_assert_uint_eq(message.meta_len, 0);
+	ck_assert_ptr_null(message.data);
+	ck_assert_uint_eq(message.data_len, 0);
+	ck_assert_uint_eq(message.grant_count, 0);
+}
+END_TEST
+
+START_TEST(names_and_texts_are_strings)
+{
+	struct kvi_frame frame;
+	size_t len = vector_get_bytes(vector_find("3.1 HELLO at its limits"), bytes);
+	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
+	ck_assert_str_eq(frame.hello.providers[0], "abcdefghijklmnopqrstuvwxyz01234");
+	ck_assert_str_eq(frame.hello.providers[3], " ~");
+
+	len = vector_get_bytes(vector_find("3.3 REFUSE"), bytes);
+	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
+	ck_assert_int_eq(frame.farewell.code, KVT_E_VERSION);
+	ck_assert_str_eq(frame.farewell.text, "too old");
+}
+END_TEST
+
+START_TEST(an_eager_of_the_greatest_meta_fits_in_the_announced_overhead)
+{
+	static uint8_t meta[KVT_META_LEN_MAX];
+	static uint8_t encoded[KVI_MESSAGE_OVERHEAD + 3];
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_EAGER,
+		.meta = meta,
+		.meta_len = sizeof(meta),
+		.data = meta,
+		.data_len = 3,
+	};
+	size_t len = kvi_message_encode(&message, encoded, sizeof(encoded));
+
+	ck_assert_uint_gt(len, 0);
+	ck_assert_int_eq(codec_try_message(encoded, len), CODEC_STABLE);
+}
+END_TEST
+
+START_TEST(a_text_is_written_in_printable_ascii)
+{
+	struct kvi_frame frame = {
+		.type = KVI_FRAME_GOODBYE,
+		.farewell = { .code = KVT_E_CLOSED, .text = "a\nb \xc3\xa9\x7f~" },
+	};
+	size_t len = kvi_frame_encode(&frame, bytes, sizeof(bytes));
+
+	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
+	ck_assert_str_eq(frame.farewell.text, "a?b ???~");
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("vectors");
+	int count = (int)vector_count;
+	tcase_add_loop_test(tests, a_value_is_written_as_the_document_says, 0, count);
+	tcase_add_loop_test(tests, the_bytes_are_read_as_that_value, 0, count);
+	tcase_add_loop_test(tests, what_does_not_fit_is_not_written, 0, count);
+	tcase_add_test(tests, meta_and_data_are_read_in_place);
+	tcase_add_test(tests, fields_that_a_message_lacks_are_zero);
+	tcase_add_test(tests, names_and_texts_are_strings);
+	tcase_add_test(tests, an_eager_of_the_greatest_meta_fits_in_the_announced_overhead);
+	tcase_add_test(tests, a_text_is_written_in_printable_ascii);
+	return run_tests("protocol_vectors", tests);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* codec.c - decodes, encodes again, and compares. */
+#include "codec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/wire.h"
+
+enum { FRAME_CODE_AT = 8, MESSAGE_CODE_AT = 24, UNTOUCHED = 0x5a };
+
+static void *copy_bytes(const uint8_t *bytes, size_t len)
+{
+	void *copy = calloc(len > 0 ? len : 1, 1);
+	if (copy == NULL)
+		abort();
+	if (len > 0)
+		memcpy(copy, bytes, len);
+	return copy;
+}
+
+static bool is_untouched(const void *value, size_t len)
+{
+	const uint8_t *bytes = value;
+	for (size_t i = 0; i < len; i++) {
+		if (bytes[i] != UNTOUCHED)
+			return false;
+	}
+	return true;
+}
+
+/* An unknown code is read as KVT_E_PROTOCOL, and that is what is written. */
+static void forget_code(uint8_t *bytes, size_t at)
+{
+	int32_t code = KVT_E_PROTOCOL;
+	for (unsigned i = 0; i < 4; i++)
+		bytes[at + i] = (uint8_t)((uint32_t)code >> (8 * i));
+}
+
+/* Frees the copy. */
+static enum codec_outcome compare(uint8_t *copy, size_t len, const void *encoded,
+				  size_t encoded_len)
+{
+	bool same = encoded_len == len && memcmp(copy, encoded, len) == 0;
+	free(copy);
+	return same ? CODEC_STABLE : CODEC_BROKEN;
+}
+
+enum codec_outcome codec_try_frame(const uint8_t *bytes, size_t len)
+{
+	static uint8_t encoded[KVI_CONTROL_FRAME_MAX];
+	uint8_t *copy = copy_bytes(bytes, len);
+	struct kvi_frame frame;
+	memset(&frame, UNTOUCHED, sizeof(frame));
+	enum kvt_err err = kvi_frame_decode(copy, len, &frame);
+	if (err != KVT_OK) {
+		free(copy);
+		bool is_told = err == KVT_E_PROTOCOL || err == KVT_E_UNSUPPORTED;
+		return is_told && is_untouched(&frame, sizeof(frame)) ? CODEC_REJECTED
+								      : CODEC_BROKEN;
+	}
+
+	if (frame.type == KVI_FRAME_REFUSE || frame.type == KVI_FRAME_GOODBYE) {
+		if (frame.farewell.code == KVT_E_PROTOCOL)
+			forget_code(copy, FRAME_CODE_AT);
+	}
+	size_t encoded_len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
+	return compare(copy, len, encoded, encoded_len);
+}
+
+enum codec_outcome codec_try_lane_hello(const uint8_t *bytes, size_t len)
+{
+	uint8_t encoded[KVI_LANE_HELLO_LEN];
+	uint8_t *copy = copy_bytes(bytes, len);
+	struct kvi_lane_hello hello;
+	memset(&hello, UNTOUCHED, sizeof(hello));
+	enum kvt_err err = kvi_lane_hello_decode(copy, len, &hello);
+	if (err != KVT_OK) {
+		free(copy);
+		return err == KVT_E_PROTOCOL && is_untouched(&hello, sizeof(hello)) ? CODEC_REJECTED
+										    : CODEC_BROKEN;
+	}
+
+	kvi_lane_hello_encode(&hello, encoded);
+	return compare(copy, len, encoded, sizeof(encoded));
+}
+
+enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len)
+{
+	uint8_t *copy = copy_bytes(bytes, len);
+	struct kvi_message message;
+	memset(&message, UNTOUCHED, sizeof(message));
+	size_t used = 0;
+	enum kvt_err err = kvi_message_decode(copy, len, &message, &used);
+	/* A packet may hold further messages; here what follows the first is rubbish. */
+	if (err == KVT_OK && used != len) {
+		free(copy);
+		return used < len ? CODEC_REJECTED : CODEC_BROKEN;
+	}
+	if (err != KVT_OK) {
+		free(copy);
+		return err == KVT_E_PROTOCOL && is_untouched(&message, sizeof(message))
+			       ? CODEC_REJECTED
+			       : CODEC_BROKEN;
+	}
+
+	uint8_t *encoded = copy_bytes(bytes, len);
+	size_t encoded_len = kvi_message_encode(&message, encoded, len);
+	if (message.type == KVI_MESSAGE_ABORT && message.code == KVT_E_PROTOCOL)
+		forget_code(copy, MESSAGE_CODE_AT);
+	enum codec_outcome outcome = compare(copy, len, encoded, encoded_len);
+	free(encoded);
+	return outcome;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vectors.c - the golden bytes, in the order of docs/protocol.md. */
+#include "vectors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* 16 bytes each, without a NUL. */
+#define INSTANCE "ABCDEFGHIJKLMNOP"
+#define INSTANCE_HEX "4142434445464748494a4b4c4d4e4f50 "
+#define SESSION "QRSTUVWXYZabcdef"
+#define SESSION_HEX "5152535455565758595a616263646566 "
+#define TOKEN "ghijklmnopqrstuv"
+#define TOKEN_HEX "6768696a6b6c6d6e6f70717273747576 "
+
+/* ---- section 3 ---- */
+
+static const struct kvi_frame hello = {
+	.type = KVI_FRAME_HELLO,
+	.hello = {
+		.version_min = 1,
+		.version_max = 0x0203,
+		.features = UINT64_C(0x0807060504030201),
+		.instance = INSTANCE,
+		.lane_count = 32,
+		.eager_len = 65536,
+		.rx_count = 64,
+		.provider_count = 2,
+		.providers = { "verbs", "tcp" },
+	},
+};
+
+static const struct kvi_frame longest_hello = {
+	.type = KVI_FRAME_HELLO,
+	.hello = {
+		.version_min = 1,
+		.version_max = 1,
+		.instance = INSTANCE,
+		.lane_count = 1024,
+		.eager_len = 1048576,
+		.rx_count = 65535,
+		.provider_count = 4,
+		.providers = { "abcdefghijklmnopqrstuvwxyz01234", "b", "c", " ~" },
+	},
+};
+
+static const struct kvi_frame welcome = {
+	.type = KVI_FRAME_WELCOME,
+	.welcome = {
+		.version = 1,
+		.features = 2,
+		.instance = INSTANCE,
+		.session = SESSION,
+		.lane_count = 4,
+		.eager_len = 0,
+		.rx_count = 3,
+		.provider = "tcp",
+	},
+};
+
+static const struct kvi_frame refuse = {
+	.type = KVI_FRAME_REFUSE,
+	.farewell = { .code = KVT_E_VERSION, .text = "too old" },
+};
+
+static const struct kvi_frame lanes = {
+	.type = KVI_FRAME_LANES,
+	.lanes = {
+		.token = TOKEN,
+		.rail_count = 2,
+		.rails = {
+			{ .len = 4, .address = { 1, 2, 3, 4 } },
+			{ .len = 1, .address = { 0xff } },
+		},
+	},
+};
+
+static const struct kvi_frame ready = { .type = KVI_FRAME_READY };
+static const struct kvi_frame heartbeat = { .type = KVI_FRAME_HEARTBEAT };
+
+static const struct kvi_frame goodbye = {
+	.type = KVI_FRAME_GOODBYE,
+	.farewell = { .code = KVT_E_CLOSED, .text = "" },
+};
+
+/* ---- section 4 ---- */
+
+static const struct kvi_lane_hello lane_hello = { .session = SESSION,
+						  .token = TOKEN,
+						  .index = 1023 };
+
+/* ---- section 5 ---- */
+
+static const struct kvi_message credit = {
+	.type = KVI_MESSAGE_CREDIT,
+	.credits = 0x0102,
+	.window = 0x03040506,
+};
+
+static const struct kvi_message eager = {
+	.type = KVI_MESSAGE_EAGER,
+	.credits = 1,
+	.window = 2,
+	.tag = UINT64_C(0x1112131415161718),
+	.seq = UINT64_C(0x2122232425262728),
+	.meta = (const uint8_t *)"m1",
+	.meta_len = 2,
+	.data = (const uint8_t *)"data!",
+	.data_len = 5,
+};
+
+static const struct kvi_message empty_eager = { .type = KVI_MESSAGE_EAGER, .tag = 7 };
+
+static const struct kvi_message start = {
+	.type = KVI_MESSAGE_START,
+	.tag = UINT64_C(0x8000000000000003),
+	.seq = 1,
+	.len = UINT64_C(0x0000000140000000),
+	.meta = (const uint8_t *)"\x00\xff",
+	.meta_len = 2,
+};
+
+static const struct kvi_message cts = {
+	.type = KVI_MESSAGE_CTS,
+	.tag = 9,
+	.seq = 2,
+	.generation = 3,
+	.len = 4096,
+	.grant_count = 2,
+	.grants = {
+		{ .address = UINT64_C(0x00007f0000001000), .key = UINT64_C(0xfedcba9876543210) },
+		{ .address = 0, .key = 1 },
+	},
+};
+
+static const struct kvi_message fin = {
+	.type = KVI_MESSAGE_FIN,
+	.tag = 9,
+	.seq = 2,
+	.generation = 3,
+	.len = 4000,
+};
+
+static const struct kvi_message ack = { .type = KVI_MESSAGE_ACK, .credits = 8, .tag = 9, .seq = 2 };
+
+static const struct kvi_message cancel = {
+	.type = KVI_MESSAGE_CANCEL,
+	.tag = 9,
+	.seq = 2,
+	.generation = UINT64_MAX,
+};
+
+static const struct kvi_message cack = {
+	.type = KVI_MESSAGE_CACK,
+	.tag = 9,
+	.seq = 2,
+	.generation = UINT64_MAX,
+};
+
+static const struct kvi_message message_abort = {
+	.type = KVI_MESSAGE_ABORT,
+	.tag = 9,
+	.seq = 2,
+	.code = KVT_E_TIMEOUT,
+};
+
+static const struct kvi_message refused = {
+	.type = KVI_MESSAGE_REFUSED,
+	.tag = 9,
+	.seq = 2,
+	.len = 100,
+};
+
+static const struct kvi_message gone = { .type = KVI_MESSAGE_GONE,
+					 .tag = UINT64_C(0x8000000000000000) };
+static const struct kvi_message gone_ack = { .type = KVI_MESSAGE_GONE_ACK, .credits = 1, .tag = 9 };
+static const struct kvi_message bye = { .type = KVI_MESSAGE_BYE, .window = 16 };
+
+const struct vector vectors[] = {
+	{ "3.1 HELLO", VECTOR_FRAME,
+	  "4b56 01 00 31000000 "
+	  "0100 0302 0102030405060708 " INSTANCE_HEX "2000 00000100 40000000 "
+	  "02 05 7665726273 03 746370",
+	  &hello },
+	{ "3.1 HELLO at its limits", VECTOR_FRAME,
+	  "4b56 01 00 4e000000 "
+	  "0100 0100 0000000000000000 " INSTANCE_HEX "0004 00001000 ffff0000 "
+	  "04 1f 6162636465666768696a6b6c6d6e6f707172737475767778797a3031323334 "
+	  "01 62 01 63 02 207e",
+	  &longest_hello },
+	{ "3.2 WELCOME", VECTOR_FRAME,
+	  "4b56 02 00 38000000 "
+	  "0100 0200000000000000 " INSTANCE_HEX SESSION_HEX "0400 00000000 03000000 "
+	  "03 746370",
+	  &welcome },
+	{ "3.3 REFUSE", VECTOR_FRAME, "4b56 03 00 0c000000 d4ffffff 07 746f6f206f6c64", &refuse },
+	{ "3.4 LANES", VECTOR_FRAME, "4b56 04 00 18000000 " TOKEN_HEX "02 04 01020304 01 ff",
+	  &lanes },
+	{ "3.5 READY", VECTOR_FRAME, "4b56 05 00 00000000", &ready },
+	{ "3.6 HEARTBEAT", VECTOR_FRAME, "4b56 06 00 00000000", &heartbeat },
+	{ "3.7 GOODBYE", VECTOR_FRAME, "4b56 07 00 05000000 fcffffff 00", &goodbye },
+	{ "4 lane hello", VECTOR_LANE_HELLO, "4b56544c " SESSION_HEX TOKEN_HEX "ff03",
+	  &lane_hello },
+	{ "5.2 CREDIT", VECTOR_MESSAGE, "01 00 0201 06050403 0000000000000000", &credit },
+	{ "5.3 EAGER", VECTOR_MESSAGE,
+	  "02 00 0100 02000000 1817161514131211 "
+	  "2827262524232221 02000000 05000000 6d31 6461746121",
+	  &eager },
+	{ "5.3 EAGER of nothing", VECTOR_MESSAGE,
+	  "02 00 0000 00000000 0700000000000000 "
+	  "0000000000000000 00000000 00000000",
+	  &empty_eager },
+	{ "5.4 START", VECTOR_MESSAGE,
+	  "03 00 0000 00000000 0300000000000080 "
+	  "0100000000000000 0000004001000000 02000000 00ff",
+	  &start },
+	{ "5.5 CTS", VECTOR_MESSAGE,
+	  "04 00 0000 00000000 0900000000000000 "
+	  "0200000000000000 0300000000000000 0010000000000000 0200 0000 "
+	  "00100000007f0000 1032547698badcfe "
+	  "0000000000000000 0100000000000000",
+	  &cts },
+	{ "5.6 FIN", VECTOR_MESSAGE,
+	  "05 00 0000 00000000 0900000000000000 "
+	  "0200000000000000 0300000000000000 a00f000000000000",
+	  &fin },
+	{ "5.7 ACK", VECTOR_MESSAGE, "06 00 0800 00000000 0900000000000000 0200000000000000",
+	  &ack },
+	{ "5.8 CANCEL", VECTOR_MESSAGE,
+	  "07 00 0000 00000000 0900000000000000 0200000000000000 ffffffffffffffff", &cancel },
+	{ "5.9 CACK", VECTOR_MESSAGE,
+	  "08 00 0000 00000000 0900000000000000 0200000000000000 ffffffffffffffff", &cack },
+	{ "5.10 ABORT", VECTOR_MESSAGE,
+	  "09 00 0000 00000000 0900000000000000 0200000000000000 ecffffff", &message_abort },
+	{ "5.11 REFUSED", VECTOR_MESSAGE,
+	  "0a 00 0000 00000000 0900000000000000 0200000000000000 6400000000000000", &refused },
+	{ "5.12 GONE", VECTOR_MESSAGE, "0b 00 0000 00000000 0000000000000080", &gone },
+	{ "5.13 GONE_ACK", VECTOR_MESSAGE, "0c 00 0100 00000000 0900000000000000", &gone_ack },
+	{ "5.14 BYE", VECTOR_MESSAGE, "0d 00 0000 10000000 0000000000000000", &bye },
+};
+
+const size_t vector_count = sizeof(vectors) / sizeof(vectors[0]);
+
+const struct vector *vector_find(const char *name)
+{
+	for (size_t i = 0; i < vector_count; i++) {
+		if (strcmp(vectors[i].name, name) == 0)
+			return &vectors[i];
+	}
+	abort();
+}
+
+size_t vector_get_bytes(const struct vector *vector, uint8_t bytes[VECTOR_LEN_MAX])
+{
+	size_t len = 0;
+	for (const char *at = vector->hex; *at != '\0';) {
+		if (*at == ' ') {
+			at++;
+			continue;
+		}
+		const char digits[] = { at[0], at[1], '\0' };
+		bytes[len++] = (uint8_t)strtoul(digits, NULL, 16);
+		at += 2;
+	}
+	return len;
+}
