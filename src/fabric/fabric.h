@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fabric.h - THE SEAM between the engine and libfabric. It shows no libfabric type and knows nothing of
+ * messages, KVs or peers. Two implementations: this directory, over libfabric, and
+ * tests/support/fake_fabric.c, in memory and scripted. tests/fabric states what both keep.
+ *
+ * A rail is one NIC. A cq is one worker's place on a rail: a completion queue, an event queue, and the
+ * domain they live in (its own, or the rail's, as the provider gains). A lane is one connected endpoint
+ * on a cq. An op is one posted operation; it is owned by the caller and lent to the fabric from a
+ * successful post until kvi_cq_poll() reports it, which happens exactly once, also when its lane is
+ * closed.
+ *
+ * Threads: calls on one cq and on its lanes exclude each other (the caller's lock). Rails, listeners
+ * and memory may be used from any thread. Nothing here blocks, but for kvi_rail_open() (up to a second
+ * of probing).
+ */
+#ifndef KVI_FABRIC_FABRIC_H
+#define KVI_FABRIC_FABRIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvtrans.h>
+
+struct kvi_rail;
+struct kvi_cq;
+struct kvi_lane;
+struct kvi_memory;
+struct kvi_listener;
+struct kvi_lane_request;
+
+enum {
+	KVI_PROVIDER_LEN = 32,
+	KVI_ADDRESS_LEN_MAX = 128,  /* of an endpoint's address */
+	KVI_LANE_DATA_LEN_MAX = 48, /* bytes a lane request carries; verbs has 55 at most */
+};
+
+/* What the provider can do, as fi_info and the table of provider facts tell. */
+struct kvi_caps {
+	char provider[KVI_PROVIDER_LEN];
+	size_t max_segment_len; /* largest RMA operation */
+	size_t tx_count;   /* operations a lane may have posted; a post beyond gives KVT_E_AGAIN */
+	size_t rx_count;   /* receives a lane may have posted */
+	size_t inject_len; /* largest kvi_lane_inject(); 0: none */
+	bool local_memory; /* buffers of send, recv, write and read need a registration */
+	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
+	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
+	bool own_domains;      /* each cq has a domain of its own */
+};
+
+/* ---- rails ---- */
+
+/*
+ * Open the NIC behind interface: a network interface, an RDMA device, or an IP address. provider NULL:
+ * the best that serves it. Errors: INVALID (no such interface; text lists those there are),
+ * NO_PROVIDER, FABRIC, NO_MEMORY.
+ */
+enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail,
+			   struct kvt_error *error);
+void kvi_rail_close(struct kvi_rail *rail); /* its cqs and listeners are closed */
+const struct kvi_caps *kvi_rail_get_caps(const struct kvi_rail *rail);
+
+/* The IP address that the rail's listener is reached at, as text. */
+const char *kvi_rail_get_host(const struct kvi_rail *rail);
+
+/* CPUs near the NIC (hwloc), at most max; 0 when unknown or when all are equally near. */
+size_t kvi_rail_get_near_cpus(const struct kvi_rail *rail, unsigned *cpus, size_t max);
+
+/* ---- completion queues ---- */
+
+struct kvi_op {
+	void *context;	       /* the caller's */
+	struct kvi_lane *lane; /* set by the post */
+};
+
+/* err: KVT_OK, KVT_E_CANCELLED (the lane was closed first), KVT_E_PEER_LOST, KVT_E_FABRIC. len: bytes
+ * received, for a receive. A write's success means the bytes are in the peer's memory. */
+struct kvi_completion {
+	struct kvi_op *op;
+	enum kvt_err err;
+	int provider_errno;
+	size_t len;
+};
+
+enum kvi_lane_event_kind {
+	KVI_LANE_CONNECTED,
+	KVI_LANE_LOST, /* refused, shut down by the peer, or failed; close the lane */
+};
+
+struct kvi_lane_event {
+	enum kvi_lane_event_kind kind;
+	void *context; /* given to kvi_lane_open() */
+	int provider_errno;
+};
+
+enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error);
+void kvi_cq_close(struct kvi_cq *cq); /* its lanes and memory are closed, everything reported */
+
+/* Make progress and report what completed, at most max. */
+size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
+
+/* Make progress of connecting lanes and report what happened to lanes, at most max. */
+size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size_t max);
+
+/* File descriptors that become readable when poll (fds[0]) or poll_events (fds[1]) has work. The same
+ * for the life of the cq. */
+void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2]);
+
+/* True when it is safe to sleep on the fds: asked right before each sleep. */
+bool kvi_cq_may_sleep(struct kvi_cq *cq);
+
+/* ---- memory ---- */
+
+enum {
+	KVI_ACCESS_LOCAL = 0,	     /* source of send and write, target of recv and read */
+	KVI_ACCESS_REMOTE_WRITE = 1, /* the peer may write it */
+	KVI_ACCESS_REMOTE_READ = 2,
+};
+
+/* What a peer needs to reach the start of a registered range. */
+struct kvi_grant {
+	uint64_t address;
+	uint64_t key;
+};
+
+/*
+ * Register [base, base+len) in the domain of cq. key: 64 random bits, used where the provider lets the
+ * caller choose. Closing does NOT stop a write that is under way (tcp): only kvi_lane_close() does.
+ * Errors: NO_MEMORY, LIMIT (RLIMIT_MEMLOCK; the text tells), FABRIC.
+ */
+enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
+			     uint64_t key, struct kvi_memory **memory, struct kvt_error *error);
+void kvi_memory_close(struct kvi_memory *memory); /* NULL is allowed */
+struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory);
+
+/* ---- listeners ---- */
+
+/* Accept lanes on the rail. Open only while an authenticated peer is about to connect. */
+enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_listener **listener,
+			       struct kvt_error *error);
+void kvi_listener_close(struct kvi_listener *listener); /* NULL is allowed */
+/* Copies the address, at most KVI_ADDRESS_LEN_MAX bytes, and returns its length. */
+size_t kvi_listener_get_address(const struct kvi_listener *listener, uint8_t *address);
+int kvi_listener_get_fd(const struct kvi_listener *listener);
+
+/* The next lane request, NULL when there is none. It must be accepted (kvi_lane_open) or rejected. */
+struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener);
+const uint8_t *kvi_lane_request_get_data(const struct kvi_lane_request *request, size_t *len);
+void kvi_lane_request_reject(struct kvi_lane_request *request);
+
+/* ---- lanes ---- */
+
+/*
+ * Make a lane on cq, not yet connected; receives can be posted. address: the peer's listener, or NULL
+ * to answer request. On success the request is consumed. context comes back in events.
+ */
+enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
+			   struct kvi_lane_request *request, void *context, struct kvi_lane **lane,
+			   struct kvt_error *error);
+
+/* Connect (data: at most KVI_LANE_DATA_LEN_MAX bytes for the listener) or accept. Success or failure
+ * comes as an event. */
+enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t len,
+			      struct kvt_error *error);
+
+/*
+ * The fence: after it returns, no byte of this lane is read from or written to our memory any more, by
+ * either side. Its outstanding ops are reported by kvi_cq_poll() with KVT_E_CANCELLED, no event names
+ * it again.
+ */
+void kvi_lane_close(struct kvi_lane *lane);
+
+/*
+ * Posts. Memory (may be NULL where caps.local_memory is false) is the registration that holds the
+ * local buffer. Return KVT_OK; KVT_E_AGAIN: nothing was posted, poll and try again; else the lane is
+ * broken. The buffer belongs to the fabric until the op is reported.
+ */
+enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory);
+enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				size_t len, struct kvi_memory *memory);
+/*
+ * Send at most caps.inject_len bytes, which are copied before the return: no op, no completion; a
+ * failure later loses the lane. KVT_E_AGAIN as above.
+ */
+enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				 size_t len, struct kvi_memory *memory, struct kvi_grant remote);
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory, struct kvi_grant remote);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * internal.h - the objects behind fabric.h, shared by the files of this directory only.
+ */
+#ifndef KVI_FABRIC_INTERNAL_H
+#define KVI_FABRIC_INTERNAL_H
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <rdma/fabric.h>
+#include <rdma/fi_cm.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+#include <rdma/fi_eq.h>
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+
+#include "base/list.h"
+#include "fabric/fabric.h"
+#include "fabric/profile.h"
+
+enum { KVI_RDMA_NAME_LEN = 64 };
+
+/* Where a rail is: its IP address, and the names of the devices behind it ("": there is none). */
+struct kvi_interface {
+	char host[INET6_ADDRSTRLEN];
+	char netdev[IF_NAMESIZE];
+	char rdma[KVI_RDMA_NAME_LEN]; /* only when the user named the RDMA device */
+};
+
+struct kvi_domain {
+	struct kvi_rail *rail;
+	struct fid_domain *fid;
+	unsigned users; /* under rail->mutex when shared */
+	bool mr_cached; /* registrations share keys: none may be open to a peer */
+};
+
+struct kvi_rail {
+	/* immutable after open */
+	const struct kvi_profile *profile;
+	struct kvi_interface interface;
+	struct kvi_caps caps;
+	struct fi_info *info;
+	struct fid_fabric *fabric;
+	pthread_mutex_t mutex;
+	/* under mutex */
+	struct kvi_domain *shared_domain; /* NULL while no cq is open, and with own_domains */
+};
+
+/*
+ * What the provider is given as the context of an operation. It outlives the op, and the lane,
+ * because a provider may report an operation after its endpoint was closed.
+ *
+ * POSTED     in its lane's list; the provider will report it
+ * DONE       in cq->done; to be reported by kvi_cq_poll()
+ * FREE       in cq->free
+ * QUARANTINE in cq->quarantine; the lane was closed and the provider never gave it back
+ */
+enum kvi_context_state {
+	KVI_CONTEXT_FREE,
+	KVI_CONTEXT_POSTED,
+	KVI_CONTEXT_DONE,
+	KVI_CONTEXT_QUARANTINE,
+};
+
+struct kvi_context {
+	struct fi_context2 provider; /* the provider's to write; first, op_context points here */
+	struct kvi_list node;
+	struct kvi_lane *lane;		  /* valid while POSTED */
+	struct kvi_completion completion; /* its op is the caller's */
+	enum kvi_context_state state;
+	bool is_recv;
+	bool is_held; /* by the provider, as far as we know */
+	int64_t held_until_ns;
+};
+
+struct kvi_cq {
+	struct kvi_rail *rail;
+	struct kvi_domain *domain;
+	struct fid_cq *fid;
+	struct fid_eq *eq;
+	int fds[2];
+	bool is_broken; /* the CQ itself failed; logged once */
+	bool eq_armed;	/* fi_trywait() found the event queue empty, and nobody has read it since */
+	struct kvi_list lanes;
+	struct kvi_list event_lanes; /* with an event to report */
+	struct kvi_list done;
+	struct kvi_list free;
+	struct kvi_list quarantine; /* oldest first */
+	struct kvi_list slabs;
+};
+
+enum kvi_lane_state {
+	KVI_LANE_STATE_OPEN,
+	KVI_LANE_STATE_CONNECTED,
+	KVI_LANE_STATE_LOST,
+};
+
+struct kvi_lane {
+	struct kvi_list node; /* in cq->lanes */
+	struct kvi_list event_node;
+	struct kvi_list posted;
+	struct kvi_cq *cq;
+	struct fid_ep *ep; /* NULL once cut */
+	void *context;
+	size_t tx_posted;
+	size_t rx_posted;
+	enum kvi_lane_state state;
+	bool is_closing;
+	bool connected_pending; /* events to report, in this order */
+	bool lost_pending;
+	int lost_errno;
+	bool answers; /* a request: accept instead of connect */
+	uint8_t peer[KVI_ADDRESS_LEN_MAX];
+};
+
+struct kvi_memory {
+	struct fid_mr *fid;
+	struct kvi_grant grant;
+};
+
+struct kvi_lane_request {
+	struct kvi_listener *listener;
+	struct fi_info *info;
+	bool is_used; /* an endpoint took its handle: there is nothing to reject any more */
+	size_t len;
+	uint8_t data[KVI_LANE_DATA_LEN_MAX];
+};
+
+/* interface.c */
+enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interface,
+				struct kvt_error *error);
+bool kvi_interface_is_rdma(const char *name);
+
+/* rail.c: fill error from a libfabric return value; what: the call that failed. */
+enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what);
+
+/* domain.c */
+enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,
+			    struct kvt_error *error);
+void kvi_domain_put(struct kvi_domain *domain);
+
+/* context.c */
+struct kvi_context *kvi_context_take(struct kvi_cq *cq); /* NULL: out of memory */
+void kvi_context_give(struct kvi_cq *cq, struct kvi_context *context);
+/* Hand a posted op to kvi_cq_poll(), which reports it once. */
+void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt_err err,
+			int provider_errno, size_t len, bool is_held);
+size_t kvi_context_report(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
+void kvi_context_free_all(struct kvi_cq *cq);
+
+/* cq.c: take everything out of the provider's queues into cq->done and lane events. */
+void kvi_cq_drain(struct kvi_cq *cq);
+void kvi_cq_drain_events(struct kvi_cq *cq);
+enum kvt_err kvi_err_from_errno(int provider_errno);
+
+/* cq.c: events that kvi_cq_poll_events() reports, each at most once in a lane's life. */
+void kvi_lane_note_connected(struct kvi_lane *lane);
+void kvi_lane_note_lost(struct kvi_lane *lane, int provider_errno);
+
+/* lane.c: close the endpoint; what was outstanding on it goes to cq->done, with err where the
+ * provider does not say. */
+void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err);
+
+/* listen.c */
+void kvi_lane_request_free(struct kvi_lane_request *request);
+
+/* socket.c, for the listening socket of this address: bound how long a half-sent message can stall;
+ * end the connections it accepted that are still on blocking sockets; close them. */
+void kvi_socket_bound_listener(const uint8_t *address, size_t len);
+void kvi_socket_end_strays(const uint8_t *address, size_t len);
+void kvi_socket_close_strays(const uint8_t *address, size_t len);
+
+#endif

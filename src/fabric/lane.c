@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lane.c - endpoints: made, connected, and cut. Cutting is the one thing that stops a peer's write
+ * into our memory, so kvi_lane_close() never leaves an endpoint open.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "fabric/internal.h"
+
+/* The peer sent the address: it must be of our own kind, and whole. */
+static bool is_address_valid(const struct fi_info *info, const uint8_t *address, size_t len)
+{
+	sa_family_t family;
+	if (len != info->src_addrlen || len < sizeof(family))
+		return false;
+	memcpy(&family, address, sizeof(family));
+	return family == ((const struct sockaddr *)info->src_addr)->sa_family;
+}
+
+static struct fi_info *make_connect_info(const struct fi_info *base, const uint8_t *address,
+					 size_t len)
+{
+	struct fi_info *info = fi_dupinfo(base);
+	if (info == NULL)
+		return NULL;
+	free(info->dest_addr);
+	info->dest_addr = malloc(len); /* fi_freeinfo() frees it */
+	if (info->dest_addr == NULL) {
+		fi_freeinfo(info);
+		return NULL;
+	}
+	memcpy(info->dest_addr, address, len);
+	info->dest_addrlen = len;
+	return info;
+}
+
+static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
+				  struct kvi_lane_request *request, struct kvt_error *error)
+{
+	struct kvi_cq *cq = lane->cq;
+	int ret = fi_endpoint(cq->domain->fid, info, &lane->ep, lane);
+	if (ret != 0)
+		return kvi_fabric_fail(error, ret, "fi_endpoint");
+	if (request != NULL)
+		request->is_used = true;
+	const char *what = "fi_ep_bind";
+	ret = fi_ep_bind(lane->ep, &cq->eq->fid, 0);
+	if (ret == 0)
+		ret = fi_ep_bind(lane->ep, &cq->fid->fid, FI_TRANSMIT | FI_RECV);
+	if (ret == 0) {
+		what = "fi_enable";
+		ret = fi_enable(lane->ep);
+	}
+	if (ret != 0) {
+		fi_close(&lane->ep->fid);
+		return kvi_fabric_fail(error, ret, what);
+	}
+	return KVT_OK;
+}
+
+enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
+			   struct kvi_lane_request *request, void *context, struct kvi_lane **lane,
+			   struct kvt_error *error)
+{
+	const struct fi_info *rail_info = cq->rail->info;
+	if (address != NULL && !is_address_valid(rail_info, address, address_len))
+		return kvi_fail(error, KVT_E_UNREACHABLE, 0,
+				"the peer's lane address is not of the kind of this rail's");
+	struct kvi_lane *opened = kvi_alloc(sizeof(*opened));
+	struct fi_info *info = address == NULL ? request->info
+					       : make_connect_info(rail_info, address, address_len);
+	enum kvt_err err = KVT_OK;
+	if (opened == NULL || info == NULL) {
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
+		goto free_info;
+	}
+	opened->cq = cq;
+	opened->context = context;
+	opened->answers = address == NULL;
+	if (address != NULL)
+		memcpy(opened->peer, address, address_len);
+	kvi_list_init(&opened->posted);
+	kvi_list_init(&opened->event_node);
+	err = open_endpoint(opened, info, address == NULL ? request : NULL, error);
+	if (err != KVT_OK)
+		goto free_info;
+
+	if (address == NULL)
+		kvi_lane_request_free(request);
+	else
+		fi_freeinfo(info);
+	kvi_list_append(&cq->lanes, &opened->node);
+	*lane = opened;
+	return KVT_OK;
+
+free_info:
+	if (address != NULL && info != NULL)
+		fi_freeinfo(info);
+	kvi_free(opened);
+	return err;
+}
+
+enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t len,
+			      struct kvt_error *error)
+{
+	if (len > KVI_LANE_DATA_LEN_MAX)
+		return kvi_fail(error, KVT_E_INVALID, 0, "%zu bytes of lane data, at most %d", len,
+				KVI_LANE_DATA_LEN_MAX);
+	if (lane->ep == NULL)
+		return kvi_fail(error, KVT_E_PEER_LOST, lane->lost_errno, "the lane is lost");
+	int ret = lane->answers ? fi_accept(lane->ep, NULL, 0)
+				: fi_connect(lane->ep, lane->peer, data, len);
+	if (ret == 0)
+		return KVT_OK;
+	/* Some providers hear of the refusal at once; for the caller it is all the same. */
+	if (kvi_err_from_errno(-ret) == KVT_E_PEER_LOST) {
+		kvi_lane_note_lost(lane, -ret);
+		return KVT_OK;
+	}
+	return kvi_fabric_fail(error, ret, lane->answers ? "fi_accept" : "fi_connect");
+}
+
+void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
+{
+	struct kvi_cq *cq = lane->cq;
+	if (lane->ep == NULL)
+		return;
+	if (cq->rail->profile->shutdown)
+		fi_shutdown(lane->ep, 0);
+	int ret = fi_close(&lane->ep->fid);
+	if (ret != 0)
+		kvi_log(KVI_LOG_ERROR, "lane-close", "fi_close: %s", fi_strerror(-ret));
+	lane->ep = NULL;
+
+	/* What the provider knew of is in the CQ now. The rest it dropped, or will report late. */
+	kvi_cq_drain(cq);
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&lane->posted)) != NULL)
+		kvi_context_finish(cq, kvi_container_of(node, struct kvi_context, node), err, 0, 0,
+				   true);
+}
+
+void kvi_lane_close(struct kvi_lane *lane)
+{
+	struct kvi_cq *cq = lane->cq;
+	lane->is_closing = true;
+	kvi_lane_cut(lane, KVT_E_CANCELLED);
+
+	/* The next endpoint may get this one's address, so no event that names it may stay. */
+	kvi_list_remove(&lane->node);
+	kvi_list_remove(&lane->event_node);
+	kvi_cq_drain_events(cq);
+	kvi_free(lane);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memory.c - registrations. It never keeps the memory alive: that is the caller's.
+ */
+#include <sys/resource.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "fabric/internal.h"
+
+static enum kvt_err fail_register(const struct kvi_rail *rail, size_t len, int ret,
+				  struct kvt_error *error)
+{
+	struct rlimit limit;
+	bool pins = (rail->info->domain_attr->mr_mode & FI_MR_ALLOCATED) != 0;
+	if (ret == -FI_ENOMEM && pins && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+	    limit.rlim_cur != RLIM_INFINITY)
+		return kvi_fail(error, KVT_E_LIMIT, FI_ENOMEM,
+				"cannot pin %zu bytes: RLIMIT_MEMLOCK is %llu bytes (ulimit -l)",
+				len, (unsigned long long)limit.rlim_cur);
+	return kvi_fabric_fail(error, ret, "fi_mr_reg");
+}
+
+enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
+			     uint64_t key, struct kvi_memory **memory, struct kvt_error *error)
+{
+	uint64_t mr_mode = (uint64_t)cq->rail->info->domain_attr->mr_mode;
+	uint64_t flags = FI_SEND | FI_RECV | FI_READ | FI_WRITE;
+	if (access & KVI_ACCESS_REMOTE_WRITE)
+		flags |= FI_REMOTE_WRITE;
+	if (access & KVI_ACCESS_REMOTE_READ)
+		flags |= FI_REMOTE_READ;
+	if (access != KVI_ACCESS_LOCAL && cq->domain->mr_cached)
+		return kvi_fail(error, KVT_E_FABRIC, 0,
+				"libfabric caches registrations, which would leave memory open to "
+				"peers; set FI_MR_CACHE_MAX_COUNT=0 before the process starts");
+
+	struct kvi_memory *opened = kvi_alloc(sizeof(*opened));
+	if (opened == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
+	if (mr_mode & FI_MR_PROV_KEY)
+		key = 0;
+	/* A key that is taken fails the call: one grant serves all domains, so none may take another. Among
+	 * 64 random bits it does not happen. */
+	int ret = fi_mr_reg(cq->domain->fid, base, len, flags, 0, key, 0, &opened->fid, NULL);
+	if (ret != 0) {
+		kvi_free(opened);
+		return fail_register(cq->rail, len, ret, error);
+	}
+	opened->grant.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
+	opened->grant.key = fi_mr_key(opened->fid);
+	*memory = opened;
+	return KVT_OK;
+}
+
+void kvi_memory_close(struct kvi_memory *memory)
+{
+	if (memory == NULL)
+		return;
+	fi_close(&memory->fid->fid);
+	kvi_free(memory);
+}
+
+struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory)
+{
+	return memory->grant;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * post.c - posting operations, within the credits that the provider's queues have. RMA always asks
+ * for delivery, and asks in the call: some providers ignore the endpoint's default, others refuse
+ * it.
+ */
+#include "fabric/internal.h"
+
+static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_context **context)
+{
+	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	if (lane->state == KVI_LANE_STATE_LOST)
+		return KVT_E_PEER_LOST;
+	if (is_recv ? lane->rx_posted >= caps->rx_count : lane->tx_posted >= caps->tx_count)
+		return KVT_E_AGAIN;
+	*context = kvi_context_take(lane->cq);
+	if (*context == NULL)
+		return KVT_E_NO_MEMORY;
+	(*context)->is_recv = is_recv;
+	return KVT_OK;
+}
+
+static enum kvt_err end_post(struct kvi_lane *lane, struct kvi_context *context, struct kvi_op *op,
+			     ssize_t ret)
+{
+	if (ret != 0) {
+		kvi_context_give(lane->cq, context);
+		return ret == -FI_EAGAIN ? KVT_E_AGAIN : kvi_err_from_errno((int)-ret);
+	}
+	op->lane = lane;
+	context->lane = lane;
+	context->completion.op = op;
+	context->state = KVI_CONTEXT_POSTED;
+	kvi_list_append(&lane->posted, &context->node);
+	if (context->is_recv)
+		lane->rx_posted++;
+	else
+		lane->tx_posted++;
+	return KVT_OK;
+}
+
+static void *get_descriptor(const struct kvi_memory *memory)
+{
+	return memory != NULL ? fi_mr_desc(memory->fid) : NULL;
+}
+
+enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory)
+{
+	struct kvi_context *context;
+	enum kvt_err err = start_post(lane, true, &context);
+	if (err != KVT_OK)
+		return err;
+	ssize_t ret =
+		fi_recv(lane->ep, buffer, len, get_descriptor(memory), FI_ADDR_UNSPEC, context);
+	return end_post(lane, context, op, ret);
+}
+
+enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				size_t len, struct kvi_memory *memory)
+{
+	struct kvi_context *context;
+	enum kvt_err err = start_post(lane, false, &context);
+	if (err != KVT_OK)
+		return err;
+	struct iovec local = { .iov_base = (void *)buffer, .iov_len = len };
+	void *descriptor = get_descriptor(memory);
+	struct fi_msg message = {
+		.msg_iov = &local,
+		.desc = &descriptor,
+		.iov_count = 1,
+		.addr = FI_ADDR_UNSPEC,
+		.context = context,
+	};
+	return end_post(lane, context, op, fi_sendmsg(lane->ep, &message, FI_COMPLETION));
+}
+
+enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
+{
+	if (lane->state == KVI_LANE_STATE_LOST)
+		return KVT_E_PEER_LOST;
+	ssize_t ret = fi_inject(lane->ep, buffer, len, FI_ADDR_UNSPEC);
+	if (ret == 0)
+		return KVT_OK;
+	return ret == -FI_EAGAIN ? KVT_E_AGAIN : kvi_err_from_errno((int)-ret);
+}
+
+static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, struct iovec local,
+			     struct kvi_memory *memory, struct kvi_grant remote, bool is_read)
+{
+	struct kvi_context *context;
+	enum kvt_err err = start_post(lane, false, &context);
+	if (err != KVT_OK)
+		return err;
+	void *descriptor = get_descriptor(memory);
+	struct fi_rma_iov target = {
+		.addr = remote.address,
+		.len = local.iov_len,
+		.key = remote.key,
+	};
+	struct fi_msg_rma message = {
+		.msg_iov = &local,
+		.desc = &descriptor,
+		.iov_count = 1,
+		.addr = FI_ADDR_UNSPEC,
+		.rma_iov = &target,
+		.rma_iov_count = 1,
+		.context = context,
+	};
+	const uint64_t flags = FI_COMPLETION | FI_DELIVERY_COMPLETE;
+	ssize_t ret = is_read ? fi_readmsg(lane->ep, &message, flags)
+			      : fi_writemsg(lane->ep, &message, flags);
+	return end_post(lane, context, op, ret);
+}
+
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				 size_t len, struct kvi_memory *memory, struct kvi_grant remote)
+{
+	struct iovec local = { .iov_base = (void *)buffer, .iov_len = len };
+	return post_rma(lane, op, local, memory, remote, false);
+}
+
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory, struct kvi_grant remote)
+{
+	struct iovec local = { .iov_base = buffer, .iov_len = len };
+	return post_rma(lane, op, local, memory, remote, true);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * profile.c - the table of provider facts, best provider first. The only C file of the library that
+ * names providers; all else branches on what fi_info tells or on a column of this table.
+ */
+#include "fabric/profile.h"
+
+#include <string.h>
+
+static const struct kvi_profile profiles[] = {
+	{
+		.name = "verbs",
+		.own_domains = false,
+		.shutdown = true,
+		.why = "A registration pins pages and makes a key, which one domain per NIC does "
+		       "once. Its CQs do not wake each other. fi_shutdown() sends the disconnect "
+		       "that the peer's EQ reports.",
+	},
+	{
+		.name = "tcp",
+		.own_domains = true,
+		.shutdown = true,
+		.strays = true,
+		.why = "From 1.18 on the sockets of a domain wake all its CQs; a registration "
+		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
+		       "Who connects and then says nothing keeps a descriptor of ours for ever.",
+	},
+	{
+		.name = "sockets",
+		.only_by_name = true,
+		.own_domains = true,
+		.shutdown = false,
+		.why = "Deprecated, slow, and stalled by a stranger's half-sent connect message. A "
+		       "domain's 128 slots for operations in progress leak with every connection "
+		       "cut under load, so other cqs keep out. fi_shutdown() closes a socket "
+		       "unconditionally: descriptor 0 when the endpoint never connected, somebody "
+		       "else's when the peer had closed first; fi_close() alone tells the peer.",
+	},
+};
+
+const struct kvi_profile *kvi_profile_get(size_t index)
+{
+	return index < sizeof(profiles) / sizeof(profiles[0]) ? &profiles[index] : NULL;
+}
+
+const struct kvi_profile *kvi_profile_find(const char *name)
+{
+	const struct kvi_profile *profile;
+	for (size_t i = 0; (profile = kvi_profile_get(i)) != NULL; i++) {
+		if (strcmp(profile->name, name) == 0)
+			return profile;
+	}
+	return NULL;
+}

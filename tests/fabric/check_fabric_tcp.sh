@@ -1,0 +1,4 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The conformance tests of fabric.h on libfabric's tcp.
+KVT_TEST_PROVIDER=tcp exec "${KVT_BUILDDIR:?}/tests/fabric/check_fabric"

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fake_internal.h - what the files of the fake fabric share. All of it is under the one lock of the
+ * world; so is every call of a function here, where nothing else is said.
+ */
+#ifndef FAKE_INTERNAL_H
+#define FAKE_INTERNAL_H
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "fake_fabric.h"
+
+enum {
+	FAKE_ADDRESS_LEN = 16,
+	FAKE_OP_BUCKETS = 1024,
+	/* Few enough that other threads come in between the chunks of a large write. */
+	FAKE_STEPS_PER_POLL = 64,
+};
+
+struct kvi_rail {
+	struct kvi_list node;
+	char interface[64];
+	struct kvi_caps caps;
+	unsigned cq_count;
+	unsigned listener_count;
+};
+
+struct kvi_cq {
+	struct kvi_list node;
+	struct kvi_rail *rail;
+	struct kvi_list lanes;	/* the next to step first */
+	struct kvi_list done;	/* posts to report */
+	struct kvi_list events; /* lanes with something to tell */
+	int fds[2];
+	bool readable[2];
+	unsigned memory_count;
+	atomic_bool busy;
+};
+
+struct kvi_memory {
+	struct kvi_list node;
+	struct kvi_cq *cq;
+	const void *domain;
+	uint8_t *base;
+	size_t len;
+	unsigned access;
+	struct kvi_grant grant;
+	unsigned uses; /* posts with a buffer in it */
+};
+
+struct kvi_listener {
+	struct kvi_list node;
+	struct kvi_rail *rail;
+	uint64_t id;
+	struct kvi_list requests;
+	int fd;
+	bool readable;
+};
+
+struct kvi_lane_request {
+	struct kvi_list node;  /* in its listener until taken */
+	struct kvi_lane *lane; /* that asks; NULL when it was closed */
+	uint8_t data[KVI_LANE_DATA_LEN_MAX];
+	size_t data_len;
+};
+
+enum fake_lane_state {
+	FAKE_LANE_NEW,
+	FAKE_LANE_CONNECTING,
+	FAKE_LANE_CONNECTED,
+	FAKE_LANE_LOST,
+};
+
+struct kvi_lane {
+	struct kvi_list node;
+	struct kvi_cq *cq;
+	void *context;
+	enum fake_lane_state state;
+	bool is_passive;
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+	size_t address_len;
+	struct kvi_lane_request *request; /* not yet answered */
+	struct kvi_lane *peer;
+	struct kvi_list posted;
+	struct kvi_list landed;
+	struct kvi_list receives;
+	unsigned tx_count;
+	unsigned rx_count;
+	struct kvi_list event_node;
+	bool tell_connected;
+	bool tell_lost;
+	bool told_lost;
+	int lost_errno;
+};
+
+/* An op from its post until it is reported. */
+struct fake_post {
+	struct kvi_list node;
+	struct kvi_list bucket_node;
+	struct kvi_op *op;
+	struct kvi_lane *lane; /* NULL once closed */
+	enum fake_kind kind;
+	uint8_t *buffer;
+	size_t len;
+	struct kvi_memory *memory;
+	struct kvi_grant remote;
+	uint8_t *target; /* in the peer's memory, once the write or read has begun */
+	size_t moved_len;
+	int64_t due_ns;
+	bool has_waited; /* for a receive */
+	enum kvt_err err;
+	int provider_errno;
+};
+
+struct fake_fault {
+	unsigned kinds;
+	unsigned nth;
+	enum kvt_err err;
+};
+
+struct fake_world {
+	struct kvi_list rails;
+	struct kvi_list cqs;
+	struct kvi_list memories;
+	struct kvi_list listeners;
+	struct kvi_list ops[FAKE_OP_BUCKETS];
+	uint64_t last_id;
+	struct fake_counts counts;
+
+	/* The script. */
+	struct kvi_caps caps;
+	size_t chunk_len;
+	bool auto_progress;
+	unsigned hold;
+	int64_t delay_ns;
+	uint64_t seed;
+	struct fake_fault post_fault;
+	struct fake_fault completion_fault;
+	struct fake_fault open_faults[FAKE_OBJECT_COUNT];
+};
+
+/* fake_script.c */
+
+extern struct fake_world fake_world;
+
+void fake_lock(void);
+/* Makes every descriptor tell the truth again, and unlocks. */
+void fake_unlock(void);
+/* Zeroed memory, never NULL: failing allocations are the engine's business. */
+void *fake_alloc(size_t len);
+_Noreturn void fake_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* KVT_OK unless the fault is due. */
+enum kvt_err fake_check_fault(struct fake_fault *fault, unsigned kind);
+uint64_t fake_random(void);
+
+/* fake_fabric.c */
+
+/* What registrations made through this cq are good for. */
+const void *fake_get_domain(const struct kvi_cq *cq);
+
+/* fake_post.c */
+
+/* Calls on a cq exclude each other: a second thread in it aborts. The world is not locked. */
+void fake_enter_cq(struct kvi_cq *cq, const char *call);
+void fake_leave_cq(struct kvi_cq *cq);
+
+/* fake_delivery.c */
+
+/* Do at most max steps for the lanes of cq (NULL: of all); released: of held operations too. */
+size_t fake_step(struct kvi_cq *cq, size_t max, bool released);
+/* What a poll of this cq would do, had delayed operations come due. */
+bool fake_has_work(struct kvi_cq *cq);
+/* The lane and its peer are no longer connected; what was outstanding on either is lost. */
+void fake_lose_lane(struct kvi_lane *lane, int provider_errno);
+/* Everything outstanding on the lane ends with err. */
+void fake_flush_lane(struct kvi_lane *lane, enum kvt_err err, int provider_errno);
+/* The op has ended; a poll shall report it. */
+void fake_finish_post(struct fake_post *post, enum kvt_err err, int provider_errno);
+/* The post no longer uses its local memory. */
+void fake_drop_memory(struct fake_post *post);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fake_post.c - what callers of the fake fabric do with operations: post them and have them reported.
+ * Here wrong use aborts; data moves in fake_delivery.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "fake_internal.h"
+
+void fake_enter_cq(struct kvi_cq *cq, const char *call)
+{
+	if (atomic_exchange(&cq->busy, true))
+		fake_die("%s: another thread is in a call on this cq", call);
+}
+
+void fake_leave_cq(struct kvi_cq *cq)
+{
+	atomic_store(&cq->busy, false);
+}
+
+static struct kvi_list *get_bucket(const struct kvi_op *op)
+{
+	uintptr_t bits = (uintptr_t)op;
+	return &fake_world.ops[(bits >> 4 ^ bits >> 14) % FAKE_OP_BUCKETS];
+}
+
+static void check_unposted(const struct kvi_op *op)
+{
+	kvi_list_for_each (node, next, get_bucket(op)) {
+		if (kvi_container_of(node, struct fake_post, bucket_node)->op == op)
+			fake_die("op %p is posted a second time", (const void *)op);
+	}
+}
+
+static void check_buffer(const struct kvi_lane *lane, const struct fake_post *post)
+{
+	const struct kvi_memory *memory = post->memory;
+	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	if (memory == NULL) {
+		if (caps->local_memory && post->len > 0)
+			fake_die("a post of %zu bytes needs a registration", post->len);
+		return;
+	}
+	if (memory->domain != fake_get_domain(lane->cq))
+		fake_die("a post uses memory registered in another domain");
+	size_t offset = (uintptr_t)post->buffer - (uintptr_t)memory->base;
+	if (post->len > 0 && (offset > memory->len || post->len > memory->len - offset))
+		fake_die("a post of %zu bytes at %p is outside its registration of %zu at %p",
+			 post->len, (void *)post->buffer, memory->len, (void *)memory->base);
+}
+
+/* Aborts unless the post keeps to fabric.h. */
+static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
+		       const struct fake_post *post)
+{
+	check_unposted(op);
+	check_buffer(lane, post);
+	if (post->buffer == NULL && post->len > 0)
+		fake_die("a post of %zu bytes without a buffer", post->len);
+	if (post->kind == FAKE_RECV)
+		return;
+	if (lane->state == FAKE_LANE_NEW || lane->state == FAKE_LANE_CONNECTING)
+		fake_die("a post on a lane that is not connected");
+	size_t max_len = lane->cq->rail->caps.max_segment_len;
+	if (post->kind != FAKE_SEND && post->len > max_len)
+		fake_die("a segment of %zu bytes, where %zu is the most", post->len, max_len);
+}
+
+static bool is_full(const struct kvi_lane *lane, enum fake_kind kind)
+{
+	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	return kind == FAKE_RECV ? lane->rx_count >= caps->rx_count
+				 : lane->tx_count >= caps->tx_count;
+}
+
+static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *model)
+{
+	struct fake_post *post = fake_alloc(sizeof(*post));
+	*post = *model;
+	post->op = op;
+	post->lane = lane;
+	post->due_ns = fake_world.delay_ns > 0 ? kvi_deadline_after(fake_world.delay_ns) : 0;
+	if (post->memory != NULL)
+		post->memory->uses++;
+	op->lane = lane;
+	kvi_list_append(get_bucket(op), &post->bucket_node);
+	fake_world.counts.ops++;
+
+	if (post->kind == FAKE_RECV) {
+		lane->rx_count++;
+		kvi_list_append(&lane->receives, &post->node);
+	} else {
+		lane->tx_count++;
+		kvi_list_append(&lane->posted, &post->node);
+	}
+	/* A provider takes posts until it has told that the lane is lost. */
+	if (lane->state == FAKE_LANE_LOST)
+		fake_finish_post(post, KVT_E_PEER_LOST, lane->lost_errno);
+}
+
+static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *post)
+{
+	check_post(lane, op, post);
+	if (lane->told_lost)
+		return KVT_E_PEER_LOST;
+	if (is_full(lane, post->kind))
+		return KVT_E_AGAIN;
+	enum kvt_err err = fake_check_fault(&fake_world.post_fault, post->kind);
+	if (err == KVT_OK)
+		append_post(lane, op, post);
+	else if (err != KVT_E_AGAIN)
+		fake_lose_lane(lane, EIO);
+	return err;
+}
+
+static enum kvt_err submit_buffer(struct kvi_lane *lane, struct kvi_op *op, struct fake_post *post,
+				  const void *buffer, size_t len)
+{
+	struct kvi_cq *cq = lane->cq;
+	post->buffer = (uint8_t *)(uintptr_t)buffer;
+	post->len = len;
+	fake_enter_cq(cq, "post");
+	fake_lock();
+	enum kvt_err err = submit(lane, op, post);
+	fake_unlock();
+	fake_leave_cq(cq);
+	return err;
+}
+
+enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory)
+{
+	struct fake_post post = { .kind = FAKE_RECV, .memory = memory };
+	return submit_buffer(lane, op, &post, buffer, len);
+}
+
+enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				size_t len, struct kvi_memory *memory)
+{
+	struct fake_post post = { .kind = FAKE_SEND, .memory = memory };
+	return submit_buffer(lane, op, &post, buffer, len);
+}
+
+/* Its caps say that there is none: every send is an op that the script can hold and fail. */
+enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
+{
+	(void)lane;
+	(void)buffer;
+	(void)len;
+	return KVT_E_UNSUPPORTED;
+}
+
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				 size_t len, struct kvi_memory *memory, struct kvi_grant remote)
+{
+	struct fake_post post = { .kind = FAKE_WRITE, .memory = memory, .remote = remote };
+	return submit_buffer(lane, op, &post, buffer, len);
+}
+
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
+				struct kvi_memory *memory, struct kvi_grant remote)
+{
+	struct fake_post post = { .kind = FAKE_READ, .memory = memory, .remote = remote };
+	return submit_buffer(lane, op, &post, buffer, len);
+}
+
+/* Hands the op back to its owner. */
+static void report_post(struct fake_post *post, struct kvi_completion *completion)
+{
+	bool is_received = post->kind == FAKE_RECV && post->err == KVT_OK;
+	*completion = (struct kvi_completion){
+		.op = post->op,
+		.err = post->err,
+		.provider_errno = post->provider_errno,
+		.len = is_received ? post->moved_len : 0,
+	};
+	fake_drop_memory(post);
+	if (post->lane != NULL && post->kind == FAKE_RECV)
+		post->lane->rx_count--;
+	else if (post->lane != NULL)
+		post->lane->tx_count--;
+	kvi_list_remove(&post->node);
+	kvi_list_remove(&post->bucket_node);
+	fake_world.counts.ops--;
+	free(post);
+}
+
+size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
+{
+	fake_enter_cq(cq, "kvi_cq_poll");
+	fake_lock();
+	fake_step(cq, FAKE_STEPS_PER_POLL, false);
+	size_t count = 0;
+	struct kvi_list *first;
+	while (count < max && (first = kvi_list_get_first(&cq->done)) != NULL)
+		report_post(kvi_container_of(first, struct fake_post, node), &completions[count++]);
+	fake_unlock();
+	fake_leave_cq(cq);
+	return count;
+}
+
+size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size_t max)
+{
+	fake_enter_cq(cq, "kvi_cq_poll_events");
+	fake_lock();
+	size_t count = 0;
+	struct kvi_list *first;
+	while (count < max && (first = kvi_list_get_first(&cq->events)) != NULL) {
+		struct kvi_lane *lane = kvi_container_of(first, struct kvi_lane, event_node);
+		events[count] = (struct kvi_lane_event){ .context = lane->context };
+		if (lane->tell_connected) {
+			lane->tell_connected = false;
+			events[count].kind = KVI_LANE_CONNECTED;
+		} else {
+			lane->tell_lost = false;
+			lane->told_lost = true;
+			events[count].kind = KVI_LANE_LOST;
+			events[count].provider_errno = lane->lost_errno;
+		}
+		if (!lane->tell_lost)
+			kvi_list_remove(&lane->event_node);
+		count++;
+	}
+	fake_unlock();
+	fake_leave_cq(cq);
+	return count;
+}
+
+void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2])
+{
+	fds[0] = cq->fds[0];
+	fds[1] = cq->fds[1];
+}
+
+bool kvi_cq_may_sleep(struct kvi_cq *cq)
+{
+	fake_enter_cq(cq, "kvi_cq_may_sleep");
+	fake_lock();
+	bool may_sleep = !fake_has_work(cq) && kvi_list_is_empty(&cq->events);
+	fake_unlock();
+	fake_leave_cq(cq);
+	return may_sleep;
+}

@@ -1,0 +1,65 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Usage: summary.sh BUILD_DIR. Shows the closing line of every test log of a make check, the end of the
+# logs of those that failed, and the sum as "N passed, N failed, N skipped". A log without a closing line
+# counts as one test, with the result that automake saw. The exit status is 1 when something failed or
+# nothing ran.
+set -eu
+cd "$1"
+
+# Of Check, pytest and the shape tests; or why a test was skipped.
+closing_lines() {
+	grep -aE '^[0-9]+%: Checks: |^=* ?([0-9]+ [a-z]+,? )+in [0-9.]+s|^Shape: |^SKIP: ' "$1" |
+		sed 's/=\{2,\} *//; s/ *=\{2,\}//' | tr '\n' ';'
+}
+
+tests=$(find tests -name '*.trs' | sed 's/\.trs$//' | sort)
+for test in $tests; do
+	result=$(sed -n 's/^:global-test-result: //p' "$test.trs")
+	case $result in
+	FAIL | ERROR)
+		echo >&2
+		echo "$test.log:" >&2
+		grep -avE ':P:|^ok: ' "$test.log" | tail -n 40 | sed 's/^/  | /' >&2
+		;;
+	esac
+	printf '%s\t%s\t%s\n' "$result" "$test" "$(closing_lines "$test.log")"
+done | awk -F '\t' '
+function before(text, word) {
+	return match(text, "[0-9]+ " word) ? substr(text, RSTART, RLENGTH) + 0 : 0
+}
+function after(text, label) {
+	return substr(text, index(text, label) + length(label)) + 0
+}
+{
+	printf "%-5s %-44s %s\n", $1, $2, $3
+	lines = split($3, line, ";")
+	good = bad = skips = 0
+	for (i = 1; i <= lines; i++) {
+		if (line[i] ~ /Checks: /) {
+			wrong = after(line[i], "Failures: ") + after(line[i], "Errors: ")
+			good += after(line[i], "Checks: ") - wrong
+		} else if (line[i] ~ /^Shape: /) {
+			wrong = before(line[i], "failed")
+			good += before(line[i], "checks") - wrong
+		} else {
+			wrong = before(line[i], "failed") + before(line[i], "error")
+			good += before(line[i], "passed") + before(line[i], "xfailed")
+			skips += before(line[i], "skipped")
+		}
+		bad += wrong
+	}
+	if ($1 == "SKIP")
+		skips++
+	else if ($1 == "PASS" && good + bad + skips == 0)
+		good = 1
+	else if ($1 != "PASS" && bad == 0)
+		bad = 1
+	passed += good
+	failed += bad
+	skipped += skips
+}
+END {
+	printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+	exit failed > 0 || passed == 0
+}'
