@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * channel.c - finding a message's channel, and the end of channels. What a message does to a transfer
+ * is in send.c and recv.c.
+ */
+#include "engine/channel.h"
+
+#include "base/alloc.h"
+#include "engine/conn.h"
+#include "engine/kv.h"
+#include "engine/part.h"
+#include "engine/recv.h"
+#include "engine/send.h"
+#include "engine/transfer.h"
+#include "engine/window.h"
+
+unsigned kvi_channel_get_home(uint64_t tag, unsigned lane_count)
+{
+	if (kvi_tag_is_auto(tag))
+		return (unsigned)((tag & ~KVT_TAG_MAX) % lane_count);
+	/* The finaliser of splitmix64 (Steele et al., 2014): tags that differ in few bits spread. */
+	tag = (tag ^ (tag >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	tag = (tag ^ (tag >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return (unsigned)((tag ^ (tag >> 31)) % lane_count);
+}
+
+struct kvi_channel *kvi_channel_find(struct kvi_part *part, uint64_t tag)
+{
+	struct kvi_channel *channel;
+	HASH_FIND(hh, part->channels, &tag, sizeof(tag), channel);
+	return channel;
+}
+
+struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link, uint64_t tag)
+{
+	struct kvi_channel *channel = kvi_channel_find(part, tag);
+	if (channel != NULL)
+		return channel;
+	if (atomic_load(&part->conn->channel_count) >= KVI_KVS_MAX)
+		return NULL;
+	channel = kvi_alloc(sizeof(*channel));
+	if (channel == NULL)
+		return NULL;
+	channel->tag = tag;
+	channel->link = link;
+	kvi_list_init(&channel->sends);
+	kvi_list_init(&channel->arrivals);
+	kvi_list_init(&channel->receives);
+	kvi_list_init(&channel->granted);
+	HASH_ADD(hh, part->channels, tag, sizeof(channel->tag), channel);
+	if (channel->hh.tbl == NULL) {
+		kvi_free(channel);
+		return NULL;
+	}
+	atomic_fetch_add(&part->conn->channel_count, 1);
+	return channel;
+}
+
+void kvi_arrival_free(struct kvi_arrival *arrival)
+{
+	if (arrival == NULL)
+		return;
+	kvi_free(arrival->meta);
+	kvi_free(arrival->data);
+	kvi_free(arrival);
+}
+
+static void drop_arrivals(struct kvi_channel *channel)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&channel->arrivals)) != NULL) {
+		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		if (!arrival->is_start)
+			kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
+		kvi_arrival_free(arrival);
+	}
+}
+
+static void free_channel(struct kvi_part *part, struct kvi_channel *channel)
+{
+	drop_arrivals(channel);
+	HASH_DELETE(hh, part->channels, channel);
+	atomic_fetch_sub(&part->conn->channel_count, 1);
+	kvi_free(channel);
+}
+
+static void send_short(struct kvi_link *link, enum kvi_message_type type,
+		       const struct kvi_message *about)
+{
+	struct kvi_message message = {
+		.type = type,
+		.tag = about->tag,
+		.seq = about->seq,
+		.generation = about->generation,
+	};
+	kvi_link_send(link, &message);
+}
+
+/* The first transfer of list that is not being given up yet; NULL when all are. */
+static struct kvt_transfer *find_active(const struct kvi_list *list)
+{
+	for (struct kvi_list *node = list->next; node != list; node = node->next) {
+		struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, node);
+		if (transfer->reason.code == KVT_OK)
+			return transfer;
+	}
+	return NULL;
+}
+
+void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const char *text)
+{
+	struct kvi_list *lists[] = { &channel->sends, &channel->granted, &channel->receives };
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		/* Giving one up may change its neighbours, so each search starts anew. */
+		struct kvt_transfer *transfer;
+		while ((transfer = find_active(lists[i])) != NULL)
+			kvi_transfer_give_up(transfer, code, text);
+	}
+}
+
+/* The peer has closed its KV: nothing more comes or is taken under this tag. */
+static void on_gone(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	channel->early.generation = 0;
+	channel->peer_gone = kvi_tag_is_auto(channel->tag);
+	kvi_channel_give_up(channel, KVT_E_PEER_CLOSED, "the peer closed this KV");
+	send_short(channel->link, KVI_MESSAGE_GONE_ACK, message);
+}
+
+/* A message for a tag that has no channel. True when a channel is to be made for it. */
+static bool wants_channel(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvt_conn *conn = link->conn;
+	bool closed = kvi_tag_is_auto(message->tag) &&
+		      (message->tag & ~KVT_TAG_MAX) < atomic_load(&conn->next_auto_tag);
+	switch (message->type) {
+	case KVI_MESSAGE_EAGER:
+	case KVI_MESSAGE_START:
+	case KVI_MESSAGE_CTS:
+		if (!closed)
+			return true;
+		if (message->type == KVI_MESSAGE_EAGER)
+			kvi_link_return_window(link, message->meta_len, message->data_len);
+		send_short(link, KVI_MESSAGE_GONE, message);
+		return false;
+	case KVI_MESSAGE_CANCEL:
+		send_short(link, KVI_MESSAGE_CACK, message);
+		return false;
+	case KVI_MESSAGE_GONE:
+		/* The KV that will be opened here under an automatic tag has to know. */
+		if (kvi_tag_is_auto(message->tag) && !closed)
+			return true;
+		send_short(link, KVI_MESSAGE_GONE_ACK, message);
+		return false;
+	default:
+		return false; /* an answer to something that has ended meanwhile */
+	}
+}
+
+/* While our GONE is on its way, what comes was meant for the closed KV. True when message was that. */
+static bool is_stale(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	if (channel->draining == 0 || message->type == KVI_MESSAGE_GONE ||
+	    message->type == KVI_MESSAGE_GONE_ACK || message->type == KVI_MESSAGE_CANCEL)
+		return false;
+	if (message->type == KVI_MESSAGE_EAGER)
+		kvi_link_return_window(channel->link, message->meta_len, message->data_len);
+	if (message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_START)
+		channel->next_arrival_seq = message->seq + 1;
+	return true;
+}
+
+static enum kvt_err dispatch(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_EAGER:
+		return kvi_recv_on_eager(channel, message);
+	case KVI_MESSAGE_START:
+		return kvi_recv_on_start(channel, message);
+	case KVI_MESSAGE_CTS:
+		return kvi_send_on_cts(channel, message);
+	case KVI_MESSAGE_FIN:
+		return kvi_recv_on_fin(channel, message);
+	case KVI_MESSAGE_ACK:
+		return kvi_send_on_ack(channel, message);
+	case KVI_MESSAGE_CANCEL:
+		kvi_send_on_cancel(channel, message);
+		return KVT_OK;
+	case KVI_MESSAGE_CACK:
+		kvi_recv_on_cack(channel, message);
+		return KVT_OK;
+	case KVI_MESSAGE_ABORT:
+		kvi_recv_on_abort(channel, message);
+		return KVT_OK;
+	case KVI_MESSAGE_REFUSED:
+		kvi_send_on_refused(channel, message);
+		return KVT_OK;
+	case KVI_MESSAGE_GONE:
+		on_gone(channel, message);
+		return KVT_OK;
+	case KVI_MESSAGE_GONE_ACK:
+		if (channel->draining == 0)
+			return KVT_E_PROTOCOL;
+		channel->draining--;
+		if (channel->draining == 0 && channel->kv == NULL && kvi_tag_is_auto(channel->tag))
+			free_channel(channel->link->part, channel);
+		return KVT_OK;
+	default:
+		return KVT_E_PROTOCOL;
+	}
+}
+
+enum kvt_err kvi_channel_on_message(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvt_conn *conn = link->conn;
+	if (message->type == KVI_MESSAGE_BYE) {
+		kvi_conn_on_lane_bye(conn);
+		return KVT_OK;
+	}
+	if (kvi_channel_get_home(message->tag, conn->lane_count) != link->index)
+		return KVT_E_PROTOCOL;
+	struct kvi_channel *channel = kvi_channel_find(link->part, message->tag);
+	if (channel == NULL) {
+		if (!wants_channel(link, message))
+			return KVT_OK;
+		channel = kvi_channel_get(link->part, link, message->tag);
+		if (channel == NULL)
+			return KVT_E_LIMIT;
+	}
+	return is_stale(channel, message) ? KVT_OK : dispatch(channel, message);
+}
+
+void kvi_channel_close_kv(struct kvi_channel *channel)
+{
+	struct kvi_message about = { .tag = channel->tag };
+	drop_arrivals(channel);
+	channel->early.generation = 0;
+	channel->kv = NULL;
+	channel->draining++;
+	send_short(channel->link, KVI_MESSAGE_GONE, &about);
+}
+
+static void fail_list(struct kvi_list *list, const struct kvt_error *cause)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(list)) != NULL) {
+		struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, node);
+		bool gave_up = transfer->reason.code != KVT_OK;
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : cause);
+	}
+}
+
+static void drop_starts(struct kvi_channel *channel)
+{
+	kvi_list_for_each (node, next_node, &channel->arrivals) {
+		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		if (!arrival->is_start)
+			continue;
+		kvi_list_remove(node);
+		kvi_arrival_free(arrival);
+	}
+}
+
+bool kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause)
+{
+	bool any = false;
+	struct kvi_channel *channel, *next;
+	HASH_ITER(hh, part->channels, channel, next)
+	{
+		fail_list(&channel->sends, cause);
+		fail_list(&channel->granted, cause);
+		fail_list(&channel->receives, cause);
+		drop_starts(channel);
+		any |= !kvi_list_is_empty(&channel->arrivals);
+		if (channel->kv == NULL)
+			continue;
+		kvi_window_close(channel->kv->window);
+		channel->kv->window = NULL;
+	}
+	return any;
+}
+
+void kvi_channels_free(struct kvi_part *part)
+{
+	struct kvi_channel *channel, *next;
+	HASH_ITER(hh, part->channels, channel, next)
+	free_channel(part, channel);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn.c - the life of a connection but for its beginning, which is in dial.c (this side calls) and
+ * session.c (both).
+ */
+#include "engine/conn.h"
+
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "engine/channel.h"
+#include "engine/control.h"
+#include "engine/engine.h"
+
+uint64_t kvi_conn_make_key(void)
+{
+	uint64_t key;
+	randombytes_buf(&key, sizeof(key));
+	return key;
+}
+
+struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
+{
+	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
+	if (conn == NULL)
+		return NULL;
+	conn->engine = engine;
+	conn->is_server = is_server;
+	conn->counters.parent = &engine->counters;
+	kvi_list_init(&conn->node);
+	kvi_list_init(&conn->ready_node);
+	pthread_mutex_init(&conn->lock, NULL);
+	atomic_store(&conn->state, KVI_CONN_OPENING);
+	atomic_store(&conn->refs, 2);
+	atomic_store(&conn->next_generation, 1);
+	kvi_engine_take_ref(engine);
+	return conn;
+}
+
+void kvi_conn_take_ref(struct kvt_conn *conn)
+{
+	atomic_fetch_add(&conn->refs, 1);
+}
+
+void kvi_conn_drop_ref(struct kvt_conn *conn)
+{
+	if (atomic_fetch_sub(&conn->refs, 1) != 1)
+		return;
+	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
+		kvi_channels_free(&conn->parts[i]);
+	kvi_engine_drop_ref(conn->engine);
+	pthread_mutex_destroy(&conn->lock);
+	kvi_free(conn->peer_lanes);
+	kvi_free(conn->links);
+	kvi_free(conn->parts);
+	kvi_free(conn);
+}
+
+static void init_link(struct kvt_conn *conn, unsigned index)
+{
+	struct kvt_engine *engine = conn->engine;
+	struct kvi_link *link = &conn->links[index];
+	link->conn = conn;
+	link->index = index;
+	link->rail = (unsigned)(index % engine->rail_count);
+	link->part = &conn->parts[(index / engine->rail_count) % engine->worker_count];
+	link->cq = link->part->worker->cqs[link->rail];
+	link->send_credits = conn->peer_rx_count - 2;
+	link->window_left = KVI_LANE_WINDOW;
+	kvi_list_init(&link->node);
+	kvi_list_init(&link->free_packets);
+	kvi_list_init(&link->queue);
+	kvi_list_init(&link->waiting);
+	kvi_list_init(&link->free_segments);
+	for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+		link->segments[i].link = link;
+		kvi_list_append(&link->free_segments, &link->segments[i].node);
+	}
+}
+
+enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
+				 unsigned peer_rx_count)
+{
+	struct kvt_engine *engine = conn->engine;
+	conn->links = kvi_alloc_array(lane_count, sizeof(conn->links[0]));
+	if (conn->links == NULL)
+		return KVT_E_NO_MEMORY;
+	conn->parts = kvi_alloc_array(engine->worker_count, sizeof(conn->parts[0]));
+	if (conn->parts == NULL)
+		return KVT_E_NO_MEMORY;
+	size_t eager_len = engine->settings.eager_len;
+	conn->eager_len = peer_eager_len < eager_len ? peer_eager_len : eager_len;
+	conn->peer_rx_count = peer_rx_count;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct kvi_worker *worker = engine->workers[i];
+		kvi_part_init(&conn->parts[i], conn, worker);
+	}
+	for (unsigned i = 0; i < lane_count; i++)
+		init_link(conn, i);
+	conn->lane_count = lane_count;
+	return KVT_OK;
+}
+
+/* ---- states ---- */
+
+void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno, const char *format,
+		   ...)
+{
+	struct kvt_error cause = { .code = code, .provider_errno = provider_errno };
+	va_list args;
+	va_start(args, format);
+	vsnprintf(cause.text, sizeof(cause.text), format, args);
+	va_end(args);
+
+	pthread_mutex_lock(&conn->lock);
+	bool first = atomic_load(&conn->state) < KVI_CONN_FAILING;
+	if (first) {
+		conn->cause = cause;
+		atomic_store(&conn->state, KVI_CONN_FAILING);
+	}
+	pthread_mutex_unlock(&conn->lock);
+	if (!first)
+		return;
+	bool polite = code == KVT_E_CLOSED || code == KVT_E_PEER_CLOSED;
+	kvi_log(polite ? KVI_LOG_DEBUG : KVI_LOG_INFO, "conn-fail", "%s:%u: %s: %s", conn->host,
+		conn->port, kvt_err_get_name(code), cause.text);
+	kvi_control_wake(conn->engine->control);
+}
+
+void kvi_conn_on_lane_connected(struct kvt_conn *conn)
+{
+	if (atomic_fetch_add(&conn->lanes_connected, 1) + 1 == conn->lane_count)
+		kvi_control_wake(conn->engine->control);
+}
+
+void kvi_conn_on_lane_bye(struct kvt_conn *conn)
+{
+	if (atomic_fetch_add(&conn->lanes_closing, 1) + 1 == conn->lane_count)
+		kvi_control_wake(conn->engine->control);
+}
+
+void kvi_conn_set_open(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	pthread_mutex_lock(&engine->lock);
+	pthread_mutex_lock(&conn->lock);
+	bool opened = atomic_load(&conn->state) == KVI_CONN_OPENING;
+	if (opened)
+		atomic_store(&conn->state, KVI_CONN_OPEN);
+	pthread_mutex_unlock(&conn->lock);
+	if (opened) {
+		conn->was_open = true;
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, 1);
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_TOTAL, 1);
+		if (conn->is_server)
+			kvi_list_append(&engine->ready, &conn->ready_node);
+		pthread_cond_broadcast(&engine->changed);
+	}
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void kvi_conn_say_bye(struct kvt_conn *conn)
+{
+	for (unsigned i = 0; i < conn->lane_count; i++) {
+		struct kvi_link *link = &conn->links[i];
+		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
+		kvi_worker_lock(link->part->worker);
+		kvi_link_send(link, &bye);
+		kvi_parts_flush(link->part->worker, false);
+		kvi_worker_unlock(link->part->worker);
+	}
+}
+
+void kvi_conn_tear_down(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	bool has_arrivals = false;
+	unsigned count = conn->lane_count > 0 ? engine->worker_count : 0;
+	for (unsigned i = 0; i < count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_part_cut(&conn->parts[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		has_arrivals |= kvi_part_fail(&conn->parts[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+
+	bool drop_handle = false;
+	pthread_mutex_lock(&engine->lock);
+	atomic_store(&conn->state, KVI_CONN_ENDED);
+	conn->is_torn_down = true;
+	kvi_list_remove(&conn->node);
+	engine->conn_count--;
+	if (conn->was_open)
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, -1);
+	if (conn->cause.code == KVT_E_PEER_LOST)
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_LOST, 1);
+	/* Not accepted by the application and of no use to it; one that never opened has no handle. */
+	if (conn->is_server && (!conn->was_open || !kvi_list_is_empty(&conn->ready_node)) &&
+	    !has_arrivals) {
+		kvi_list_remove(&conn->ready_node);
+		drop_handle = true;
+	}
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
+	if (drop_handle)
+		kvi_conn_drop_ref(conn);
+}
+
+enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error)
+{
+	enum kvi_conn_state state = atomic_load(&conn->state);
+	if (state == KVI_CONN_OPEN || state == KVI_CONN_OPENING)
+		return KVT_OK;
+	pthread_mutex_lock(&conn->lock);
+	if (error != NULL)
+		*error = conn->cause;
+	enum kvt_err code = conn->cause.code;
+	pthread_mutex_unlock(&conn->lock);
+	return code;
+}
+
+/* ---- the handle ---- */
+
+void kvt_conn_close(struct kvt_conn *conn)
+{
+	if (conn == NULL || kvi_engine_is_forked(conn->engine))
+		return;
+	struct kvt_engine *engine = conn->engine;
+	kvi_conn_fail(conn, KVT_E_CLOSED, 0, "the connection was closed on this side");
+	/* The goodbye is bounded, and so is the tear-down: it waits for no peer. */
+	pthread_mutex_lock(&engine->lock);
+	while (!conn->is_torn_down && !engine->stopped)
+		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
+	pthread_mutex_unlock(&engine->lock);
+	kvi_conn_drop_ref(conn);
+}
+
+const char *kvt_conn_get_host(const struct kvt_conn *conn)
+{
+	return conn->host;
+}
+
+uint16_t kvt_conn_get_port(const struct kvt_conn *conn)
+{
+	return conn->port;
+}
+
+enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error)
+{
+	return kvi_conn_check(conn, error);
+}
+
+enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats)
+{
+	if (conn == NULL || stats == NULL || stats->size != sizeof(*stats))
+		return KVT_E_INVALID;
+	kvi_stats_fill(&conn->counters, stats);
+	return KVT_OK;
+}

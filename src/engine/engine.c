@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.c - opening and stopping an engine, and taking the peers that called it.
+ */
+#include "engine/engine.h"
+
+#include <sched.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include <config.h>
+#include "engine/conn.h"
+#include "engine/control.h"
+
+const char *kvt_get_version(void)
+{
+	return PACKAGE_VERSION;
+}
+
+/* ---- references and callers ---- */
+
+bool kvi_engine_is_forked(const struct kvt_engine *engine)
+{
+	return engine->fork_count != kvi_fork_get_count();
+}
+
+void kvi_engine_take_ref(struct kvt_engine *engine)
+{
+	atomic_fetch_add(&engine->refs, 1);
+}
+
+void kvi_engine_drop_ref(struct kvt_engine *engine)
+{
+	if (atomic_fetch_sub(&engine->refs, 1) != 1)
+		return;
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_worker_free(engine->workers[i]);
+	pthread_mutex_destroy(&engine->lock);
+	pthread_cond_destroy(&engine->changed);
+	kvi_free(engine);
+}
+
+enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error)
+{
+	if (kvi_engine_is_forked(engine))
+		return kvi_fail(error, KVT_E_FORKED, 0,
+				"this engine belongs to the parent process; open one after fork");
+	atomic_fetch_add(&engine->callers, 1);
+	if (!atomic_load(&engine->stopping))
+		return KVT_OK;
+	kvi_engine_leave(engine);
+	return kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
+}
+
+void kvi_engine_leave(struct kvt_engine *engine)
+{
+	atomic_fetch_sub(&engine->callers, 1);
+}
+
+bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
+{
+	const struct kvi_settings *settings = &engine->settings;
+	return settings->interrupted != NULL &&
+	       settings->interrupted(settings->interrupted_arg) != 0;
+}
+
+/* ---- open ---- */
+
+static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engine_config *config,
+			       struct kvt_error *error)
+{
+	const char *provider = config->provider;
+	for (size_t i = 0; i < config->interface_count; i++) {
+		enum kvt_err err =
+			kvi_rail_open(config->interfaces[i], provider, &engine->rails[i], error);
+		if (err != KVT_OK)
+			return err;
+		engine->rail_count++;
+		/* One provider for all rails: a connection's lanes differ in nothing but their NIC. */
+		provider = kvi_engine_get_caps(engine)->provider;
+	}
+	const struct kvi_caps *caps = kvi_engine_get_caps(engine);
+	if (caps->own_domains && !caps->same_grant)
+		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
+				"provider %s has a domain per worker but keys of its own",
+				caps->provider);
+	memcpy(engine->provider, caps->provider, sizeof(engine->provider));
+	return KVT_OK;
+}
+
+/* CPUs for the workers: the user's, else those near the NIC when there are enough of them. */
+static void pin_workers(struct kvt_engine *engine, const struct kvt_engine_config *config)
+{
+	unsigned near_cpus[KVI_CPUS_MAX];
+	const unsigned *cpus = config->cpus;
+	size_t count = config->cpu_count;
+	if (count == 0) {
+		cpus = near_cpus;
+		count = kvi_rail_get_near_cpus(engine->rails[0], near_cpus, KVI_CPUS_MAX);
+		if (count < engine->worker_count)
+			return;
+	}
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_thread_pin(engine->workers[i]->thread, cpus[i % count]);
+}
+
+/* Undo what open has done; in reverse. */
+static void close_parts(struct kvt_engine *engine)
+{
+	if (engine->control != NULL)
+		kvi_control_stop(engine->control);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_worker_stop(engine->workers[i]);
+	for (size_t i = 0; i < engine->rail_count; i++)
+		kvi_rail_close(engine->rails[i]);
+}
+
+enum kvt_err kvt_engine_open(const struct kvt_engine_config *config, struct kvt_engine **engine_out,
+			     struct kvt_error *error)
+{
+	struct kvi_settings settings;
+	if (engine_out == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the engine is given");
+	enum kvt_err err = kvi_settings_init(&settings, config, error);
+	if (err != KVT_OK)
+		return err;
+	if (sodium_init() < 0)
+		return kvi_fail(error, KVT_E_INTERNAL, 0, "libsodium cannot start");
+	struct kvt_engine *engine = kvi_alloc(sizeof(*engine));
+	if (engine == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an engine");
+
+	engine->settings = settings;
+	engine->fork_count = kvi_fork_get_count();
+	randombytes_buf(engine->instance, sizeof(engine->instance));
+	pthread_mutex_init(&engine->lock, NULL);
+	kvi_cond_init(&engine->changed);
+	kvi_list_init(&engine->conns);
+	kvi_list_init(&engine->ready);
+	atomic_store(&engine->refs, 1);
+
+	err = open_rails(engine, config, error);
+	if (err != KVT_OK)
+		goto err_close;
+	while (engine->worker_count < settings.ncpus) {
+		err = kvi_worker_open(engine, engine->worker_count,
+				      &engine->workers[engine->worker_count], error);
+		if (err != KVT_OK)
+			goto err_close;
+		engine->worker_count++;
+	}
+	pin_workers(engine, config);
+	err = kvi_control_open(engine, kvi_rail_get_host(engine->rails[0]), settings.listen_port,
+			       &engine->control, error);
+	if (err != KVT_OK)
+		goto err_close;
+	engine->port = kvi_control_get_port(engine->control);
+	*engine_out = engine;
+	return KVT_OK;
+
+err_close:
+	close_parts(engine);
+	kvi_engine_drop_ref(engine);
+	return err;
+}
+
+/* ---- stop and close ---- */
+
+void kvt_engine_stop(struct kvt_engine *engine)
+{
+	if (engine == NULL || kvi_engine_is_forked(engine))
+		return;
+	if (atomic_exchange(&engine->stopping, true)) {
+		pthread_mutex_lock(&engine->lock);
+		while (!engine->stopped)
+			kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
+		pthread_mutex_unlock(&engine->lock);
+		return;
+	}
+	/* Calls that are inside see that the engine stops within one of their slices. */
+	while (atomic_load(&engine->callers) > 0) {
+		pthread_mutex_lock(&engine->lock);
+		pthread_cond_broadcast(&engine->changed);
+		kvi_list_for_each (node, next_node, &engine->conns) {
+			struct kvt_conn *conn = kvi_container_of(node, struct kvt_conn, node);
+			if (atomic_load(&conn->state) == KVI_CONN_OPENING)
+				kvi_conn_fail(conn, KVT_E_CLOSED, 0,
+					      "the engine was closed on this side");
+		}
+		pthread_mutex_unlock(&engine->lock);
+		const struct timespec nap = { .tv_nsec = KVI_MS };
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+	}
+	close_parts(engine);
+
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&engine->ready)) != NULL)
+		kvi_conn_drop_ref(kvi_container_of(node, struct kvt_conn, ready_node));
+	pthread_mutex_lock(&engine->lock);
+	engine->stopped = true;
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void kvt_engine_close(struct kvt_engine *engine)
+{
+	if (engine == NULL || kvi_engine_is_forked(engine))
+		return;
+	kvt_engine_stop(engine);
+	kvi_engine_drop_ref(engine);
+}
+
+/* ---- getters ---- */
+
+uint16_t kvt_engine_get_port(const struct kvt_engine *engine)
+{
+	return engine->port;
+}
+
+const char *kvt_engine_get_provider(const struct kvt_engine *engine)
+{
+	return engine->provider;
+}
+
+enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats)
+{
+	if (engine == NULL || stats == NULL || stats->size != sizeof(*stats))
+		return KVT_E_INVALID;
+	kvi_stats_fill(&engine->counters, stats);
+	return KVT_OK;
+}
+
+/* ---- accept ---- */
+
+enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
+			     struct kvt_conn **conn_out, struct kvt_error *error)
+{
+	if (engine == NULL || conn_out == NULL || timeout_ns < 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"no engine is given, or the timeout is negative");
+	enum kvt_err err = kvi_engine_enter(engine, error);
+	if (err != KVT_OK)
+		return err;
+	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
+	struct kvi_list *node;
+	pthread_mutex_lock(&engine->lock);
+	while ((node = kvi_list_take_first(&engine->ready)) == NULL && err == KVT_OK) {
+		int64_t slice_ns = kvi_deadline_after(100 * KVI_MS);
+		if (atomic_load(&engine->stopping)) {
+			err = kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
+		} else if (kvi_clock_now() >= deadline_ns) {
+			err = kvi_fail(error, KVT_E_TIMEOUT, 0, "no peer has connected in time");
+		} else if (!kvi_cond_wait(&engine->changed, &engine->lock,
+					  slice_ns < deadline_ns ? slice_ns : deadline_ns)) {
+			/* The hook may take other locks (Python's), so ours is not held. */
+			pthread_mutex_unlock(&engine->lock);
+			if (kvi_engine_is_interrupted(engine))
+				err = kvi_fail(error, KVT_E_CANCELLED, 0,
+					       "interrupted while waiting for a peer");
+			pthread_mutex_lock(&engine->lock);
+		}
+	}
+	pthread_mutex_unlock(&engine->lock);
+	if (node != NULL) {
+		*conn_out = kvi_container_of(node, struct kvt_conn, ready_node);
+		err = KVT_OK;
+	}
+	kvi_engine_leave(engine);
+	return err;
+}

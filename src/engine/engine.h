@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.h - struct kvt_engine, and which lock each field stands under.
+ *
+ * Locks, in the order they are taken: engine->lock, worker->lock, conn->lock. No two workers' locks are
+ * held together. The control thread holds none while it waits.
+ */
+#ifndef KVI_ENGINE_ENGINE_H
+#define KVI_ENGINE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "engine/settings.h"
+#include "engine/stats.h"
+#include "engine/worker.h"
+#include "fabric/fabric.h"
+
+struct kvi_control;
+
+struct kvt_engine {
+	/* immutable after open */
+	struct kvi_settings settings;
+	unsigned fork_count;
+	uint8_t instance[KVI_SESSION_LEN];
+	struct kvi_rail *rails[KVI_RAILS_MAX];
+	size_t rail_count;
+	struct kvi_worker *workers[KVI_CPUS_MAX];
+	unsigned worker_count;
+	struct kvi_control *control;
+	uint16_t port;
+	char provider[KVI_PROVIDER_LEN];
+
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a connection changed its state, or the engine stops */
+	struct kvi_list conns;	/* opening and open, conn.h */
+	struct kvi_list ready;	/* accepted by us, not yet by the application */
+	unsigned conn_count;
+	bool stopped;
+
+	/* atomic */
+	atomic_bool stopping;
+	atomic_uint callers; /* inside calls that use the fabric's objects */
+	atomic_uint refs;    /* the handle's and one a connection's */
+	struct kvi_counters counters;
+};
+
+static inline const struct kvi_caps *kvi_engine_get_caps(const struct kvt_engine *engine)
+{
+	return kvi_rail_get_caps(engine->rails[0]);
+}
+
+/* True in a child of the process that opened the engine. */
+bool kvi_engine_is_forked(const struct kvt_engine *engine);
+
+/* Bracket a call that uses rails, queues or the control thread: stopping waits for those inside. */
+enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error);
+void kvi_engine_leave(struct kvt_engine *engine);
+
+/* Ask the interrupted hook; the caller holds no lock. */
+bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
+
+void kvi_engine_take_ref(struct kvt_engine *engine);
+void kvi_engine_drop_ref(struct kvt_engine *engine);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * link.c - packets in and out of one lane. What a message means is the channel's business.
+ */
+#include "engine/link.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/channel.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/part.h"
+#include "engine/send.h"
+#include "engine/spread.h"
+
+enum {
+	/* Answers are few: each belongs to an operation of ours. More means that the peer plays tricks. */
+	QUEUE_MAX = 65536,
+	/* ACKs that may wait for a message to travel with. */
+	LAZY_MAX = 8,
+};
+
+struct queued {
+	struct kvi_list node;
+	struct kvi_message message;
+};
+
+static void on_received(struct kvi_post *post, const struct kvi_completion *completion);
+static void on_sent(struct kvi_post *post, const struct kvi_completion *completion);
+
+static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
+{
+	enum kvt_err err = kvi_lane_post_recv(link->lane, &packet->post.op, packet->bytes,
+					      link->packet_len, link->memory);
+	if (err == KVT_OK) {
+		link->part->posted++;
+		return true;
+	}
+	kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a receive on a lane: %s",
+		      kvt_err_get_text(err));
+	return false;
+}
+
+/* ---- opening and closing ---- */
+
+static enum kvt_err make_packets(struct kvi_link *link, struct kvt_error *error)
+{
+	struct kvt_engine *engine = link->conn->engine;
+	const unsigned count = 2 * KVI_RX_COUNT;
+	link->packet_len = KVI_MESSAGE_OVERHEAD + engine->settings.eager_len;
+	link->send_len = KVI_MESSAGE_OVERHEAD + link->conn->eager_len;
+	link->slab = kvi_alloc_data(count * link->packet_len);
+	link->packets = kvi_alloc_array(count, sizeof(link->packets[0]));
+	if (link->slab == NULL || link->packets == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the packets of a lane");
+	for (unsigned i = 0; i < count; i++) {
+		struct kvi_packet *packet = &link->packets[i];
+		packet->link = link;
+		packet->bytes = link->slab + i * link->packet_len;
+		packet->post.op.context = &packet->post;
+		packet->post.on_done = i < KVI_RX_COUNT ? on_received : on_sent;
+		kvi_list_init(&packet->node);
+		if (i >= KVI_RX_COUNT)
+			kvi_list_append(&link->free_packets, &packet->node);
+	}
+	if (!kvi_engine_get_caps(engine)->local_memory)
+		return KVT_OK;
+	return kvi_memory_open(link->cq, link->slab, count * link->packet_len, KVI_ACCESS_LOCAL,
+			       kvi_conn_make_key(), &link->memory, error);
+}
+
+enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t address_len,
+			   struct kvi_lane_request *request, struct kvt_error *error)
+{
+	struct kvi_lane_hello hello = { .index = (uint16_t)link->index };
+	uint8_t data[KVI_LANE_HELLO_LEN];
+	memcpy(hello.session, link->conn->session_id, sizeof(hello.session));
+	memcpy(hello.token, link->conn->token, sizeof(hello.token));
+	kvi_lane_hello_encode(&hello, data);
+
+	enum kvt_err err = make_packets(link, error);
+	if (err != KVT_OK)
+		goto err_free;
+	err = kvi_lane_open(link->cq, address, address_len, request, link, &link->lane, error);
+	if (err != KVT_OK)
+		goto err_free;
+	for (unsigned i = 0; i < KVI_RX_COUNT; i++)
+		if (!post_receive(link, &link->packets[i])) {
+			err = kvi_fail(error, KVT_E_FABRIC, 0,
+				       "cannot post receives on a new lane");
+			goto err_close;
+		}
+	err = kvi_lane_connect(link->lane, data, request == NULL ? sizeof(data) : 0, error);
+	if (err != KVT_OK)
+		goto err_close;
+	kvi_list_append(&link->part->links, &link->node);
+	link->part->worker->connecting++;
+	kvi_wake(&link->part->worker->wake);
+	return KVT_OK;
+
+err_close:
+	/* The posted receives are handed out by the next progress, so the packets live until
+	 * kvi_link_free(). */
+	kvi_lane_close(link->lane);
+	link->lane = NULL;
+	kvi_list_append(&link->part->links, &link->node);
+	link->connected = true;
+	return err;
+err_free:
+	if (request != NULL)
+		kvi_lane_request_reject(request);
+	kvi_link_free(link);
+	return err;
+}
+
+void kvi_link_close(struct kvi_link *link)
+{
+	if (link->lane == NULL)
+		return;
+	if (!link->connected)
+		link->part->worker->connecting--;
+	kvi_lane_close(link->lane);
+	link->lane = NULL;
+}
+
+void kvi_link_free(struct kvi_link *link)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&link->queue)) != NULL)
+		kvi_free(kvi_container_of(node, struct queued, node));
+	link->queue_count = 0;
+	kvi_list_remove(&link->node);
+	kvi_memory_close(link->memory);
+	link->memory = NULL;
+	kvi_free(link->packets);
+	link->packets = NULL;
+	kvi_free(link->slab);
+	link->slab = NULL;
+}
+
+void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event)
+{
+	bool was_connected = link->connected;
+	if (!was_connected) {
+		link->connected = true;
+		link->part->worker->connecting--;
+	}
+	if (event->kind == KVI_LANE_CONNECTED)
+		kvi_conn_on_lane_connected(link->conn);
+	else if (was_connected)
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, event->provider_errno,
+			      "lane %u was shut down by the peer", link->index);
+	else
+		kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, event->provider_errno,
+			      "lane %u could not be connected", link->index);
+}
+
+/* ---- receiving ---- */
+
+/* Take a message, the only or the first or a further one of its packet. */
+static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message *message,
+				 bool is_first, bool is_last)
+{
+	bool is_credit = message->type == KVI_MESSAGE_CREDIT;
+	if (!is_first && (is_credit || message->credits != 0 || message->window != 0))
+		return KVT_E_PROTOCOL;
+	if (is_credit && !is_last)
+		return KVT_E_PROTOCOL;
+	link->send_credits += message->credits;
+	link->window_left += message->window;
+	/* A peer that returns more than it was given would make these grow without end. */
+	if (link->send_credits > link->conn->peer_rx_count || link->window_left > KVI_LANE_WINDOW)
+		return KVT_E_PROTOCOL;
+	return is_credit ? KVT_OK : kvi_channel_on_message(link, message);
+}
+
+/* Take all messages of a packet. */
+static enum kvt_err take_packet(struct kvi_link *link, const uint8_t *bytes, size_t len,
+				bool *is_credit)
+{
+	enum kvt_err err;
+	size_t used = 0, taken = 0;
+	do {
+		struct kvi_message message;
+		err = kvi_message_decode(bytes + taken, len - taken, &message, &used);
+		if (err == KVT_OK)
+			err = take_message(link, &message, taken == 0, taken + used == len);
+		taken += used;
+		*is_credit = err == KVT_OK && message.type == KVI_MESSAGE_CREDIT;
+	} while (err == KVT_OK && taken < len);
+	return err;
+}
+
+static void on_received(struct kvi_post *post, const struct kvi_completion *completion)
+{
+	struct kvi_packet *packet = kvi_container_of(post, struct kvi_packet, post);
+	struct kvi_link *link = packet->link;
+	link->part->posted--;
+	if (link->lane == NULL)
+		return;
+	if (completion->err != KVT_OK) {
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
+			      "the peer is gone: lane %u broke", link->index);
+		return;
+	}
+	bool is_credit = false;
+	enum kvt_err err = take_packet(link, packet->bytes, completion->len, &is_credit);
+	if (err != KVT_OK) {
+		kvi_conn_fail(link->conn, err, 0, "the peer sent a message of %zu bytes that %s",
+			      completion->len,
+			      err == KVT_E_PROTOCOL ? "is not of the protocol" : "cannot be taken");
+		return;
+	}
+	if (post_receive(link, packet) && !is_credit)
+		link->owed_credits++;
+	kvi_part_touch(link->part);
+}
+
+/* ---- sending ---- */
+
+static bool has_room(const struct kvi_link *link)
+{
+	return link->lane != NULL && link->send_credits > 0 &&
+	       !kvi_list_is_empty(&link->free_packets);
+}
+
+static void fail_post(struct kvi_link *link, enum kvt_err err)
+{
+	kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a message on lane %u: %s",
+		      link->index, kvt_err_get_text(err));
+}
+
+/* Append a message to a packet of len bytes; the first one carries what we owe. False: no space. */
+static bool append(struct kvi_link *link, struct kvi_packet *packet, size_t *len,
+		   struct kvi_message *message)
+{
+	message->credits = *len == 0 ? (uint16_t)link->owed_credits : 0;
+	message->window = *len == 0 ? link->owed_window : 0;
+	size_t added = kvi_message_encode(message, packet->bytes + *len, link->send_len - *len);
+	*len += added;
+	return added > 0;
+}
+
+/* Post a packet; small ones are copied by the provider and need no completion. */
+static enum kvt_err post_packet(struct kvi_link *link, struct kvi_packet *packet, size_t len)
+{
+	enum kvt_err err = KVT_E_UNSUPPORTED;
+	if (len <= kvi_engine_get_caps(link->conn->engine)->inject_len) {
+		err = kvi_lane_inject(link->lane, packet->bytes, len);
+		if (err == KVT_OK)
+			kvi_list_prepend(&link->free_packets, &packet->node);
+	}
+	if (err == KVT_E_UNSUPPORTED) {
+		err = kvi_lane_post_send(link->lane, &packet->post.op, packet->bytes, len,
+					 link->memory);
+		if (err == KVT_OK)
+			link->part->posted++;
+	}
+	if (err == KVT_OK) {
+		link->owed_credits = 0;
+		link->owed_window = 0;
+		return KVT_OK;
+	}
+	kvi_list_prepend(&link->free_packets, &packet->node);
+	if (err == KVT_E_AGAIN)
+		kvi_part_retry(link->part);
+	else
+		fail_post(link, err);
+	return err;
+}
+
+static struct kvi_packet *take_packet_slot(struct kvi_link *link)
+{
+	struct kvi_list *node = kvi_list_take_first(&link->free_packets);
+	return kvi_container_of(node, struct kvi_packet, node);
+}
+
+/*
+ * Post one packet: the queued answers, as many as fit, and behind them message (may be NULL), which
+ * goes only with all of them. False when nothing was posted.
+ */
+static bool post_next(struct kvi_link *link, struct kvi_message *message)
+{
+	if (!has_room(link))
+		return false;
+	struct kvi_packet *packet = take_packet_slot(link);
+	size_t len = 0;
+	unsigned count = 0;
+	bool fits = true;
+	for (struct kvi_list *node = link->queue.next; fits && node != &link->queue;
+	     node = node->next) {
+		fits = append(link, packet, &len,
+			      &kvi_container_of(node, struct queued, node)->message);
+		count += fits;
+	}
+	if (message != NULL)
+		fits = fits && append(link, packet, &len, message);
+	if ((message != NULL && !fits) || len == 0) {
+		kvi_list_prepend(&link->free_packets, &packet->node);
+		return false;
+	}
+	if (post_packet(link, packet, len) != KVT_OK)
+		return false;
+	link->send_credits--;
+	link->queue_count -= count;
+	while (count-- > 0)
+		kvi_free(kvi_container_of(kvi_list_take_first(&link->queue), struct queued, node));
+	if (link->queue_count == 0)
+		link->queue_urgent = false;
+	return true;
+}
+
+bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
+{
+	uint32_t charge = message->type != KVI_MESSAGE_EAGER
+				  ? 0
+				  : kvi_message_get_charge(message->meta_len, message->data_len);
+	if (charge > link->window_left)
+		return false;
+	/* Where the answers take the space that the message needs, they go first. */
+	bool posted = post_next(link, message) ||
+		      (post_next(link, NULL) && post_next(link, message));
+	if (posted)
+		link->window_left -= charge;
+	return posted;
+}
+
+void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
+{
+	if (link->lane == NULL)
+		return;
+	struct queued *queued = link->queue_count < QUEUE_MAX ? kvi_alloc(sizeof(*queued)) : NULL;
+	if (queued == NULL) {
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "too many messages wait for lane %u",
+			      link->index);
+		return;
+	}
+	queued->message = *message;
+	kvi_list_append(&link->queue, &queued->node);
+	link->queue_count++;
+	link->queue_urgent |= message->type != KVI_MESSAGE_ACK || link->queue_count >= LAZY_MAX;
+	kvi_part_touch(link->part);
+}
+
+void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
+{
+	link->owed_window += kvi_message_get_charge(meta_len, data_len);
+	kvi_part_touch(link->part);
+}
+
+static void on_sent(struct kvi_post *post, const struct kvi_completion *completion)
+{
+	struct kvi_packet *packet = kvi_container_of(post, struct kvi_packet, post);
+	struct kvi_link *link = packet->link;
+	link->part->posted--;
+	kvi_list_prepend(&link->free_packets, &packet->node);
+	if (link->lane == NULL)
+		return;
+	if (completion->err != KVT_OK)
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
+			      "the peer is gone: lane %u broke under a message", link->index);
+	kvi_part_touch(link->part);
+}
+
+static bool flush_credit(struct kvi_link *link)
+{
+	bool owes = link->owed_credits >= KVI_RX_COUNT / 2 ||
+		    link->owed_window >= KVI_LANE_WINDOW / 2;
+	if (!owes || kvi_list_is_empty(&link->free_packets))
+		return false;
+	struct kvi_message message = { .type = KVI_MESSAGE_CREDIT };
+	struct kvi_packet *packet = take_packet_slot(link);
+	size_t len = 0;
+	append(link, packet, &len, &message);
+	return post_packet(link, packet, len) == KVT_OK;
+}
+
+bool kvi_link_flush(struct kvi_link *link, bool lazily)
+{
+	if (link->lane == NULL || !link->connected)
+		return false;
+	bool did = false;
+	while (!kvi_list_is_empty(&link->waiting)) {
+		struct kvi_list *node = kvi_list_get_first(&link->waiting);
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, link_node);
+		if (!kvi_send_begin(transfer))
+			break;
+		did = true;
+	}
+	if (!lazily || link->queue_urgent)
+		while (post_next(link, NULL))
+			did = true;
+	return flush_credit(link) || did;
+}

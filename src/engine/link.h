@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * link.h - one lane's side of the protocol: packets, credits, the eager window (docs/protocol.md 5).
+ *
+ * A link keeps KVI_RX_COUNT receives posted. It may have as many packets on the way as the peer keeps
+ * receives, less two, which are left for CREDIT messages: those need no credit, so credits always come
+ * back. A message that cannot be posted now waits in the queue; a send's first message is not made
+ * before there is room for it, so the queue holds answers only and stays short.
+ *
+ * Answers are gathered: a flush posts all that wait as one packet, and a first message takes them along,
+ * so that a ping-pong costs one packet a leg though every message is acknowledged.
+ *
+ * All functions are called under the worker's lock.
+ */
+#ifndef KVI_ENGINE_LINK_H
+#define KVI_ENGINE_LINK_H
+
+#include "base/list.h"
+#include "engine/settings.h"
+#include "engine/worker.h"
+#include "fabric/fabric.h"
+#include "wire/wire.h"
+
+/* A posted operation of the engine: the op's context. */
+struct kvi_post {
+	struct kvi_op op;
+	void (*on_done)(struct kvi_post *post, const struct kvi_completion *completion);
+};
+
+/* A message's bytes, at home in a slot of the link's slab. */
+struct kvi_packet {
+	struct kvi_post post;
+	struct kvi_list node;
+	struct kvi_link *link;
+	uint8_t *bytes;
+};
+
+/* A segment on its way: one RMA write of a stripe. */
+struct kvi_segment {
+	struct kvi_post post;
+	struct kvi_list node;
+	struct kvi_link *link;
+	struct kvi_stripe *stripe;
+	size_t offset;
+	size_t len;
+};
+
+struct kvi_link {
+	struct kvt_conn *conn;
+	struct kvi_part *part;
+	unsigned index;
+	unsigned rail;
+	struct kvi_cq *cq;
+	struct kvi_lane *lane; /* NULL: not made yet, or closed */
+	struct kvi_list node;  /* in part->links */
+	bool connected;
+
+	struct kvi_memory *memory; /* of the slab, where the provider needs it */
+	uint8_t *slab;
+	size_t packet_len;
+	size_t send_len;	      /* of a packet to send: what both sides' packets hold */
+	struct kvi_packet *packets;   /* KVI_RX_COUNT to receive, as many to send */
+	struct kvi_list free_packets; /* to send */
+	struct kvi_list queue;	      /* of answers that wait for room: struct queued in link.c */
+	unsigned queue_count;
+	bool queue_urgent;	 /* it holds more than a few ACKs */
+	struct kvi_list waiting; /* sends that wait for room: transfers, by link_node */
+
+	unsigned send_credits;
+	unsigned owed_credits;
+	uint64_t window_left;
+	uint32_t owed_window;
+
+	struct kvi_segment segments[KVI_WRITES_MAX];
+	struct kvi_list free_segments;
+	struct kvi_segment *held; /* taken, but the provider had no room */
+};
+
+/*
+ * Make the lane, towards address (it introduces itself with a lane hello) or from request, which is
+ * consumed in any case; post receives; connect it.
+ */
+enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t address_len,
+			   struct kvi_lane_request *request, struct kvt_error *error);
+
+/* The fence of one lane. Its posts are handed out by the next progress; then kvi_link_free(). */
+void kvi_link_close(struct kvi_link *link);
+void kvi_link_free(struct kvi_link *link);
+
+void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event);
+
+/* Send a message at once, or return false when there is no room for it now. */
+bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
+
+/*
+ * Send an answer: a message without meta or data. It waits for the next flush, or travels with the next
+ * message on this link. Failing fails the connection, so callers need not look.
+ */
+void kvi_link_send(struct kvi_link *link, struct kvi_message *message);
+
+/* An EAGER has been consumed: the peer may send as much again. */
+void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
+
+/*
+ * Post what waits, as far as there is room. True when something was posted. lazily: leave a few ACKs
+ * for a message to take along, as the driver will come again before anybody sleeps.
+ */
+bool kvi_link_flush(struct kvi_link *link, bool lazily);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * part.h - a connection's share of one worker: the links (lanes) and channels (tags) that live there,
+ * and the writes that wait for a lane. All of it stands under that worker's lock.
+ */
+#ifndef KVI_ENGINE_PART_H
+#define KVI_ENGINE_PART_H
+
+#include "base/list.h"
+#include "engine/worker.h"
+
+struct kvi_channel;
+
+struct kvi_part {
+	struct kvt_conn *conn;
+	struct kvi_worker *worker;
+	struct kvi_list node; /* in worker->dirty_parts while something may be postable */
+	struct kvi_list links;
+	struct kvi_list stripes; /* spread.h: shares of transfers that have bytes left to write */
+	struct kvi_channel *channels; /* by tag */
+	unsigned posted;	      /* operations that are with the fabric */
+	bool cut;		      /* the lanes are closed: nothing starts any more */
+};
+
+void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker);
+
+/* Something may be postable: look at the next flush. */
+void kvi_part_touch(struct kvi_part *part);
+
+/* The provider had no room for a post: look again soon, as nothing may tell when it has. */
+void kvi_part_retry(struct kvi_part *part);
+
+/* Post what touched parts of the worker can post; lazily as in link.h. True when something was posted. */
+bool kvi_parts_flush(struct kvi_worker *worker, bool lazily);
+
+/* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
+void kvi_part_cut(struct kvi_part *part);
+
+/* After all parts of the connection are cut: every transfer here ends with the connection's
+ * cause. True when eager messages are left for receives to come. */
+bool kvi_part_fail(struct kvi_part *part);
+
+#endif

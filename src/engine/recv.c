@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recv.c - matching messages with receives, granting memory to the sender, and taking it back.
+ *
+ * Design notes. Receives are matched in order: only the first of channel->receives may have a CTS out
+ * (EARLY), for the message that comes next; the others wait. Once a START is matched its receive moves
+ * to channel->granted and the next one is first. A grant is taken back by asking: CANCEL, then CACK
+ * (the sender writes no more), or FIN (it had finished: the receive succeeds), or the connection is
+ * cut. The window stays registered until then: on tcp, closing it does not stop a write under way, and
+ * the next write would make the provider drop the whole connection.
+ */
+#include "engine/recv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/conn.h"
+#include "engine/window.h"
+
+static void match(struct kvi_channel *channel);
+
+static void answer(struct kvi_channel *channel, enum kvi_message_type type, uint64_t seq,
+		   size_t len)
+{
+	struct kvi_message message = { .type = type, .tag = channel->tag, .seq = seq, .len = len };
+	kvi_link_send(channel->link, &message);
+}
+
+static struct kvt_transfer *get_first(const struct kvi_list *list)
+{
+	struct kvi_list *node = kvi_list_get_first(list);
+	return node == NULL ? NULL : kvi_container_of(node, struct kvt_transfer, node);
+}
+
+/* ---- grants ---- */
+
+/* Register the receive's memory and tell the sender. */
+static enum kvt_err send_cts(struct kvt_transfer *receive, uint64_t seq, size_t len,
+			     struct kvt_error *error)
+{
+	struct kvi_channel *channel = receive->channel;
+	enum kvt_err err = kvi_window_open(receive->conn, receive->base, len,
+					   KVI_ACCESS_REMOTE_WRITE, &receive->window, error);
+	if (err != KVT_OK)
+		return err;
+	receive->seq = seq;
+	receive->generation = atomic_fetch_add(&receive->conn->next_generation, 1);
+	struct kvi_message cts = {
+		.type = KVI_MESSAGE_CTS,
+		.tag = channel->tag,
+		.seq = seq,
+		.generation = receive->generation,
+		.len = len,
+	};
+	cts.grant_count = kvi_window_get_grants(receive->window, cts.grants);
+	kvi_link_send(channel->link, &cts);
+	return KVT_OK;
+}
+
+/* The receive's own buffer, or one of len bytes allocated for it. False without memory. */
+static bool provide_buffer(struct kvt_transfer *receive, size_t len)
+{
+	if (receive->base != NULL || len == 0)
+		return true;
+	receive->data = kvi_alloc_data(len);
+	receive->base = receive->data;
+	return receive->data != NULL;
+}
+
+/* Match a START: its message will be written into receive. */
+static void grant(struct kvi_channel *channel, struct kvt_transfer *receive,
+		  struct kvi_arrival *arrival)
+{
+	if (receive->state != KVI_RECV_EARLY) {
+		struct kvt_error error = { .code = KVT_OK };
+		if (!provide_buffer(receive, arrival->len))
+			kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a message of %zu bytes",
+				 arrival->len);
+		else
+			send_cts(receive, arrival->seq, arrival->len, &error);
+		if (error.code != KVT_OK) {
+			kvi_transfer_complete(receive, &error);
+			return;
+		}
+	}
+	kvi_list_remove(&arrival->node);
+	receive->arrival = arrival;
+	receive->state = KVI_RECV_GRANTED;
+	kvi_list_remove(&receive->node);
+	kvi_list_append(&channel->granted, &receive->node);
+}
+
+/* The first receive may be written into as soon as the sender comes, if it is one for large messages. */
+static void offer_early(struct kvi_channel *channel, struct kvt_transfer *receive)
+{
+	if (receive->state != KVI_RECV_QUEUED || receive->base == NULL ||
+	    receive->len <= receive->conn->eager_len || channel->draining > 0)
+		return;
+	struct kvt_error error;
+	if (send_cts(receive, channel->next_arrival_seq, receive->len, &error) != KVT_OK) {
+		kvi_transfer_complete(receive, &error);
+		match(channel);
+		return;
+	}
+	receive->state = KVI_RECV_EARLY;
+}
+
+/* ---- matching ---- */
+
+static void refuse(struct kvi_channel *channel, struct kvt_transfer *receive,
+		   const struct kvi_arrival *arrival)
+{
+	struct kvt_error error;
+	receive->result_len = arrival->len;
+	kvi_fail(&error, KVT_E_TOO_LARGE, 0, "the message has %zu bytes, the receive takes %zu",
+		 arrival->len, receive->len);
+	if (arrival->is_start)
+		answer(channel, KVI_MESSAGE_REFUSED, arrival->seq, receive->len);
+	kvi_transfer_complete(receive, &error);
+}
+
+static void deliver(struct kvi_channel *channel, struct kvt_transfer *receive,
+		    struct kvi_arrival *arrival)
+{
+	kvi_list_remove(&arrival->node);
+	if (receive->base != NULL) {
+		if (arrival->len > 0)
+			memcpy(receive->base, arrival->data, arrival->len);
+	} else {
+		receive->data = arrival->data;
+		arrival->data = NULL;
+	}
+	receive->meta = arrival->meta;
+	receive->meta_len = arrival->meta_len;
+	receive->result_len = arrival->len;
+	arrival->meta = NULL;
+	/* An empty message may come as a START, which is not of the window and has had no ACK. */
+	if (arrival->is_start)
+		answer(channel, KVI_MESSAGE_ACK, arrival->seq, 0);
+	else
+		kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
+	kvi_arrival_free(arrival);
+	kvi_transfer_complete(receive, NULL);
+}
+
+static void match(struct kvi_channel *channel)
+{
+	for (;;) {
+		struct kvt_transfer *receive = get_first(&channel->receives);
+		if (receive == NULL || receive->state == KVI_RECV_CANCELLING)
+			return;
+		struct kvi_list *node = kvi_list_get_first(&channel->arrivals);
+		if (node == NULL) {
+			offer_early(channel, receive);
+			return;
+		}
+		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		if (arrival->len > receive->len)
+			refuse(channel, receive, arrival);
+		else if (arrival->is_start && arrival->len > 0)
+			grant(channel, receive, arrival);
+		else
+			deliver(channel, receive, arrival);
+	}
+}
+
+void kvi_recv_start(struct kvt_transfer *receive)
+{
+	receive->state = KVI_RECV_QUEUED;
+	kvi_list_append(&receive->channel->receives, &receive->node);
+	match(receive->channel);
+}
+
+/* ---- arrivals ---- */
+
+/* The message makes the CTS void that the first receive has out and tries to take back. */
+static void settle_cancelling(struct kvi_channel *channel, uint64_t seq, bool is_start, size_t len)
+{
+	struct kvt_transfer *first = get_first(&channel->receives);
+	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
+	    (!is_start || len == 0 || len > first->len))
+		kvi_transfer_complete(first, &first->reason);
+}
+
+static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_message *message,
+				  bool is_start, size_t len)
+{
+	struct kvi_arrival *arrival = kvi_alloc(sizeof(*arrival));
+	if (arrival == NULL)
+		return KVT_E_NO_MEMORY;
+	arrival->meta = kvi_alloc_data(message->meta_len);
+	arrival->data = kvi_alloc_data(message->data_len);
+	if ((arrival->meta == NULL && message->meta_len > 0) ||
+	    (arrival->data == NULL && message->data_len > 0)) {
+		kvi_arrival_free(arrival);
+		return KVT_E_NO_MEMORY;
+	}
+	if (message->meta_len > 0)
+		memcpy(arrival->meta, message->meta, message->meta_len);
+	if (message->data_len > 0)
+		memcpy(arrival->data, message->data, message->data_len);
+	arrival->meta_len = message->meta_len;
+	arrival->seq = message->seq;
+	arrival->is_start = is_start;
+	arrival->len = len;
+	kvi_list_append(&channel->arrivals, &arrival->node);
+	return KVT_OK;
+}
+
+/* A receive that waits takes an eager message straight from the packet. False: queue it. */
+static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvt_transfer *receive = get_first(&channel->receives);
+	if (receive == NULL || receive->state == KVI_RECV_CANCELLING || receive->base == NULL ||
+	    message->data_len > receive->len || !kvi_list_is_empty(&channel->arrivals))
+		return false;
+	uint8_t *meta = kvi_alloc_data(message->meta_len);
+	if (meta == NULL && message->meta_len > 0)
+		return false;
+	if (message->meta_len > 0)
+		memcpy(meta, message->meta, message->meta_len);
+	if (message->data_len > 0)
+		memcpy(receive->base, message->data, message->data_len);
+	receive->meta = meta;
+	receive->meta_len = message->meta_len;
+	receive->result_len = message->data_len;
+	kvi_link_return_window(channel->link, message->meta_len, message->data_len);
+	kvi_transfer_complete(receive, NULL);
+	return true;
+}
+
+enum kvt_err kvi_recv_on_eager(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	if (message->seq != channel->next_arrival_seq)
+		return KVT_E_PROTOCOL;
+	channel->next_arrival_seq++;
+	settle_cancelling(channel, message->seq, false, message->data_len);
+	if (!deliver_at_once(channel, message)) {
+		enum kvt_err err = queue_arrival(channel, message, false, message->data_len);
+		if (err != KVT_OK)
+			return err;
+	}
+	answer(channel, KVI_MESSAGE_ACK, message->seq, 0);
+	match(channel);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	if (message->seq != channel->next_arrival_seq || message->len > PTRDIFF_MAX)
+		return KVT_E_PROTOCOL;
+	channel->next_arrival_seq++;
+	settle_cancelling(channel, message->seq, true, message->len);
+	enum kvt_err err = queue_arrival(channel, message, true, message->len);
+	if (err == KVT_OK)
+		match(channel);
+	return err;
+}
+
+/* ---- FIN, CACK, ABORT ---- */
+
+/* The receive that a message of the sender is about; also an early one that is being cancelled. */
+static struct kvt_transfer *find_granted(struct kvi_channel *channel, uint64_t seq,
+					 uint64_t generation)
+{
+	struct kvt_transfer *first = get_first(&channel->receives);
+	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
+	    (generation == 0 || first->generation == generation))
+		return first;
+	kvi_list_for_each (node, next_node, &channel->granted) {
+		struct kvt_transfer *receive = kvi_container_of(node, struct kvt_transfer, node);
+		if (receive->seq == seq && (generation == 0 || receive->generation == generation))
+			return receive;
+	}
+	return NULL;
+}
+
+static struct kvi_arrival *find_arrival(struct kvi_channel *channel, uint64_t seq)
+{
+	kvi_list_for_each (node, next_node, &channel->arrivals) {
+		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		if (arrival->seq == seq)
+			return arrival;
+	}
+	return NULL;
+}
+
+enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvt_transfer *receive = find_granted(channel, message->seq, message->generation);
+	if (receive == NULL || message->generation == 0)
+		return KVT_E_PROTOCOL;
+	struct kvi_arrival *arrival = receive->arrival;
+	if (arrival == NULL)
+		arrival = find_arrival(channel, message->seq);
+	if (arrival == NULL || arrival->len != message->len)
+		return KVT_E_PROTOCOL;
+	kvi_list_remove(&arrival->node);
+	receive->arrival = NULL;
+	receive->meta = arrival->meta;
+	receive->meta_len = arrival->meta_len;
+	receive->result_len = arrival->len;
+	arrival->meta = NULL;
+	kvi_arrival_free(arrival);
+	answer(channel, KVI_MESSAGE_ACK, message->seq, 0);
+	kvi_transfer_complete(receive, NULL);
+	match(channel);
+	return KVT_OK;
+}
+
+void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvt_transfer *receive = find_granted(channel, message->seq, message->generation);
+	if (receive == NULL || receive->state != KVI_RECV_CANCELLING)
+		return; /* something else had settled it */
+	struct kvi_arrival *arrival = receive->arrival;
+	receive->arrival = NULL;
+	if (arrival != NULL) {
+		/* The message stays for another receive, at its place. */
+		struct kvi_list *before = &channel->arrivals;
+		kvi_list_for_each (node, next_node, &channel->arrivals) {
+			before = node;
+			if (kvi_container_of(node, struct kvi_arrival, node)->seq > arrival->seq)
+				break;
+			before = &channel->arrivals;
+		}
+		kvi_list_append(before, &arrival->node);
+	}
+	kvi_transfer_complete(receive, &receive->reason);
+	match(channel);
+}
+
+void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvi_arrival *arrival = find_arrival(channel, message->seq);
+	if (arrival != NULL) {
+		kvi_list_remove(&arrival->node);
+		kvi_arrival_free(arrival);
+	}
+	struct kvt_transfer *receive = find_granted(channel, message->seq, 0);
+	if (receive != NULL) {
+		struct kvt_error error;
+		kvi_fail(&error, KVT_E_CANCELLED, 0, "the peer gave up its send: %s",
+			 kvt_err_get_text(message->code));
+		kvi_transfer_complete(receive,
+				      receive->reason.code != KVT_OK ? &receive->reason : &error);
+	}
+	match(channel);
+}
+
+void kvi_recv_give_up(struct kvt_transfer *receive)
+{
+	struct kvi_channel *channel = receive->channel;
+	if (receive->state == KVI_RECV_QUEUED) {
+		kvi_transfer_complete(receive, &receive->reason);
+		match(channel);
+	} else if (receive->state == KVI_RECV_EARLY || receive->state == KVI_RECV_GRANTED) {
+		struct kvi_message cancel = {
+			.type = KVI_MESSAGE_CANCEL,
+			.tag = channel->tag,
+			.seq = receive->seq,
+			.generation = receive->generation,
+		};
+		receive->state = KVI_RECV_CANCELLING;
+		kvi_transfer_set_deadline(receive, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_link_send(channel->link, &cancel);
+	}
+}

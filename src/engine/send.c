@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * send.c - EAGER or START, the CTS, the writing, FIN, and every way a send ends.
+ *
+ * Design notes. A send completes only when no segment of it is posted: until then the fabric reads its
+ * buffer. While segments are out its state is WRITING, STOPPING or FINISHED, and on_written() is where
+ * all three end. What an EAGER carries was copied into the packet, so such a send can end at any time.
+ */
+#include "engine/send.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/kv.h"
+#include "engine/window.h"
+
+static void on_written(struct kvi_worker *worker, struct kvi_command *command);
+
+static void send_about(struct kvt_transfer *send, enum kvi_message_type type, uint64_t generation)
+{
+	struct kvi_message message = {
+		.type = type,
+		.tag = send->channel->tag,
+		.seq = send->seq,
+		.generation = generation,
+		.len = send->len,
+		.code = send->reason.code,
+	};
+	kvi_link_send(send->channel->link, &message);
+}
+
+static struct kvt_transfer *find_send(struct kvi_channel *channel, uint64_t seq)
+{
+	kvi_list_for_each (node, next_node, &channel->sends) {
+		struct kvt_transfer *send = kvi_container_of(node, struct kvt_transfer, node);
+		if (send->state != KVI_SEND_WAITING && send->seq == seq)
+			return send;
+	}
+	return NULL;
+}
+
+/* ---- the first message ---- */
+
+void kvi_send_start(struct kvt_transfer *send)
+{
+	struct kvi_link *link = send->channel->link;
+	bool alone = kvi_list_is_empty(&link->waiting);
+	send->state = KVI_SEND_WAITING;
+	kvi_list_append(&send->channel->sends, &send->node);
+	kvi_list_append(&link->waiting, &send->link_node);
+	if (alone && !kvi_send_begin(send))
+		kvi_part_touch(link->part);
+}
+
+/* Start writing into what a CTS grants. */
+static void begin_writing(struct kvt_transfer *send, const struct kvi_wire_grant *grants,
+			  size_t grant_count, uint64_t generation)
+{
+	struct kvi_link *home = send->channel->link;
+	struct kvt_conn *conn = send->conn;
+	struct kvi_spread *spread = &send->spread;
+	struct kvt_kv *kv = send->kv;
+	struct kvt_error error = { .code = KVT_OK };
+
+	if (kvi_engine_get_caps(conn->engine)->local_memory &&
+	    !kvi_window_holds(kv->window, send->base, send->len) &&
+	    kvi_window_open(conn, send->base, send->len, KVI_ACCESS_LOCAL, &send->window, &error) !=
+		    KVT_OK)
+		goto err_give_up;
+
+	send->generation = generation;
+	spread->transfer = send;
+	spread->base = send->base;
+	spread->len = send->len;
+	spread->source = send->window != NULL ? send->window : kv->window;
+	spread->grant_count = grant_count;
+	for (size_t i = 0; i < grant_count; i++)
+		spread->grants[i] = grants[i];
+	bool only_home = conn->lane_count == 1 || send->len < KVI_SPREAD_LEN;
+	error.code = kvi_spread_start(spread, home, only_home, on_written);
+	if (error.code != KVT_OK)
+		goto err_give_up;
+	send->state = KVI_SEND_WRITING;
+	return;
+
+err_give_up:
+	kvi_transfer_give_up(send, error.code,
+			     error.text[0] != '\0' ? error.text : kvt_err_get_text(error.code));
+}
+
+bool kvi_send_begin(struct kvt_transfer *send)
+{
+	struct kvi_channel *channel = send->channel;
+	struct kvi_link *link = channel->link;
+	bool eager = send->len <= send->conn->eager_len &&
+		     kvi_message_get_charge(send->meta_len, send->len) <= link->window_left;
+	struct kvi_message message = {
+		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
+		.tag = channel->tag,
+		.seq = channel->next_send_seq,
+		.len = send->len,
+		.meta = send->meta,
+		.meta_len = send->meta_len,
+		.data = eager ? send->base : NULL,
+		.data_len = eager ? send->len : 0,
+	};
+	if (!kvi_link_try_send(link, &message))
+		return false;
+
+	kvi_list_remove(&send->link_node);
+	send->seq = channel->next_send_seq++;
+	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
+
+	struct kvi_early_cts *early = &channel->early;
+	if (early->generation == 0 || early->seq != send->seq)
+		return true;
+	uint64_t generation = early->generation;
+	early->generation = 0; /* void for an eager message, and for one that it is too small for */
+	if (!eager && send->len > 0 && send->len <= early->len)
+		begin_writing(send, early->grants, early->grant_count, generation);
+	return true;
+}
+
+enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	size_t rail_count = message->grant_count;
+	if (message->generation == 0 || rail_count == 0)
+		return KVT_E_PROTOCOL;
+	if (message->seq >= channel->next_send_seq) {
+		/* At most one is unmatched, for the next message. */
+		if (message->seq != channel->next_send_seq || channel->early.generation != 0)
+			return KVT_E_PROTOCOL;
+		struct kvi_early_cts *early = &channel->early;
+		early->seq = message->seq;
+		early->generation = message->generation;
+		early->len = message->len;
+		early->grant_count = rail_count;
+		for (size_t i = 0; i < rail_count; i++)
+			early->grants[i] = message->grants[i];
+		return KVT_OK;
+	}
+	struct kvt_transfer *send = find_send(channel, message->seq);
+	if (send == NULL || send->state == KVI_SEND_EAGER)
+		return KVT_OK; /* ended, or sent before the CTS came: void by 6.3 */
+	if (send->state != KVI_SEND_STARTED)
+		return KVT_E_PROTOCOL;
+	if (send->len > 0 && send->len <= message->len)
+		begin_writing(send, message->grants, rail_count, message->generation);
+	return KVT_OK;
+}
+
+/* ---- after the writing ---- */
+
+void kvi_send_on_all_posted(struct kvt_transfer *send)
+{
+	if (send->state != KVI_SEND_WRITING ||
+	    !kvi_engine_get_caps(send->conn->engine)->send_after_write)
+		return;
+	send_about(send, KVI_MESSAGE_FIN, send->generation);
+	send->state = KVI_SEND_FINISHED;
+}
+
+/* Nothing of the send is posted any more. */
+static void on_written(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvi_spread *spread = kvi_container_of(command, struct kvi_spread, ended);
+	struct kvt_transfer *send = spread->transfer;
+	bool failed = atomic_load(&spread->failed) || send->channel->link->part->cut;
+	send->segments += kvi_spread_finish(spread);
+	if (failed)
+		return; /* the connection is being torn down, which ends the send */
+
+	if (send->state == KVI_SEND_WRITING) {
+		send_about(send, KVI_MESSAGE_FIN, send->generation);
+		send->state = KVI_SEND_FINISHED;
+	} else if (send->state == KVI_SEND_FINISHED) {
+		if (send->acked)
+			kvi_transfer_complete(send, NULL);
+		else if (send->reason.code != KVT_OK)
+			kvi_transfer_complete(send, &send->reason);
+	} else if (send->state == KVI_SEND_STOPPING) {
+		if (send->peer_cancelled)
+			send_about(send, KVI_MESSAGE_CACK, send->generation);
+		send->peer_cancelled = false;
+		send->state = KVI_SEND_STARTED;
+		if (send->reason.code != KVT_OK) {
+			send_about(send, KVI_MESSAGE_ABORT, 0);
+			kvi_transfer_complete(send, &send->reason);
+		}
+	}
+}
+
+enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvt_transfer *send = find_send(channel, message->seq);
+	if (send == NULL)
+		return message->seq < channel->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
+	if (send->state == KVI_SEND_FINISHED) {
+		send->acked = true;
+		if (kvi_spread_is_active(&send->spread))
+			return KVT_OK;
+	} else if (send->state == KVI_SEND_STARTED && send->len == 0) {
+		/* There was nothing to write: an empty message that found the window full. */
+	} else if (send->state != KVI_SEND_EAGER) {
+		return KVT_E_PROTOCOL;
+	}
+	kvi_transfer_complete(send, NULL);
+	return KVT_OK;
+}
+
+/* ---- giving up ---- */
+
+void kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	struct kvt_transfer *send = find_send(channel, message->seq);
+	if (send != NULL) {
+		send->was_refused = true;
+		send->refused_len = message->len;
+	}
+}
+
+void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message)
+{
+	if (channel->early.generation == message->generation)
+		channel->early.generation = 0;
+	struct kvt_transfer *send = find_send(channel, message->seq);
+	if (send != NULL && send->generation == message->generation) {
+		if (send->state == KVI_SEND_WRITING || send->state == KVI_SEND_STOPPING) {
+			send->state = KVI_SEND_STOPPING;
+			send->peer_cancelled = true;
+			kvi_spread_stop(&send->spread);
+			return; /* on_written() answers */
+		}
+		if (send->state == KVI_SEND_FINISHED)
+			return; /* the FIN is the answer */
+	}
+	struct kvi_message answer = {
+		.type = KVI_MESSAGE_CACK,
+		.tag = message->tag,
+		.seq = message->seq,
+		.generation = message->generation,
+	};
+	kvi_link_send(channel->link, &answer);
+}
+
+void kvi_send_give_up(struct kvt_transfer *send)
+{
+	if (send->reason.code == KVT_E_TIMEOUT && send->was_refused) {
+		send->reason.code = KVT_E_TOO_LARGE;
+		snprintf(send->reason.text, sizeof(send->reason.text),
+			 "the peer's receive takes %zu bytes, the message has %zu",
+			 send->refused_len, send->len);
+	}
+	switch (send->state) {
+	case KVI_SEND_WAITING:
+	case KVI_SEND_EAGER:
+		kvi_transfer_complete(send, &send->reason);
+		break;
+	case KVI_SEND_STARTED:
+		send_about(send, KVI_MESSAGE_ABORT, 0);
+		kvi_transfer_complete(send, &send->reason);
+		break;
+	case KVI_SEND_WRITING:
+	case KVI_SEND_STOPPING:
+		send->state = KVI_SEND_STOPPING;
+		kvi_transfer_set_deadline(send, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_spread_stop(&send->spread);
+		break;
+	case KVI_SEND_FINISHED:
+		if (!kvi_spread_is_active(&send->spread))
+			kvi_transfer_complete(send, &send->reason);
+		else
+			kvi_transfer_set_deadline(send, kvi_deadline_after(KVI_QUIESCE_NS));
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.c - one control channel: docs/protocol.md section 3.
+ */
+#include "engine/session.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/conn.h"
+#include "engine/control.h"
+#include "engine/engine.h"
+
+/* ---- socket ---- */
+
+static void on_socket_lost(struct kvi_session *session, int socket_errno)
+{
+	if (session->conn == NULL || session->state == KVI_SESSION_GOODBYE) {
+		kvi_session_end(session);
+		return;
+	}
+	if (session->peer_closes)
+		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
+			      "the peer closed the connection");
+	else if (session->state == KVI_SESSION_OPEN)
+		kvi_conn_fail(session->conn, KVT_E_PEER_LOST, socket_errno,
+			      "the peer's process has ended: its control channel is closed");
+	else
+		kvi_conn_fail(session->conn, KVT_E_UNREACHABLE, socket_errno,
+			      "the peer closed the control channel before the connection was open");
+}
+
+static void flush_output(struct kvi_session *session)
+{
+	int socket_errno;
+	if (kvi_stream_flush(&session->stream, &socket_errno) == KVI_STREAM_LOST)
+		on_socket_lost(session, socket_errno);
+}
+
+static void send_bytes(struct kvi_session *session, const void *bytes, size_t len)
+{
+	int socket_errno;
+	if (kvi_stream_send(&session->stream, bytes, len, &socket_errno) == KVI_STREAM_LOST)
+		on_socket_lost(session, socket_errno);
+}
+
+static void send_frame(struct kvi_session *session, struct kvi_frame *frame)
+{
+	uint8_t bytes[sizeof(session->stream.out)];
+	send_bytes(session, bytes, kvi_frame_encode(frame, bytes, sizeof(bytes)));
+}
+
+static void send_farewell(struct kvi_session *session, enum kvi_frame_type type, enum kvt_err code,
+			  const char *text)
+{
+	struct kvi_frame frame = { .type = type, .farewell.code = code };
+	snprintf(frame.farewell.text, sizeof(frame.farewell.text), "%s", text);
+	send_frame(session, &frame);
+}
+
+/* ---- handshake ---- */
+
+/* A server knows its peer now: make the connection and say where its lanes are. */
+static void serve_lanes(struct kvi_session *session)
+{
+	struct kvt_engine *engine = session->control->engine;
+	const struct kvi_handshake *handshake = &session->handshake;
+	struct kvi_frame frame = { .type = KVI_FRAME_LANES };
+	struct kvt_error error;
+
+	pthread_mutex_lock(&engine->lock);
+	bool has_room = engine->conn_count < KVI_CONNECTIONS_MAX;
+	struct kvt_conn *conn = has_room ? kvi_conn_alloc(engine, true) : NULL;
+	if (conn != NULL) {
+		engine->conn_count++;
+		kvi_list_append(&engine->conns, &conn->node);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	if (conn == NULL) {
+		send_farewell(session, KVI_FRAME_REFUSE, KVT_E_LIMIT,
+			      "this engine has no room for another peer");
+		kvi_session_end(session);
+		return;
+	}
+	session->control->pending--;
+	session->conn = conn;
+	session->state = KVI_SESSION_LANES;
+	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
+	snprintf(conn->host, sizeof(conn->host), "%s", session->host);
+	conn->port = session->port;
+	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
+	randombytes_buf(conn->token, sizeof(conn->token));
+	memcpy(frame.lanes.token, conn->token, KVI_TOKEN_LEN);
+
+	enum kvt_err err = kvi_conn_make_links(conn, handshake->agreed.lane_count,
+					       handshake->remote.eager_len,
+					       handshake->remote.rx_count);
+	if (err != KVT_OK) {
+		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
+		return;
+	}
+	err = kvi_control_use_listeners(session->control, &frame.lanes, &error);
+	if (err != KVT_OK) {
+		kvi_conn_fail(conn, err, error.provider_errno, "%s", error.text);
+		return;
+	}
+	session->uses_listeners = true;
+	send_frame(session, &frame);
+}
+
+static void on_agreed(struct kvi_session *session)
+{
+	if (session->is_server) {
+		serve_lanes(session);
+		return;
+	}
+	struct kvt_conn *conn = session->conn;
+	const struct kvi_welcome *agreed = &session->handshake.agreed;
+	session->state = KVI_SESSION_LANES;
+	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
+	enum kvt_err err =
+		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
+	if (err != KVT_OK)
+		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
+}
+
+static void on_refused(struct kvi_session *session)
+{
+	const struct kvt_error *error = &session->handshake.error;
+	if (session->is_server) {
+		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
+		kvi_log(KVI_LOG_INFO, "handshake-failed", "%s:%u: %s", session->host, session->port,
+			error->text);
+		kvi_session_end(session);
+	} else {
+		kvi_conn_fail(session->conn, error->code, 0, "%s", error->text);
+	}
+}
+
+static void feed_handshake(struct kvi_session *session)
+{
+	struct kvi_handshake *handshake = &session->handshake;
+	struct kvi_stream *stream = &session->stream;
+	kvi_stream_consume(stream, kvi_handshake_feed(handshake, stream->in, stream->in_len));
+	if (handshake->output_len > 0) {
+		size_t len = handshake->output_len;
+		handshake->output_len = 0;
+		send_bytes(session, handshake->output, len);
+	}
+	if (session->state != KVI_SESSION_HELLO)
+		return;
+	if (handshake->state == KVI_HANDSHAKE_DONE)
+		on_agreed(session);
+	else if (handshake->state == KVI_HANDSHAKE_FAILED)
+		on_refused(session);
+}
+
+/* ---- frames ---- */
+
+static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes *lanes)
+{
+	struct kvt_conn *conn = session->conn;
+	struct kvt_engine *engine = conn->engine;
+	if (session->is_server || session->state != KVI_SESSION_LANES || conn->peer_lanes != NULL)
+		return KVT_E_PROTOCOL;
+	struct kvi_lanes *copy = kvi_alloc(sizeof(*copy));
+	if (copy == NULL)
+		return KVT_E_NO_MEMORY;
+	*copy = *lanes;
+	pthread_mutex_lock(&engine->lock);
+	memcpy(conn->token, lanes->token, KVI_TOKEN_LEN);
+	conn->peer_lanes = copy; /* dial.c waits for it and makes the lanes */
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
+	return KVT_OK;
+}
+
+static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame *frame)
+{
+	switch (frame->type) {
+	case KVI_FRAME_LANES:
+		return on_lanes(session, &frame->lanes);
+	case KVI_FRAME_READY:
+		if (session->state != KVI_SESSION_LANES || session->ready_received)
+			return KVT_E_PROTOCOL;
+		session->ready_received = true;
+		return KVT_OK;
+	case KVI_FRAME_HEARTBEAT:
+		return KVT_OK;
+	case KVI_FRAME_REFUSE:
+		kvi_conn_fail(session->conn, frame->farewell.code, 0, "the peer refused: %s",
+			      frame->farewell.text);
+		return KVT_OK;
+	case KVI_FRAME_GOODBYE:
+		if (frame->farewell.code != KVT_E_CLOSED) {
+			kvi_conn_fail(session->conn, KVT_E_PEER_LOST, 0,
+				      "the peer gave up the connection: %s", frame->farewell.text);
+		} else if (session->state == KVI_SESSION_GOODBYE) {
+			kvi_session_end(session);
+		} else {
+			session->peer_closes = true;
+			session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
+		}
+		return KVT_OK;
+	default:
+		return KVT_E_PROTOCOL;
+	}
+}
+
+/* Take whole frames off the input. */
+static void take_frames(struct kvi_session *session)
+{
+	enum kvt_err err = KVT_OK;
+	size_t used = 0;
+	while (err == KVT_OK && session->state != KVI_SESSION_ENDED) {
+		size_t left = session->stream.in_len - used;
+		size_t skipped = session->skip_len < left ? session->skip_len : left;
+		session->skip_len -= skipped;
+		used += skipped;
+		left -= skipped;
+		if (left < KVI_FRAME_HEADER_LEN)
+			break;
+		const uint8_t *at = session->stream.in + used;
+		size_t len = kvi_frame_get_len(at, KVI_CONTROL_FRAME_MAX);
+		if (len == 0) {
+			err = KVT_E_PROTOCOL;
+			break;
+		}
+		if (len > left && len <= sizeof(session->stream.in))
+			break;
+		struct kvi_frame frame;
+		err = len <= left	       ? kvi_frame_decode(at, len, &frame)
+		      : kvi_frame_may_skip(at) ? KVT_E_UNSUPPORTED
+					       : KVT_E_PROTOCOL;
+		if (err == KVT_E_UNSUPPORTED) {
+			session->skip_len = len;
+			err = KVT_OK;
+		} else if (err == KVT_OK) {
+			used += len;
+			err = on_frame(session, &frame);
+		}
+	}
+	kvi_stream_consume(&session->stream, used);
+	if (err != KVT_OK)
+		kvi_conn_fail(session->conn, err, 0,
+			      "a frame on the control channel cannot be taken");
+}
+
+void kvi_session_on_io(struct kvi_session *session)
+{
+	if (session->state == KVI_SESSION_HELLO)
+		feed_handshake(session); /* a client speaks first */
+	flush_output(session);
+	while (session->state != KVI_SESSION_ENDED) {
+		int socket_errno;
+		enum kvi_stream_result result = kvi_stream_read(&session->stream, &socket_errno);
+		if (result == KVI_STREAM_LOST)
+			on_socket_lost(session, socket_errno);
+		if (result != KVI_STREAM_OK)
+			break;
+		session->heard_ns = kvi_clock_now();
+		if (session->state == KVI_SESSION_HELLO)
+			feed_handshake(session);
+		if (session->state != KVI_SESSION_HELLO && session->state != KVI_SESSION_ENDED)
+			take_frames(session);
+	}
+}
+
+/* ---- timers and state ---- */
+
+static bool has_failed(const struct kvi_session *session)
+{
+	return session->conn != NULL && atomic_load(&session->conn->state) == KVI_CONN_FAILING;
+}
+
+/* The connection has failed or been closed on this side: tell the peer, and end or wait for it to go. */
+static void say_goodbye(struct kvi_session *session)
+{
+	struct kvt_conn *conn = session->conn;
+	struct kvt_error cause;
+	kvi_conn_check(conn, &cause);
+	bool was_open = session->state == KVI_SESSION_OPEN;
+	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes;
+	if (polite) {
+		kvi_conn_say_bye(conn);
+		session->state = KVI_SESSION_GOODBYE;
+		session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
+	}
+	send_farewell(session, was_open ? KVI_FRAME_GOODBYE : KVI_FRAME_REFUSE, cause.code,
+		      cause.text);
+	if (!polite)
+		kvi_session_end(session);
+}
+
+static void check_lanes(struct kvi_session *session)
+{
+	struct kvt_conn *conn = session->conn;
+	if (conn->lane_count == 0 || atomic_load(&conn->lanes_connected) < conn->lane_count)
+		return;
+	if (!session->ready_sent) {
+		struct kvi_frame ready = { .type = KVI_FRAME_READY };
+		session->ready_sent = true;
+		send_frame(session, &ready);
+	}
+	if (session->state != KVI_SESSION_LANES || !session->ready_received)
+		return;
+	session->state = KVI_SESSION_OPEN;
+	session->deadline_ns = KVI_NEVER;
+	if (session->uses_listeners)
+		kvi_control_leave_listeners(session->control);
+	session->uses_listeners = false;
+	kvi_conn_set_open(conn);
+}
+
+static void pass_deadline(struct kvi_session *session)
+{
+	if (session->conn == NULL) {
+		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
+		kvi_session_end(session);
+	} else if (session->state == KVI_SESSION_GOODBYE) {
+		kvi_session_end(session);
+	} else if (session->peer_closes) {
+		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
+			      "the peer closed the connection");
+	} else {
+		kvi_conn_fail(session->conn, KVT_E_UNREACHABLE, 0,
+			      "the peer did not complete the connection in time");
+	}
+}
+
+static int64_t check_heartbeat(struct kvi_session *session, int64_t now_ns)
+{
+	const struct kvi_settings *settings = &session->control->engine->settings;
+	if (now_ns - session->heard_ns >= settings->lost_after_ns)
+		kvi_conn_fail(session->conn, KVT_E_PEER_LOST, 0,
+			      "nothing was heard of the peer for %.1f s",
+			      (double)(now_ns - session->heard_ns) / (double)KVI_SECOND);
+	if (now_ns >= session->beat_ns) {
+		struct kvi_frame beat = { .type = KVI_FRAME_HEARTBEAT };
+		session->beat_ns = now_ns + settings->heartbeat_ns;
+		send_frame(session, &beat);
+	}
+	int64_t lost_ns = session->heard_ns + settings->lost_after_ns;
+	return lost_ns < session->beat_ns ? lost_ns : session->beat_ns;
+}
+
+int64_t kvi_session_check(struct kvi_session *session, int64_t now_ns)
+{
+	int64_t next_ns = KVI_NEVER;
+	if (session->state == KVI_SESSION_ENDED)
+		return next_ns;
+	if (now_ns >= session->deadline_ns)
+		pass_deadline(session);
+	if (session->state == KVI_SESSION_LANES && !has_failed(session))
+		check_lanes(session);
+	if (session->state == KVI_SESSION_OPEN && !has_failed(session)) {
+		next_ns = check_heartbeat(session, now_ns);
+		if (session->peer_closes &&
+		    atomic_load(&session->conn->lanes_closing) >= session->conn->lane_count)
+			kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
+				      "the peer closed the connection");
+	}
+	if (has_failed(session) && session->state != KVI_SESSION_GOODBYE &&
+	    session->state != KVI_SESSION_ENDED)
+		say_goodbye(session);
+	if (session->state == KVI_SESSION_ENDED)
+		return KVI_NEVER;
+	return session->deadline_ns < next_ns ? session->deadline_ns : next_ns;
+}
+
+/* ---- opening and ending ---- */
+
+static void fill_hello(const struct kvt_engine *engine, struct kvi_hello *hello)
+{
+	*hello = (struct kvi_hello){
+		.version_min = KVI_WIRE_VERSION_MIN,
+		.version_max = KVI_WIRE_VERSION,
+		.lane_count = (uint16_t)(engine->settings.ncpus * engine->settings.nconn_per_cpu),
+		.eager_len = (uint32_t)engine->settings.eager_len,
+		.rx_count = KVI_RX_COUNT,
+		.provider_count = 1,
+	};
+	memcpy(hello->instance, engine->instance, sizeof(hello->instance));
+	snprintf(hello->providers[0], sizeof(hello->providers[0]), "%s",
+		 kvi_engine_get_caps(engine)->provider);
+}
+
+static void fill_peer_address(struct kvi_session *session)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+	if (getpeername(session->stream.fd, (struct sockaddr *)&address, &len) != 0)
+		return;
+	if (address.ss_family == AF_INET) {
+		struct sockaddr_in *in = (struct sockaddr_in *)&address;
+		inet_ntop(AF_INET, &in->sin_addr, session->host, sizeof(session->host));
+		session->port = ntohs(in->sin_port);
+	} else if (address.ss_family == AF_INET6) {
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
+		inet_ntop(AF_INET6, &in6->sin6_addr, session->host, sizeof(session->host));
+		session->port = ntohs(in6->sin6_port);
+	}
+}
+
+struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct kvt_conn *conn)
+{
+	struct kvi_session *session = kvi_alloc(sizeof(*session));
+	if (session == NULL)
+		return NULL;
+	session->control = control;
+	session->conn = conn;
+	kvi_stream_init(&session->stream, fd, control->epoll_fd, session);
+	session->is_server = conn == NULL;
+	kvi_list_init(&session->node);
+	fill_peer_address(session);
+	session->opened_ns = kvi_clock_now();
+	session->heard_ns = session->opened_ns;
+	session->beat_ns = session->opened_ns + control->engine->settings.heartbeat_ns;
+	/* Our own call has a deadline of its own, in dial.c. */
+	session->deadline_ns = session->is_server ? kvi_deadline_after(KVI_HANDSHAKE_NS)
+						  : KVI_NEVER;
+
+	struct kvi_hello hello;
+	uint8_t session_id[KVI_SESSION_LEN];
+	fill_hello(control->engine, &hello);
+	randombytes_buf(session_id, sizeof(session_id));
+	kvi_handshake_init(&session->handshake,
+			   session->is_server ? KVI_HANDSHAKE_SERVER : KVI_HANDSHAKE_CLIENT, &hello,
+			   session->is_server ? session_id : NULL);
+	return session;
+}
+
+void kvi_session_end(struct kvi_session *session)
+{
+	if (session->state == KVI_SESSION_ENDED)
+		return;
+	if (session->is_server && session->conn == NULL)
+		session->control->pending--;
+	session->state = KVI_SESSION_ENDED;
+	if (session->uses_listeners)
+		kvi_control_leave_listeners(session->control);
+	session->uses_listeners = false;
+	if (session->conn != NULL)
+		kvi_conn_tear_down(session->conn);
+	kvi_stream_close(&session->stream);
+}
+
+void kvi_session_free(struct kvi_session *session)
+{
+	kvi_list_remove(&session->node);
+	if (session->conn != NULL)
+		kvi_conn_drop_ref(session->conn);
+	kvi_free(session);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.h - the control channel of one connection: a socket, the handshake, the frames after it,
+ * heartbeats, goodbye. Control thread only. A server's session has no connection before the handshake
+ * is done.
+ */
+#ifndef KVI_ENGINE_SESSION_H
+#define KVI_ENGINE_SESSION_H
+
+#include "auth/handshake.h"
+#include "base/list.h"
+#include "engine/stream.h"
+#include "wire/wire.h"
+
+struct kvi_control;
+struct kvt_conn;
+
+enum kvi_session_state {
+	KVI_SESSION_HELLO, /* handshake */
+	KVI_SESSION_LANES, /* the lanes are being made */
+	KVI_SESSION_OPEN,
+	KVI_SESSION_GOODBYE, /* we have said it; waiting for the peer to go */
+	KVI_SESSION_ENDED,   /* to be freed */
+};
+
+struct kvi_session {
+	struct kvi_list node;
+	struct kvi_control *control;
+	struct kvt_conn *conn;
+	bool is_server;
+	bool uses_listeners;
+	bool ready_sent;
+	bool ready_received;
+	bool peer_closes; /* GOODBYE came; its last messages may still be on the lanes */
+	enum kvi_session_state state;
+	char host[64];
+	uint16_t port;
+	int64_t opened_ns;
+	int64_t deadline_ns; /* of the state */
+	int64_t heard_ns;
+	int64_t beat_ns; /* when the next heartbeat is due */
+	struct kvi_handshake handshake;
+	size_t skip_len; /* of a frame that is not for us */
+	struct kvi_stream stream;
+};
+
+/* A session on fd, which it owns from success on. conn NULL: a stranger has called. */
+struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct kvt_conn *conn);
+
+/* The socket is readable or writable. */
+void kvi_session_on_io(struct kvi_session *session);
+
+/* Do what is due; returns when to look again. */
+int64_t kvi_session_check(struct kvi_session *session, int64_t now_ns);
+
+/* End now: tear the connection down, close the socket. The caller frees it after its loop. */
+void kvi_session_end(struct kvi_session *session);
+void kvi_session_free(struct kvi_session *session);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * settings.h - an engine's settings: the user's configuration checked, with every default filled in.
+ */
+#ifndef KVI_ENGINE_SETTINGS_H
+#define KVI_ENGINE_SETTINGS_H
+
+#include <kvtrans.h>
+
+enum {
+	KVI_CPUS_MAX = 256,
+	KVI_CONNECTIONS_MAX = 4096,
+	KVI_KVS_MAX = 65536,	       /* tags per connection */
+	KVI_TRANSFERS_MAX = 65536,     /* in flight per connection */
+	KVI_RX_COUNT = 32,	       /* receives kept posted on each lane */
+	KVI_LANE_WINDOW = 1024 * 1024, /* eager bytes sent on a lane and not yet consumed */
+	KVI_EAGER_LEN = 64 * 1024,
+	KVI_EAGER_LEN_MAX = 1024 * 1024,
+	/* 256 KiB to 1 MiB fill a tcp path; larger loses the cache, smaller pays per operation. */
+	KVI_SEGMENT_LEN = 512 * 1024,
+	KVI_WRITES_MAX = 4, /* segments in flight per lane, so that messages do not wait long */
+	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
+	KVI_SPREAD_LEN = 2 * 1024 * 1024,
+};
+
+#define KVI_CONNECT_NS (5 * KVI_SECOND)
+#define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
+#define KVI_SEND_NS (60 * KVI_SECOND)
+#define KVI_QUIESCE_NS (1 * KVI_SECOND)
+#define KVI_GOODBYE_NS (KVI_SECOND / 2)
+
+struct kvi_settings {
+	unsigned ncpus;
+	unsigned nconn_per_cpu;
+	uint16_t listen_port;
+	size_t eager_len;
+	int64_t heartbeat_ns;
+	int64_t lost_after_ns;
+	int64_t spin_ns;
+	int (*interrupted)(void *arg);
+	void *interrupted_arg;
+};
+
+/* Check config and fill in defaults. INVALID names the field, the value and what is allowed. */
+enum kvt_err kvi_settings_init(struct kvi_settings *settings,
+			       const struct kvt_engine_config *config, struct kvt_error *error);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spread.c - cutting a transfer into segments and posting them on free lanes.
+ */
+#include "engine/spread.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/link.h"
+#include "engine/part.h"
+#include "engine/send.h"
+#include "engine/transfer.h"
+#include "engine/window.h"
+
+enum { SEGMENT_LEN_MIN = 64 * 1024 };
+
+static void drop_stripe(struct kvi_stripe *stripe);
+
+static void begin_stripe(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvi_stripe *stripe = kvi_container_of(command, struct kvi_stripe, begin);
+	kvi_list_append(&stripe->part->stripes, &stripe->node);
+	if (stripe->part->cut)
+		drop_stripe(
+			stripe); /* the lanes here were cut before those of the transfer's worker */
+	else
+		kvi_part_touch(stripe->part);
+}
+
+/* Small enough that every lane gets some, as large as the provider and its cache like. */
+static size_t choose_segment_len(const struct kvt_conn *conn, size_t len, bool only_home)
+{
+	size_t max = kvi_engine_get_caps(conn->engine)->max_segment_len;
+	size_t best = KVI_SEGMENT_LEN < max ? KVI_SEGMENT_LEN : max;
+	if (only_home)
+		return best;
+	size_t share = len / conn->lane_count;
+	if (share < SEGMENT_LEN_MIN)
+		share = SEGMENT_LEN_MIN;
+	return share < best ? share : best;
+}
+
+enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home,
+			      void (*on_ended)(struct kvi_worker *worker,
+					       struct kvi_command *command))
+{
+	struct kvt_conn *conn = home->conn;
+	struct kvi_worker *home_worker = home->part->worker;
+	unsigned count = 1;
+	for (unsigned i = 0; !only_home && i < conn->engine->worker_count; i++)
+		if (i != home_worker->index && !kvi_list_is_empty(&conn->parts[i].links))
+			count++;
+	spread->stripes = count == 1 ? &spread->single
+				     : kvi_alloc_array(count, sizeof(struct kvi_stripe));
+	if (spread->stripes == NULL)
+		return KVT_E_NO_MEMORY;
+
+	spread->stripe_count = count;
+	spread->segment_len = choose_segment_len(conn, spread->len, only_home);
+	spread->ended.run = on_ended;
+	atomic_store(&spread->cursor, 0);
+	atomic_store(&spread->failed, false);
+	atomic_store(&spread->active, count);
+
+	struct kvi_stripe *stripe = spread->stripes;
+	*stripe = (struct kvi_stripe){ .spread = spread,
+				       .part = home->part,
+				       .only = only_home ? home : NULL };
+	begin_stripe(home_worker, &stripe->begin);
+	for (unsigned i = 0; count > 1 && i < conn->engine->worker_count; i++) {
+		if (i == home_worker->index || kvi_list_is_empty(&conn->parts[i].links))
+			continue;
+		stripe++;
+		*stripe = (struct kvi_stripe){ .spread = spread, .part = &conn->parts[i] };
+		stripe->begin.run = begin_stripe;
+		kvi_worker_push(conn->engine->workers[i], &stripe->begin);
+	}
+	return KVT_OK;
+}
+
+void kvi_spread_stop(struct kvi_spread *spread)
+{
+	if (!kvi_spread_is_active(spread))
+		return;
+	atomic_store(&spread->cursor, spread->len);
+	kvi_part_touch(spread->stripes[0].part);
+}
+
+bool kvi_spread_is_active(const struct kvi_spread *spread)
+{
+	return spread->stripes != NULL;
+}
+
+uint64_t kvi_spread_finish(struct kvi_spread *spread)
+{
+	uint64_t total = 0;
+	for (size_t i = 0; i < spread->stripe_count; i++)
+		total += spread->stripes[i].total;
+	if (spread->stripes != &spread->single)
+		kvi_free(spread->stripes);
+	spread->stripes = NULL;
+	return total;
+}
+
+/* This worker's share has ended; the last one reports. The stripe may be gone afterwards. */
+static void end_stripe(struct kvi_stripe *stripe)
+{
+	struct kvi_spread *spread = stripe->spread;
+	struct kvi_worker *worker = stripe->part->worker;
+	kvi_list_remove(&stripe->node);
+	if (atomic_fetch_sub(&spread->active, 1) != 1)
+		return;
+	if (worker == spread->transfer->worker)
+		spread->ended.run(worker, &spread->ended);
+	else
+		kvi_worker_push(spread->transfer->worker, &spread->ended);
+}
+
+static bool is_exhausted(const struct kvi_stripe *stripe)
+{
+	return atomic_load(&stripe->spread->cursor) >= stripe->spread->len;
+}
+
+static void on_segment_done(struct kvi_post *post, const struct kvi_completion *completion)
+{
+	struct kvi_segment *segment = kvi_container_of(post, struct kvi_segment, post);
+	struct kvi_link *link = segment->link;
+	struct kvi_stripe *stripe = segment->stripe;
+	link->part->posted--;
+	kvi_part_touch(link->part);
+	kvi_list_append(&link->free_segments, &segment->node);
+	if (completion->err != KVT_OK) {
+		atomic_store(&stripe->spread->failed, true);
+		atomic_store(&stripe->spread->cursor, stripe->spread->len);
+		if (completion->err != KVT_E_CANCELLED)
+			kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
+				      "the peer is gone: lane %u broke under a write", link->index);
+	}
+	stripe->posted--;
+	if (stripe->posted == 0 && is_exhausted(stripe))
+		end_stripe(stripe);
+}
+
+/* Post a segment; KVT_E_AGAIN leaves it as link->held. */
+static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segment)
+{
+	struct kvi_stripe *stripe = segment->stripe;
+	struct kvi_spread *spread = stripe->spread;
+	const struct kvi_wire_grant *wire = &spread->grants[link->index % spread->grant_count];
+	struct kvi_grant remote = { .address = wire->address + segment->offset, .key = wire->key };
+	struct kvi_memory *memory =
+		spread->source == NULL ? NULL : kvi_window_get_memory(spread->source, link);
+	segment->post.op.context = &segment->post;
+	segment->post.on_done = on_segment_done;
+	enum kvt_err err = kvi_lane_post_write(link->lane, &segment->post.op,
+					       spread->base + segment->offset, segment->len, memory,
+					       remote);
+	if (err == KVT_OK) {
+		link->part->posted++;
+		stripe->total++;
+		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
+		return KVT_OK;
+	}
+	link->held = segment;
+	if (err == KVT_E_AGAIN)
+		kvi_part_retry(link->part);
+	else
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a write on lane %u: %s",
+			      link->index, kvt_err_get_text(err));
+	return err;
+}
+
+/* The next segment for a lane, from the stripe whose turn it is; NULL when there is none. */
+static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *link)
+{
+	kvi_list_for_each (node, next_node, &part->stripes) {
+		struct kvi_stripe *stripe = kvi_container_of(node, struct kvi_stripe, node);
+		struct kvi_spread *spread = stripe->spread;
+		if (stripe->only != NULL && stripe->only != link)
+			continue;
+		size_t offset = is_exhausted(stripe)
+					? spread->len
+					: atomic_fetch_add(&spread->cursor, spread->segment_len);
+		if (offset >= spread->len)
+			continue; /* end_exhausted() takes it out */
+
+		struct kvi_list *free_node = kvi_list_take_first(&link->free_segments);
+		struct kvi_segment *segment = kvi_container_of(free_node, struct kvi_segment, node);
+		size_t left = spread->len - offset;
+		segment->stripe = stripe;
+		segment->offset = offset;
+		segment->len = left < spread->segment_len ? left : spread->segment_len;
+		stripe->posted++;
+		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
+		kvi_list_append(&part->stripes, &stripe->node);
+		return segment;
+	}
+	return NULL;
+}
+
+/* Take stripes without bytes left out of the line. */
+static void end_exhausted(struct kvi_part *part)
+{
+	kvi_list_for_each (node, next_node, &part->stripes) {
+		struct kvi_stripe *stripe = kvi_container_of(node, struct kvi_stripe, node);
+		if (!is_exhausted(stripe))
+			continue;
+		kvi_list_remove(&stripe->node);
+		if (stripe->posted == 0)
+			end_stripe(stripe);
+		else if (stripe->only != NULL && stripe->only->held == NULL)
+			kvi_send_on_all_posted(stripe->spread->transfer);
+		else if (stripe->only != NULL)
+			kvi_list_prepend(&part->stripes, &stripe->node);
+	}
+}
+
+/* End a share of which nothing is posted, in failure. */
+static void drop_stripe(struct kvi_stripe *stripe)
+{
+	atomic_store(&stripe->spread->failed, true);
+	atomic_store(&stripe->spread->cursor, stripe->spread->len);
+	end_stripe(stripe);
+}
+
+/* The lanes are cut: nothing is posted any more, so every share that is still here ends. */
+static void drop_stripes(struct kvi_part *part)
+{
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		if (link->held == NULL)
+			continue;
+		struct kvi_stripe *stripe = link->held->stripe;
+		kvi_list_append(&link->free_segments, &link->held->node);
+		link->held = NULL;
+		if (--stripe->posted == 0)
+			drop_stripe(stripe);
+	}
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&part->stripes)) != NULL)
+		drop_stripe(kvi_container_of(node, struct kvi_stripe, node));
+}
+
+bool kvi_stripes_pump(struct kvi_part *part)
+{
+	if (part->cut) {
+		drop_stripes(part);
+		return false;
+	}
+	bool did = false;
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		enum kvt_err err = KVT_OK;
+		if (link->held != NULL) {
+			struct kvi_segment *segment = link->held;
+			link->held = NULL;
+			err = post_segment(link, segment);
+			did |= err == KVT_OK;
+		}
+		while (err == KVT_OK && !kvi_list_is_empty(&link->free_segments)) {
+			struct kvi_segment *segment = take_segment(part, link);
+			if (segment == NULL)
+				break;
+			err = post_segment(link, segment);
+			did |= err == KVT_OK;
+		}
+	}
+	end_exhausted(part);
+	return did;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stats.h - counters of a connection and of its engine. Relaxed: each is right by itself, together
+ * they are a glance, not a snapshot.
+ */
+#ifndef KVI_ENGINE_STATS_H
+#define KVI_ENGINE_STATS_H
+
+#include <stdatomic.h>
+
+#include <kvtrans.h>
+
+/* The fields of struct kvt_stats, in its order; the histogram follows. */
+enum kvi_counter {
+	KVI_COUNT_CONNECTIONS,
+	KVI_COUNT_CONNECTIONS_TOTAL,
+	KVI_COUNT_CONNECTIONS_LOST,
+	KVI_COUNT_HANDSHAKES_FAILED,
+	KVI_COUNT_KVS,
+	KVI_COUNT_REGISTRATIONS,
+	KVI_COUNT_TRANSFERS,
+	KVI_COUNT_SENDS,
+	KVI_COUNT_RECEIVES,
+	KVI_COUNT_FAILURES,
+	KVI_COUNT_BYTES_SENT,
+	KVI_COUNT_BYTES_RECEIVED,
+	KVI_COUNT_EAGER_SENDS,
+	KVI_COUNT_SEGMENTS,
+	KVI_COUNT_LATENCY,
+	KVI_COUNTERS = KVI_COUNT_LATENCY + KVT_LATENCY_BUCKETS,
+};
+
+/* parent: the engine's counters, which each change reaches too; NULL for those themselves. */
+struct kvi_counters {
+	struct kvi_counters *parent;
+	_Atomic(uint64_t) values[KVI_COUNTERS];
+};
+
+void kvi_count(struct kvi_counters *counters, enum kvi_counter counter, int64_t change);
+void kvi_count_latency(struct kvi_counters *counters, int64_t ns);
+uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter counter);
+void kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats);
+
+#endif

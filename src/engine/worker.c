@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - the loop: commands, completions, lane events, pending posts, deadlines; and who sleeps.
+ * It knows that posts complete and transfers have deadlines, not what they mean.
+ */
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include "engine/engine.h"
+#include "engine/link.h"
+#include "engine/part.h"
+#include "engine/transfer.h"
+
+enum {
+	POLL_BATCH = 32,
+	SLICE_MS = 100,
+	RETRY_MS = 1,
+};
+
+#define PARK_NS (KVI_MS / 4)
+
+/* What an epoll event names: the wake fd, a completion queue, or an event queue. */
+enum { FD_WAKE, FD_COMPLETIONS, FD_EVENTS };
+
+/* ---- progress ---- */
+
+static bool run_commands(struct kvi_worker *worker)
+{
+	bool did = false;
+	struct kvi_mail *mail;
+	while ((mail = kvi_mailbox_take(&worker->commands)) != NULL) {
+		struct kvi_command *command = kvi_container_of(mail, struct kvi_command, mail);
+		command->run(worker, command);
+		did = true;
+	}
+	return did;
+}
+
+static bool poll_completions(struct kvi_cq *cq)
+{
+	struct kvi_completion completions[POLL_BATCH];
+	size_t count = kvi_cq_poll(cq, completions, POLL_BATCH);
+	for (size_t i = 0; i < count; i++) {
+		struct kvi_post *post = completions[i].op->context;
+		post->on_done(post, &completions[i]);
+	}
+	return count > 0;
+}
+
+static bool poll_events(struct kvi_cq *cq)
+{
+	struct kvi_lane_event events[POLL_BATCH];
+	size_t count = kvi_cq_poll_events(cq, events, POLL_BATCH);
+	for (size_t i = 0; i < count; i++)
+		kvi_link_on_event(events[i].context, &events[i]);
+	return count > 0;
+}
+
+static void pass_deadlines(struct kvi_worker *worker)
+{
+	int64_t now = kvi_clock_now();
+	if (now < worker->next_deadline_ns)
+		return;
+	int64_t next = KVI_NEVER;
+	kvi_list_for_each (node, next_node, &worker->timed) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, timed_node);
+		if (transfer->deadline_ns <= now) {
+			kvi_list_remove(node);
+			kvi_transfer_on_deadline(transfer);
+		} else if (transfer->deadline_ns < next) {
+			next = transfer->deadline_ns;
+		}
+	}
+	/* A transfer may have set a new deadline meanwhile; those lower next_deadline_ns themselves. */
+	worker->next_deadline_ns = next;
+	kvi_list_for_each (node, next_node, &worker->timed) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, timed_node);
+		if (transfer->deadline_ns < worker->next_deadline_ns)
+			worker->next_deadline_ns = transfer->deadline_ns;
+	}
+}
+
+bool kvi_worker_progress(struct kvi_worker *worker)
+{
+	bool did = run_commands(worker);
+	if (worker->stopped)
+		return did;
+
+	size_t rail_count = worker->engine->rail_count;
+	for (size_t i = 0; i < rail_count; i++)
+		did |= poll_completions(worker->cqs[i]);
+	if (worker->events_due || worker->connecting > 0) {
+		worker->events_due = false;
+		for (size_t i = 0; i < rail_count; i++)
+			did |= poll_events(worker->cqs[i]);
+	}
+	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
+	did |= kvi_parts_flush(worker, atomic_load_explicit(&worker->guest, memory_order_relaxed));
+	pass_deadlines(worker);
+	return did;
+}
+
+/* ---- sleeping ---- */
+
+/* Sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a signal. */
+static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
+{
+	kvi_parts_flush(worker, false);
+	for (size_t i = 0; i < worker->engine->rail_count; i++)
+		if (!kvi_cq_may_sleep(worker->cqs[i])) {
+			worker->events_due = true; /* it may be the event queue that has work */
+			return true;
+		}
+	if (worker->next_deadline_ns < until_ns)
+		until_ns = worker->next_deadline_ns;
+	int cap_ms = worker->retry_soon ? RETRY_MS : -1;
+	worker->retry_soon = false;
+
+	struct epoll_event events[8];
+	pthread_mutex_unlock(&worker->lock);
+	int count = epoll_wait(worker->epoll_fd, events, 8, kvi_deadline_get_ms(until_ns, cap_ms));
+	int wait_errno = errno;
+	pthread_mutex_lock(&worker->lock);
+
+	for (int i = 0; i < count; i++) {
+		if (events[i].data.u32 == FD_WAKE)
+			kvi_wake_clear(&worker->wake);
+		else if (events[i].data.u32 == FD_EVENTS)
+			worker->events_due = true;
+	}
+	return count >= 0 || wait_errno != EINTR;
+}
+
+/* Whether to poll on instead of sleeping, given when something last happened (0: just now). */
+static bool should_spin(const struct kvi_worker *worker, int64_t *idle_since)
+{
+	int64_t spin_ns = worker->engine->settings.spin_ns;
+	if (spin_ns == 0)
+		return false;
+	int64_t now = kvi_clock_now();
+	if (*idle_since == 0)
+		*idle_since = now;
+	return now - *idle_since < spin_ns;
+}
+
+/* What a guest left to be posted with its next message, and it has not come again. */
+static void flush_for_guest(struct kvi_worker *worker)
+{
+	if (atomic_load(&worker->guest) || pthread_mutex_trylock(&worker->lock) != 0)
+		return;
+	if (!atomic_load(&worker->guest))
+		kvi_parts_flush(worker, false);
+	pthread_mutex_unlock(&worker->lock);
+}
+
+/*
+ * Until no guest has come for a while. The guest's side of the deep wait: it clears `guest`, then looks
+ * at `parked_deep`; we set `parked_deep`, then look at `guest`. Both are sequentially consistent, so
+ * one of the two sees the other.
+ */
+static void park(struct kvi_worker *worker)
+{
+	unsigned entries = atomic_load(&worker->guest_entries);
+	pthread_mutex_lock(&worker->park_lock);
+	while (!atomic_load(&worker->stopping)) {
+		if (kvi_cond_wait(&worker->park, &worker->park_lock, kvi_deadline_after(PARK_NS)))
+			break;
+		flush_for_guest(worker);
+		unsigned now_entries = atomic_load(&worker->guest_entries);
+		if (now_entries != entries) {
+			entries = now_entries;
+			continue;
+		}
+		if (!atomic_load(&worker->guest))
+			break;
+		atomic_store(&worker->parked_deep, true);
+		while (atomic_load(&worker->guest) && !atomic_load(&worker->stopping))
+			kvi_cond_wait(&worker->park, &worker->park_lock, KVI_NEVER);
+		atomic_store(&worker->parked_deep, false);
+	}
+	pthread_mutex_unlock(&worker->park_lock);
+}
+
+static void unpark(struct kvi_worker *worker)
+{
+	pthread_mutex_lock(&worker->park_lock);
+	pthread_cond_signal(&worker->park);
+	pthread_mutex_unlock(&worker->park_lock);
+}
+
+/* Let those who wait for the lock have it: a mutex that is dropped and taken at once goes to nobody. */
+static void give_way(struct kvi_worker *worker)
+{
+	if (atomic_load(&worker->wanted) == 0)
+		return;
+	pthread_mutex_unlock(&worker->lock);
+	while (atomic_load(&worker->wanted) > 0)
+		sched_yield();
+	pthread_mutex_lock(&worker->lock);
+}
+
+static void *run_thread(void *arg)
+{
+	struct kvi_worker *worker = arg;
+	int64_t idle_since = 0;
+	pthread_mutex_lock(&worker->lock);
+	while (!atomic_load(&worker->stopping)) {
+		give_way(worker);
+		if (kvi_worker_progress(worker)) {
+			idle_since = 0;
+		} else if (atomic_load(&worker->guest)) {
+			worker->parked = true;
+			pthread_mutex_unlock(&worker->lock);
+			park(worker);
+			pthread_mutex_lock(&worker->lock);
+			worker->parked = false;
+		} else if (!should_spin(worker, &idle_since)) {
+			sleep_for_work(worker, KVI_NEVER);
+			idle_since = 0;
+		}
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return NULL;
+}
+
+/* ---- callers ---- */
+
+void kvi_worker_lock(struct kvi_worker *worker)
+{
+	atomic_fetch_add(&worker->wanted, 1);
+	pthread_mutex_lock(&worker->lock);
+	atomic_fetch_sub(&worker->wanted, 1);
+}
+
+void kvi_worker_unlock(struct kvi_worker *worker)
+{
+	if (worker->retry_soon)
+		kvi_wake(&worker->wake); /* who sleeps does not know */
+	pthread_mutex_unlock(&worker->lock);
+}
+
+void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command)
+{
+	kvi_mailbox_send(&worker->commands, &command->mail);
+	kvi_wake(&worker->wake);
+}
+
+void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
+{
+	if (pthread_mutex_trylock(&worker->lock) != 0) {
+		kvi_worker_push(worker, command);
+		return;
+	}
+	run_commands(worker); /* those submitted before keep their place */
+	command->run(worker, command);
+	/* A parked thread looks in before long, so ACKs may wait for a message to travel with. */
+	if (!worker->stopped)
+		kvi_parts_flush(worker, worker->parked);
+	kvi_worker_unlock(worker);
+}
+
+void kvi_worker_signal(struct kvi_worker *worker)
+{
+	if (worker->waiters > 0)
+		pthread_cond_broadcast(&worker->done);
+	if (worker->guest_sleeps)
+		kvi_wake(&worker->wake);
+}
+
+/* Drive as the guest until is_done or the deadline; under lock. False on a signal. */
+static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
+		  int64_t deadline_ns)
+{
+	bool undisturbed = true;
+	int64_t idle_since = 0;
+	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
+		give_way(worker);
+		if (worker->stopped)
+			break;
+		/* Where nothing has come, asking whether it is safe to sleep tells, and polling first would
+		 * only ask the provider twice. */
+		if (!should_spin(worker, &idle_since)) {
+			worker->guest_sleeps = true;
+			undisturbed = sleep_for_work(worker, deadline_ns);
+			worker->guest_sleeps = false;
+		}
+		if (!worker->stopped && kvi_worker_progress(worker))
+			idle_since = 0;
+	}
+	/* The thread, parked, looks in before long; one that sleeps for work does not. */
+	if (!worker->parked && !worker->stopped)
+		kvi_parts_flush(worker, false);
+
+	bool others_wait = worker->waiters > 0;
+	atomic_store(&worker->guest, false);
+	if (others_wait || atomic_load(&worker->parked_deep))
+		unpark(worker);
+	return undisturbed;
+}
+
+bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
+		     int64_t deadline_ns)
+{
+	bool done;
+	kvi_worker_lock(worker);
+	while (!(done = is_done(arg)) && !worker->stopped) {
+		int64_t now = kvi_clock_now();
+		if (now >= deadline_ns)
+			break;
+		int64_t slice_end = now + SLICE_MS * KVI_MS;
+		if (slice_end > deadline_ns)
+			slice_end = deadline_ns;
+
+		bool expected = false;
+		bool whole = true;
+		if (atomic_compare_exchange_strong(&worker->guest, &expected, true)) {
+			atomic_fetch_add(&worker->guest_entries, 1);
+			whole = drive(worker, is_done, arg, slice_end);
+		} else {
+			worker->waiters++;
+			kvi_cond_wait(&worker->done, &worker->lock, slice_end);
+			worker->waiters--;
+		}
+		if (is_done(arg) || (whole && kvi_clock_now() < slice_end))
+			continue;
+		/* The hook may take other locks (Python's), so ours is not held. */
+		kvi_worker_unlock(worker);
+		bool interrupted = kvi_engine_is_interrupted(worker->engine);
+		kvi_worker_lock(worker);
+		if (interrupted || !whole) {
+			done = is_done(arg);
+			break;
+		}
+	}
+	kvi_worker_unlock(worker);
+	return done;
+}
+
+/* ---- open and stop ---- */
+
+static enum kvt_err watch(struct kvi_worker *worker, int fd, uint32_t what)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = what };
+	if (fd >= 0 && epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+		return KVT_E_LIMIT;
+	return KVT_OK;
+}
+
+static enum kvt_err open_queues(struct kvi_worker *worker, struct kvt_error *error)
+{
+	struct kvt_engine *engine = worker->engine;
+	for (size_t i = 0; i < engine->rail_count; i++) {
+		enum kvt_err err = kvi_cq_open(engine->rails[i], &worker->cqs[i], error);
+		if (err != KVT_OK)
+			return err;
+		int fds[2];
+		kvi_cq_get_fds(worker->cqs[i], fds);
+		if (watch(worker, fds[0], FD_COMPLETIONS) != KVT_OK ||
+		    watch(worker, fds[1], FD_EVENTS) != KVT_OK)
+			return kvi_fail(error, KVT_E_FABRIC, errno,
+					"cannot wait for the queues of worker %u", worker->index);
+	}
+	return KVT_OK;
+}
+
+static void close_queues(struct kvi_worker *worker)
+{
+	for (size_t i = 0; i < worker->engine->rail_count; i++)
+		if (worker->cqs[i] != NULL)
+			kvi_cq_close(worker->cqs[i]);
+}
+
+enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
+			     struct kvi_worker **worker_out, struct kvt_error *error)
+{
+	struct kvi_worker *worker = kvi_alloc(sizeof(*worker));
+	if (worker == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for worker %u", index);
+	enum kvt_err err;
+	worker->engine = engine;
+	worker->index = index;
+	worker->next_deadline_ns = KVI_NEVER;
+	kvi_list_init(&worker->dirty_parts);
+	kvi_list_init(&worker->timed);
+	pthread_mutex_init(&worker->lock, NULL);
+	pthread_mutex_init(&worker->park_lock, NULL);
+	kvi_cond_init(&worker->done);
+	kvi_cond_init(&worker->park);
+
+	kvi_mailbox_init(&worker->commands);
+	err = kvi_wake_open(&worker->wake);
+	if (err != KVT_OK) {
+		kvi_fail(error, err, errno, "no descriptor for worker %u", index);
+		goto err_free;
+	}
+	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (worker->epoll_fd < 0 || watch(worker, worker->wake.fd, FD_WAKE) != KVT_OK) {
+		err = kvi_fail(error, KVT_E_LIMIT, errno, "no descriptor for worker %u", index);
+		goto err_close_epoll;
+	}
+	err = open_queues(worker, error);
+	if (err != KVT_OK)
+		goto err_close_queues;
+
+	char name[16];
+	snprintf(name, sizeof(name), "kvt-worker-%u", index);
+	err = kvi_thread_start(&worker->thread, name, run_thread, worker);
+	if (err != KVT_OK) {
+		kvi_fail(error, err, 0, "cannot start the thread of worker %u", index);
+		goto err_close_queues;
+	}
+	*worker_out = worker;
+	return KVT_OK;
+
+err_close_queues:
+	close_queues(worker);
+err_close_epoll:
+	if (worker->epoll_fd >= 0)
+		close(worker->epoll_fd);
+	kvi_wake_close(&worker->wake);
+err_free:
+	kvi_free(worker);
+	return err;
+}
+
+void kvi_worker_stop(struct kvi_worker *worker)
+{
+	atomic_store(&worker->stopping, true);
+	kvi_wake(&worker->wake);
+	unpark(worker);
+	pthread_join(worker->thread, NULL);
+
+	kvi_worker_lock(worker);
+	run_commands(worker);
+	worker->stopped = true;
+	close_queues(worker);
+	kvi_worker_unlock(worker);
+
+	/* A guest may still be on its way out of epoll_wait; the descriptors must outlive it. */
+	while (atomic_load(&worker->guest)) {
+		kvi_wake(&worker->wake);
+		sched_yield();
+	}
+	close(worker->epoll_fd);
+}
+
+void kvi_worker_free(struct kvi_worker *worker)
+{
+	run_commands(worker);
+	kvi_wake_close(&worker->wake);
+	pthread_cond_destroy(&worker->done);
+	pthread_cond_destroy(&worker->park);
+	pthread_mutex_destroy(&worker->lock);
+	pthread_mutex_destroy(&worker->park_lock);
+	kvi_free(worker);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - a worker: a lock, its completion queues (one a rail), the lanes on them, a mailbox
+ * and a thread. Whoever holds the lock drives progress; every fabric call on the worker's objects
+ * happens under it.
+ *
+ * Who sleeps. Normally the worker's thread sleeps on the queues' file descriptors and drives. A caller
+ * that waits becomes the guest: it sleeps and drives in the thread's place, so that a ping-pong pays
+ * no thread switch, while the thread is parked. A parked thread looks every 250 us whether guests still
+ * come, and drives again when none did; when one guest stays, it sleeps until that guest leaves.
+ */
+#ifndef KVI_ENGINE_WORKER_H
+#define KVI_ENGINE_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/wake.h"
+#include "fabric/fabric.h"
+#include "wire/wire.h"
+
+struct kvi_worker;
+
+/* Work for a worker: run is called once, under its lock. Embedded in what it is about. */
+struct kvi_command {
+	struct kvi_mail mail;
+	void (*run)(struct kvi_worker *worker, struct kvi_command *command);
+};
+
+struct kvi_worker {
+	/* immutable after open */
+	struct kvt_engine *engine;
+	unsigned index;
+	struct kvi_cq *cqs[KVI_RAILS_MAX];
+	int epoll_fd;
+	struct kvi_wake wake;
+	pthread_t thread;
+	pthread_cond_t done; /* some transfer ended; used with lock */
+	pthread_cond_t park; /* used with park_lock */
+
+	/* under lock */
+	pthread_mutex_t lock;
+	struct kvi_list dirty_parts; /* part.h: that may have something to post */
+	struct kvi_list timed;	     /* transfers with a deadline, unsorted */
+	int64_t next_deadline_ns;    /* not later than the earliest of them */
+	unsigned connecting;	     /* lanes that wait for their event */
+	unsigned waiters;	     /* callers that wait on done */
+	bool events_due;	     /* an event queue's fd was readable */
+	bool guest_sleeps;
+	bool retry_soon; /* part.h: something is to be posted that the provider had no room for */
+	bool parked;	 /* the thread is, and looks in every 250 us */
+	bool stopped;	 /* the cqs are closed */
+
+	/* under park_lock */
+	pthread_mutex_t park_lock;
+
+	/* sent to by any thread, taken from under lock */
+	struct kvi_mailbox commands;
+
+	/* atomic */
+	atomic_uint wanted; /* threads that wait for lock, but for those that drive */
+	atomic_bool guest;  /* a caller drives */
+	atomic_uint guest_entries;
+	atomic_bool parked_deep; /* the thread waits until the guest leaves */
+	atomic_bool stopping;
+};
+
+/* Open the queues and start the thread; index names it. */
+enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index, struct kvi_worker **worker,
+			     struct kvt_error *error);
+/* Stop the thread and close the queues; lanes and memory on them are closed before. The struct stays:
+ * its lock may still be taken. */
+void kvi_worker_stop(struct kvi_worker *worker);
+void kvi_worker_free(struct kvi_worker *worker);
+
+/* Run command now if the lock is free, else leave it to the holder. Never blocks for long, any thread. */
+void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command);
+
+/* Leave command to the worker, never run it here: for callers that hold another worker's lock. */
+void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command);
+
+void kvi_worker_lock(struct kvi_worker *worker);
+void kvi_worker_unlock(struct kvi_worker *worker);
+
+/* One round of progress, under lock. True when something happened. */
+bool kvi_worker_progress(struct kvi_worker *worker);
+
+/*
+ * Wait until is_done(arg), asked under lock, or the deadline. Drives progress when no other caller
+ * does. False when the deadline passed or the interrupted hook said so.
+ */
+bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
+		     int64_t deadline_ns);
+
+/* Somebody's wait may be over; under lock. */
+void kvi_worker_signal(struct kvi_worker *worker);
+
+#endif

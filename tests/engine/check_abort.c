@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_abort.c - giving up while writes are under way (docs/protocol.md 6.4). Once a transfer has
+ * ended, its memory is filled with something else, which must stay.
+ */
+#include "bed.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "support/runner.h"
+
+enum { CANARY = 0xEE, HELD_OFFSET = 2 * 4096 };
+
+/* A large message that is stopped in the middle of its writes. */
+struct stage {
+	struct bed bed;
+	struct kvt_kv *near; /* sends */
+	struct kvt_kv *far;  /* receives */
+	uint8_t *source;
+	uint8_t *target;
+	struct kvt_transfer *send;
+	struct kvt_transfer *receive;
+};
+
+static struct stage stage;
+
+static void open_stage(bool many_lanes)
+{
+	struct kvt_engine_config config = make_config();
+	struct kvi_caps caps = fake_get_default_caps();
+	caps.max_segment_len = SMALL_SEGMENT_LEN;
+	fake_set_caps(&caps);
+	if (many_lanes) {
+		config.ncpus = 3;
+		config.nconn_per_cpu = 2;
+	}
+	bed_open(&stage.bed, &config);
+	stage.near = open_kv(stage.bed.near.conn, 7);
+	stage.far = open_kv(stage.bed.far.conn, 7);
+	stage.source = make_pattern(LARGE_LEN, 1);
+	stage.target = make_filled(LARGE_LEN, 0);
+}
+
+static void start_held(int64_t send_ns, int64_t receive_ns)
+{
+	fake_hold(FAKE_WRITE);
+	stage.receive = start_recv_within(stage.far, stage.target, LARGE_LEN, receive_ns);
+	stage.send = start_send_within(stage.near, stage.source, LARGE_LEN, send_ns);
+	release_until(stage.target, HELD_OFFSET, 0);
+}
+
+static void close_stage(void)
+{
+	kvt_kv_close(stage.near);
+	kvt_kv_close(stage.far);
+	bed_close(&stage.bed);
+	free(stage.source);
+	free(stage.target);
+}
+
+/* Nobody writes to the target or reads the source any more. */
+static void expect_fenced(void)
+{
+	memset(stage.target, CANARY, LARGE_LEN);
+	fake_hold(0);
+	rest(30 * KVI_MS);
+	ck_assert_msg(holds_only(stage.target, LARGE_LEN, CANARY), "written after the receive had "
+								   "ended");
+}
+
+/* The connection was cut; a new one works. */
+static void expect_new_connection(void)
+{
+	struct kvt_conn *conns[] = { stage.bed.near.conn, stage.bed.far.conn };
+	for (unsigned i = 0; i < 2; i++) {
+		struct kvt_error error;
+		wait_until(kvt_conn_get_status(conns[i], NULL) != KVT_OK);
+		ck_assert_int_eq(kvt_conn_get_status(conns[i], &error), KVT_E_PEER_LOST);
+		ck_assert(error.text[0] != '\0');
+	}
+	kvt_kv_close(stage.near);
+	kvt_kv_close(stage.far);
+	bed_disconnect(&stage.bed);
+	bed_connect(&stage.bed);
+	stage.near = open_kv(stage.bed.near.conn, 7);
+	stage.far = open_kv(stage.bed.far.conn, 7);
+	exchange(stage.near, stage.far, LARGE_LEN, 9);
+}
+
+/* Of one lane and of many; by cancelling and by a deadline. */
+enum { MANY_LANES = 1, BY_DEADLINE = 2, WAYS = 4 };
+
+START_TEST(a_receive_given_up_between_writes_ends_when_the_sender_has_stopped)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(0, _i & BY_DEADLINE ? 400 * KVI_MS : 0);
+	if (_i & BY_DEADLINE)
+		rest(400 * KVI_MS);
+	else
+		kvt_transfer_cancel(stage.receive);
+	expect_pending(stage.receive, 100 * KVI_MS);
+	fake_hold(0);
+	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
+	expect_fenced();
+	ck_assert_uint_eq(fake_get_counts().memories, 0);
+
+	/* The message is where it was. */
+	ck_assert(!kvt_transfer_is_done(stage.send));
+	ck_assert_uint_eq(finish(start_recv(stage.far, stage.target, LARGE_LEN), KVT_OK),
+			  LARGE_LEN);
+	finish(stage.send, KVT_OK);
+	ck_assert(holds_pattern(stage.target, LARGE_LEN, 1));
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_receive_given_up_cuts_the_connection_when_the_sender_does_not_stop)
+{
+	open_stage(_i & MANY_LANES);
+	struct kvt_kv *near_other = open_kv(stage.bed.near.conn, 8);
+	struct kvt_kv *far_other = open_kv(stage.bed.far.conn, 8);
+	struct kvt_transfer *other = start_recv(near_other, NULL, SIZE_MAX);
+	struct kvt_transfer *far_other_receive = start_recv(far_other, NULL, SIZE_MAX);
+	start_held(0, _i & BY_DEADLINE ? 400 * KVI_MS : 0);
+	if (_i & BY_DEADLINE)
+		rest(400 * KVI_MS);
+	else
+		kvt_transfer_cancel(stage.receive);
+	int64_t started_ns = kvi_clock_now();
+	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
+	int64_t took_ns = kvi_clock_now() - started_ns;
+	ck_assert_int_ge(took_ns, 700 * KVI_MS);
+	ck_assert_int_le(took_ns, 2500 * KVI_MS);
+	expect_fenced();
+	finish(stage.send, KVT_E_PEER_LOST);
+	finish(other, KVT_E_PEER_LOST);
+	finish(far_other_receive, KVT_E_PEER_LOST);
+	kvt_kv_close(near_other);
+	kvt_kv_close(far_other);
+	expect_new_connection();
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_send_given_up_between_writes_ends_when_they_are_done)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(_i & BY_DEADLINE ? 400 * KVI_MS : 0, 0);
+	if (_i & BY_DEADLINE)
+		rest(400 * KVI_MS);
+	else
+		kvt_transfer_cancel(stage.send);
+	expect_pending(stage.send, 100 * KVI_MS);
+	ck_assert(!kvt_transfer_is_done(stage.receive));
+	fake_hold(0);
+	finish(stage.send, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
+	finish(stage.receive, KVT_E_CANCELLED);
+	expect_fenced();
+	exchange(stage.near, stage.far, LARGE_LEN, 2);
+	exchange(stage.far, stage.near, LARGE_LEN, 3);
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_send_given_up_cuts_the_connection_when_its_writes_do_not_end)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(_i & BY_DEADLINE ? 400 * KVI_MS : 0, 0);
+	if (_i & BY_DEADLINE)
+		rest(400 * KVI_MS);
+	else
+		kvt_transfer_cancel(stage.send);
+	int64_t started_ns = kvi_clock_now();
+	finish(stage.send, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
+	int64_t took_ns = kvi_clock_now() - started_ns;
+	ck_assert_int_ge(took_ns, 700 * KVI_MS);
+	ck_assert_int_le(took_ns, 2500 * KVI_MS);
+	memset(stage.source, 0, LARGE_LEN);
+	finish(stage.receive, KVT_E_PEER_LOST);
+	expect_fenced();
+	expect_new_connection();
+	close_stage();
+}
+END_TEST
+
+START_TEST(both_sides_may_give_up_at_once)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	kvt_transfer_cancel(stage.receive);
+	kvt_transfer_cancel(stage.send);
+	rest(20 * KVI_MS);
+	fake_hold(0);
+	finish(stage.send, KVT_E_CANCELLED);
+	finish(stage.receive, KVT_E_CANCELLED);
+	expect_fenced();
+	exchange(stage.near, stage.far, LARGE_LEN, 2);
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_cancel_that_crosses_the_end_of_the_message_gets_the_message)
+{
+	size_t len = SMALL_SEGMENT_LEN +
+		     1; /* above the eager limit; its FIN is posted behind the writes */
+	open_stage(false);
+	fake_hold(FAKE_WRITE);
+	stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+	stage.send = start_send(stage.near, stage.source, len);
+	release_until(stage.target, HELD_OFFSET, 0);
+	kvt_transfer_cancel(stage.receive);
+	expect_pending(stage.receive, 50 * KVI_MS);
+	fake_hold(0);
+	ck_assert_uint_eq(finish(stage.receive, KVT_OK), len);
+	finish(stage.send, KVT_OK);
+	ck_assert(holds_pattern(stage.target, len, 1));
+	exchange(stage.near, stage.far, len, 2);
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_send_given_up_behind_its_last_message_leaves_that_message_to_the_receiver)
+{
+	size_t len = SMALL_SEGMENT_LEN + 1;
+	open_stage(false);
+	fake_hold(FAKE_WRITE);
+	stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+	stage.send = start_send(stage.near, stage.source, len);
+	release_until(stage.target, HELD_OFFSET, 0);
+	kvt_transfer_cancel(stage.send);
+	expect_pending(stage.send, 50 * KVI_MS); /* its memory is still read */
+	fake_hold(0);
+	kvt_transfer_wait(stage.send, BED_PATIENCE_NS);
+	kvt_transfer_free(
+		stage.send); /* cancelled or done: the acknowledgement may have come in time */
+	memset(stage.source, 0, LARGE_LEN);
+	ck_assert_uint_eq(finish(stage.receive, KVT_OK), len);
+	ck_assert(holds_pattern(stage.target, len, 1));
+	close_stage();
+}
+END_TEST
+
+/* Waits for it, cancelling it when it does not end by itself. */
+static enum kvt_err settle(struct kvt_transfer *transfer)
+{
+	struct kvt_result result = KVT_RESULT_INIT;
+	if (kvt_transfer_wait(transfer, 20 * KVI_MS) != KVT_OK)
+		kvt_transfer_cancel(transfer);
+	ck_assert_int_eq(kvt_transfer_wait(transfer, BED_PATIENCE_NS), KVT_OK);
+	ck_assert_int_eq(kvt_transfer_get_result(transfer, &result), KVT_OK);
+	ck_assert_msg(result.err == KVT_OK || result.err == KVT_E_CANCELLED, "ended with %s (%s)",
+		      kvt_err_get_name(result.err), result.text);
+	kvt_transfer_free(transfer);
+	return result.err;
+}
+
+START_TEST(cancels_at_any_moment_leave_both_sides_in_step)
+{
+	open_stage(_i & MANY_LANES);
+	fake_reorder((uint64_t)_i + 1);
+	for (uint32_t i = 0; i < 40; i++) {
+		size_t len = i % 3 == 0 ? 5000 : LARGE_LEN;
+		stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+		stage.send = start_send(stage.near, stage.source, len);
+		rest(i % 8 * KVI_MS / 4);
+		if (i % 2 == 0)
+			kvt_transfer_cancel(stage.receive);
+		if (i % 5 < 2)
+			kvt_transfer_cancel(stage.send);
+		if (settle(stage.receive) == KVT_OK)
+			ck_assert(holds_pattern(stage.target, len, 1));
+		memset(stage.target, CANARY, LARGE_LEN);
+		settle(stage.send);
+		/* An eager message may have come after its receive had gone. */
+		settle(start_recv(stage.far, NULL, SIZE_MAX));
+		ck_assert(holds_only(stage.target, LARGE_LEN, CANARY));
+	}
+	exchange(stage.near, stage.far, LARGE_LEN, 4);
+	close_stage();
+}
+END_TEST
+
+/* ---- closing KVs ---- */
+
+static void *let_go_soon(void *arg)
+{
+	rest(100 * KVI_MS);
+	fake_hold(0);
+	return arg;
+}
+
+START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
+{
+	pthread_t thread;
+	uint8_t *back_source = make_pattern(LARGE_LEN, 2), *back_target = make_filled(LARGE_LEN, 0);
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	struct kvt_transfer *back_receive = start_recv(stage.near, back_target, LARGE_LEN);
+	struct kvt_transfer *back_send = start_send(stage.far, back_source, LARGE_LEN);
+	release_until(back_target, HELD_OFFSET, 0);
+	struct kvt_transfer *queued = start_recv(stage.near, NULL, SIZE_MAX);
+
+	pthread_create(&thread, NULL, let_go_soon, NULL);
+	kvt_kv_close(stage.near);
+	ck_assert(kvt_transfer_is_done(stage.send) && kvt_transfer_is_done(back_receive));
+	memset(stage.source, 0, LARGE_LEN);
+	memset(back_target, CANARY, LARGE_LEN);
+	pthread_join(thread, NULL);
+	finish(stage.send, KVT_E_CLOSED);
+	finish(back_receive, KVT_E_CLOSED);
+	finish(queued, KVT_E_CLOSED);
+	finish(stage.receive, KVT_E_CANCELLED);
+	finish(back_send, KVT_E_PEER_CLOSED);
+	ck_assert(holds_only(back_target, LARGE_LEN, CANARY));
+
+	/* The tag is free again, and the peer's KV meets the new one. */
+	stage.near = open_kv(stage.bed.near.conn, 7);
+	exchange(stage.near, stage.far, LARGE_LEN, 3);
+	exchange(stage.far, stage.near, LARGE_LEN, 4);
+	close_stage();
+	free(back_source);
+	free(back_target);
+}
+END_TEST
+
+START_TEST(closing_a_kv_cuts_the_connection_when_the_peer_does_not_stop)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	int64_t started_ns = kvi_clock_now();
+	kvt_kv_close(stage.far);
+	ck_assert_int_le(kvi_clock_now() - started_ns, 2500 * KVI_MS);
+	finish(stage.receive, KVT_E_CLOSED);
+	finish(stage.send, KVT_E_PEER_LOST);
+	stage.far = NULL;
+	expect_fenced();
+	expect_new_connection();
+	close_stage();
+}
+END_TEST
+
+START_TEST(freeing_a_transfer_in_flight_cancels_it_first)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	fake_hold(0);
+	kvt_transfer_free(stage.receive);
+	memset(stage.target, CANARY, LARGE_LEN);
+	kvt_transfer_free(stage.send);
+	memset(stage.source, 0, LARGE_LEN);
+	rest(20 * KVI_MS);
+	ck_assert(holds_only(stage.target, LARGE_LEN, CANARY));
+	exchange(stage.near, stage.far, LARGE_LEN, 3);
+	close_stage();
+}
+END_TEST
+
+START_TEST(a_lost_lane_ends_what_is_in_flight_on_both_sides)
+{
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	fake_kill_lanes(NULL);
+	finish(stage.send, KVT_E_PEER_LOST);
+	finish(stage.receive, KVT_E_PEER_LOST);
+	expect_fenced();
+	expect_new_connection();
+	close_stage();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("abort");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(
+		tests, a_receive_given_up_between_writes_ends_when_the_sender_has_stopped, 0, WAYS);
+	tcase_add_loop_test(tests,
+			    a_receive_given_up_cuts_the_connection_when_the_sender_does_not_stop, 0,
+			    WAYS);
+	tcase_add_loop_test(tests, a_send_given_up_between_writes_ends_when_they_are_done, 0, WAYS);
+	tcase_add_loop_test(tests, a_send_given_up_cuts_the_connection_when_its_writes_do_not_end,
+			    0, WAYS);
+	tcase_add_loop_test(tests, both_sides_may_give_up_at_once, 0, 2);
+	tcase_add_test(tests, a_cancel_that_crosses_the_end_of_the_message_gets_the_message);
+	tcase_add_test(tests,
+		       a_send_given_up_behind_its_last_message_leaves_that_message_to_the_receiver);
+	tcase_add_loop_test(tests, cancels_at_any_moment_leave_both_sides_in_step, 0, 2);
+	tcase_add_loop_test(tests, closing_a_kv_gives_up_what_is_in_flight_both_ways, 0, 2);
+	tcase_add_loop_test(tests, closing_a_kv_cuts_the_connection_when_the_peer_does_not_stop, 0,
+			    2);
+	tcase_add_loop_test(tests, freeing_a_transfer_in_flight_cancels_it_first, 0, 2);
+	tcase_add_loop_test(tests, a_lost_lane_ends_what_is_in_flight_on_both_sides, 0, 2);
+	return run_tests("engine_abort", tests);
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_flow.c - credits, the eager window, small queues, many lanes and rails, and limits. */
+#include "bed.h"
+
+#include <stdlib.h>
+
+#include "support/runner.h"
+
+static struct bed bed;
+
+/* What a fabric may be like. */
+struct variant {
+	const char *name;
+	unsigned ncpus;
+	unsigned nconn_per_cpu;
+	size_t rail_count;
+	unsigned tx_count;
+	size_t max_segment_len;
+	bool local_memory;
+	bool grants_differ; /* and domains are those of the rails */
+	bool sends_overtake;
+	bool auto_progress;
+	uint64_t seed;
+};
+
+static const struct variant variants[] = {
+	{ "plain", 1, 1, 1, 64, 1 << 20 },
+	{ "lanes of one worker", 1, 4, 1, 64, 1 << 20 },
+	{ "lanes of many workers", 3, 4, 1, 64, 1 << 20, .seed = 1 },
+	{ "reordered", 2, 3, 1, 64, 16384, .seed = 2 },
+	{ "two rails", 2, 2, 2, 64, 1 << 20, .seed = 3 },
+	{ "more rails than lanes", 1, 1, 3, 64, 1 << 20 },
+	{ "small queues", 1, 2, 1, 2, 1 << 20 },
+	{ "one place in the queue", 2, 1, 1, 1, 8192 },
+	{ "tiny segments", 2, 2, 1, 64, 4096 },
+	{ "sends overtake writes", 1, 1, 1, 64, 1 << 20, .sends_overtake = true },
+	{ "sends overtake writes on many lanes", 3, 2, 1, 8, 65536, .sends_overtake = true,
+	  .seed = 4 },
+	{ "local registrations", 2, 2, 1, 64, 1 << 20, .local_memory = true },
+	{ "rails with keys of their own", 3, 4, 3, 64, 65536, .local_memory = true,
+	  .grants_differ = true, .seed = 5 },
+	{ "the worst of all", 3, 3, 2, 2, 10000, .local_memory = true, .grants_differ = true,
+	  .sends_overtake = true, .seed = 6 },
+	{ "hardware that moves by itself", 2, 2, 1, 64, 65536, .auto_progress = true },
+};
+enum { VARIANT_COUNT = sizeof(variants) / sizeof(variants[0]) };
+
+static const char *const interfaces[] = { "fake0", "fake1", "fake2" };
+
+static void open_variant(const struct variant *variant)
+{
+	struct kvt_engine_config config = make_config();
+	struct kvi_caps caps = fake_get_default_caps();
+	config.interfaces = interfaces;
+	config.interface_count = variant->rail_count;
+	config.ncpus = variant->ncpus;
+	config.nconn_per_cpu = variant->nconn_per_cpu;
+	caps.tx_count = variant->tx_count;
+	caps.max_segment_len = variant->max_segment_len;
+	caps.local_memory = variant->local_memory;
+	caps.same_grant = !variant->grants_differ;
+	caps.own_domains = !variant->grants_differ;
+	caps.send_after_write = !variant->sends_overtake;
+	fake_set_caps(&caps);
+	fake_set_auto_progress(variant->auto_progress);
+	fake_reorder(variant->seed);
+	bed_open(&bed, &config);
+}
+
+enum { KVS = 6, MESSAGES = 8 };
+
+/* One message of the traffic below. */
+struct trip {
+	uint8_t *source;
+	uint8_t *target;
+	size_t len;
+	struct kvt_transfer *send;
+	struct kvt_transfer *receive;
+};
+
+static size_t choose_len(unsigned kv, unsigned message)
+{
+	static const size_t lens[] = { 10, 70000, 0, (2 << 20) + 77, 4096, 300000, 65536 };
+	return lens[(3 * kv + message) % 7];
+}
+
+START_TEST(all_messages_of_many_kvs_arrive_both_ways_whatever_the_fabric_is_like)
+{
+	struct kvt_kv *near[KVS], *far[KVS];
+	struct trip trips[KVS][MESSAGES];
+	uint8_t *memory = make_pattern(4 << 20, 0);
+	open_variant(&variants[_i]);
+	for (unsigned k = 0; k < KVS; k++) {
+		struct kvt_kv_config config = KVT_KV_CONFIG_INIT;
+		config.tag = k % 2 == 0 ? KVT_TAG_AUTO : 1000 * k;
+		config.base = memory; /* for those that need registered memory */
+		config.len = 4 << 20;
+		ck_assert_int_eq(kvt_kv_open(bed.near.conn, &config, &near[k], NULL), KVT_OK);
+		far[k] = open_kv(bed.far.conn, config.tag);
+	}
+	for (unsigned m = 0; m < MESSAGES; m++) {
+		for (unsigned k = 0; k < KVS; k++) {
+			struct trip *trip = &trips[k][m];
+			bool back = (k + m) % 4 == 0;
+			trip->len = choose_len(k, m);
+			trip->source = make_pattern(trip->len, m);
+			trip->target = make_filled(trip->len, 0);
+			if ((k + m) % 3 == 0)
+				trip->receive = start_recv(back ? near[k] : far[k], trip->target,
+							   trip->len);
+			trip->send = start_send(back ? far[k] : near[k], trip->source, trip->len);
+			if ((k + m) % 3 != 0)
+				trip->receive = start_recv(back ? near[k] : far[k], trip->target,
+							   trip->len);
+		}
+	}
+	for (unsigned k = 0; k < KVS; k++) {
+		for (unsigned m = 0; m < MESSAGES; m++) {
+			struct trip *trip = &trips[k][m];
+			finish(trip->send, KVT_OK);
+			ck_assert_uint_eq(finish(trip->receive, KVT_OK), trip->len);
+			ck_assert_msg(holds_pattern(trip->target, trip->len, m),
+				      "%s: %zu bytes are not right", variants[_i].name, trip->len);
+			free(trip->source);
+			free(trip->target);
+		}
+		kvt_kv_close(near[k]);
+		kvt_kv_close(far[k]);
+	}
+	ck_assert_uint_eq(fake_get_counts().rnr_waits, 0);
+	ck_assert_uint_eq(fake_get_counts().access_failures, 0);
+	bed_close(&bed);
+	free(memory);
+}
+END_TEST
+
+START_TEST(sends_without_receives_fill_the_window_and_no_more)
+{
+	enum { COUNT = 400, LEN = 16384 };
+	struct kvt_transfer *sends[COUNT];
+	uint8_t *sources[COUNT], *target = make_filled(LEN, 0);
+	struct kvt_engine_config config = make_config();
+	config.ncpus = _i == 0 ? 1 : 2;
+	bed_open(&bed, &config);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	for (unsigned i = 0; i < COUNT; i++) {
+		sources[i] = make_pattern(LEN, i);
+		sends[i] = start_send(near, sources[i], LEN);
+	}
+	unsigned done = 0;
+	while (done < COUNT && kvt_transfer_wait(sends[done], 200 * KVI_MS) == KVT_OK)
+		done++;
+	ck_assert_uint_gt(done, 1024 * 1024 / LEN / 2);
+	ck_assert_uint_le(done, 1024 * 1024 / LEN);
+
+	for (unsigned i = 0; i < COUNT; i++) {
+		ck_assert_uint_eq(finish(start_recv(far, target, LEN), KVT_OK), LEN);
+		ck_assert(holds_pattern(target, LEN, i));
+		finish(sends[i], KVT_OK);
+		free(sources[i]);
+	}
+	/* The window is open again. */
+	for (unsigned i = 0; i < COUNT; i++)
+		exchange(near, far, LEN, i);
+	struct kvt_stats stats = get_stats(bed.near.engine);
+	ck_assert_uint_ge(stats.eager_sends, COUNT);
+	ck_assert_uint_eq(stats.sends, 2 * COUNT);
+	ck_assert_uint_eq(stats.bytes_sent, 2ULL * COUNT * LEN);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+	free(target);
+}
+END_TEST
+
+START_TEST(a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed)
+{
+	enum { COUNT = 40, LEN = 60000 };
+	struct kvt_transfer *sends[COUNT];
+	uint8_t *source = make_pattern(LEN, 1);
+	unsigned room = 0;
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5);
+	for (unsigned round = 0; round < 4; round++) {
+		struct kvt_kv *far = open_kv(bed.far.conn, 5);
+		unsigned eager = 0;
+		for (unsigned i = 0; i < COUNT; i++)
+			sends[i] = start_send(near, source, LEN);
+		while (kvt_transfer_wait(sends[eager], 200 * KVI_MS) == KVT_OK)
+			eager++;
+		if (round == 0)
+			room = eager;
+		ck_assert_uint_eq(eager, room);
+		for (unsigned i = 0; i < round; i++)
+			finish(start_recv(far, NULL, SIZE_MAX), KVT_OK);
+		kvt_kv_close(far);
+		for (unsigned i = 0; i < COUNT; i++)
+			finish(sends[i], i < eager ? KVT_OK : KVT_E_PEER_CLOSED);
+	}
+	kvt_kv_close(near);
+	bed_close(&bed);
+	free(source);
+}
+END_TEST
+
+START_TEST(thousands_of_small_messages_do_not_need_a_waiting_receiver)
+{
+	enum { COUNT = 3000 };
+	struct kvt_transfer *sends[COUNT];
+	uint32_t numbers[COUNT];
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	for (unsigned i = 0; i < COUNT; i++) {
+		numbers[i] = i;
+		sends[i] = start_send(near, &numbers[i], sizeof(numbers[i]));
+	}
+	for (unsigned i = 0; i < COUNT; i++)
+		finish(sends[i], KVT_OK);
+	for (unsigned i = 0; i < COUNT; i++) {
+		uint32_t number = 0;
+		finish(start_recv(far, &number, sizeof(number)), KVT_OK);
+		ck_assert_uint_eq(number, i);
+	}
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_large_message_is_cut_as_the_provider_asks)
+{
+	struct kvi_caps caps = fake_get_default_caps();
+	caps.max_segment_len = 4096;
+	fake_set_caps(&caps);
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	uint8_t *source = make_pattern(400001, 1);
+	struct kvt_transfer *send = start_send(near, source, 400001);
+	finish(start_recv(far, NULL, SIZE_MAX), KVT_OK);
+	ck_assert_uint_eq(await(send, KVT_OK).segments, 98);
+	kvt_transfer_free(send);
+	ck_assert_uint_eq(get_stats(bed.near.engine).segments, 98);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+	free(source);
+}
+END_TEST
+
+START_TEST(an_engine_without_eager_messages_asks_for_every_byte)
+{
+	struct kvt_engine_config config = make_config();
+	config.eager_len = KVT_NO_EAGER;
+	bed_open(&bed, &config);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	uint8_t byte = 7;
+	struct kvt_transfer *send = start_send(near, &byte, 1);
+	expect_pending(send, 20 * KVI_MS);
+	finish(start_recv(far, NULL, 1), KVT_OK);
+	ck_assert_uint_eq(await(send, KVT_OK).segments, 1);
+	kvt_transfer_free(send);
+	finish(start_send(near, NULL, 0), KVT_OK);
+	ck_assert_uint_eq(finish(start_recv(far, NULL, 1), KVT_OK), 0);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_slow_fabric_only_takes_its_time)
+{
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	fake_delay(3 * KVI_MS);
+	for (uint32_t i = 0; i < 5; i++) {
+		exchange(near, far, 100, i);
+		exchange(far, near, LARGE_LEN, i);
+	}
+	fake_delay(0);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(transfers_in_flight_are_limited_per_connection)
+{
+	enum { MOST = 65536 };
+	struct kvt_transfer **receives = calloc(MOST, sizeof(*receives)), *none;
+	struct kvt_recv_request request = KVT_RECV_REQUEST_INIT;
+	struct kvt_error error;
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	for (unsigned i = 0; i < MOST; i++)
+		receives[i] = start_recv(far, NULL, SIZE_MAX);
+	ck_assert_int_eq(kvt_recv_start(far, &request, &none, &error), KVT_E_LIMIT);
+	ck_assert_ptr_nonnull(strstr(error.text, "65536"));
+	finish(start_send(near, NULL, 0), KVT_OK);
+	finish(receives[0], KVT_OK);
+	receives[0] = start_recv(far, NULL, SIZE_MAX);
+	kvt_kv_close(far);
+	for (unsigned i = 0; i < MOST; i++)
+		finish(receives[i], KVT_E_CLOSED);
+	kvt_kv_close(near);
+	bed_close(&bed);
+	free(receives);
+}
+END_TEST
+
+START_TEST(kvs_are_limited_per_connection)
+{
+	enum { MOST = 65536 };
+	struct kvt_kv **kvs = calloc(MOST, sizeof(*kvs)), *none = NULL;
+	struct kvt_kv_config config = KVT_KV_CONFIG_INIT;
+	struct kvt_error error;
+	bed_open(&bed, NULL);
+	for (unsigned i = 0; i < MOST; i++)
+		kvs[i] = open_kv(bed.near.conn, i);
+	config.tag = MOST;
+	ck_assert_int_eq(kvt_kv_open(bed.near.conn, &config, &none, &error), KVT_E_LIMIT);
+	ck_assert_ptr_nonnull(strstr(error.text, "65536"));
+	kvt_conn_close(bed.near.conn);
+	bed.near.conn = NULL;
+	for (unsigned i = 0; i < MOST; i++)
+		kvt_kv_close(kvs[i]);
+	bed_close(&bed);
+	free(kvs);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("flow");
+	tcase_set_timeout(tests, 180);
+	tcase_add_loop_test(tests,
+			    all_messages_of_many_kvs_arrive_both_ways_whatever_the_fabric_is_like,
+			    0, VARIANT_COUNT);
+	tcase_add_loop_test(tests, sends_without_receives_fill_the_window_and_no_more, 0, 2);
+	tcase_add_test(tests, a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed);
+	tcase_add_test(tests, thousands_of_small_messages_do_not_need_a_waiting_receiver);
+	tcase_add_test(tests, a_large_message_is_cut_as_the_provider_asks);
+	tcase_add_test(tests, an_engine_without_eager_messages_asks_for_every_byte);
+	tcase_add_test(tests, a_slow_fabric_only_takes_its_time);
+	tcase_add_test(tests, transfers_in_flight_are_limited_per_connection);
+	tcase_add_test(tests, kvs_are_limited_per_connection);
+	return run_tests("engine_flow", tests);
+}
