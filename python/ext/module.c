@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * module.c - the module kvtrans_engine._kvtrans: its state and what is in it. Importing it opens
+ * nothing, and PyInit__kvtrans is the only symbol it exports.
+ */
+#include "ext.h"
+
+struct kvi_py_state *kvi_py_get_state(PyObject *self)
+{
+	return PyType_GetModuleState(Py_TYPE(self));
+}
+
+static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec)
+{
+	return (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+}
+
+static int add_types(PyObject *module, struct kvi_py_state *state)
+{
+	state->engine_type = make_type(module, &kvi_py_engine_spec);
+	if (state->engine_type == NULL || PyModule_AddType(module, state->engine_type) < 0)
+		return -1;
+	state->transfer_type = make_type(module, &kvi_py_transfer_spec);
+	if (state->transfer_type == NULL || PyModule_AddType(module, state->transfer_type) < 0)
+		return -1;
+	state->conn_type = make_type(module, &kvi_py_conn_spec);
+	state->kv_type = make_type(module, &kvi_py_kv_spec);
+	return state->conn_type == NULL || state->kv_type == NULL ? -1 : 0;
+}
+
+static int add_live_engines(PyObject *module, struct kvi_py_state *state)
+{
+	PyObject *weakref = PyImport_ImportModule("weakref");
+	if (weakref == NULL)
+		return -1;
+	state->live_engines = PyObject_CallMethod(weakref, "WeakSet", NULL);
+	Py_DECREF(weakref);
+	return PyModule_AddObjectRef(module, "live_engines", state->live_engines);
+}
+
+static int module_exec(PyObject *module)
+{
+	struct kvi_py_state *state = PyModule_GetState(module);
+
+	if (kvi_py_import_numpy() < 0 || kvi_py_add_errors(module, state) < 0 ||
+	    add_types(module, state) < 0 || add_live_engines(module, state) < 0)
+		return -1;
+	if (PyModule_AddStringConstant(module, "__version__", kvt_get_version()) < 0 ||
+	    PyModule_AddStringConstant(module, "COMPILER", __VERSION__) < 0)
+		return -1;
+	PyObject *numpy_build = kvi_py_get_numpy_build();
+	int rc = PyModule_AddObjectRef(module, "NUMPY_BUILD", numpy_build);
+	Py_XDECREF(numpy_build);
+	return rc;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+	struct kvi_py_state *state = PyModule_GetState(module);
+
+	Py_VISIT(state->engine_type);
+	Py_VISIT(state->conn_type);
+	Py_VISIT(state->kv_type);
+	Py_VISIT(state->transfer_type);
+	for (int i = 0; i < KVI_PY_CLASS_COUNT; i++)
+		Py_VISIT(state->classes[i]);
+	Py_VISIT(state->live_engines);
+	return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+	struct kvi_py_state *state = PyModule_GetState(module);
+
+	Py_CLEAR(state->engine_type);
+	Py_CLEAR(state->conn_type);
+	Py_CLEAR(state->kv_type);
+	Py_CLEAR(state->transfer_type);
+	for (int i = 0; i < KVI_PY_CLASS_COUNT; i++)
+		Py_CLEAR(state->classes[i]);
+	Py_CLEAR(state->live_engines);
+	return 0;
+}
+
+static void module_free(void *module)
+{
+	module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+	{ Py_mod_exec, module_exec },
+#if PY_VERSION_HEX >= 0x030C0000
+	/* NumPy's table of functions is one per process, and NumPy refuses subinterpreters too. */
+	{ Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED },
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+	/* The user counts and tables of the objects are guarded by the GIL and by nothing else. */
+	{ Py_mod_gil, Py_MOD_GIL_USED },
+#endif
+	{ 0, NULL },
+};
+
+static struct PyModuleDef module_def = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "kvtrans_engine._kvtrans",
+	.m_doc = "The extension under kvtrans_engine; import that instead.",
+	.m_size = sizeof(struct kvi_py_state),
+	.m_slots = module_slots,
+	.m_traverse = module_traverse,
+	.m_clear = module_clear,
+	.m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__kvtrans(void)
+{
+	return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves KV cache between processes over libfabric.
+
+    engine = kvtrans_engine.Engine("eth0", listen_port=12345)
+    ok, conn_id = engine.connect("192.168.1.100", 12345)
+    ok, kv_id = engine.reg_kv(conn_id, data)
+    ok = engine.send_kv(kv_id, data)
+    ok, received = engine.recv_kv(kv_id, max_size=1 << 20)
+
+docs/python.md is the manual.
+"""
+
+import atexit
+import os
+
+# Some builds of libfabric load libinfinipath, whose constructor takes over SIGINT and SIGSEGV to
+# print backtraces unless it is told not to. It runs when the extension below is loaded.
+os.environ.setdefault("IPATH_NO_BACKTRACE", "1")
+os.environ.setdefault("HFI_NO_BACKTRACE", "1")
+
+from ._kvtrans import (  # noqa: E402
+    AuthError,
+    Cancelled,
+    Closed,
+    Engine,
+    Error,
+    Forked,
+    PeerLost,
+    ProtocolError,
+    TooLarge,
+    Transfer,
+    TransferTimeout,
+    Unreachable,
+    __version__,
+    live_engines as _live_engines,
+)
+
+__all__ = [
+    "AuthError",
+    "Cancelled",
+    "Closed",
+    "Engine",
+    "Error",
+    "Forked",
+    "PeerLost",
+    "ProtocolError",
+    "TooLarge",
+    "Transfer",
+    "TransferTimeout",
+    "Unreachable",
+    "__version__",
+]
+
+
+@atexit.register
+def _close_live_engines() -> None:
+    """Close what the program left open while the interpreter is whole, so that peers are told."""
+    for engine in list(_live_engines):
+        engine.close()

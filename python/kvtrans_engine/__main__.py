@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m kvtrans_engine: print facts about this build and what it finds on this host."""
+
+import platform
+
+import numpy as np
+
+from . import Engine, __version__, _kvtrans
+
+
+def _find_provider() -> str:
+    try:
+        with Engine("lo", ncpus=1) as engine:
+            return engine.provider
+    except Exception as error:  # a fact to print, whatever it is
+        return f"none ({error})"
+
+
+def main() -> None:
+    facts = {
+        "kvtrans_engine": __version__,
+        "extension": _kvtrans.__file__,
+        "compiler": _kvtrans.COMPILER,
+        "Python": f"{platform.python_version()} ({platform.machine()})",
+        "NumPy": f"{np.__version__} (built for {_kvtrans.NUMPY_BUILD})",
+        "provider on lo": _find_provider(),
+    }
+    for name, fact in facts.items():
+        print(f"{name + ':':<16} {fact}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+# The Python package: one extension module that holds the whole library (so that no other libkvtrans.so
+# can come between) and thin Python around it. It is installed by rules of its own: libtool would leave
+# a .la and could not name the module as Python wants it.
+
+PYTHON_EXT_SOURCES = \
+	python/ext/arrays.c \
+	python/ext/config.c \
+	python/ext/conn.c \
+	python/ext/convert.c \
+	python/ext/engine.c \
+	python/ext/errors.c \
+	python/ext/ext.h \
+	python/ext/kv.c \
+	python/ext/module.c \
+	python/ext/stats.c \
+	python/ext/transfer.c
+
+PYTHON_PACKAGE_FILES = \
+	python/kvtrans_engine/__init__.py \
+	python/kvtrans_engine/__main__.py \
+	python/kvtrans_engine/_dtypes.py \
+	python/kvtrans_engine/_kvtrans.pyi \
+	python/kvtrans_engine/py.typed
+
+EXTRA_DIST += $(PYTHON_PACKAGE_FILES) pyproject.toml python/build_backend.py python/facts.py
+PYTHON_MODULE = python/kvtrans_engine/_kvtrans.la
+
+if HAVE_PYTHON
+noinst_LTLIBRARIES += $(PYTHON_MODULE)
+endif
+
+python_kvtrans_engine__kvtrans_la_SOURCES = $(PYTHON_EXT_SOURCES)
+python_kvtrans_engine__kvtrans_la_CPPFLAGS = $(AM_CPPFLAGS) $(PYTHON_CPPFLAGS)
+# Nothing declares PyInit__kvtrans but its own definition.
+python_kvtrans_engine__kvtrans_la_CFLAGS = $(KVI_CFLAGS) -Wno-missing-prototypes
+python_kvtrans_engine__kvtrans_la_LIBADD = $(KVI_ALL)
+# -rpath makes libtool link a module and not an archive; nothing is installed there.
+python_kvtrans_engine__kvtrans_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
+	-rpath $(libdir) -export-symbols-regex '^PyInit__kvtrans$$'
+
+kvtrans_engine_dir = $(DESTDIR)$(pyexecdir)/kvtrans_engine
+
+.PHONY: install-python uninstall-python
+
+if HAVE_PYTHON
+install-python: $(PYTHON_MODULE)
+	$(MKDIR_P) "$(kvtrans_engine_dir)"
+	$(INSTALL_PROGRAM) python/kvtrans_engine/$(objdir)/_kvtrans.so \
+		"$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)"
+	for file in $(PYTHON_PACKAGE_FILES); do \
+		$(INSTALL_DATA) $(srcdir)/$$file "$(kvtrans_engine_dir)" || exit 1; \
+	done
+
+uninstall-python:
+	rm -f "$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)"
+	for file in $(PYTHON_PACKAGE_FILES); do \
+		rm -f "$(kvtrans_engine_dir)/$${file##*/}"; \
+	done
+	rm -rf "$(kvtrans_engine_dir)/__pycache__"
+	-test ! -d "$(kvtrans_engine_dir)" || rmdir "$(kvtrans_engine_dir)"
+
+# What the Python tests and examples import: the package as users get it, in the build tree.
+stage.stamp: $(PYTHON_MODULE) $(PYTHON_PACKAGE_FILES)
+	$(AM_V_GEN)rm -rf stage && \
+	$(MAKE) $(AM_MAKEFLAGS) install-python DESTDIR= pyexecdir="$(abs_top_builddir)/stage" >/dev/null && \
+	touch $@
+check_DATA += stage.stamp
+
+install-exec-local: install-python
+uninstall-local: uninstall-python
+else
+install-python uninstall-python:
+	@echo 'configure found no Python to build the package for; see ./configure --help' >&2; exit 1
+endif
+
+mostlyclean-local: clean-stage
+.PHONY: clean-stage
+clean-stage:
+	rm -rf stage stage.stamp

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines, pairs of them, and other processes for the Python tests. All run over "lo"."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+import kvtrans_engine
+
+
+class Pair:
+    """Two engines of this process, connected; client and server are (engine, conn_id)."""
+
+    def __init__(self, client, server):
+        self.client, self.server = client, server
+        ok, self.client_conn = client.connect("127.0.0.1", server.port)
+        assert ok, client.last_error
+        ok, self.ip, self.port, self.server_conn = server.accept(timeout=5)
+        assert ok, server.last_error
+
+    def register(self, client_data=b"", server_data=b"", tag=None):
+        """Register one KV on each side that meet each other; return their ids."""
+        ok, client_kv = self.client.reg_kv(self.client_conn, client_data, tag=tag)
+        assert ok, self.client.last_error
+        ok, server_kv = self.server.reg_kv(self.server_conn, server_data, tag=tag)
+        assert ok, self.server.last_error
+        return client_kv, server_kv
+
+
+@pytest.fixture
+def open_engine():
+    """Open engines that are closed after the test."""
+    engines = []
+
+    def open_one(interface="lo", ncpus=1, **options):
+        engine = kvtrans_engine.Engine(interface, ncpus=ncpus, **options)
+        engines.append(engine)
+        return engine
+
+    yield open_one
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def open_pair(open_engine):
+    """Open connected pairs of engines with the same options."""
+    return lambda **options: Pair(open_engine(**options), open_engine(**options))
+
+
+@pytest.fixture
+def pair(open_pair):
+    return open_pair()
+
+
+@pytest.fixture
+def in_thread():
+    """Run a function in a thread and return a Future of what it returns or raises."""
+    threads = []
+
+    def start(function, *args, **kwargs):
+        future = Future()
+
+        def run():
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
+        return future
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive(), "a call is still waiting"
+
+
+@pytest.fixture
+def start_python():
+    """Start another Python that runs a script; it is killed after the test."""
+    processes = []
+
+    def start(script, *args, **options):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run_python(start_python):
+    """Run a script in another Python to its end: (exit status, stdout, stderr)."""
+
+    def run(script, *args, timeout=30):
+        process = start_python(script, *args)
+        out, err = process.communicate(timeout=timeout)
+        return process.returncode, out, err
+
+    return run
+
+
+@pytest.fixture
+def count_fds():
+    return lambda: len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def large():
+    """An array well above the eager limit."""
+    return np.arange(1 << 19, dtype=np.float64).reshape(1 << 10, -1)
