@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_measure.c - see perf_measure.h. It never prints, but for the watchdog's last words.
+ */
+#include "perf_measure.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SAMPLES_MAX = 1 << 18 };
+
+static volatile sig_atomic_t interrupts;
+
+static int64_t read_clock(clockid_t clock)
+{
+	struct timespec now;
+
+	if (clock_gettime(clock, &now))
+		return 0;
+	return now.tv_sec * PERF_SECOND + now.tv_nsec;
+}
+
+int64_t perf_now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t perf_cpu_ns(void)
+{
+	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+int64_t perf_cpu_of_ns(int pid)
+{
+	clockid_t clock;
+
+	return clock_getcpuclockid(pid, &clock) ? 0 : read_clock(clock);
+}
+
+int perf_samples_open(struct perf_samples *samples)
+{
+	int64_t *values = malloc(SAMPLES_MAX * sizeof(*values));
+
+	if (!values)
+		return -1;
+	*samples = (struct perf_samples){ .values = values, .random = 88172645463325252u };
+	return 0;
+}
+
+void perf_samples_close(struct perf_samples *samples)
+{
+	free(samples->values);
+	samples->values = NULL;
+}
+
+void perf_samples_reset(struct perf_samples *samples)
+{
+	samples->count = 0;
+	samples->seen = 0;
+}
+
+void perf_samples_add(struct perf_samples *samples, int64_t value)
+{
+	samples->seen++;
+	if (samples->count < SAMPLES_MAX) {
+		samples->values[samples->count++] = value;
+		return;
+	}
+	/* Reservoir sampling: the n-th value takes a place with probability capacity / n. */
+	samples->random ^= samples->random << 13;
+	samples->random ^= samples->random >> 7;
+	samples->random ^= samples->random << 17;
+	uint64_t place = samples->random % samples->seen;
+	if (place < SAMPLES_MAX)
+		samples->values[place] = value;
+}
+
+static int compare_values(const void *left, const void *right)
+{
+	int64_t a = *(const int64_t *)left;
+	int64_t b = *(const int64_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+int64_t perf_samples_get(struct perf_samples *samples, unsigned percent)
+{
+	if (!samples->count)
+		return -1;
+	qsort(samples->values, samples->count, sizeof(*samples->values), compare_values);
+	size_t rank = (samples->count * percent + 99) / 100; /* nearest rank, 1 is the smallest */
+	return samples->values[rank ? rank - 1 : 0];
+}
+
+static void count_interrupt(int signal_number)
+{
+	(void)signal_number;
+	interrupts++;
+}
+
+void perf_catch_interrupts(void)
+{
+	struct sigaction action = { .sa_handler = count_interrupt };
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, NULL);
+}
+
+unsigned perf_count_interrupts(void)
+{
+	return (unsigned)interrupts;
+}
+
+static void give_up(int signal_number)
+{
+	static const char words[] = "the benchmark ran into its time limit: giving up\n";
+
+	(void)signal_number;
+	if (write(STDERR_FILENO, words, sizeof(words) - 1) < 0)
+		_exit(PERF_FAILED);
+	_exit(PERF_FAILED);
+}
+
+void perf_arm_watchdog(int64_t limit_ns)
+{
+	struct sigaction action = { .sa_handler = give_up };
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGALRM, &action, NULL);
+	alarm((unsigned)((limit_ns + PERF_SECOND - 1) / PERF_SECOND));
+}
+
+/* The shift a unit stands for: K, KiB, M, MiB, G, GiB, B or nothing; -1 for anything else. */
+static int parse_unit(const char *text)
+{
+	static const char letters[] = "KMG";
+
+	if (!*text || !strcmp(text, "B"))
+		return 0;
+	const char *letter = strchr(letters, *text);
+	if (!letter || (text[1] && strcmp(text + 1, "iB")))
+		return -1;
+	return 10 * (int)(letter - letters + 1);
+}
+
+int perf_parse_bytes(const char *text, size_t low, size_t high, size_t *value)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -1;
+	errno = 0;
+	unsigned long long number = strtoull(text, &end, 10);
+	int shift = parse_unit(end);
+	if (errno || shift < 0 || number > SIZE_MAX >> shift)
+		return -1;
+	size_t bytes = (size_t)number << shift;
+	if (bytes < low || bytes > high)
+		return -1;
+	*value = bytes;
+	return 0;
+}
+
+int perf_parse_seconds(const char *text, double low, double high, int64_t *value_ns)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end || !isfinite(seconds) || seconds < low || seconds > high)
+		return -1;
+	*value_ns = (int64_t)(seconds * (double)PERF_SECOND);
+	return 0;
+}
+
+int perf_parse_number(const char *text, unsigned low, unsigned high, unsigned *value)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -1;
+	errno = 0;
+	unsigned long number = strtoul(text, &end, 10);
+	if (errno || *end || number < low || number > high)
+		return -1;
+	*value = (unsigned)number;
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_measure.h - clocks, samples and the limits that every benchmark program lives under. It
+ * knows nothing of what is measured.
+ */
+#ifndef PERF_MEASURE_H
+#define PERF_MEASURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PERF_SECOND INT64_C(1000000000)
+
+/* How the programs exit. */
+enum perf_exit {
+	PERF_OK = 0,
+	PERF_FAILED = 1,
+	PERF_USAGE = 2,
+	PERF_WRONG_BYTES = 3,
+	PERF_INTERRUPTED = 130,
+};
+
+int64_t perf_now_ns(void);
+
+/* CPU time of this process, all threads, and of another process of this host (0 when it is
+ * gone). */
+int64_t perf_cpu_ns(void);
+int64_t perf_cpu_of_ns(int pid);
+
+/* Times of which percentiles are taken. Past its capacity it keeps a fair sample of all it has
+ * seen. */
+struct perf_samples {
+	int64_t *values;
+	size_t count;
+	uint64_t seen;
+	uint64_t random;
+};
+
+int perf_samples_open(struct perf_samples *samples);
+void perf_samples_close(struct perf_samples *samples);
+void perf_samples_add(struct perf_samples *samples, int64_t value);
+void perf_samples_reset(struct perf_samples *samples);
+/* The value below which percent of them lie; -1 without samples. Reorders the samples. */
+int64_t perf_samples_get(struct perf_samples *samples, unsigned percent);
+
+/* Count Ctrl-C instead of dying of it; how often it was pressed. */
+void perf_catch_interrupts(void);
+unsigned perf_count_interrupts(void);
+
+/* End the process with a sentence when it is still there after so many nanoseconds. 0 disarms. */
+void perf_arm_watchdog(int64_t limit_ns);
+
+/*
+ * Read "64K", "1M", "16MiB", "4096" as bytes, "2.5" as seconds, "16" as a number: at least low, at
+ * most high. Return 0, or -1 and leave *value alone.
+ */
+int perf_parse_bytes(const char *text, size_t low, size_t high, size_t *value);
+int perf_parse_seconds(const char *text, double low, double high, int64_t *value_ns);
+int perf_parse_number(const char *text, unsigned low, unsigned high, unsigned *value);
+
+#endif

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_pool.c - see perf_pool.h. It never looks at a clock and never sends anything.
+ */
+#include "perf_pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { RUN_LEN = 8 };
+
+int perf_pattern_parse(const char *text, enum perf_pattern *pattern)
+{
+	static const char *const names[PERF_PATTERN_COUNT] = { "contiguous", "runs", "random" };
+
+	for (int i = 0; i < PERF_PATTERN_COUNT; i++) {
+		if (!strcmp(text, names[i])) {
+			*pattern = (enum perf_pattern)i;
+			return 0;
+		}
+	}
+	return -1;
+}
+
+/* Bytes the kernel can still hand out without swapping; SIZE_MAX when it does not say. */
+static size_t read_available_memory(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	size_t available = SIZE_MAX;
+	char line[128];
+	size_t kib;
+
+	if (!file)
+		return available;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "MemAvailable: %zu kB", &kib) == 1)
+			available = kib * 1024;
+	}
+	fclose(file);
+	return available;
+}
+
+const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies)
+{
+	static char text[160];
+	size_t available = read_available_memory();
+	size_t usable = available / 5 * 4;
+
+	if (count <= usable / copies / block_len)
+		return NULL;
+	snprintf(text, sizeof(text),
+		 "%u x %zu blocks of %zu bytes need more than 80 %% of the %zu MiB "
+		 "of memory that is free: take fewer or smaller blocks",
+		 copies, count, block_len, available >> 20);
+	return text;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* Shuffle runs of run_len slots; the slots of a run stay side by side, a shorter last run stays
+ * last. */
+static void order_slots(struct perf_pool *pool, size_t run_len, uint64_t seed)
+{
+	size_t runs = pool->count / run_len;
+	uint64_t state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+
+	for (size_t i = 0; i < pool->count; i++)
+		pool->order[i] = (uint32_t)i;
+	for (size_t i = runs; i > 1; i--) {
+		size_t other = next_random(&state) % i;
+		for (size_t k = 0; k < run_len; k++) {
+			uint32_t *a = &pool->order[(i - 1) * run_len + k];
+			uint32_t *b = &pool->order[other * run_len + k];
+			uint32_t slot = *a;
+			*a = *b;
+			*b = slot;
+		}
+	}
+}
+
+int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
+		   enum perf_pattern pattern, uint64_t seed)
+{
+	struct perf_pool opened = {
+		.len = block_len * count,
+		.block_len = block_len,
+		.count = count,
+		.order = malloc(count * sizeof(*opened.order)),
+	};
+
+	if (!opened.order)
+		return -1;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	opened.base = mmap(NULL, opened.len, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (opened.base == MAP_FAILED) {
+		free(opened.order);
+		return -1;
+	}
+	memset(opened.base, 1, opened.len);
+	if (pattern == PERF_CONTIGUOUS)
+		order_slots(&opened, count, seed);
+	else
+		order_slots(&opened, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
+	*pool = opened;
+	return 0;
+}
+
+void perf_pool_close(struct perf_pool *pool)
+{
+	if (!pool->base)
+		return;
+	munmap(pool->base, pool->len);
+	free(pool->order);
+	pool->base = NULL;
+}
+
+unsigned char *perf_pool_get(const struct perf_pool *pool, uint64_t message)
+{
+	return pool->base + pool->order[message % pool->count] * pool->block_len;
+}
+
+/* Word number index of a message. Both factors are odd, so words differ within and between
+ * messages. */
+static uint64_t make_word(uint64_t message, uint64_t index)
+{
+	return (message + 1) * UINT64_C(0x9E3779B97F4A7C15) ^ index * UINT64_C(0xD1342543DE82EF95);
+}
+
+void perf_fill(unsigned char *base, size_t len, uint64_t message)
+{
+	size_t words = len / sizeof(uint64_t);
+
+	for (size_t i = 0; i < words; i++) {
+		uint64_t word = make_word(message, i);
+		memcpy(base + i * sizeof(word), &word, sizeof(word));
+	}
+	uint64_t last = make_word(message, words);
+	memcpy(base + words * sizeof(last), &last, len % sizeof(last));
+}
+
+int perf_check(const unsigned char *base, size_t len, uint64_t message)
+{
+	size_t words = len / sizeof(uint64_t);
+	uint64_t differs = 0;
+
+	for (size_t i = 0; i < words; i++) {
+		uint64_t word;
+		memcpy(&word, base + i * sizeof(word), sizeof(word));
+		differs |= word ^ make_word(message, i);
+	}
+	uint64_t last = make_word(message, words);
+	return !differs && !memcmp(base + words * sizeof(last), &last, len % sizeof(last));
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_pool.h - the memory messages lie in: equal slots, the order in which they are used, and the
+ * bytes that prove a message arrived whole. Every program uses it, so all of them touch as much
+ * memory.
+ */
+#ifndef PERF_POOL_H
+#define PERF_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where consecutive messages lie: side by side, in runs of eight, anywhere. */
+enum perf_pattern {
+	PERF_CONTIGUOUS,
+	PERF_RUNS,
+	PERF_RANDOM,
+	PERF_PATTERN_COUNT,
+};
+
+/* Read "contiguous", "runs" or "random"; -1 for another word. */
+int perf_pattern_parse(const char *text, enum perf_pattern *pattern);
+
+struct perf_pool {
+	unsigned char *base;
+	size_t len;
+	size_t block_len;
+	size_t count;
+	uint32_t *order; /* order[i] is the slot of the i-th message of a batch */
+};
+
+enum { PERF_COUNT_MAX = 1 << 20 };
+
+/* Whether copies pools of count blocks fit into the memory this host has left: a sentence when not
+ * (valid until the next call), else NULL. */
+const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies);
+
+/* Allocate a pool with every page touched. seed lets two sides use different orders. Return 0 or
+ * -1. */
+int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
+		   enum perf_pattern pattern, uint64_t seed);
+void perf_pool_close(struct perf_pool *pool);
+
+/* The slot of a message. Messages count apart share one. */
+unsigned char *perf_pool_get(const struct perf_pool *pool, uint64_t message);
+
+/* Write the bytes of a message, which differ from those of any other; whether they are there. */
+void perf_fill(unsigned char *base, size_t len, uint64_t message);
+int perf_check(const unsigned char *base, size_t len, uint64_t message);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * perf_report.c - see perf_report.h. It computes rates from what was counted and never measures.
+ */
+#include "perf_report.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const double GIB = 1024.0 * 1024 * 1024;
+
+/* What this network namespace gives a new TCP connection: the figures over tcp depend on it. */
+static void read_congestion_control(char *name, size_t len)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/tcp_congestion_control", "re");
+
+	snprintf(name, len, "unknown");
+	if (!file)
+		return;
+	if (fgets(name, (int)len, file))
+		name[strcspn(name, "\n")] = '\0';
+	fclose(file);
+}
+
+static double scale(int64_t value_ns, double unit_ns)
+{
+	return value_ns < 0 ? NAN : (double)value_ns / unit_ns;
+}
+
+static double get_rate(const struct perf_report *report)
+{
+	bool moved = report->bytes && report->elapsed_ns > 0 && !strcmp(report->mode, "throughput");
+
+	return moved ? (double)report->bytes / (double)report->elapsed_ns : NAN;
+}
+
+static double get_cpu_cost(const struct perf_report *report)
+{
+	if (!report->bytes || report->cpu_ns < 0 || report->peer_cpu_ns < 0)
+		return NAN;
+	return (double)(report->cpu_ns + report->peer_cpu_ns) / 1e9 / ((double)report->bytes / GIB);
+}
+
+/* The busier of both processes, in percent of one core. */
+static double get_cpu_percent(const struct perf_report *report)
+{
+	int64_t own = report->cpu_ns;
+	int64_t peer = report->peer_cpu_ns;
+
+	if (own < 0 || peer < 0 || report->elapsed_ns <= 0)
+		return NAN;
+	return 100 * (double)(own > peer ? own : peer) / (double)report->elapsed_ns;
+}
+
+static void print_number(const char *key, double value)
+{
+	if (isnan(value))
+		printf(", \"%s\": null", key);
+	else
+		printf(", \"%s\": %.6g", key, value);
+}
+
+static const char *name_bool(bool value)
+{
+	return value ? "true" : "false";
+}
+
+static void print_json(const struct perf_report *report)
+{
+	char congestion_control[32];
+
+	read_congestion_control(congestion_control, sizeof(congestion_control));
+	printf("{\"tool\": \"%s\", \"op\": \"%s\", \"mode\": \"%s\", \"provider\": \"%s\"",
+	       report->tool, report->op, report->mode, report->provider);
+	printf(", \"block_bytes\": %zu, \"segment_bytes\": %zu, \"count\": %zu, \"depth\": %u",
+	       report->block_len, report->segment_len, report->count, report->depth);
+	printf(", \"messages\": %llu, \"bytes\": %llu", (unsigned long long)report->messages,
+	       (unsigned long long)report->bytes);
+	print_number("seconds", scale(report->elapsed_ns, 1e9));
+	print_number("receiver_seconds", scale(report->receiver_ns, 1e9));
+	print_number("gb_per_s", get_rate(report));
+	print_number("us_p50", scale(report->p50_ns, 1e3));
+	print_number("us_p99", scale(report->p99_ns, 1e3));
+	print_number("cpu_s_per_gib", get_cpu_cost(report));
+	print_number("cpu_percent", get_cpu_percent(report));
+	printf(", \"spin\": %s, \"verified\": %s, \"interrupted\": %s", name_bool(report->spin),
+	       name_bool(report->verified), name_bool(report->interrupted));
+	printf(", \"congestion_control\": \"%s\", \"lanes\": %u}\n", congestion_control,
+	       report->lanes);
+}
+
+static void print_line(const char *label, double value, const char *unit)
+{
+	if (!isnan(value))
+		printf("%-22s %12.3f %s\n", label, value, unit);
+}
+
+static void print_table(const struct perf_report *report)
+{
+	bool latency = !strcmp(report->mode, "latency");
+
+	printf("%s: %s %s over %s, %u lane%s%s%s\n", report->tool, report->op, report->mode,
+	       report->provider, report->lanes, report->lanes == 1 ? "" : "s",
+	       report->verified ? ", every byte checked" : "",
+	       report->interrupted ? ", interrupted" : "");
+	if (report->block_len && latency)
+		printf("%-22s %12zu bytes\n", "message", report->block_len);
+	else if (report->block_len)
+		printf("%-22s %12zu bytes, %zu a batch, %u in flight\n", "blocks",
+		       report->block_len, report->count, report->depth);
+	if (report->messages)
+		printf("%-22s %12llu\n", latency ? "round trips" : "messages",
+		       (unsigned long long)report->messages);
+	print_line("time", scale(report->elapsed_ns, 1e9), "s");
+	print_line("time at the receiver", scale(report->receiver_ns, 1e9), "s");
+	print_line("rate", get_rate(report), "GB/s");
+	print_line(latency ? "one way, median" : "time each, median", scale(report->p50_ns, 1e3),
+		   "us");
+	print_line(latency ? "one way, 99 %" : "time each, 99 %", scale(report->p99_ns, 1e3), "us");
+	print_line("CPU, both sides", latency ? NAN : get_cpu_cost(report), "s/GiB");
+	if (!strcmp(report->mode, "idle"))
+		print_line("CPU, busier side", get_cpu_percent(report), "% of a core");
+}
+
+void perf_report_print(const struct perf_report *report, bool json)
+{
+	if (json)
+		print_json(report);
+	else
+		print_table(report);
+	fflush(stdout);
+}
+
+void perf_progress(uint64_t bytes, int64_t elapsed_ns, int64_t planned_ns)
+{
+	if (!isatty(STDERR_FILENO) || elapsed_ns <= 0)
+		return;
+	fprintf(stderr, "\r%5.1f of %.1f s  %8.3f GB/s ", (double)elapsed_ns / 1e9,
+		(double)planned_ns / 1e9, (double)bytes / (double)elapsed_ns);
+}
+
+void perf_progress_end(void)
+{
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+}
