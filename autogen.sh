@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Make ./configure, which a git clone does not have (a release tarball does).
+set -e
+cd "$(dirname "$0")"
+
+missing=
+for tool in autoreconf automake libtoolize pkg-config; do
+	command -v "$tool" >/dev/null || missing="$missing $tool"
+done
+if [ -n "$missing" ]; then
+	echo "autogen.sh: not found:$missing" >&2
+	echo "autogen.sh: on Debian and Ubuntu: apt install autoconf automake libtool pkgconf" >&2
+	exit 1
+fi
+autoreconf --install --warnings=all

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+# make check. A C test is one line in C_TESTS (its source has the same name), a Python test one in
+# PYTHON_TESTS, a shell test one in SHELL_TESTS. A C test is linked with the layers as archives: what a
+# test has in _SOURCES of its own (the fakes below) takes the place of the library's.
+
+C_TESTS = \
+	tests/engine/check_abort \
+	tests/engine/check_close \
+	tests/engine/check_exchange \
+	tests/engine/check_flow \
+	tests/fabric/check_fake \
+	tests/faults/check_faults \
+	tests/protocol/check_handshake \
+	tests/protocol/check_malformed \
+	tests/protocol/check_vectors \
+	tests/protocol/fuzz \
+	tests/unit/check_base_alloc \
+	tests/unit/check_base_bytes \
+	tests/unit/check_base_clock \
+	tests/unit/check_base_error \
+	tests/unit/check_base_list \
+	tests/unit/check_base_log \
+	tests/unit/check_base_mailbox \
+	tests/unit/check_base_thread \
+	tests/unit/check_base_wake \
+	tests/unit/check_engine_settings \
+	tests/unit/check_engine_stats \
+	tests/unit/check_support
+
+PYTHON_TESTS = \
+	tests/python/test_arrays.py \
+	tests/python/test_classic.py \
+	tests/python/test_errors.py \
+	tests/python/test_lifetime.py \
+	tests/python/test_main.py \
+	tests/python/test_readme.py \
+	tests/python/test_threads.py \
+	tests/python/test_transfer.py \
+	tests/python/test_waits.py
+
+SHELL_TESTS = \
+	tests/model/check_rule_q.sh \
+	tests/shape/check_budget.sh \
+	tests/shape/check_headers.sh \
+	tests/shape/check_layers.sh \
+	tests/shape/check_names.sh \
+	tests/shape/check_style.sh \
+	tests/shape/check_symbols.sh
+
+# Stand-ins. A test that uses one names its own source, too:
+# tests_unit_check_x_SOURCES = tests/unit/check_x.c $(FAKE_CLOCK)
+FAILING_ALLOC = tests/support/failing_alloc.c tests/support/failing_alloc.h
+FAKE_CLOCK = tests/support/fake_clock.c tests/support/fake_clock.h
+FAKE_FABRIC = \
+	tests/support/fake_delivery.c \
+	tests/support/fake_fabric.c \
+	tests/support/fake_fabric.h \
+	tests/support/fake_internal.h \
+	tests/support/fake_post.c \
+	tests/support/fake_script.c
+
+AM_DEFAULT_SOURCE_EXT = .c
+LDADD = $(KVI_ALL) $(CHECK_LIBS)
+
+# The conformance tests of fabric.h run on the fake and, one program, on two providers.
+FABRIC_CONFORMANCE = \
+	tests/fabric/bed.c \
+	tests/fabric/bed.h \
+	tests/fabric/test_close.c \
+	tests/fabric/test_connect.c \
+	tests/fabric/test_message.c \
+	tests/fabric/test_rma.c \
+	tests/fabric/test_sleep.c
+tests_fabric_check_fake_SOURCES = tests/fabric/check_fake.c $(FABRIC_CONFORMANCE) $(FAKE_FABRIC)
+tests_fabric_check_fabric_SOURCES = tests/fabric/check_fabric.c $(FABRIC_CONFORMANCE)
+FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
+
+# The engine on the fake fabric, both sides in one process.
+ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
+tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(ENGINE_BED)
+tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
+tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
+tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
+tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(ENGINE_BED)
+
+PROTOCOL_SUPPORT = \
+	tests/protocol/codec.c \
+	tests/protocol/codec.h \
+	tests/protocol/vectors.c \
+	tests/protocol/vectors.h
+tests_protocol_check_handshake_SOURCES = tests/protocol/check_handshake.c $(PROTOCOL_SUPPORT)
+tests_protocol_check_malformed_SOURCES = tests/protocol/check_malformed.c $(PROTOCOL_SUPPORT)
+tests_protocol_check_vectors_SOURCES = tests/protocol/check_vectors.c $(PROTOCOL_SUPPORT)
+tests_protocol_fuzz_SOURCES = \
+	tests/protocol/fuzz.h \
+	tests/protocol/fuzz_decode.c \
+	tests/protocol/fuzz_main.c \
+	$(PROTOCOL_SUPPORT)
+
+tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
+
+if HAVE_CHECK
+check_PROGRAMS += $(C_TESTS) tests/fabric/check_fabric
+TESTS += $(C_TESTS) $(FABRIC_TESTS)
+endif
+TESTS += $(PYTHON_TESTS) $(SHELL_TESTS)
+
+# Each layer linked with those below it and nothing else.
+check_LTLIBRARIES += \
+	tests/layers/base.la \
+	tests/layers/wire.la \
+	tests/layers/fabric.la \
+	tests/layers/auth.la
+LAYER_LDFLAGS = $(AM_LDFLAGS) $(NO_UNDEFINED_LDFLAGS) -module -avoid-version -shared -rpath $(libdir)
+
+tests_layers_base_la_SOURCES =
+tests_layers_base_la_LIBADD = $(KVI_BASE)
+tests_layers_base_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_wire_la_SOURCES =
+tests_layers_wire_la_LIBADD = $(KVI_WIRE)
+tests_layers_wire_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_fabric_la_SOURCES =
+tests_layers_fabric_la_LIBADD = $(KVI_FABRIC)
+tests_layers_fabric_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_auth_la_SOURCES =
+tests_layers_auth_la_LIBADD = $(KVI_AUTH)
+tests_layers_auth_la_LDFLAGS = $(LAYER_LDFLAGS)
+
+TEST_EXTENSIONS = .sh .py
+AM_TESTS_ENVIRONMENT = . ./tests/env.sh;
+
+# A test that hangs is ended, with its children. Check's own limits do not hold without fork.
+TEST_TIMEOUT = 600
+RUN_TEST = timeout --kill-after=10 $(TEST_TIMEOUT)
+LOG_COMPILER = $(RUN_TEST)
+SH_LOG_COMPILER = $(RUN_TEST)
+PY_LOG_COMPILER = $(RUN_TEST) $(SHELL) $(top_srcdir)/tests/support/run_pytest.sh
+
+EXTRA_DIST += \
+	$(PYTHON_TESTS) \
+	tests/python/conftest.py \
+	$(SHELL_TESTS) $(FABRIC_TESTS) \
+	tests/model/rule_q.pml \
+	tests/shape/shape.sh \
+	tests/support/run_pytest.sh \
+	tests/support/runner.h \
+	tests/support/summary.sh \
+	tests/support/tsan.supp

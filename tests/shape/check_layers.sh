@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The direction of includes. That no layer calls upward is held by linking, see tests/layers in local.mk.
+. "${KVT_SRCDIR:?}/tests/shape/shape.sh"
+
+# may_include LAYER DIRS: files of src/LAYER include ours from DIRS only.
+may_include() {
+	grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' "src/$1"/*.[ch] |
+		grep -vE "\"($2)/" | holds "src/$1 includes from $2 only"
+}
+
+may_include base 'base'
+may_include wire 'base|wire'
+may_include fabric 'base|fabric'
+may_include auth 'base|wire|auth'
+may_include engine 'base|wire|fabric|auth|engine'
+
+grep -rnE --include='*.[ch]' '#[[:space:]]*include[[:space:]]+[<"]rdma/' src include python/ext | grep -v '^src/fabric/' |
+	holds "libfabric is included in src/fabric only"
+grep -nE '\b(fi|fid)_[a-z]|<rdma/' src/fabric/fabric.h | grep -vE '^[0-9]+:[[:space:]]*/?\*|fi_info' |
+	holds "fabric.h shows no libfabric type"
+grep -rnE --include='*.[ch]' 'Python\.h|numpy/' src include | holds "the C library knows nothing of Python"
+grep -lE '#[[:space:]]*include[[:space:]]+[<"]numpy/' python/ext/*.[ch] 2>/dev/null | sed 1d |
+	holds "NumPy's headers are in one file of python/ext"
+grep -nE '#[[:space:]]*include[[:space:]]+"(base|wire|fabric|auth|engine)/' python/ext/*.[ch] bench/*.[ch] \
+	examples/*.[ch] 2>/dev/null | holds "extension, programs and examples use kvtrans.h, no inner header"
+grep -nE '#[[:space:]]*include[[:space:]]+"' include/*.h | holds "kvtrans.h includes none of ours"
+finish

@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Names: providers in one file, prefixes on everything that other files can link to.
+. "${KVT_SRCDIR:?}/tests/shape/shape.sh"
+
+# Comments may name providers; code may not. A line that starts with a star is a comment in our style.
+grep -rnE '"(tcp|verbs|sockets|efa|cxi|shm|udp)[^"]*"' src --include='*.[ch]' |
+	grep -vE '^src/fabric/profile\.c:|^[^:]+:[0-9]+:[[:space:]]*(/\*|\*)' |
+	holds "a provider's name is a string in src/fabric/profile.c only"
+
+for layer in base wire fabric auth engine; do
+	# shellcheck disable=SC2086 # KVT_NM is a list of words.
+	$KVT_NM --extern-only --defined-only "$KVT_BUILDDIR/src/$KVT_OBJDIR/libkvi_$layer.a" ||
+		echo "- - unreadable:libkvi_$layer.a"
+done > "$shape_tmp/symbols"
+awk 'NF == 3 && $3 !~ /^kv[ti]_[a-z0-9_]+$/ { print $3 }' "$shape_tmp/symbols" |
+	holds "symbols that files share are kvt_ or kvi_"
+
+sed -n 's/^	\(kv.*\);$/\1/p' src/libkvtrans.map | grep -vE '^kvt_[a-z]+(_[a-z]+)+$' |
+	holds "what the library exports is kvt_noun_verb"
+grep -nE '^[[:space:]]*#[[:space:]]*define[[:space:]]+[A-Za-z_]+' include/kvtrans.h |
+	grep -vE 'define[[:space:]]+(KVT_|KVTRANS_H$)' | holds "kvtrans.h defines KVT_ macros only"
+
+cat Makefile.am ./*/local.mk > "$shape_tmp/makefiles"
+{
+	c_files src include python tests bench examples
+	find python examples tests/python tests/integration -name '*.py' -o -name '*.pyi'
+	find tests -name '*.sh'
+} | while read -r file; do
+	grep -qwF -e "$file" -e "${file%.c}" "$shape_tmp/makefiles" || echo "$file"
+done | holds "every file is listed in a makefile"
+finish
