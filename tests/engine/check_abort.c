@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "engine/kv.h"
 #include "support/runner.h"
 
 enum { CANARY = 0xEE, HELD_OFFSET = 2 * 4096 };
@@ -283,11 +284,17 @@ END_TEST
 
 /* ---- closing KVs ---- */
 
-static void *let_go_soon(void *arg)
+/* Once the closing of the KV has begun, which then waits for what is held. */
+static void *let_go_when_closing(void *arg)
 {
-	rest(100 * KVI_MS);
+	struct kvt_kv *kv = arg;
+	for (bool closing = false; !closing; rest(KVI_MS)) {
+		kvi_worker_lock(kv->worker);
+		closing = kv->closing;
+		kvi_worker_unlock(kv->worker);
+	}
 	fake_hold(0);
-	return arg;
+	return NULL;
 }
 
 START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
@@ -301,7 +308,7 @@ START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
 	release_until(back_target, HELD_OFFSET, 0);
 	struct kvt_transfer *queued = start_recv(stage.near, NULL, SIZE_MAX);
 
-	pthread_create(&thread, NULL, let_go_soon, NULL);
+	pthread_create(&thread, NULL, let_go_when_closing, stage.near);
 	kvt_kv_close(stage.near);
 	ck_assert(kvt_transfer_is_done(stage.send) && kvt_transfer_is_done(back_receive));
 	memset(stage.source, 0, LARGE_LEN);
