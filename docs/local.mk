@@ -4,6 +4,9 @@
 EXTRA_DIST += \
 	CHANGELOG.md \
 	README.md \
+	docs/architecture.md \
 	docs/man/kvtrans-perf.1.md \
 	docs/protocol.md \
-	docs/python.md
+	docs/providers.md \
+	docs/python.md \
+	docs/threading.md
