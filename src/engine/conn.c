@@ -203,9 +203,12 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, -1);
 	if (conn->cause.code == KVT_E_PEER_LOST)
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_LOST, 1);
-	/* Not accepted by the application and of no use to it; one that never opened has no handle. */
-	if (conn->is_server && (!conn->was_open || !kvi_list_is_empty(&conn->ready_node)) &&
-	    !has_arrivals) {
+	/* One that never opened has no handle. One that waits to be accepted is kept for the messages it
+	 * left, but peers that come, send and go must not fill the memory of an engine that never looks. */
+	bool waits = !kvi_list_is_empty(&conn->ready_node);
+	if (waits && has_arrivals && engine->orphan_count < KVI_ORPHANS_MAX) {
+		engine->orphan_count++;
+	} else if (waits || (conn->is_server && !conn->was_open)) {
 		kvi_list_remove(&conn->ready_node);
 		drop_handle = true;
 	}

@@ -264,9 +264,14 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 			pthread_mutex_lock(&engine->lock);
 		}
 	}
-	pthread_mutex_unlock(&engine->lock);
+	struct kvt_conn *conn = NULL;
 	if (node != NULL) {
-		*conn_out = kvi_container_of(node, struct kvt_conn, ready_node);
+		conn = kvi_container_of(node, struct kvt_conn, ready_node);
+		engine->orphan_count -= conn->is_torn_down;
+	}
+	pthread_mutex_unlock(&engine->lock);
+	if (conn != NULL) {
+		*conn_out = conn;
 		err = KVT_OK;
 	}
 	kvi_engine_leave(engine);

@@ -38,6 +38,7 @@ struct kvt_engine {
 	struct kvi_list conns;	/* opening and open, conn.h */
 	struct kvi_list ready;	/* accepted by us, not yet by the application */
 	unsigned conn_count;
+	unsigned orphan_count; /* in ready, but ended: kept for the messages they left */
 	bool stopped;
 
 	/* atomic */

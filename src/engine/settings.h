@@ -10,9 +10,10 @@
 enum {
 	KVI_CPUS_MAX = 256,
 	KVI_CONNECTIONS_MAX = 4096,
-	KVI_KVS_MAX = 65536,	       /* tags per connection */
-	KVI_TRANSFERS_MAX = 65536,     /* in flight per connection */
-	KVI_RX_COUNT = 32,	       /* receives kept posted on each lane */
+	KVI_ORPHANS_MAX = 64,	   /* connections that ended unaccepted, kept for what they sent */
+	KVI_KVS_MAX = 65536,	   /* tags per connection */
+	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
+	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
 	KVI_LANE_WINDOW = 1024 * 1024, /* eager bytes sent on a lane and not yet consumed */
 	KVI_EAGER_LEN = 64 * 1024,
 	KVI_EAGER_LEN_MAX = 1024 * 1024,
