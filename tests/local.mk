@@ -83,6 +83,32 @@ tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(ENGINE_BED)
 
+# Two processes over the public API and the shared library; one program, on two providers.
+tests_integration_check_integration_SOURCES = \
+	tests/integration/bed.c \
+	tests/integration/bed.h \
+	tests/integration/check_integration.c \
+	tests/integration/pair.c \
+	tests/integration/pair.h \
+	tests/integration/raw.c \
+	tests/integration/raw.h \
+	tests/integration/test_abort.c \
+	tests/integration/test_exchange.c \
+	tests/integration/test_goodbye.c \
+	tests/integration/test_growth.c \
+	tests/integration/test_input.c \
+	tests/integration/test_limit.c \
+	tests/integration/test_loss.c \
+	tests/integration/test_network.c \
+	tests/integration/test_process.c \
+	tests/integration/test_refusal.c \
+	tests/integration/test_strangers.c \
+	tests/integration/test_traffic.c
+tests_integration_check_integration_LDADD = src/libkvtrans.la $(CHECK_LIBS)
+INTEGRATION_TESTS = \
+	tests/integration/check_integration_sockets.sh \
+	tests/integration/check_integration_tcp.sh
+
 PROTOCOL_SUPPORT = \
 	tests/protocol/codec.c \
 	tests/protocol/codec.h \
@@ -100,8 +126,8 @@ tests_protocol_fuzz_SOURCES = \
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK
-check_PROGRAMS += $(C_TESTS) tests/fabric/check_fabric
-TESTS += $(C_TESTS) $(FABRIC_TESTS)
+check_PROGRAMS += $(C_TESTS) tests/fabric/check_fabric tests/integration/check_integration
+TESTS += $(C_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS)
 endif
 TESTS += $(PYTHON_TESTS) $(SHELL_TESTS)
 
@@ -139,7 +165,7 @@ PY_LOG_COMPILER = $(RUN_TEST) $(SHELL) $(top_srcdir)/tests/support/run_pytest.sh
 EXTRA_DIST += \
 	$(PYTHON_TESTS) \
 	tests/python/conftest.py \
-	$(SHELL_TESTS) $(FABRIC_TESTS) \
+	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
 	tests/model/rule_q.pml \
 	tests/shape/shape.sh \
 	tests/support/run_pytest.sh \

@@ -55,11 +55,14 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 		what = "fi_enable";
 		ret = fi_enable(lane->ep);
 	}
-	if (ret != 0) {
-		fi_close(&lane->ep->fid);
-		return kvi_fabric_fail(error, ret, what);
-	}
-	return KVT_OK;
+	if (ret == 0)
+		return KVT_OK;
+	fi_close(&lane->ep->fid);
+	/* What an endpoint is made of is the same for all; only a request can have become void. */
+	if (request != NULL && ret == -FI_EINVAL)
+		return kvi_fail(error, KVT_E_PEER_LOST, -ret, "%s: the peer has withdrawn its request",
+				what);
+	return kvi_fabric_fail(error, ret, what);
 }
 
 enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,

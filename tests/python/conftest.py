@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines, pairs of them, and other processes for the Python tests. All run over "lo"."""
+"""Engines, pairs of them, and other processes for the Python tests.
+
+All run over "lo", unless KVT_TEST_INTERFACE, KVT_TEST_HOST (its address) and KVT_TEST_PROVIDER choose
+otherwise for the engines opened here.
+"""
 
 import os
 import subprocess
@@ -13,13 +17,17 @@ import pytest
 
 import kvtrans_engine
 
+INTERFACE = os.environ.get("KVT_TEST_INTERFACE", "lo")
+HOST = os.environ.get("KVT_TEST_HOST", "127.0.0.1")
+PROVIDER = os.environ.get("KVT_TEST_PROVIDER")
+
 
 class Pair:
     """Two engines of this process, connected; client and server are (engine, conn_id)."""
 
     def __init__(self, client, server):
         self.client, self.server = client, server
-        ok, self.client_conn = client.connect("127.0.0.1", server.port)
+        ok, self.client_conn = client.connect(HOST, server.port)
         assert ok, client.last_error
         ok, self.ip, self.port, self.server_conn = server.accept(timeout=5)
         assert ok, server.last_error
@@ -38,8 +46,8 @@ def open_engine():
     """Open engines that are closed after the test."""
     engines = []
 
-    def open_one(interface="lo", ncpus=1, **options):
-        engine = kvtrans_engine.Engine(interface, ncpus=ncpus, **options)
+    def open_one(interface=INTERFACE, ncpus=1, provider=PROVIDER, **options):
+        engine = kvtrans_engine.Engine(interface, ncpus=ncpus, provider=provider, **options)
         engines.append(engine)
         return engine
 

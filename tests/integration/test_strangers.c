@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_strangers.c - who calls the listener and is no engine: idle, slow, garbled. Each costs its own
+ * socket and no more, while real clients are served.
+ */
+#include "bed.h"
+
+#include <unistd.h>
+
+#include "integration/raw.h"
+
+enum {
+	IDLE_COUNT = 50,
+	GARBAGE_COUNT = 8,
+	TRUNCATED_COUNT = 6,
+	FLIPPED_COUNT =
+		10, /* in each byte of the header and of the oldest version: none may pass */
+	STRANGERS = IDLE_COUNT + GARBAGE_COUNT + TRUNCATED_COUNT + FLIPPED_COUNT + 1,
+	CLIENTS = 10,
+	HEADER_LEN = 8,
+	HELLO_LEN_MAX = 256,
+};
+
+/* How long an engine waits for a hello, and after it for lanes. */
+#define HANDSHAKE_NS (2 * SECOND)
+#define LANES_NS (5 * SECOND)
+
+/* ---- strangers ---- */
+
+/* What a real engine says first, caught by a listener that never answers. */
+static size_t catch_hello(uint8_t hello[HELLO_LEN_MAX])
+{
+	uint16_t port;
+	struct kvt_conn *conn;
+	int listener = raw_listen(&port);
+	struct kvt_engine *engine = open_engine(NULL);
+	must(kvt_conn_open(engine, get_host(), port, 100 * MS, &conn, NULL) == KVT_E_UNREACHABLE,
+	     "a silent listener let it in");
+	int fd = raw_accept(listener);
+	must(raw_recv(fd, hello, HEADER_LEN, SECOND) == HEADER_LEN, "no header");
+	size_t len = HEADER_LEN + hello[4];
+	must(len <= HELLO_LEN_MAX && raw_recv(fd, hello + HEADER_LEN, hello[4], SECOND) == hello[4],
+	     "no hello");
+	close(fd);
+	close(listener);
+	kvt_engine_close(engine);
+	return len;
+}
+
+/* One byte every 50 ms, until the engine has had enough. */
+static void drip(int fd, const uint8_t *bytes, size_t len)
+{
+	int64_t since_ns = get_time_ns();
+	for (size_t i = 0; i < len && !raw_await_end(fd, 50 * MS); i++)
+		raw_send(fd, bytes + i, 1);
+	must(is_within(since_ns, HANDSHAKE_NS + SECOND), "a slow stranger was kept too long");
+}
+
+static void play_strangers(struct peer *test, const void *arg)
+{
+	(void)arg;
+	uint8_t hello[HELLO_LEN_MAX];
+	uint8_t garbage[KIB];
+	int fds[STRANGERS];
+	unsigned count = 0;
+	size_t len = catch_hello(hello);
+	fill_pattern(garbage, sizeof(garbage), 5);
+	uint16_t port = (uint16_t)peer_hear(test);
+	int64_t since_ns = get_time_ns();
+
+	while (count < IDLE_COUNT)
+		fds[count++] = raw_connect(port);
+	for (unsigned i = 0; i < GARBAGE_COUNT; i++) {
+		fds[count] = raw_connect(port);
+		raw_send(fds[count++], garbage + 16 * i, sizeof(garbage) - 16 * i);
+	}
+	for (unsigned i = 0; i < FLIPPED_COUNT; i++) {
+		fds[count] = raw_connect(port);
+		hello[i] ^= (uint8_t)(1 << i % 8);
+		raw_send(fds[count++], hello, len);
+		hello[i] ^= (uint8_t)(1 << i % 8);
+	}
+	for (unsigned i = 0; i < TRUNCATED_COUNT; i++) {
+		fds[count] = raw_connect(port);
+		raw_send(fds[count++], hello, 1 + i * (len - 2) / (TRUNCATED_COUNT - 1));
+	}
+	fds[count] = raw_connect(port);
+	peer_tell(test, 0); /* all are there: the clients may come */
+	drip(fds[count++], hello, len);
+
+	must(count == STRANGERS, "%u strangers", count);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		must(raw_await_end(fds[i], PATIENCE_NS), "stranger %u is kept", i);
+	must(is_within(since_ns, HANDSHAKE_NS + 2 * SECOND), "strangers were kept too long");
+	peer_tell(test, 0);
+}
+
+/* Who says hello and then makes no lanes is a stranger, too. */
+static void play_hello_only(struct peer *test, const void *arg)
+{
+	(void)arg;
+	enum { CALLERS = 5 };
+	uint8_t hello[HELLO_LEN_MAX], answer[KIB];
+	int fds[CALLERS];
+	size_t len = catch_hello(hello);
+	uint16_t port = (uint16_t)peer_hear(test);
+	for (unsigned i = 0; i < CALLERS; i++) {
+		fds[i] = raw_connect(port);
+		raw_send(fds[i], hello, len);
+		must(raw_recv(fds[i], answer, HEADER_LEN, SECOND) == HEADER_LEN, "no answer to a "
+										 "hello");
+	}
+	int64_t since_ns = get_time_ns();
+	peer_tell(test, 0);
+	for (unsigned i = 0; i < CALLERS; i++)
+		must(raw_await_end(fds[i], PATIENCE_NS), "caller %u is kept", i);
+	must(is_within(since_ns, LANES_NS + SECOND), "callers were kept too long");
+	peer_tell(test, 0);
+}
+
+/* ---- clients ---- */
+
+static void play_clients(struct peer *test, const void *arg)
+{
+	(void)arg;
+	struct kvt_engine *engine = open_engine(NULL);
+	uint16_t port = (uint16_t)peer_hear(test);
+	for (uint64_t i = 0; i < CLIENTS; i++) {
+		int64_t since_ns = get_time_ns();
+		struct kvt_conn *conn = connect_to(engine, port);
+		must(is_within(since_ns, SECOND), "strangers held up a client");
+		struct kvt_kv *kv = open_kv(conn, TAG);
+		send_pattern(kv, 100, i);
+		recv_pattern(kv, 3 * MIB, i);
+		kvt_kv_close(kv);
+		kvt_conn_close(conn);
+	}
+	expect_no_gauges(engine);
+	kvt_engine_close(engine);
+}
+
+START_TEST(strangers_cost_their_own_sockets_while_clients_are_served)
+{
+	struct peer callers, strangers, clients;
+	peer_start(&callers, play_hello_only, NULL);
+	peer_start(&strangers, play_strangers, NULL);
+	peer_start(&clients, play_clients, NULL);
+	struct kvt_engine *engine = open_engine(NULL);
+	int fds = count_fds();
+	peer_tell(&callers, kvt_engine_get_port(engine));
+	peer_hear(&callers);
+	peer_tell(&strangers, kvt_engine_get_port(engine));
+	peer_hear(&strangers);
+	peer_tell(&clients, kvt_engine_get_port(engine));
+	for (uint64_t i = 0; i < CLIENTS; i++) {
+		struct kvt_conn *conn = accept_from(engine);
+		struct kvt_kv *kv = open_kv(conn, TAG);
+		recv_pattern(kv, 100, i);
+		send_pattern(kv, 3 * MIB, i);
+		kvt_kv_close(kv);
+		kvt_conn_close(conn);
+	}
+	peer_hear(&strangers);
+	peer_hear(&callers);
+	expect_fds(fds);
+	struct kvt_stats stats = get_stats(engine);
+	must(stats.handshakes_failed == STRANGERS, "%llu of %d handshakes failed",
+	     (unsigned long long)stats.handshakes_failed, STRANGERS);
+	struct kvt_conn *conn;
+	must(kvt_conn_accept(engine, 0, &conn, NULL) == KVT_E_TIMEOUT, "half a connection is "
+								       "handed out");
+	must(stats.connections_total == CLIENTS, "%llu connections",
+	     (unsigned long long)stats.connections_total);
+	expect_no_gauges(engine);
+	peer_finish(&callers);
+	peer_finish(&clients);
+	peer_finish(&strangers);
+	kvt_engine_close(engine);
+}
+END_TEST
+
+TCase *make_stranger_tests(void)
+{
+	TCase *tests = tcase_create("strangers");
+	tcase_add_test(tests, strangers_cost_their_own_sockets_while_clients_are_served);
+	return tests;
+}
