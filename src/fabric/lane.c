@@ -60,8 +60,8 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 	fi_close(&lane->ep->fid);
 	/* What an endpoint is made of is the same for all; only a request can have become void. */
 	if (request != NULL && ret == -FI_EINVAL)
-		return kvi_fail(error, KVT_E_PEER_LOST, -ret, "%s: the peer has withdrawn its request",
-				what);
+		return kvi_fail(error, KVT_E_PEER_LOST, -ret,
+				"%s: the peer has withdrawn its request", what);
 	return kvi_fabric_fail(error, ret, what);
 }
 
