@@ -172,3 +172,5 @@ EXTRA_DIST += \
 	tests/support/runner.h \
 	tests/support/summary.sh \
 	tests/support/tsan.supp
+
+include tests/verbs-vm/local.mk
