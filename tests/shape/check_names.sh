@@ -21,7 +21,7 @@ sed -n 's/^	\(kv.*\);$/\1/p' src/libkvtrans.map | grep -vE '^kvt_[a-z]+(_[a-z]+)
 grep -nE '^[[:space:]]*#[[:space:]]*define[[:space:]]+[A-Za-z_]+' include/kvtrans.h |
 	grep -vE 'define[[:space:]]+(KVT_|KVTRANS_H$)' | holds "kvtrans.h defines KVT_ macros only"
 
-cat Makefile.am ./*/local.mk > "$shape_tmp/makefiles"
+cat Makefile.am ./*/local.mk ./*/*/local.mk > "$shape_tmp/makefiles"
 {
 	c_files src include python tests bench examples
 	find python examples tests/python tests/integration -name '*.py' -o -name '*.pyi'

@@ -64,6 +64,7 @@ run_tests() {
 trap power_off EXIT
 set_up || exit
 cd "$KVT_BUILDDIR" || exit
+# shellcheck disable=SC1091 # configure makes it.
 . ./tests/env.sh
 export KVT_TEST_PROVIDER=verbs KVT_TEST_INTERFACE=cable0 KVT_TEST_HOST=10.0.0.1
 case $JOB in
