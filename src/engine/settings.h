@@ -18,7 +18,7 @@ enum {
 	KVI_EAGER_LEN = 64 * 1024,
 	KVI_EAGER_LEN_MAX = 1024 * 1024,
 	/* 256 KiB to 1 MiB fill a tcp path; larger loses the cache, smaller pays per operation. */
-	KVI_SEGMENT_LEN = 512 * 1024,
+	KVI_SEGMENT_LEN = 1024 * 1024,
 	KVI_WRITES_MAX = 4, /* segments in flight per lane, so that messages do not wait long */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
