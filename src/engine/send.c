@@ -64,7 +64,8 @@ static void begin_writing(struct kvt_transfer *send, const struct kvi_wire_grant
 	struct kvt_kv *kv = send->kv;
 	struct kvt_error error = { .code = KVT_OK };
 
-	if (kvi_engine_get_caps(conn->engine)->local_memory &&
+	/* A send whose receive was taken back begins again, with the registration that it has. */
+	if (kvi_engine_get_caps(conn->engine)->local_memory && send->window == NULL &&
 	    !kvi_window_holds(kv->window, send->base, send->len) &&
 	    kvi_window_open(conn, send->base, send->len, KVI_ACCESS_LOCAL, &send->window, &error) !=
 		    KVT_OK)

@@ -154,7 +154,8 @@ void kvi_lane_request_reject(struct kvi_lane_request *request);
 /*
  * Make a lane on cq, not yet connected; receives can be posted. address: the peer's listener, or NULL
  * to answer request. On success the request is consumed. context comes back in events. Errors:
- * UNREACHABLE (an address of another kind), PEER_LOST (the request was withdrawn), FABRIC, NO_MEMORY.
+ * UNREACHABLE (the address is of another kind, or no way leads there), PEER_LOST (the request was
+ * withdrawn), FABRIC, NO_MEMORY.
  */
 enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
 			   struct kvi_lane_request *request, void *context, struct kvi_lane **lane,

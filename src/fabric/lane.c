@@ -43,6 +43,10 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 {
 	struct kvi_cq *cq = lane->cq;
 	int ret = fi_endpoint(cq->domain->fid, info, &lane->ep, lane);
+	/* Some providers look for the way to the peer here already. */
+	if (ret != 0 && kvi_err_from_errno(-ret) == KVT_E_PEER_LOST)
+		return kvi_fail(error, KVT_E_UNREACHABLE, -ret, "no way to the peer's lanes: %s",
+				fi_strerror(-ret));
 	if (ret != 0)
 		return kvi_fabric_fail(error, ret, "fi_endpoint");
 	if (request != NULL)
