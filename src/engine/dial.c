@@ -146,16 +146,22 @@ static enum kvt_err await_conn(struct kvt_conn *conn, bool (*what)(const struct 
 			       int64_t deadline_ns, struct kvt_error *error)
 {
 	struct kvt_engine *engine = conn->engine;
-	enum kvt_err err;
+	enum kvt_err err = KVT_OK;
+	bool gave_up = false;
 	pthread_mutex_lock(&engine->lock);
-	while ((err = kvi_conn_check(conn, error)) == KVT_OK && !what(conn)) {
+	while (gave_up || !what(conn)) {
+		err = kvi_conn_check(conn, error);
+		if (err != KVT_OK)
+			break;
 		int64_t slice = kvi_deadline_after(SLICE_MS * KVI_MS);
 		kvi_cond_wait(&engine->changed, &engine->lock,
 			      slice < deadline_ns ? slice : deadline_ns);
 		pthread_mutex_unlock(&engine->lock);
-		if (kvi_engine_is_interrupted(engine))
+		bool interrupted = kvi_engine_is_interrupted(engine);
+		gave_up = interrupted || kvi_clock_now() >= deadline_ns;
+		if (interrupted)
 			kvi_conn_fail(conn, KVT_E_CANCELLED, 0, "interrupted while connecting");
-		else if (kvi_clock_now() >= deadline_ns)
+		else if (gave_up)
 			kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
 				      "the peer did not answer in time");
 		pthread_mutex_lock(&engine->lock);
@@ -169,9 +175,10 @@ static bool knows_lanes(const struct kvt_conn *conn)
 	return conn->peer_lanes != NULL;
 }
 
-static bool is_open(const struct kvt_conn *conn)
+/* A peer may have sent and gone before we look: its messages are in the connection all the same. */
+static bool was_open(const struct kvt_conn *conn)
 {
-	return atomic_load(&conn->state) == KVI_CONN_OPEN;
+	return conn->was_open;
 }
 
 static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
@@ -253,7 +260,7 @@ static enum kvt_err open_conn(struct kvt_engine *engine, const char *host, uint1
 	if (err == KVT_OK)
 		err = open_lanes(conn, error);
 	if (err == KVT_OK)
-		err = await_conn(conn, is_open, deadline_ns, error);
+		err = await_conn(conn, was_open, deadline_ns, error);
 	if (err == KVT_OK) {
 		*conn_out = conn;
 		return KVT_OK;
