@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * check_integration.c - two processes over <kvtrans.h>. KVT_TEST_PROVIDER and KVT_TEST_INTERFACE choose
- * what carries the bytes; KVT_TEST_LONG=1 adds what takes long.
+ * what carries the bytes; KVT_TEST_LONG=1 adds what takes long, KVT_TEST_SHORT=1 does less of the rest.
  */
 #include "bed.h"
 

@@ -43,8 +43,9 @@ void sweep_peers(void);
 int64_t get_time_ns(void);
 void rest(int64_t time_ns);
 
-/* Under a sanitizer: what a test does often or with many bytes it does a quarter of then. */
+/* Under a sanitizer. */
 bool is_slow(void);
+/* Of what a test does often or with many bytes: a quarter when that is slow, or KVT_TEST_SHORT is 1. */
 uint64_t get_share(uint64_t count);
 
 /* Within the limit; a sanitizer's slowness is allowed for. */

@@ -41,7 +41,7 @@ if [ "$job" = shell ]; then
 	guest 0 mon:stdio
 	exit
 fi
-guest 900 stdio </dev/null | tr -d '\r' | tee "$work/console.log" || true
+guest 1200 stdio </dev/null | tr -d '\r' | tee "$work/console.log" || true
 if [ ! -e "$work/done" ]; then
 	echo ":global-test-result: FAIL" >"$work/tests/guest.trs"
 	cp "$work/console.log" "$work/tests/guest.log"
