@@ -150,14 +150,20 @@ static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segm
 	struct kvi_stripe *stripe = segment->stripe;
 	struct kvi_spread *spread = stripe->spread;
 	const struct kvi_wire_grant *wire = &spread->grants[link->index % spread->grant_count];
-	struct kvi_grant remote = { .address = wire->address + segment->offset, .key = wire->key };
-	struct kvi_memory *memory =
-		spread->source == NULL ? NULL : kvi_window_get_memory(spread->source, link);
+	struct kvi_span span = {
+		.base = (void *)(spread->base + segment->offset),
+		.len = segment->len,
+		.memory = spread->source == NULL ? NULL
+						 : kvi_window_get_memory(spread->source, link),
+		.remote = { .address = wire->address + segment->offset, .key = wire->key },
+	};
+	/* On the home lane FIN, and whatever else we say of it, comes behind the write. */
+	bool ordered = stripe->only != NULL &&
+		       kvi_engine_get_caps(link->conn->engine)->send_after_write;
 	segment->post.op.context = &segment->post;
 	segment->post.on_done = on_segment_done;
-	enum kvt_err err = kvi_lane_post_write(link->lane, &segment->post.op,
-					       spread->base + segment->offset, segment->len, memory,
-					       remote);
+	enum kvt_err err = kvi_lane_post_write(link->lane, &segment->post.op, &span, 1,
+					       ordered ? KVI_POSTED : KVI_DELIVERED);
 	if (err == KVT_OK) {
 		link->part->posted++;
 		stripe->total++;

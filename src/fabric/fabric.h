@@ -34,6 +34,7 @@ enum {
 	KVI_PROVIDER_LEN = 32,
 	KVI_ADDRESS_LEN_MAX = 128,  /* of an endpoint's address */
 	KVI_LANE_DATA_LEN_MAX = 48, /* bytes a lane request carries; verbs has 55 at most */
+	KVI_SPANS_MAX = 4,	    /* of one RMA operation: as many as tcp takes */
 };
 
 /* What the provider can do, as fi_info and the table of provider facts tell. */
@@ -43,6 +44,7 @@ struct kvi_caps {
 	size_t tx_count;   /* operations a lane may have posted; a post beyond gives KVT_E_AGAIN */
 	size_t rx_count;   /* receives a lane may have posted */
 	size_t inject_len; /* largest kvi_lane_inject(); 0: none */
+	size_t span_count; /* spans that one RMA operation may have, at most KVI_SPANS_MAX */
 	bool local_memory; /* buffers of send, recv, write and read need a registration */
 	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
@@ -75,7 +77,7 @@ struct kvi_op {
 };
 
 /* err: KVT_OK, KVT_E_CANCELLED (the lane was closed first), KVT_E_PEER_LOST, KVT_E_FABRIC. len: bytes
- * received, for a receive. A write's success means the bytes are in the peer's memory. */
+ * received, for a receive. */
 struct kvi_completion {
 	struct kvi_op *op;
 	enum kvt_err err;
@@ -187,9 +189,25 @@ enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const 
  * failure later loses the lane. KVT_E_AGAIN as above.
  */
 enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
-enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				 size_t len, struct kvi_memory *memory, struct kvi_grant remote);
-enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
-				struct kvi_memory *memory, struct kvi_grant remote);
+
+/* A stretch of local memory, and the peer's memory that it is written to or read from. */
+struct kvi_span {
+	void *base;
+	size_t len;
+	struct kvi_memory *memory; /* as above, of base */
+	struct kvi_grant remote;
+};
+
+enum kvi_delivery {
+	KVI_DELIVERED, /* success means that the bytes are in the peer's memory */
+	KVI_POSTED, /* that our memory is not read any more; the lane keeps the order of what it carries */
+};
+
+/* Write or read 1 to caps.span_count spans, caps.max_segment_len bytes in all, as one operation. */
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+				 const struct kvi_span *spans, size_t count,
+				 enum kvi_delivery delivery);
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				const struct kvi_span *spans, size_t count);
 
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * post.c - posting operations, within the credits that the provider's queues have. RMA always asks
- * for delivery, and asks in the call: some providers ignore the endpoint's default, others refuse
- * it.
+ * post.c - posting operations, within the credits that the provider's queues have. RMA asks for
+ * delivery in the call: some providers ignore the endpoint's default, others refuse it.
  */
 #include "fabric/internal.h"
 
@@ -85,44 +84,51 @@ enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t l
 	return ret == -FI_EAGAIN ? KVT_E_AGAIN : kvi_err_from_errno((int)-ret);
 }
 
-static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, struct iovec local,
-			     struct kvi_memory *memory, struct kvi_grant remote, bool is_read)
+static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, const struct kvi_span *spans,
+			     size_t count, bool is_read, uint64_t flags)
 {
 	struct kvi_context *context;
 	enum kvt_err err = start_post(lane, false, &context);
 	if (err != KVT_OK)
 		return err;
-	void *descriptor = get_descriptor(memory);
-	struct fi_rma_iov target = {
-		.addr = remote.address,
-		.len = local.iov_len,
-		.key = remote.key,
-	};
+	struct iovec local[KVI_SPANS_MAX];
+	struct fi_rma_iov remote[KVI_SPANS_MAX];
+	void *descriptors[KVI_SPANS_MAX];
+	for (size_t i = 0; i < count; i++) {
+		local[i] = (struct iovec){ .iov_base = spans[i].base, .iov_len = spans[i].len };
+		descriptors[i] = get_descriptor(spans[i].memory);
+		remote[i] = (struct fi_rma_iov){
+			.addr = spans[i].remote.address,
+			.len = spans[i].len,
+			.key = spans[i].remote.key,
+		};
+	}
 	struct fi_msg_rma message = {
-		.msg_iov = &local,
-		.desc = &descriptor,
-		.iov_count = 1,
+		.msg_iov = local,
+		.desc = descriptors,
+		.iov_count = count,
 		.addr = FI_ADDR_UNSPEC,
-		.rma_iov = &target,
-		.rma_iov_count = 1,
+		.rma_iov = remote,
+		.rma_iov_count = count,
 		.context = context,
 	};
-	const uint64_t flags = FI_COMPLETION | FI_DELIVERY_COMPLETE;
 	ssize_t ret = is_read ? fi_readmsg(lane->ep, &message, flags)
 			      : fi_writemsg(lane->ep, &message, flags);
 	return end_post(lane, context, op, ret);
 }
 
-enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				 size_t len, struct kvi_memory *memory, struct kvi_grant remote)
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+				 const struct kvi_span *spans, size_t count,
+				 enum kvi_delivery delivery)
 {
-	struct iovec local = { .iov_base = (void *)buffer, .iov_len = len };
-	return post_rma(lane, op, local, memory, remote, false);
+	uint64_t flags = FI_COMPLETION;
+	if (delivery == KVI_DELIVERED)
+		flags |= FI_DELIVERY_COMPLETE;
+	return post_rma(lane, op, spans, count, false, flags);
 }
 
-enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
-				struct kvi_memory *memory, struct kvi_grant remote)
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				const struct kvi_span *spans, size_t count)
 {
-	struct iovec local = { .iov_base = buffer, .iov_len = len };
-	return post_rma(lane, op, local, memory, remote, true);
+	return post_rma(lane, op, spans, count, true, FI_COMPLETION | FI_DELIVERY_COMPLETE);
 }

@@ -158,6 +158,13 @@ static void fill_caps(struct kvi_rail *rail)
 	caps->max_segment_len = info->ep_attr->max_msg_size;
 	caps->tx_count = info->tx_attr->size;
 	caps->inject_len = info->tx_attr->inject_size;
+	caps->span_count = info->tx_attr->iov_limit < info->tx_attr->rma_iov_limit
+				   ? info->tx_attr->iov_limit
+				   : info->tx_attr->rma_iov_limit;
+	if (caps->span_count > KVI_SPANS_MAX)
+		caps->span_count = KVI_SPANS_MAX;
+	if (caps->span_count == 0)
+		caps->span_count = 1;
 	caps->rx_count = info->rx_attr->size;
 	caps->local_memory = (mr_mode & FI_MR_LOCAL) != 0;
 	caps->same_grant = (mr_mode & (FI_MR_PROV_KEY | FI_MR_VIRT_ADDR)) == 0;

@@ -239,8 +239,8 @@ enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size
 		       size_t len, struct kvi_grant remote)
 {
 	reset_act(act);
-	return kvi_lane_post_write(end->lane, &act->op, area->base + offset, len, area->memory,
-				   remote);
+	struct kvi_span span = { area->base + offset, len, area->memory, remote };
+	return kvi_lane_post_write(end->lane, &act->op, &span, 1, KVI_DELIVERED);
 }
 
 void post_write(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,
@@ -257,9 +257,9 @@ void post_read(struct end *end, struct act *act, struct area *area, size_t offse
 {
 	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
 	enum kvt_err err;
+	struct kvi_span span = { area->base + offset, len, area->memory, remote };
 	reset_act(act);
-	while ((err = kvi_lane_post_read(end->lane, &act->op, area->base + offset, len,
-					 area->memory, remote)) != KVT_OK)
+	while ((err = kvi_lane_post_read(end->lane, &act->op, &span, 1)) != KVT_OK)
 		make_room(end, err, deadline);
 }
 

@@ -324,7 +324,7 @@ static void misuse(enum misuse what)
 		kvi_lane_post_send(lane, &act.op, stage.target.base, 8, stage.target.memory);
 		break;
 	case POST_TOO_LARGE:
-		kvi_lane_post_write(lane, &act.op, source->base, LEN, source->memory, grant);
+		try_write(&stage.near, &act, source, 0, LEN, grant);
 		break;
 	case SEND_TOO_LARGE:
 		post_recv(&stage.far, &act, &stage.inbox, 0, 8);

@@ -68,13 +68,14 @@ static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
 		fake_die("a segment of %zu bytes, where %zu is the most", post->len, max_len);
 }
 
-static bool is_full(const struct kvi_lane *lane, enum fake_kind kind)
+static bool has_room(const struct kvi_lane *lane, enum fake_kind kind, size_t count)
 {
 	const struct kvi_caps *caps = &lane->cq->rail->caps;
-	return kind == FAKE_RECV ? lane->rx_count >= caps->rx_count
-				 : lane->tx_count >= caps->tx_count;
+	return kind == FAKE_RECV ? lane->rx_count + count <= caps->rx_count
+				 : lane->tx_count + count <= caps->tx_count;
 }
 
+/* op NULL: a part of an operation, which is reported with its last part. */
 static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *model)
 {
 	struct fake_post *post = fake_alloc(sizeof(*post));
@@ -84,9 +85,13 @@ static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct f
 	post->due_ns = fake_world.delay_ns > 0 ? kvi_deadline_after(fake_world.delay_ns) : 0;
 	if (post->memory != NULL)
 		post->memory->uses++;
-	op->lane = lane;
-	kvi_list_append(get_bucket(op), &post->bucket_node);
-	fake_world.counts.ops++;
+	if (op != NULL) {
+		op->lane = lane;
+		kvi_list_append(get_bucket(op), &post->bucket_node);
+		fake_world.counts.ops++;
+	} else {
+		kvi_list_init(&post->bucket_node);
+	}
 
 	if (post->kind == FAKE_RECV) {
 		lane->rx_count++;
@@ -100,33 +105,42 @@ static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct f
 		fake_finish_post(post, KVT_E_PEER_LOST, lane->lost_errno);
 }
 
-static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *post)
+/* All of an operation's parts, or none. */
+static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *posts,
+			   size_t count)
 {
-	check_post(lane, op, post);
+	for (size_t i = 0; i < count; i++)
+		check_post(lane, op, &posts[i]);
 	if (lane->told_lost)
 		return KVT_E_PEER_LOST;
-	if (is_full(lane, post->kind))
+	if (!has_room(lane, posts[0].kind, count))
 		return KVT_E_AGAIN;
-	enum kvt_err err = fake_check_fault(&fake_world.post_fault, post->kind);
-	if (err == KVT_OK)
-		append_post(lane, op, post);
-	else if (err != KVT_E_AGAIN)
+	enum kvt_err err = fake_check_fault(&fake_world.post_fault, posts[0].kind);
+	for (size_t i = 0; err == KVT_OK && i < count; i++)
+		append_post(lane, i + 1 < count ? NULL : op, &posts[i]);
+	if (err != KVT_OK && err != KVT_E_AGAIN)
 		fake_lose_lane(lane, EIO);
+	return err;
+}
+
+static enum kvt_err submit_locked(struct kvi_lane *lane, struct kvi_op *op,
+				  const struct fake_post *posts, size_t count)
+{
+	struct kvi_cq *cq = lane->cq;
+	fake_enter_cq(cq, "post");
+	fake_lock();
+	enum kvt_err err = submit(lane, op, posts, count);
+	fake_unlock();
+	fake_leave_cq(cq);
 	return err;
 }
 
 static enum kvt_err submit_buffer(struct kvi_lane *lane, struct kvi_op *op, struct fake_post *post,
 				  const void *buffer, size_t len)
 {
-	struct kvi_cq *cq = lane->cq;
 	post->buffer = (uint8_t *)(uintptr_t)buffer;
 	post->len = len;
-	fake_enter_cq(cq, "post");
-	fake_lock();
-	enum kvt_err err = submit(lane, op, post);
-	fake_unlock();
-	fake_leave_cq(cq);
-	return err;
+	return submit_locked(lane, op, post, 1);
 }
 
 enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
@@ -152,23 +166,42 @@ enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t l
 	return KVT_E_UNSUPPORTED;
 }
 
-enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				 size_t len, struct kvi_memory *memory, struct kvi_grant remote)
+static enum kvt_err submit_spans(struct kvi_lane *lane, struct kvi_op *op, enum fake_kind kind,
+				 const struct kvi_span *spans, size_t count)
 {
-	struct fake_post post = { .kind = FAKE_WRITE, .memory = memory, .remote = remote };
-	return submit_buffer(lane, op, &post, buffer, len);
+	struct fake_post posts[KVI_SPANS_MAX] = { 0 };
+	if (count == 0 || count > lane->cq->rail->caps.span_count)
+		fake_die("an operation of %zu spans, where %zu are the most", count,
+			 lane->cq->rail->caps.span_count);
+	for (size_t i = 0; i < count; i++)
+		posts[i] = (struct fake_post){
+			.kind = kind,
+			.buffer = spans[i].base,
+			.len = spans[i].len,
+			.memory = spans[i].memory,
+			.remote = spans[i].remote,
+		};
+	return submit_locked(lane, op, posts, count);
 }
 
-enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
-				struct kvi_memory *memory, struct kvi_grant remote)
+enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+				 const struct kvi_span *spans, size_t count,
+				 enum kvi_delivery delivery)
 {
-	struct fake_post post = { .kind = FAKE_READ, .memory = memory, .remote = remote };
-	return submit_buffer(lane, op, &post, buffer, len);
+	(void)delivery; /* all that is reported here has been delivered */
+	return submit_spans(lane, op, FAKE_WRITE, spans, count);
 }
 
-/* Hands the op back to its owner. */
-static void report_post(struct fake_post *post, struct kvi_completion *completion)
+enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				const struct kvi_span *spans, size_t count)
 {
+	return submit_spans(lane, op, FAKE_READ, spans, count);
+}
+
+/* Hands the op back to its owner; false where only a part of it is done. */
+static bool report_post(struct fake_post *post, struct kvi_completion *completion)
+{
+	bool is_whole = post->op != NULL;
 	bool is_received = post->kind == FAKE_RECV && post->err == KVT_OK;
 	*completion = (struct kvi_completion){
 		.op = post->op,
@@ -183,8 +216,10 @@ static void report_post(struct fake_post *post, struct kvi_completion *completio
 		post->lane->tx_count--;
 	kvi_list_remove(&post->node);
 	kvi_list_remove(&post->bucket_node);
-	fake_world.counts.ops--;
+	if (is_whole)
+		fake_world.counts.ops--;
 	free(post);
+	return is_whole;
 }
 
 size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
@@ -195,7 +230,8 @@ size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t
 	size_t count = 0;
 	struct kvi_list *first;
 	while (count < max && (first = kvi_list_get_first(&cq->done)) != NULL)
-		report_post(kvi_container_of(first, struct fake_post, node), &completions[count++]);
+		count += report_post(kvi_container_of(first, struct fake_post, node),
+				     &completions[count]);
 	fake_unlock();
 	fake_leave_cq(cq);
 	return count;

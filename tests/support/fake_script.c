@@ -42,6 +42,7 @@ struct kvi_caps fake_get_default_caps(void)
 		.max_segment_len = 1 << 20,
 		.tx_count = 64,
 		.rx_count = 256,
+		.span_count = KVI_SPANS_MAX,
 		.local_memory = false,
 		.same_grant = true,
 		.send_after_write = true,
