@@ -62,7 +62,9 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/profile.c \
 	src/fabric/profile.h \
 	src/fabric/rail.c \
-	src/fabric/socket.c
+	src/fabric/socket.c \
+	src/fabric/survey.c \
+	src/fabric/survey.h
 
 src_libkvi_auth_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_auth_la_CFLAGS = $(KVI_CFLAGS)

@@ -32,7 +32,9 @@ PYTHON_TESTS = \
 	tests/python/test_classic.py \
 	tests/python/test_errors.py \
 	tests/python/test_lifetime.py \
+	tests/python/test_info.py \
 	tests/python/test_main.py \
+	tests/python/test_manuals.py \
 	tests/python/test_readme.py \
 	tests/python/test_threads.py \
 	tests/python/test_transfer.py \

@@ -135,6 +135,9 @@ enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interfac
 				struct kvt_error *error);
 bool kvi_interface_is_rdma(const char *name);
 
+/* rail.c: what must stand before the first call of fi_getinfo() in the process. */
+void kvi_fabric_prepare(void);
+
 /* rail.c: fill error from a libfabric return value; what: the call that failed. */
 enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what);
 

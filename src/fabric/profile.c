@@ -12,6 +12,7 @@ static const struct kvi_profile profiles[] = {
 		.name = "verbs",
 		.own_domains = false,
 		.shutdown = true,
+		.use = "InfiniBand and RoCE devices; the first choice where there is one",
 		.why = "A registration pins pages and makes a key, which one domain per NIC does "
 		       "once. Its CQs do not wake each other. fi_shutdown() sends the disconnect "
 		       "that the peer's EQ reports.",
@@ -21,6 +22,7 @@ static const struct kvi_profile profiles[] = {
 		.own_domains = true,
 		.shutdown = true,
 		.strays = true,
+		.use = "any IP network; the choice where there is no RDMA device",
 		.why = "From 1.18 on the sockets of a domain wake all its CQs; a registration "
 		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
 		       "Who connects and then says nothing keeps a descriptor of ours for ever.",
@@ -30,12 +32,29 @@ static const struct kvi_profile profiles[] = {
 		.only_by_name = true,
 		.own_domains = true,
 		.shutdown = false,
+		.use = "for tests: it is slow and deprecated",
 		.why = "Deprecated, slow, and stalled by a stranger's half-sent connect message. A "
 		       "domain's 128 slots for operations in progress leak with every connection "
 		       "cut under load, so other cqs keep out. fi_shutdown() closes a socket "
 		       "unconditionally: descriptor 0 when the endpoint never connected, somebody "
 		       "else's when the peer had closed first; fi_close() alone tells the peer.",
 	},
+};
+
+/* Providers without a row, and layers over others: why they have none. */
+static const struct {
+	const char *name;
+	const char *why;
+} refusals[] = {
+	{ "net", "it spins where it should sleep; tcp serves the same networks" },
+	{ "ofi_rxm", "its endpoints know no connection: no single peer can be cut off" },
+	{ "ofi_rxd", "its endpoints know no connection: no single peer can be cut off" },
+	{ "udp", "datagrams, without RMA" },
+	{ "shm", "it checks no key, and does not tell of a peer's death" },
+	{ "efa", "it has no connections (FI_EP_MSG), and promises no order of a send after a "
+		 "write" },
+	{ "cxi", "it has no connections (FI_EP_MSG), and promises no order of a send after a "
+		 "write" },
 };
 
 const struct kvi_profile *kvi_profile_get(size_t index)
@@ -51,4 +70,15 @@ const struct kvi_profile *kvi_profile_find(const char *name)
 			return profile;
 	}
 	return NULL;
+}
+
+const char *kvi_profile_get_refusal(const char *name)
+{
+	const char *layer = strrchr(name, ';');
+	const char *wanted = layer != NULL ? layer + 1 : name;
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		if (strcmp(refusals[i].name, wanted) == 0)
+			return refusals[i].why;
+	}
+	return "nobody has looked at what it does when a peer dies";
 }

@@ -15,11 +15,15 @@ struct kvi_profile {
 	bool own_domains;  /* one domain per cq, not one per rail */
 	bool shutdown;	   /* fi_shutdown() before fi_close() of an endpoint */
 	bool strays;	   /* half-open connections survive their listener, on blocking sockets */
+	const char *use;   /* what it is taken for, in words for users */
 	const char *why;
 };
 
 /* The rows in the order of preference; NULL beyond the last. */
 const struct kvi_profile *kvi_profile_get(size_t index);
 const struct kvi_profile *kvi_profile_find(const char *name); /* NULL when there is none */
+
+/* Why a provider without a row is not used, in words for users; static. */
+const char *kvi_profile_get_refusal(const char *name);
 
 #endif

@@ -43,6 +43,11 @@ static void set_environment(void)
 	setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
 }
 
+void kvi_fabric_prepare(void)
+{
+	pthread_once(&environment_once, set_environment);
+}
+
 enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what)
 {
 	int provider_errno = (int)-ret;
@@ -181,7 +186,7 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 	enum kvt_err err = kvi_interface_find(interface, &opened->interface, error);
 	if (err != KVT_OK)
 		goto free_rail;
-	pthread_once(&environment_once, set_environment);
+	kvi_fabric_prepare();
 	err = choose_provider(provider, opened, error);
 	if (err != KVT_OK)
 		goto free_rail;

@@ -22,6 +22,7 @@ def test_the_program_prints_facts():
     assert facts["kvtrans_engine"].strip() == kvtrans_engine.__version__
     assert np.__version__ in facts["NumPy"]
     assert facts["provider on lo"].strip()
+    assert "kvtrans-info" in facts["more"]
 
 
 def test_everything_public_has_a_docstring_and_a_signature():

@@ -23,7 +23,7 @@ grep -nE '^[[:space:]]*#[[:space:]]*define[[:space:]]+[A-Za-z_]+' include/kvtran
 
 cat Makefile.am ./*/local.mk ./*/*/local.mk > "$shape_tmp/makefiles"
 {
-	c_files src include python tests bench examples
+	c_files src include python tests bench examples tools
 	find python examples tests/python tests/integration -name '*.py' -o -name '*.pyi'
 	find tests -name '*.sh'
 } | while read -r file; do
