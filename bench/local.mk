@@ -29,22 +29,43 @@ bench_kvtrans_perf_SOURCES = $(KVI_BENCH_SOURCES) \
 bench_kvtrans_perf_CPPFLAGS = -I$(top_srcdir)/include
 bench_kvtrans_perf_LDADD = src/libkvtrans.la
 
-bench_raw_fabric_SOURCES = $(KVI_BENCH_SOURCES) \
+# What the baselines share.
+KVI_RAW_SOURCES = $(KVI_BENCH_SOURCES) \
+	bench/raw_paged.c \
+	bench/raw_paged.h \
+	bench/raw_run.c \
+	bench/raw_run.h
+
+bench_raw_fabric_SOURCES = $(KVI_RAW_SOURCES) \
 	bench/raw_fabric.c \
 	bench/raw_link.c \
 	bench/raw_link.h \
-	bench/raw_run.c \
-	bench/raw_run.h
+	bench/raw_pages.c \
+	bench/raw_pages.h
 bench_raw_fabric_CPPFLAGS = $(LIBFABRIC_CFLAGS)
 bench_raw_fabric_LDADD = $(LIBFABRIC_LIBS)
 
-bench_raw_socket_SOURCES = $(KVI_BENCH_SOURCES) \
-	bench/raw_run.c \
-	bench/raw_run.h \
-	bench/raw_socket.c
+bench_raw_socket_SOURCES = $(KVI_RAW_SOURCES) \
+	bench/raw_gather.c \
+	bench/raw_gather.h \
+	bench/raw_socket.c \
+	bench/raw_tcp.c \
+	bench/raw_tcp.h
 bench_raw_socket_CPPFLAGS =
+
+if HAVE_UCX
+noinst_PROGRAMS += bench/raw_ucx
+endif
+
+bench_raw_ucx_SOURCES = $(KVI_RAW_SOURCES) \
+	bench/raw_ucx.c
+bench_raw_ucx_CPPFLAGS = $(UCX_CFLAGS)
+bench_raw_ucx_LDADD = $(UCX_LIBS)
 
 EXTRA_DIST += \
 	bench/README.md \
 	bench/compare \
+	bench/paged_peer.py \
+	bench/peer_mooncake.py \
+	bench/peer_nixl.py \
 	bench/python_send.py

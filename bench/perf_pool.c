@@ -11,17 +11,22 @@
 
 enum { RUN_LEN = 8 };
 
+static const char *const pattern_names[PERF_PATTERN_COUNT] = { "contiguous", "runs", "random" };
+
 int perf_pattern_parse(const char *text, enum perf_pattern *pattern)
 {
-	static const char *const names[PERF_PATTERN_COUNT] = { "contiguous", "runs", "random" };
-
 	for (int i = 0; i < PERF_PATTERN_COUNT; i++) {
-		if (!strcmp(text, names[i])) {
+		if (!strcmp(text, pattern_names[i])) {
 			*pattern = (enum perf_pattern)i;
 			return 0;
 		}
 	}
 	return -1;
+}
+
+const char *perf_pattern_get_name(enum perf_pattern pattern)
+{
+	return pattern_names[pattern];
 }
 
 /* Bytes the kernel can still hand out without swapping; SIZE_MAX when it does not say. */
@@ -67,23 +72,33 @@ static uint64_t next_random(uint64_t *state)
 
 /* Shuffle runs of run_len slots; the slots of a run stay side by side, a shorter last run stays
  * last. */
-static void order_slots(struct perf_pool *pool, size_t run_len, uint64_t seed)
+static void shuffle_runs(uint32_t *order, size_t count, size_t run_len, uint64_t seed)
 {
-	size_t runs = pool->count / run_len;
 	uint64_t state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
 
-	for (size_t i = 0; i < pool->count; i++)
-		pool->order[i] = (uint32_t)i;
-	for (size_t i = runs; i > 1; i--) {
+	for (size_t i = count / run_len; i > 1; i--) {
 		size_t other = next_random(&state) % i;
 		for (size_t k = 0; k < run_len; k++) {
-			uint32_t *a = &pool->order[(i - 1) * run_len + k];
-			uint32_t *b = &pool->order[other * run_len + k];
+			uint32_t *a = &order[(i - 1) * run_len + k];
+			uint32_t *b = &order[other * run_len + k];
 			uint32_t slot = *a;
 			*a = *b;
 			*b = slot;
 		}
 	}
+}
+
+uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed)
+{
+	uint32_t *order = malloc(count * sizeof(*order));
+
+	if (!order)
+		return NULL;
+	for (size_t i = 0; i < count; i++)
+		order[i] = (uint32_t)i;
+	if (pattern != PERF_CONTIGUOUS)
+		shuffle_runs(order, count, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
+	return order;
 }
 
 int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
@@ -93,7 +108,7 @@ int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
 		.len = block_len * count,
 		.block_len = block_len,
 		.count = count,
-		.order = malloc(count * sizeof(*opened.order)),
+		.order = perf_order_make(count, pattern, seed),
 	};
 
 	if (!opened.order)
@@ -105,10 +120,6 @@ int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
 		return -1;
 	}
 	memset(opened.base, 1, opened.len);
-	if (pattern == PERF_CONTIGUOUS)
-		order_slots(&opened, count, seed);
-	else
-		order_slots(&opened, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
 	*pool = opened;
 	return 0;
 }

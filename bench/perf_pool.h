@@ -20,6 +20,7 @@ enum perf_pattern {
 
 /* Read "contiguous", "runs" or "random"; -1 for another word. */
 int perf_pattern_parse(const char *text, enum perf_pattern *pattern);
+const char *perf_pattern_get_name(enum perf_pattern pattern);
 
 struct perf_pool {
 	unsigned char *base;
@@ -34,6 +35,10 @@ enum { PERF_COUNT_MAX = 1 << 20 };
 /* Whether copies pools of count blocks fit into the memory this host has left: a sentence when not
  * (valid until the next call), else NULL. */
 const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies);
+
+/* A permutation of count slots in runs of the pattern's length; the same for the same seed, so that
+ * either side can tell the other's. NULL without memory; the caller frees it. */
+uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed);
 
 /* Allocate a pool with every page touched. seed lets two sides use different orders. Return 0 or
  * -1. */

@@ -67,6 +67,22 @@ static const char *name_bool(bool value)
 	return value ? "true" : "false";
 }
 
+static double get_block_rate(const struct perf_report *report)
+{
+	return report->elapsed_ns > 0 ? (double)report->messages * 1e9 / (double)report->elapsed_ns
+				      : NAN;
+}
+
+static void print_paged_json(const struct perf_report *report)
+{
+	printf(", \"pattern\": \"%s\", \"transfers\": %llu", report->pattern,
+	       (unsigned long long)report->transfers);
+	print_number("blocks_per_s", get_block_rate(report));
+	print_number("submit_us_p50", scale(report->submit_ns, 1e3));
+	print_number("notified_us_p50", scale(report->notified_p50_ns, 1e3));
+	print_number("notified_us_p99", scale(report->notified_p99_ns, 1e3));
+}
+
 static void print_json(const struct perf_report *report)
 {
 	char congestion_control[32];
@@ -85,6 +101,8 @@ static void print_json(const struct perf_report *report)
 	print_number("us_p99", scale(report->p99_ns, 1e3));
 	print_number("cpu_s_per_gib", get_cpu_cost(report));
 	print_number("cpu_percent", get_cpu_percent(report));
+	if (report->transfers)
+		print_paged_json(report);
 	printf(", \"spin\": %s, \"verified\": %s, \"interrupted\": %s", name_bool(report->spin),
 	       name_bool(report->verified), name_bool(report->interrupted));
 	printf(", \"congestion_control\": \"%s\", \"lanes\": %u}\n", congestion_control,
@@ -110,6 +128,9 @@ static void print_table(const struct perf_report *report)
 	else if (report->block_len)
 		printf("%-22s %12zu bytes, %zu a batch, %u in flight\n", "blocks",
 		       report->block_len, report->count, report->depth);
+	if (report->transfers)
+		printf("%-22s %12llu, %s\n", "transfers", (unsigned long long)report->transfers,
+		       report->pattern);
 	if (report->messages)
 		printf("%-22s %12llu\n", latency ? "round trips" : "messages",
 		       (unsigned long long)report->messages);
@@ -119,6 +140,12 @@ static void print_table(const struct perf_report *report)
 	print_line(latency ? "one way, median" : "time each, median", scale(report->p50_ns, 1e3),
 		   "us");
 	print_line(latency ? "one way, 99 %" : "time each, 99 %", scale(report->p99_ns, 1e3), "us");
+	if (report->transfers) {
+		print_line("blocks a second", get_block_rate(report), "");
+		print_line("submit, median", scale(report->submit_ns, 1e3), "us");
+		print_line("receiver knows, median", scale(report->notified_p50_ns, 1e3), "us");
+		print_line("receiver knows, 99 %", scale(report->notified_p99_ns, 1e3), "us");
+	}
 	print_line("CPU, both sides", latency ? NAN : get_cpu_cost(report), "s/GiB");
 	if (!strcmp(report->mode, "idle"))
 		print_line("CPU, busier side", get_cpu_percent(report), "% of a core");

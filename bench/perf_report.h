@@ -23,6 +23,11 @@ struct perf_report {
 	unsigned lanes;
 	uint64_t messages;
 	uint64_t bytes;
+	uint64_t transfers;	 /* 0: not a paged measurement, and the fields below do not apply */
+	const char *pattern;	 /* of the blocks of a transfer */
+	int64_t submit_ns;	 /* median time inside the call that starts a transfer */
+	int64_t notified_p50_ns; /* from a transfer's start until the receiver knew of its end */
+	int64_t notified_p99_ns;
 	int64_t elapsed_ns;
 	int64_t receiver_ns;
 	int64_t p50_ns;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * raw_fabric.c - what libfabric itself gives on one connected endpoint: RMA writes for throughput,
- * each block delivered when it counts, and a send/receive ping-pong for latency. It never uses the
- * library: it is the limit that the library is measured against.
+ * each block delivered when it counts, a send/receive ping-pong for latency, and paged transfers
+ * (raw_pages.c). It never uses the library: it is the limit that the library is measured against.
  */
 #include "raw_link.h"
+#include "raw_pages.h"
 
 #include <err.h>
 #include <rdma/fi_endpoint.h>
@@ -243,6 +244,8 @@ int main(int argc, char **argv)
 	int status = PERF_FAILED;
 
 	raw_parse(&options, doc, argc, argv);
+	if (options.op != RAW_STREAM)
+		return raw_paged_run(&raw_pages_path, &options);
 	if (options.count < 2)
 		errx(PERF_USAGE, "two slots are the least: --count 2");
 	if (raw_split(&peer))

@@ -72,7 +72,7 @@ static int open_domain(struct raw_link *link, const struct perf_pool *pool)
 		return fail("fi_domain", rc);
 	if ((rc = fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)))
 		return fail("fi_cq_open", rc);
-	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE;
+	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE | FI_READ | FI_REMOTE_READ;
 	if ((rc = fi_mr_reg(link->domain, pool->base, pool->len, access, 0, 42, 0, &link->mr,
 			    NULL)))
 		return fail("fi_mr_reg", rc);

@@ -8,6 +8,7 @@
 #include <err.h>
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -20,6 +21,7 @@ enum {
 	OPTION_SECONDS,
 	OPTION_WARMUP,
 	OPTION_LATENCY,
+	OPTION_PAGED,
 	OPTION_SPIN,
 	OPTION_JSON,
 };
@@ -31,15 +33,27 @@ static const struct argp_option option_table[] = {
 	{ "segment", OPTION_SEGMENT, "BYTES", 0, "cut a block into operations of so many bytes",
 	  0 },
 	{ "count", 'n', "N", 0, "blocks a batch, each in a slot of its own (64)", 0 },
-	{ "depth", 'd', "N", 0, "blocks in flight (4)", 0 },
-	{ "pattern", OPTION_PATTERN, "NAME", 0, "contiguous, runs or random (contiguous)", 0 },
+	{ "depth", 'd', "N", 0, "blocks in flight (4), or transfers (1)", 0 },
+	{ "pattern", OPTION_PATTERN, "NAME", 0, "contiguous, runs (of 8) or random slots", 0 },
 	{ "seconds", OPTION_SECONDS, "S", 0, "how long to measure (2)", 0 },
 	{ "warmup", OPTION_WARMUP, "S", 0, "how long to run before (0.5)", 0 },
 	{ "latency", OPTION_LATENCY, NULL, 0, "ping-pong: half a round trip", 0 },
+	{ "paged", OPTION_PAGED, "OP", 0,
+	  "write or read: each transfer moves --count blocks between two pools, --depth transfers "
+	  "are in flight, and every byte is checked at the end",
+	  0 },
 	{ "spin", OPTION_SPIN, NULL, 0, "poll instead of sleeping", 0 },
 	{ "json", OPTION_JSON, NULL, 0, "print one JSON object", 0 },
 	{ 0 },
 };
+
+static int parse_op(const char *text, enum raw_op *op)
+{
+	if (strcmp(text, "write") && strcmp(text, "read"))
+		return -1;
+	*op = *text == 'w' ? RAW_WRITE : RAW_READ;
+	return 0;
+}
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
@@ -69,6 +83,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		break;
 	case OPTION_PATTERN:
 		rc = perf_pattern_parse(text, &options->pattern);
+		options->has_pattern = true;
 		break;
 	case OPTION_SECONDS:
 		rc = perf_parse_seconds(text, 0.01, 3600, &options->duration_ns);
@@ -78,6 +93,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		break;
 	case OPTION_LATENCY:
 		options->latency = true;
+		break;
+	case OPTION_PAGED:
+		rc = parse_op(text, &options->op);
 		break;
 	case OPTION_SPIN:
 		options->spin = true;
@@ -93,25 +111,38 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	return 0;
 }
 
+/* Fill in what depends on the operation. */
+static void complete_options(struct raw_options *options)
+{
+	bool paged = options->op != RAW_STREAM;
+
+	if (!options->block_len)
+		options->block_len = options->latency ? 64 : paged ? 16 << 10 : 1 << 20;
+	if (!options->count)
+		options->count = options->latency ? 2 : paged ? 4096 : 64;
+	if (!options->depth)
+		options->depth = paged ? 1 : 4;
+	if (!paged && options->depth > options->count)
+		options->depth = (unsigned)options->count;
+	if (!options->has_pattern)
+		options->pattern = paged ? PERF_RANDOM : PERF_CONTIGUOUS;
+}
+
 void raw_parse(struct raw_options *options, const char *doc, int argc, char **argv)
 {
 	const struct argp parser = { .options = option_table, .parser = parse_option, .doc = doc };
 	struct raw_options parsed = {
 		.provider = "tcp",
 		.host = "127.0.0.1",
-		.depth = 4,
 		.duration_ns = 2 * PERF_SECOND,
 		.warmup_ns = PERF_SECOND / 2,
 	};
 
 	argp_err_exit_status = PERF_USAGE;
 	argp_parse(&parser, argc, argv, 0, NULL, &parsed);
-	if (!parsed.block_len)
-		parsed.block_len = parsed.latency ? 64 : 1 << 20;
-	if (!parsed.count)
-		parsed.count = parsed.latency ? 2 : 64;
-	if (parsed.depth > parsed.count)
-		parsed.depth = (unsigned)parsed.count;
+	complete_options(&parsed);
+	if (parsed.latency && parsed.op != RAW_STREAM)
+		errx(PERF_USAGE, "--latency and --paged exclude one another");
 	const char *refusal = perf_pool_refuse(parsed.block_len, parsed.count, 2);
 	if (refusal)
 		errx(PERF_USAGE, "%s", refusal);
@@ -207,6 +238,8 @@ int raw_repeat(const struct raw_options *options, const struct raw_peer *peer,
 	} while (perf_now_ns() < warm_at && !perf_count_interrupts());
 
 	perf_samples_reset(step->samples);
+	if (step->begin)
+		step->begin(step->arg);
 	int64_t cpu_ns = perf_cpu_ns();
 	int64_t peer_cpu_ns = perf_cpu_of_ns(peer->pid);
 	int64_t started = perf_now_ns();

@@ -15,7 +15,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* What raw programs do: a stream of blocks, or transfers of many blocks between two pools. */
+enum raw_op { RAW_STREAM, RAW_WRITE, RAW_READ };
+
 struct raw_options {
+	enum raw_op op;
 	const char *provider;
 	const char *host;
 	size_t block_len;
@@ -23,6 +27,7 @@ struct raw_options {
 	size_t count;
 	unsigned depth;
 	enum perf_pattern pattern;
+	bool has_pattern; /* it was named */
 	int64_t duration_ns;
 	int64_t warmup_ns;
 	bool latency;
@@ -50,6 +55,7 @@ int raw_join(struct raw_peer *peer);
 /* What is repeated: one block, batch or round trip. It adds its own samples. */
 struct raw_step {
 	int (*run)(void *arg);
+	void (*begin)(void *arg); /* when the warm-up is over; may be NULL */
 	void *arg;
 	struct perf_samples *samples;
 	uint64_t messages;

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * raw_socket.c - the plain baseline: two processes and one TCP connection, nothing else. Throughput
- * is a stream of blocks with one byte of acknowledgement a batch; latency is a ping-pong. It never
- * uses the library, and registers and copies nothing.
+ * is a stream of blocks with one byte of acknowledgement a batch; latency is a ping-pong; paged
+ * transfers gather and scatter blocks (raw_gather.c). It never uses the library, and registers and
+ * copies nothing.
  */
-#include "raw_run.h"
+#include "raw_gather.h"
+#include "raw_tcp.h"
 
-#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -26,54 +25,6 @@ struct stream {
 };
 
 static const char doc[] = "Measure a plain TCP connection between two processes of this host.";
-
-static int set_nodelay(int fd)
-{
-	int on = 1;
-
-	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
-/* Listen on a free port, tell the other process which, and take its connection. */
-static int accept_stream(const struct raw_options *options, int control)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	socklen_t len = sizeof(address);
-	int fd = -1;
-
-	if (inet_pton(AF_INET, options->host, &address.sin_addr) != 1) {
-		warnx("%s is no IPv4 address", options->host);
-		return -1;
-	}
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&address, len) ||
-	    listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &len))
-		warn("listening on %s", options->host);
-	else if (!raw_put(control, &address, sizeof(address)))
-		fd = accept(listener, NULL, NULL);
-	if (listener >= 0)
-		close(listener);
-	if (fd >= 0 && set_nodelay(fd))
-		warn("TCP_NODELAY");
-	return fd;
-}
-
-static int connect_stream(int control)
-{
-	struct sockaddr_in address;
-
-	if (raw_get(control, &address, sizeof(address)))
-		return -1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    set_nodelay(fd)) {
-		warn("connecting");
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	return fd;
-}
 
 /* Read a message; 1 when the stream ended before it. Spinning never lets the kernel put us to
  * sleep. */
@@ -178,7 +129,7 @@ static int run_side(const struct raw_options *options, struct raw_peer *peer)
 	}
 	if (perf_samples_open(&stream.samples))
 		goto close_pool;
-	stream.fd = peer->pid ? connect_stream(peer->fd) : accept_stream(options, peer->fd);
+	stream.fd = peer->pid ? raw_tcp_connect(peer->fd) : raw_tcp_accept(options, peer->fd);
 	if (stream.fd < 0)
 		goto close_samples;
 	if (peer->pid)
@@ -199,6 +150,8 @@ int main(int argc, char **argv)
 	struct raw_peer peer;
 
 	raw_parse(&options, doc, argc, argv);
+	if (options.op != RAW_STREAM)
+		return raw_paged_run(&raw_gather_path, &options);
 	if (options.latency && options.count < 2)
 		errx(PERF_USAGE, "--latency needs two slots: --count 2");
 	if (raw_split(&peer))

@@ -8,6 +8,8 @@ AS_VAR_IF([kvt_python_found], [yes],
 	[kvt_python_text="$PYTHON ($PYTHON_VERSION, NumPy $kvt_numpy_version)"])
 kvt_check_text="yes"
 AS_VAR_IF([kvt_have_check], [no], [kvt_check_text="NO: the C tests are left out (apt install check)"])
+kvt_ucx_text="yes"
+AS_VAR_IF([kvt_have_ucx], [no], [kvt_ucx_text="no: bench/raw_ucx is left out (apt install libucx-dev)"])
 # Twice: exec_prefix is ${prefix} by itself.
 eval kvt_pyexecdir="\"$pyexecdir\""
 eval kvt_pyexecdir="\"$kvt_pyexecdir\""
@@ -19,6 +21,7 @@ AC_MSG_NOTICE([
     libfabric    $kvt_libfabric_tried
     Python       $kvt_python_text
     Check        $kvt_check_text
+    UCX          $kvt_ucx_text
     sanitizers   ${kvt_sanitizers:-none}
 ])
 AS_IF([test $kvt_python_found = yes],
