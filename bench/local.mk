@@ -65,7 +65,12 @@ bench_raw_ucx_LDADD = $(UCX_LIBS)
 EXTRA_DIST += \
 	bench/README.md \
 	bench/compare \
+	bench/paged_cases.py \
+	bench/paged_compare.py \
 	bench/paged_peer.py \
+	bench/paged_plot.py \
+	bench/paged_table.py \
 	bench/peer_mooncake.py \
 	bench/peer_nixl.py \
-	bench/python_send.py
+	bench/python_send.py \
+	bench/turns.py
