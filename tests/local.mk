@@ -74,7 +74,13 @@ FABRIC_CONFORMANCE = \
 	tests/fabric/test_rma.c \
 	tests/fabric/test_sleep.c
 tests_fabric_check_fake_SOURCES = tests/fabric/check_fake.c $(FABRIC_CONFORMANCE) $(FAKE_FABRIC)
-tests_fabric_check_fabric_SOURCES = tests/fabric/check_fabric.c $(FABRIC_CONFORMANCE)
+tests_fabric_check_fabric_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)
+tests_fabric_check_fabric_SOURCES = \
+	tests/fabric/check_fabric.c \
+	tests/fabric/hostile.c \
+	tests/fabric/hostile.h \
+	tests/fabric/test_hostile.c \
+	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
 
 # The engine on the fake fabric, both sides in one process.
