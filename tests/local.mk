@@ -107,12 +107,14 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_input.c \
 	tests/integration/test_limit.c \
 	tests/integration/test_loss.c \
+	tests/integration/test_memory.c \
 	tests/integration/test_network.c \
 	tests/integration/test_process.c \
 	tests/integration/test_refusal.c \
 	tests/integration/test_strangers.c \
 	tests/integration/test_traffic.c
-tests_integration_check_integration_LDADD = src/libkvtrans.la $(CHECK_LIBS)
+tests_integration_check_integration_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)
+tests_integration_check_integration_LDADD = src/libkvtrans.la $(LIBFABRIC_LIBS) $(CHECK_LIBS)
 INTEGRATION_TESTS = \
 	tests/integration/check_integration_sockets.sh \
 	tests/integration/check_integration_tcp.sh

@@ -38,6 +38,7 @@ enum kvt_err kvi_window_open(struct kvt_conn *conn, void *base, size_t len, unsi
 	window->base = base;
 	window->len = len;
 	window->count = count;
+	kvi_count(&conn->counters, KVI_COUNT_REGISTRATIONS, 1);
 
 	/* The first lanes reach every domain that any lane reaches: they go round rails, then workers. */
 	uint64_t key = kvi_conn_make_key();
@@ -54,7 +55,6 @@ enum kvt_err kvi_window_open(struct kvt_conn *conn, void *base, size_t len, unsi
 		}
 		made++;
 	}
-	kvi_count(&conn->counters, KVI_COUNT_REGISTRATIONS, 1);
 	*window_out = window;
 	return KVT_OK;
 }

@@ -71,7 +71,7 @@ enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_e
 		goto free_cq;
 	int ret = open_provider_cq(opened);
 	if (ret != 0) {
-		err = kvi_fabric_fail(error, ret, "fi_cq_open");
+		err = kvi_fabric_fail_pinned(rail, 0, ret, "fi_cq_open", error);
 		goto put_domain;
 	}
 	struct fi_eq_attr eq_attr = { .wait_obj = FI_WAIT_FD };

@@ -141,6 +141,10 @@ void kvi_fabric_prepare(void);
 /* rail.c: fill error from a libfabric return value; what: the call that failed. */
 enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what);
 
+/* memory.c: the same, where RLIMIT_MEMLOCK may be why. len: what was to be pinned; 0: unknown. */
+enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, long ret,
+				    const char *what, struct kvt_error *error);
+
 /* domain.c */
 enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,
 			    struct kvt_error *error);

@@ -66,7 +66,7 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 	if (request != NULL && ret == -FI_EINVAL)
 		return kvi_fail(error, KVT_E_PEER_LOST, -ret,
 				"%s: the peer has withdrawn its request", what);
-	return kvi_fabric_fail(error, ret, what);
+	return kvi_fabric_fail_pinned(cq->rail, 0, ret, what, error);
 }
 
 enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,

@@ -2,23 +2,32 @@
 /*
  * memory.c - registrations. It never keeps the memory alive: that is the caller's.
  */
+#include <stdio.h>
 #include <sys/resource.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
 #include "fabric/internal.h"
 
-static enum kvt_err fail_register(const struct kvi_rail *rail, size_t len, int ret,
-				  struct kvt_error *error)
+/* Providers that pin memory pin their queues, too. */
+enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, long ret,
+				    const char *what, struct kvt_error *error)
 {
 	struct rlimit limit;
 	bool pins = (rail->info->domain_attr->mr_mode & FI_MR_ALLOCATED) != 0;
-	if (ret == -FI_ENOMEM && pins && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
-	    limit.rlim_cur != RLIM_INFINITY)
-		return kvi_fail(error, KVT_E_LIMIT, FI_ENOMEM,
-				"cannot pin %zu bytes: RLIMIT_MEMLOCK is %llu bytes (ulimit -l)",
-				len, (unsigned long long)limit.rlim_cur);
-	return kvi_fabric_fail(error, ret, "fi_mr_reg");
+	if (ret != -FI_ENOMEM || !pins || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+	    limit.rlim_cur == RLIM_INFINITY)
+		return kvi_fabric_fail(error, ret, what);
+	char need[40] = "a queue";
+	if (len > 0)
+		snprintf(need, sizeof(need), "%zu bytes", len);
+	return kvi_fail(error, KVT_E_LIMIT, FI_ENOMEM,
+			"cannot pin %s for the NIC: RLIMIT_MEMLOCK lets the process pin %llu "
+			"bytes; "
+			"raise it: ulimit -l unlimited, or memlock in /etc/security/limits.conf, "
+			"or "
+			"LimitMEMLOCK=infinity for a service",
+			need, (unsigned long long)limit.rlim_cur);
 }
 
 enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
@@ -43,9 +52,13 @@ enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned
 	/* A key that is taken fails the call: one grant serves all domains, so none may take another. Among
 	 * 64 random bits it does not happen. */
 	int ret = fi_mr_reg(cq->domain->fid, base, len, flags, 0, key, 0, &opened->fid, NULL);
+	/* Pages that cannot be written can be pinned for reading: nobody needs more to send them. */
+	if (ret == -FI_EFAULT && (access & KVI_ACCESS_REMOTE_WRITE) == 0)
+		ret = fi_mr_reg(cq->domain->fid, base, len, flags & ~(uint64_t)(FI_RECV | FI_READ),
+				0, key, 0, &opened->fid, NULL);
 	if (ret != 0) {
 		kvi_free(opened);
-		return fail_register(cq->rail, len, ret, error);
+		return kvi_fabric_fail_pinned(cq->rail, len, ret, "fi_mr_reg", error);
 	}
 	opened->grant.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
 	opened->grant.key = fi_mr_key(opened->fid);

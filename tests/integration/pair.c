@@ -49,10 +49,15 @@ bool is_slow(void)
 	return sanitizers != NULL && sanitizers[0] != '\0';
 }
 
+bool is_short(void)
+{
+	const char *wanted = getenv("KVT_TEST_SHORT");
+	return wanted != NULL && strcmp(wanted, "1") == 0;
+}
+
 uint64_t get_share(uint64_t count)
 {
-	const char *is_short = getenv("KVT_TEST_SHORT");
-	return is_slow() || (is_short != NULL && strcmp(is_short, "1") == 0) ? count / 4 : count;
+	return is_slow() || is_short() ? count / 4 : count;
 }
 
 bool is_within(int64_t since_ns, int64_t limit_ns)

@@ -45,7 +45,9 @@ void rest(int64_t time_ns);
 
 /* Under a sanitizer. */
 bool is_slow(void);
-/* Of what a test does often or with many bytes: a quarter when that is slow, or KVT_TEST_SHORT is 1. */
+/* KVT_TEST_SHORT is 1: where bytes are slow. */
+bool is_short(void);
+/* Of what a test does often or with many bytes: a quarter when that is slow or shall be short. */
 uint64_t get_share(uint64_t count);
 
 /* Within the limit; a sanitizer's slowness is allowed for. */

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MESSAGE_LEN = 16 * MIB, BUFFERS = 4 };
+enum { BUFFERS = 4 };
 
 struct storm {
 	unsigned ncpus;
@@ -17,6 +17,18 @@ struct storm {
 };
 
 static const struct storm storms[] = { { 1, 1, 100 }, { 2, 3, 40 } };
+
+/* KVT_TEST_ROUNDS of each storm. A message has to be long enough to be given up in its middle. */
+static uint64_t get_rounds(const struct storm *storm)
+{
+	const char *wanted = getenv("KVT_TEST_ROUNDS");
+	return wanted != NULL ? strtoull(wanted, NULL, 10) : get_share(storm->rounds);
+}
+
+static size_t get_message_len(void)
+{
+	return is_short() ? 12 * MIB : 16 * MIB;
+}
 
 static struct kvt_engine_config make_storm_config(const struct storm *storm)
 {
@@ -34,14 +46,14 @@ static void play_patient_sender(struct peer *test, const void *arg)
 	struct kvt_engine_config config = make_storm_config(arg);
 	struct side side;
 	side_serve(&side, test, &config);
-	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
+	uint8_t *bytes = make_filled(get_message_len(), 0);
 	struct kvt_result result = KVT_RESULT_INIT;
 	for (uint64_t i = 0; result.err == KVT_OK; i++) {
 		struct kvt_send_request request = KVT_SEND_REQUEST_INIT;
 		struct kvt_transfer *send = NULL;
-		fill_pattern(bytes, MESSAGE_LEN, i);
+		fill_pattern(bytes, get_message_len(), i);
 		request.base = bytes;
-		request.len = MESSAGE_LEN;
+		request.len = get_message_len();
 		result.err = kvt_send_start(side.kv, &request, &send, NULL);
 		if (result.err != KVT_OK)
 			break;
@@ -59,7 +71,7 @@ static void play_patient_sender(struct peer *test, const void *arg)
 static bool receive_for(struct kvt_kv *kv, uint8_t *bytes, int64_t time_ns, bool by_deadline)
 {
 	struct kvt_transfer *receive =
-		start_recv_within(kv, bytes, MESSAGE_LEN, by_deadline ? time_ns : 0);
+		start_recv_within(kv, bytes, get_message_len(), by_deadline ? time_ns : 0);
 	if (!by_deadline && wait_for(receive, time_ns) == KVT_E_AGAIN)
 		kvt_transfer_cancel(receive);
 	int64_t since_ns = get_time_ns();
@@ -78,9 +90,9 @@ static int64_t receive_whole(struct kvt_kv *kv, uint8_t *bytes, uint64_t seed)
 {
 	rest(50 * MS);
 	int64_t since_ns = get_time_ns();
-	finish(start_recv(kv, bytes, MESSAGE_LEN), KVT_OK);
+	finish(start_recv(kv, bytes, get_message_len()), KVT_OK);
 	int64_t took_ns = get_time_ns() - since_ns;
-	must(holds_pattern(bytes, MESSAGE_LEN, seed), "message %llu is not whole",
+	must(holds_pattern(bytes, get_message_len(), seed), "message %llu is not whole",
 	     (unsigned long long)seed);
 	return took_ns;
 }
@@ -88,7 +100,7 @@ static int64_t receive_whole(struct kvt_kv *kv, uint8_t *bytes, uint64_t seed)
 START_TEST(receives_given_up_at_any_moment_leave_their_memory_alone_and_messages_whole)
 {
 	const struct storm *storm = &storms[_i];
-	uint64_t rounds = get_share(storm->rounds);
+	uint64_t rounds = get_rounds(storm);
 	struct kvt_engine_config config = make_storm_config(storm);
 	uint8_t *buffers[BUFFERS];
 	uint64_t seed = (uint64_t)get_time_ns();
@@ -96,26 +108,27 @@ START_TEST(receives_given_up_at_any_moment_leave_their_memory_alone_and_messages
 	struct stage stage;
 	stage_open(&stage, play_patient_sender, storm, &config);
 	for (unsigned i = 0; i < BUFFERS; i++)
-		buffers[i] = make_filled(MESSAGE_LEN, CANARY);
+		buffers[i] = make_filled(get_message_len(), CANARY);
 
 	uint64_t next = 0;
 	receive_whole(stage.side.kv, buffers[0], next++);
 	int64_t whole_ns = receive_whole(stage.side.kv, buffers[0], next++);
-	put_canary(buffers[0], MESSAGE_LEN);
+	put_canary(buffers[0], get_message_len());
 	unsigned given_up = 0;
 	for (uint64_t round = 0; round < rounds - 2; round++) {
 		uint8_t *bytes = buffers[round % BUFFERS];
-		expect_fenced(bytes, MESSAGE_LEN);
+		expect_fenced(bytes, get_message_len());
 		int64_t time_ns = 1 + (int64_t)(get_random(&seed) % (uint64_t)whole_ns);
 		if (receive_for(stage.side.kv, bytes, time_ns, get_random(&seed) % 2 == 0))
-			must(holds_pattern(bytes, MESSAGE_LEN, next++), "a message is not whole");
+			must(holds_pattern(bytes, get_message_len(), next++), "a message is not "
+									      "whole");
 		else
 			given_up++;
-		put_canary(bytes, MESSAGE_LEN);
+		put_canary(bytes, get_message_len());
 	}
 	receive_whole(stage.side.kv, buffers[0], next);
 	for (unsigned i = 1; i < BUFFERS; i++)
-		expect_fenced(buffers[i], MESSAGE_LEN);
+		expect_fenced(buffers[i], get_message_len());
 	must(given_up >= rounds / 10, "only %u were given up", given_up);
 
 	kvt_conn_close(stage.side.conn);
@@ -133,14 +146,14 @@ END_TEST
 static void play_patient_receiver(struct peer *test, const void *arg)
 {
 	const struct storm *storm = arg;
-	uint64_t rounds = get_share(storm->rounds);
+	uint64_t rounds = get_rounds(storm);
 	struct kvt_engine_config config = make_storm_config(storm);
 	struct side side;
 	uint64_t number = 0;
 	side_serve(&side, test, &config);
-	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
+	uint8_t *bytes = make_filled(get_message_len(), 0);
 	while (number != rounds) {
-		struct kvt_transfer *receive = start_recv(side.kv, bytes, MESSAGE_LEN);
+		struct kvt_transfer *receive = start_recv(side.kv, bytes, get_message_len());
 		must(wait_for(receive, PATIENCE_NS) == KVT_OK, "a receive goes on");
 		struct kvt_result result = KVT_RESULT_INIT;
 		kvt_transfer_get_result(receive, &result);
@@ -148,8 +161,8 @@ static void play_patient_receiver(struct peer *test, const void *arg)
 		     kvt_err_get_name(result.err), result.text);
 		if (result.err == KVT_OK) {
 			memcpy(&number, result.meta, sizeof(number));
-			must(holds_pattern(bytes, MESSAGE_LEN, number), "message %llu is not whole",
-			     (unsigned long long)number);
+			must(holds_pattern(bytes, get_message_len(), number),
+			     "message %llu is not whole", (unsigned long long)number);
 		}
 		kvt_transfer_free(receive);
 	}
@@ -164,7 +177,7 @@ static bool send_for(struct kvt_kv *kv, const uint8_t *bytes, uint64_t number, i
 	struct kvt_send_request request = KVT_SEND_REQUEST_INIT;
 	struct kvt_transfer *send = NULL;
 	request.base = bytes;
-	request.len = MESSAGE_LEN;
+	request.len = get_message_len();
 	request.meta = &number;
 	request.meta_len = sizeof(number);
 	must(kvt_send_start(kv, &request, &send, NULL) == KVT_OK, "no send");
@@ -182,26 +195,26 @@ static bool send_for(struct kvt_kv *kv, const uint8_t *bytes, uint64_t number, i
 START_TEST(sends_given_up_at_any_moment_never_pass_for_whole_messages)
 {
 	const struct storm *storm = &storms[_i];
-	uint64_t rounds = get_share(storm->rounds);
+	uint64_t rounds = get_rounds(storm);
 	struct kvt_engine_config config = make_storm_config(storm);
 	uint64_t seed = (uint64_t)get_time_ns();
 	printf("storm of seed %llu\n", (unsigned long long)seed);
 	struct stage stage;
 	stage_open(&stage, play_patient_receiver, storm, &config);
-	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
-	fill_pattern(bytes, MESSAGE_LEN, 0);
+	uint8_t *bytes = make_filled(get_message_len(), 0);
+	fill_pattern(bytes, get_message_len(), 0);
 	int64_t since_ns = get_time_ns();
 	must(send_for(stage.side.kv, bytes, 0, PATIENCE_NS), "not sent");
 	int64_t whole_ns = get_time_ns() - since_ns;
 	unsigned given_up = 0;
 	for (uint64_t number = 1; number < rounds; number++) {
-		fill_pattern(bytes, MESSAGE_LEN, number);
+		fill_pattern(bytes, get_message_len(), number);
 		int64_t time_ns = 1 + (int64_t)(get_random(&seed) % (uint64_t)whole_ns);
 		if (!send_for(stage.side.kv, bytes, number, time_ns))
 			given_up++;
 	}
 	must(given_up >= rounds / 10, "only %u were given up", given_up);
-	fill_pattern(bytes, MESSAGE_LEN, rounds);
+	fill_pattern(bytes, get_message_len(), rounds);
 	must(send_for(stage.side.kv, bytes, rounds, PATIENCE_NS), "not sent");
 	peer_hear(&stage.peer);
 	peer_tell(&stage.peer, 0);
