@@ -30,11 +30,18 @@ def draw(results, path):
         print("compare: no plot: there is no case whose figure is a rate")
         return
     height = 1.6 + 0.14 * len(cases) * (len(results.programs) + 1)
-    figure, (rates, ratios) = pyplot.subplots(
-        1, 2, figsize=(13, height), sharey=True, width_ratios=(3, 2), layout="constrained"
-    )
+    figure = pyplot.figure(figsize=(13, height), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(0.3, height - 0.3))
+    strip = figure.add_subplot(grid[0, :])  # the legend: no place within the axes is always free
+    rates = figure.add_subplot(grid[1, 0])
+    ratios = figure.add_subplot(grid[1, 1], sharey=rates)
+    ratios.tick_params(labelleft=False)
     draw_rates(rates, results, cases)
     draw_ratios(ratios, results, cases)
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[name]) for name in results.programs]
+    labels = [LABELS[name] for name in results.programs]
+    strip.legend(handles, labels, fontsize=9, loc="center", ncols=len(labels), frameon=False)
+    strip.set_axis_off()
     figure.suptitle("Paged transfers between two processes over TCP loopback (medians, range of the turns)")
     for suffix in ("svg", "png"):
         figure.savefig(f"{path}.{suffix}", dpi=110)
@@ -51,15 +58,12 @@ def draw_rates(axes, results, cases):
             median = statistics.median(values)
             at = row - 0.42 + (i + 0.5) * width
             spread = [[median - min(values)], [max(values) - median]]
-            style = {"xerr": spread, "error_kw": {"elinewidth": 0.8, "ecolor": "#444444"}}
+            style = {"xerr": spread, "error_kw": {"elinewidth": 0.8, "ecolor": "#777777"}}
             axes.barh(at, median, width * 0.92, color=COLOURS[name], **style)
             axes.annotate(f" {median:.2f}", (max(values), at), va="center", fontsize=6.5)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[name]) for name in results.programs]
-    labels = [LABELS[name] for name in results.programs]
-    axes.legend(handles, labels, fontsize=8, loc="lower right")
     axes.set_yticks(range(len(cases)), [case.title for case in cases], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("GB/s")
+    axes.set_ylim(len(cases) - 0.45, -0.55)
+    axes.set_title("rate, GB/s", fontsize=10)
     axes.grid(axis="x", linewidth=0.3)
     axes.set_axisbelow(True)
 
@@ -88,5 +92,5 @@ def draw_ratios(axes, results, cases):
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(0.1, 30)
-    axes.set_xlabel("kvtrans-perf / best of UCX, NIXL, Mooncake (above) and / gathering socket (below)\nred: target")
+    axes.set_title("kvtrans-perf / best peer, and / gathering socket (red: target)", fontsize=10)
     axes.grid(axis="x", linewidth=0.3)

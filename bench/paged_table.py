@@ -11,12 +11,15 @@ class Results:
 
     def __init__(self, records):
         self.records = [record for record in records if "failed" not in record]
+        present = {record["program"] for record in self.records}
+        succeeded = {(record["program"], record["case"]) for record in self.records}
         self.failures = {}
         for record in records:
-            if "failed" in record:
-                key = (record["program"], record["failed"])
-                self.failures.setdefault(key, []).append(record.get("case"))
-        present = {record["program"] for record in self.records}
+            program, case = record["program"], record.get("case")
+            # What failed in one part of a comparison may have been mended for a later one.
+            mended = (program, case) in succeeded or (not case and program in present)
+            if "failed" in record and not mended:
+                self.failures.setdefault((program, record["failed"]), []).append(case)
         self.programs = [name for name in LABELS if name in present]
         keys = {record["case"] for record in self.records}
         self.cases = [case for case in CASES if case.key in keys]
@@ -51,7 +54,8 @@ class Results:
         verdicts = []
         for target in targets:
             figure = target.figure or figures[target.key]
-            if target.key not in {case.key for case in self.cases}:
+            known = {LIBRARY, *self.programs, *(program for program, _ in self.failures)}
+            if target.key not in {case.key for case in self.cases} or target.tool not in known:
                 continue
             if target.against is None:
                 values = list(self.get_turns(target.key, target.tool, figure).values())
