@@ -29,6 +29,7 @@ C_TESTS = \
 
 PYTHON_TESTS = \
 	tests/python/test_arrays.py \
+	tests/python/test_bench.py \
 	tests/python/test_classic.py \
 	tests/python/test_errors.py \
 	tests/python/test_lifetime.py \

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark programs move what they say, and compare --paged judges what they print."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import HOST, PROVIDER
+
+BENCH = pathlib.Path(os.environ["KVT_SRCDIR"], "bench")
+PROGRAMS = pathlib.Path(os.environ["KVT_BUILDDIR"], "bench")
+SHORT = ("--json", "--seconds=0.05", "--warmup=0", "--block=1000", "--count=160")
+RAW = {"raw_socket": [], "raw_fabric": [f"--provider={PROVIDER or 'tcp'}", f"--host={HOST}"]}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    sys.path.insert(0, str(BENCH))
+    try:
+        import paged_cases
+        import paged_table
+    finally:
+        sys.path.remove(str(BENCH))
+    return paged_cases, paged_table
+
+
+def run(program, *options):
+    done = subprocess.run(
+        [PROGRAMS / program, *options], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("pattern", ["contiguous", "runs", "random"])
+@pytest.mark.parametrize("op", ["write", "read"])
+@pytest.mark.parametrize("program", RAW)
+def test_baselines_move_every_byte_of_paged_transfers(program, op, pattern):
+    told = run(program, *SHORT, *RAW[program], f"--paged={op}", f"--pattern={pattern}", "--depth=3")
+    assert told["verified"] and told["op"] == op and told["pattern"] == pattern
+    assert told["messages"] == told["transfers"] * 160
+    assert (told["notified_us_p50"] is None) == (op == "read")
+
+
+def make_records(case, **rates):
+    """Three turns with the rates given, times 0.9, 1 and 1.1."""
+    return [
+        {"case": case, "turn": turn, "program": program, "gb_per_s": rate * (0.9 + 0.1 * turn)}
+        for turn in range(3)
+        for program, rate in rates.items()
+    ]
+
+
+def judge(tables, records, key, against):
+    cases, table = tables
+    verdicts = table.Results(records).judge(cases.TARGETS)
+    return next(v for v in verdicts if v.target.key == key and v.target.against == against)
+
+
+def test_a_target_is_held_against_the_best_peer_within_turns(tables):
+    records = make_records("16K-write", kvtrans=3.0, ucx=1.0, nixl=1.1, socket=4.0)
+    verdict = judge(tables, records, "16K-write", "peers")
+    assert verdict.against == "nixl" and verdict.value == pytest.approx(3 / 1.1) and verdict.met
+    assert judge(tables, records, "16K-write", "socket").value == pytest.approx(0.75)
+    assert not judge(tables, make_records("16K-write", kvtrans=2.4, ucx=1.0), "16K-write", "peers").met
+
+
+def test_a_target_without_figures_is_open_and_not_met(tables):
+    records = make_records("16K-write", ucx=1.0)
+    records.append({"case": "16K-write", "turn": 0, "program": "kvtrans", "failed": "no such thing"})
+    verdict = judge(tables, records, "16K-write", "peers")
+    assert not verdict.met and verdict.get_row()[-1] == "open"
+
+
+def test_the_table_says_which_peer_could_not_be_run_and_why(tables):
+    _, table = tables
+    records = make_records("16K-write", kvtrans=3.0, ucx=1.0)
+    records.append({"program": "nixl", "failed": "No module named 'nixl'"})
+    records.append({"case": "16K-write", "turn": 0, "program": "ucx", "failed": "mended since"})
+    text = table.write_table(table.Results(records), [])
+    assert "- NIXL: No module named 'nixl'" in text and "mended" not in text
