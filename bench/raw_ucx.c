@@ -2,8 +2,9 @@
 /*
  * raw_ucx.c - paged transfers by UCX alone: ucp_put_nbx() or ucp_get_nbx() for each block and one
  * flush, after which every byte is in place. Its transport is --provider, as UCX_TLS has it, so tcp
- * unless it is told otherwise; "default" lets UCX choose. It is built when configure finds UCX, and
- * it never merges blocks.
+ * unless it is told otherwise. Endpoints tell of a peer that died, as users of a network want and as
+ * NIXL has it; "default" lets UCX choose among all it has, and asks for no such thing, which would
+ * leave shared memory out. It is built when configure finds UCX, and it never merges blocks.
  */
 #include "raw_paged.h"
 
@@ -17,6 +18,7 @@ enum { WORD_ID = 1, WORDS_MAX = 1024 };
 
 struct ucx {
 	bool spin;
+	bool own_choice;
 	ucp_context_h context;
 	ucp_worker_h worker;
 	ucp_mem_h memory;
@@ -161,7 +163,8 @@ static int take_offer(struct ucx *ucx, int control)
 	const ucp_ep_params_t params = {
 		.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
 			      UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
-		.err_mode = UCP_ERR_HANDLING_MODE_PEER,
+		.err_mode = ucx->own_choice ? UCP_ERR_HANDLING_MODE_NONE
+					    : UCP_ERR_HANDLING_MODE_PEER,
 		.address = (ucp_address_t *)bytes,
 	};
 	ucx->remote_base = offer.base;
@@ -183,12 +186,14 @@ static int open_ucx(struct raw_paged *paged)
 	}
 	paged->own = ucx;
 	ucx->spin = paged->options->spin;
+	ucx->own_choice = !strcmp(paged->options->provider, "default");
 	if (open_worker(ucx) || give_offer(ucx, paged->peer->fd, &paged->pool))
 		return -1;
 	return take_offer(ucx, paged->peer->fd);
 }
 
-/* The endpoint is closed by force: both processes have agreed by now that nothing moves. */
+/* The endpoint is closed by force: both processes have agreed by now that nothing moves. One that
+ * does not tell of errors ends with the worker. */
 static void close_ucx(struct raw_paged *paged)
 {
 	const ucp_request_param_t param = {
@@ -201,7 +206,7 @@ static void close_ucx(struct raw_paged *paged)
 		return;
 	if (ucx->rkey)
 		ucp_rkey_destroy(ucx->rkey);
-	if (ucx->ep)
+	if (ucx->ep && !ucx->own_choice)
 		await(ucx, "ucp_ep_close_nbx", ucp_ep_close_nbx(ucx->ep, &param));
 	if (ucx->memory)
 		ucp_mem_unmap(ucx->context, ucx->memory);
