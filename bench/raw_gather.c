@@ -73,8 +73,8 @@ static size_t add_blocks(struct raw_paged *paged, const uint32_t *slots, size_t 
 
 	for (size_t i = 0; i < paged->options->count; i++) {
 		unsigned char *base = paged->pool.base + slots[i] * len;
-		struct iovec *last = &vector[used - 1];
-		if (used > first && (unsigned char *)last->iov_base + last->iov_len == base)
+		struct iovec *last = used > first ? &vector[used - 1] : NULL;
+		if (last && (unsigned char *)last->iov_base + last->iov_len == base)
 			last->iov_len += len;
 		else
 			vector[used++] = (struct iovec){ base, len };
