@@ -123,7 +123,8 @@ def format_rows(head, rows):
 
 
 def write_rates(results):
-    head = ["case", "unit", *(LABELS[name] for name in results.programs), "/ best peer", "/ socket"]
+    head = ["case", "unit", *(LABELS[name] for name in results.programs), "/ best peer"]
+    head += ["/ UCX, 64 KiB", "/ socket"]
     rows = []
     for case in results.cases:
         row = [case.title, case.unit]
@@ -131,7 +132,7 @@ def write_rates(results):
             value = results.get_median(case.key, name, case.figure)
             row.append(format_figure(None if value is None else case.scale(value)))
         own = (case.key, LIBRARY, case.figure)
-        for other in (results.get_best_peer(case.key, case.figure), SOCKET):
+        for other in (results.get_best_peer(case.key, case.figure), "ucx64k", SOCKET):
             ratios = results.get_ratios(own, (case.key, other, case.figure)) if other else []
             row.append(format_figure(statistics.median(ratios)) if ratios else "")
         rows.append(row)
