@@ -52,6 +52,8 @@ enum kvt_scope {
 	X(KVT_E_TIMEOUT, -20, TRANSFER, "timed out")                                               \
 	X(KVT_E_CANCELLED, -21, TRANSFER, "cancelled")                                             \
 	X(KVT_E_TOO_LARGE, -22, TRANSFER, "the message is larger than the receive allows")         \
+	X(KVT_E_ACCESS, -23, TRANSFER, "the peer does not allow this access")                      \
+	X(KVT_E_WITHDRAWN, -24, TRANSFER, "the peer has withdrawn this memory")                    \
 	X(KVT_E_UNREACHABLE, -40, CONNECTION, "the peer cannot be reached")                        \
 	X(KVT_E_PEER_LOST, -41, CONNECTION, "the peer is lost")                                    \
 	X(KVT_E_PEER_CLOSED, -42, CONNECTION, "the peer closed")                                   \
@@ -177,9 +179,14 @@ struct kvt_stats {
 	uint64_t transfers;	/* now in flight */
 	uint64_t sends;		/* completed with success */
 	uint64_t receives;
-	uint64_t failures; /* sends and receives completed with an error */
+	uint64_t failures; /* transfers completed with an error */
 	uint64_t bytes_sent;
 	uint64_t bytes_received;
+	uint64_t writes; /* paged transfers completed with success */
+	uint64_t reads;
+	uint64_t bytes_written;
+	uint64_t bytes_read;
+	uint64_t notifications; /* received */
 	uint64_t eager_sends;
 	uint64_t segments;			    /* RMA operations posted */
 	uint64_t send_latency[KVT_LATENCY_BUCKETS]; /* start to completion of successful sends */
@@ -187,7 +194,7 @@ struct kvt_stats {
 
 #define KVT_STATS_INIT                                                                             \
 	{                                                                                          \
-		sizeof(struct kvt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                \
+		sizeof(struct kvt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
 		{                                                                                  \
 			0                                                                          \
 		}                                                                                  \
@@ -267,6 +274,7 @@ struct kvt_send_request {
 	const void *meta;
 	size_t meta_len;
 	int64_t timeout_ns;
+	bool reap; /* kvt_engine_reap() shall return the transfer */
 };
 
 /*
@@ -280,15 +288,16 @@ struct kvt_recv_request {
 	void *base;
 	size_t len;
 	int64_t timeout_ns;
+	bool reap; /* as above */
 };
 
 #define KVT_SEND_REQUEST_INIT                                                                      \
 	{                                                                                          \
-		sizeof(struct kvt_send_request), NULL, 0, NULL, 0, 0                               \
+		sizeof(struct kvt_send_request), NULL, 0, NULL, 0, 0, false                        \
 	}
 #define KVT_RECV_REQUEST_INIT                                                                      \
 	{                                                                                          \
-		sizeof(struct kvt_recv_request), NULL, 0, 0                                        \
+		sizeof(struct kvt_recv_request), NULL, 0, 0, false                                 \
 	}
 
 /* Start a transfer; never blocks. Messages of one KV keep their order. Errors: INVALID, LIMIT,
@@ -346,5 +355,7 @@ KVT_API void kvt_transfer_free(struct kvt_transfer *transfer);
 #ifdef __cplusplus
 }
 #endif
+
+#include <kvtrans_paged.h>
 
 #endif

@@ -40,6 +40,7 @@ src_libkvi_base_la_SOURCES = \
 src_libkvi_wire_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_wire_la_SOURCES = \
 	src/wire/decode.c \
+	src/wire/descriptor.c \
 	src/wire/encode.c \
 	src/wire/layout.h \
 	src/wire/wire.h
@@ -84,22 +85,40 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/dial.c \
 	src/engine/engine.c \
 	src/engine/engine.h \
+	src/engine/exchange.c \
+	src/engine/exchange.h \
+	src/engine/export.c \
+	src/engine/inbox.c \
+	src/engine/inbox.h \
 	src/engine/kv.c \
 	src/engine/kv.h \
 	src/engine/link.c \
 	src/engine/link.h \
+	src/engine/paged.c \
+	src/engine/paged.h \
+	src/engine/pages.c \
 	src/engine/part.c \
 	src/engine/part.h \
+	src/engine/plan.c \
+	src/engine/plan.h \
 	src/engine/recv.c \
 	src/engine/recv.h \
+	src/engine/region.c \
+	src/engine/region.h \
+	src/engine/remote.c \
+	src/engine/request.c \
 	src/engine/send.c \
 	src/engine/send.h \
 	src/engine/session.c \
 	src/engine/session.h \
 	src/engine/settings.c \
 	src/engine/settings.h \
+	src/engine/share.c \
+	src/engine/share.h \
 	src/engine/spread.c \
 	src/engine/spread.h \
+	src/engine/stage.c \
+	src/engine/stage.h \
 	src/engine/stats.c \
 	src/engine/stats.h \
 	src/engine/stream.c \
@@ -114,7 +133,7 @@ src_libkvi_engine_la_SOURCES = \
 # -version-info current:revision:age. A release that adds functions: current + 1, revision 0, age + 1;
 # one that removes or changes any: current + 1, 0, 0; else revision + 1.
 lib_LTLIBRARIES += src/libkvtrans.la
-include_HEADERS = include/kvtrans.h
+include_HEADERS = include/kvtrans.h include/kvtrans_paged.h
 pkgconfigdir = $(libdir)/pkgconfig
 pkgconfig_DATA = src/kvtrans.pc
 

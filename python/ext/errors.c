@@ -73,6 +73,8 @@ static enum kvi_py_class choose_class(enum kvt_err err)
 	case KVT_E_INVALID:
 	case KVT_E_NO_MEMORY:
 	case KVT_E_UNSUPPORTED:
+	case KVT_E_ACCESS:
+	case KVT_E_WITHDRAWN:
 	case KVT_E_AGAIN:
 	case KVT_E_LIMIT:
 	case KVT_E_NO_PROVIDER:

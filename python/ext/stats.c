@@ -30,6 +30,11 @@ static const struct counter counters[] = {
 	COUNTER(failures),
 	COUNTER(bytes_sent),
 	COUNTER(bytes_received),
+	COUNTER(writes),
+	COUNTER(reads),
+	COUNTER(bytes_written),
+	COUNTER(bytes_read),
+	COUNTER(notifications),
 	COUNTER(eager_sends),
 	COUNTER(segments),
 };

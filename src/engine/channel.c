@@ -11,7 +11,7 @@
 #include "engine/part.h"
 #include "engine/recv.h"
 #include "engine/send.h"
-#include "engine/transfer.h"
+#include "engine/exchange.h"
 #include "engine/window.h"
 
 unsigned kvi_channel_get_home(uint64_t tag, unsigned lane_count)
@@ -97,12 +97,12 @@ static void send_short(struct kvi_link *link, enum kvi_message_type type,
 }
 
 /* The first transfer of list that is not being given up yet; NULL when all are. */
-static struct kvt_transfer *find_active(const struct kvi_list *list)
+static struct kvi_exchange *find_active(const struct kvi_list *list)
 {
 	for (struct kvi_list *node = list->next; node != list; node = node->next) {
-		struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, node);
-		if (transfer->reason.code == KVT_OK)
-			return transfer;
+		struct kvi_exchange *exchange = kvi_container_of(node, struct kvi_exchange, node);
+		if (exchange->transfer.reason.code == KVT_OK)
+			return exchange;
 	}
 	return NULL;
 }
@@ -112,9 +112,9 @@ void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const c
 	struct kvi_list *lists[] = { &channel->sends, &channel->granted, &channel->receives };
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		/* Giving one up may change its neighbours, so each search starts anew. */
-		struct kvt_transfer *transfer;
-		while ((transfer = find_active(lists[i])) != NULL)
-			kvi_transfer_give_up(transfer, code, text);
+		struct kvi_exchange *exchange;
+		while ((exchange = find_active(lists[i])) != NULL)
+			kvi_transfer_give_up(&exchange->transfer, code, text);
 	}
 }
 
@@ -244,9 +244,9 @@ static void fail_list(struct kvi_list *list, const struct kvt_error *cause)
 {
 	struct kvi_list *node;
 	while ((node = kvi_list_get_first(list)) != NULL) {
-		struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, node);
-		bool gave_up = transfer->reason.code != KVT_OK;
-		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : cause);
+		struct kvi_exchange *exchange = kvi_container_of(node, struct kvi_exchange, node);
+		bool gave_up = exchange->transfer.reason.code != KVT_OK;
+		kvi_exchange_complete(exchange, gave_up ? &exchange->transfer.reason : cause);
 	}
 }
 

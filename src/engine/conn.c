@@ -30,12 +30,19 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
 	if (conn == NULL)
 		return NULL;
+	conn->ended = kvi_event_alloc(conn, KVT_EVENT_CONN_ENDED, 0);
+	if (conn->ended == NULL) {
+		kvi_free(conn);
+		return NULL;
+	}
 	conn->engine = engine;
 	conn->is_server = is_server;
 	conn->counters.parent = &engine->counters;
 	kvi_list_init(&conn->node);
 	kvi_list_init(&conn->ready_node);
+	kvi_list_init(&conn->held_events);
 	pthread_mutex_init(&conn->lock, NULL);
+	kvi_share_init(&conn->share);
 	atomic_store(&conn->state, KVI_CONN_OPENING);
 	atomic_store(&conn->refs, 2);
 	atomic_store(&conn->next_generation, 1);
@@ -54,7 +61,10 @@ void kvi_conn_drop_ref(struct kvt_conn *conn)
 		return;
 	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
 		kvi_channels_free(&conn->parts[i]);
+	kvi_inbox_forget(&conn->engine->inbox, conn);
+	kvi_free(conn->ended);
 	kvi_engine_drop_ref(conn->engine);
+	kvi_share_destroy(&conn->share);
 	pthread_mutex_destroy(&conn->lock);
 	kvi_free(conn->peer_lanes);
 	kvi_free(conn->links);
@@ -177,6 +187,16 @@ void kvi_conn_say_bye(struct kvt_conn *conn)
 	}
 }
 
+static void tell_end(struct kvt_conn *conn)
+{
+	struct kvi_event *event = conn->ended;
+	conn->ended = NULL;
+	if (event == NULL)
+		return;
+	event->event.err = conn->cause.code;
+	kvi_inbox_add_event(&conn->engine->inbox, event);
+}
+
 void kvi_conn_tear_down(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
@@ -192,6 +212,8 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		has_arrivals |= kvi_part_fail(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
+	kvi_share_end(conn);
+	tell_end(conn);
 
 	bool drop_handle = false;
 	pthread_mutex_lock(&engine->lock);
@@ -244,6 +266,7 @@ void kvt_conn_close(struct kvt_conn *conn)
 	while (!conn->is_torn_down && !engine->stopped)
 		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
 	pthread_mutex_unlock(&engine->lock);
+	kvi_inbox_forget(&engine->inbox, conn);
 	kvi_conn_drop_ref(conn);
 }
 

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "engine/link.h"
 #include "engine/part.h"
+#include "engine/share.h"
 #include "engine/stats.h"
 #include "wire/wire.h"
 
@@ -54,6 +55,13 @@ struct kvt_conn {
 	/* control thread */
 	struct kvi_session *session;
 
+	/* under the inbox's lock */
+	bool handed_out; /* the application has it */
+	struct kvi_list held_events;
+	struct kvi_event *ended; /* made beforehand, for the end; NULL once it is told */
+
+	struct kvi_share share;
+
 	/* atomic */
 	_Atomic(enum kvi_conn_state) state;
 	atomic_uint refs; /* the handle's, the control thread's, one a KV's and a transfer's */
@@ -63,6 +71,7 @@ struct kvt_conn {
 	atomic_uint transfer_count;
 	_Atomic(uint64_t) next_generation;
 	_Atomic(uint64_t) next_auto_tag;
+	_Atomic(uint64_t) next_paged; /* number of a paged transfer */
 	struct kvi_counters counters;
 };
 

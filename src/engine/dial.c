@@ -262,6 +262,7 @@ static enum kvt_err open_conn(struct kvt_engine *engine, const char *host, uint1
 	if (err == KVT_OK)
 		err = await_conn(conn, was_open, deadline_ns, error);
 	if (err == KVT_OK) {
+		kvi_inbox_hand_out(&engine->inbox, conn);
 		*conn_out = conn;
 		return KVT_OK;
 	}

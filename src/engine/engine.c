@@ -4,6 +4,7 @@
  */
 #include "engine/engine.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <sodium.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include <config.h>
 #include "engine/conn.h"
 #include "engine/control.h"
+#include "engine/region.h"
 
 const char *kvt_get_version(void)
 {
@@ -39,6 +41,7 @@ void kvi_engine_drop_ref(struct kvt_engine *engine)
 		return;
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_free(engine->workers[i]);
+	kvi_inbox_close(&engine->inbox);
 	pthread_mutex_destroy(&engine->lock);
 	pthread_cond_destroy(&engine->changed);
 	kvi_free(engine);
@@ -113,6 +116,7 @@ static void close_parts(struct kvt_engine *engine)
 {
 	if (engine->control != NULL)
 		kvi_control_stop(engine->control);
+	kvi_regions_stop(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_stop(engine->workers[i]);
 	for (size_t i = 0; i < engine->rail_count; i++)
@@ -141,8 +145,15 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *config, struct kvt_
 	kvi_cond_init(&engine->changed);
 	kvi_list_init(&engine->conns);
 	kvi_list_init(&engine->ready);
+	kvi_list_init(&engine->regions);
 	atomic_store(&engine->refs, 1);
 
+	err = kvi_inbox_open(&engine->inbox);
+	if (err != KVT_OK) {
+		kvi_fail(error, err, errno, "no descriptor for an engine");
+		kvi_engine_drop_ref(engine);
+		return err;
+	}
 	err = open_rails(engine, config, error);
 	if (err != KVT_OK)
 		goto err_close;
@@ -271,6 +282,7 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn != NULL) {
+		kvi_inbox_hand_out(&engine->inbox, conn);
 		*conn_out = conn;
 		err = KVT_OK;
 	}

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "engine/inbox.h"
 #include "engine/settings.h"
 #include "engine/stats.h"
 #include "engine/worker.h"
@@ -37,6 +38,7 @@ struct kvt_engine {
 	pthread_cond_t changed; /* a connection changed its state, or the engine stops */
 	struct kvi_list conns;	/* opening and open, conn.h */
 	struct kvi_list ready;	/* accepted by us, not yet by the application */
+	struct kvi_list regions;
 	unsigned conn_count;
 	unsigned orphan_count; /* in ready, but ended: kept for the messages they left */
 	bool stopped;
@@ -44,8 +46,10 @@ struct kvt_engine {
 	/* atomic */
 	atomic_bool stopping;
 	atomic_uint callers; /* inside calls that use the fabric's objects */
-	atomic_uint refs;    /* the handle's and one a connection's */
+	atomic_uint refs;    /* the handle's, one a connection's and a region's */
 	struct kvi_counters counters;
+
+	struct kvi_inbox inbox;
 };
 
 static inline const struct kvi_caps *kvi_engine_get_caps(const struct kvt_engine *engine)

@@ -11,13 +11,15 @@
 #include "engine/channel.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/paged.h"
 #include "engine/part.h"
-#include "engine/send.h"
-#include "engine/spread.h"
+#include "engine/stage.h"
+#include "engine/transfer.h"
 
 enum {
 	/* Answers are few: each belongs to an operation of ours. More means that the peer plays tricks. */
 	QUEUE_MAX = 65536,
+	QUEUE_LEN_MAX = 4 * 1024 * 1024,
 	/* ACKs that may wait for a message to travel with. */
 	LAZY_MAX = 8,
 };
@@ -25,6 +27,7 @@ enum {
 struct queued {
 	struct kvi_list node;
 	struct kvi_message message;
+	uint8_t data[];
 };
 
 static void on_received(struct kvi_post *post, const struct kvi_completion *completion);
@@ -41,6 +44,14 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 	kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a receive on a lane: %s",
 		      kvt_err_get_text(err));
 	return false;
+}
+
+static void free_first_queued(struct kvi_link *link)
+{
+	struct queued *queued =
+		kvi_container_of(kvi_list_take_first(&link->queue), struct queued, node);
+	link->queue_len -= queued->message.data_len;
+	kvi_free(queued);
 }
 
 /* ---- opening and closing ---- */
@@ -127,9 +138,8 @@ void kvi_link_close(struct kvi_link *link)
 
 void kvi_link_free(struct kvi_link *link)
 {
-	struct kvi_list *node;
-	while ((node = kvi_list_take_first(&link->queue)) != NULL)
-		kvi_free(kvi_container_of(node, struct queued, node));
+	while (!kvi_list_is_empty(&link->queue))
+		free_first_queued(link);
 	link->queue_count = 0;
 	kvi_list_remove(&link->node);
 	kvi_memory_close(link->memory);
@@ -138,6 +148,8 @@ void kvi_link_free(struct kvi_link *link)
 	link->packets = NULL;
 	kvi_free(link->slab);
 	link->slab = NULL;
+	kvi_stage_free(link->stage);
+	link->stage = NULL;
 }
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event)
@@ -173,7 +185,11 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 	/* A peer that returns more than it was given would make these grow without end. */
 	if (link->send_credits > link->conn->peer_rx_count || link->window_left > KVI_LANE_WINDOW)
 		return KVT_E_PROTOCOL;
-	return is_credit ? KVT_OK : kvi_channel_on_message(link, message);
+	if (is_credit)
+		return KVT_OK;
+	if (message->type >= KVI_MESSAGE_ATTACH)
+		return kvi_paged_on_message(link, message);
+	return kvi_channel_on_message(link, message);
 }
 
 /* Take all messages of a packet. */
@@ -306,17 +322,23 @@ static bool post_next(struct kvi_link *link, struct kvi_message *message)
 	link->send_credits--;
 	link->queue_count -= count;
 	while (count-- > 0)
-		kvi_free(kvi_container_of(kvi_list_take_first(&link->queue), struct queued, node));
+		free_first_queued(link);
 	if (link->queue_count == 0)
 		link->queue_urgent = false;
 	return true;
 }
 
+size_t kvi_link_get_room(const struct kvi_link *link)
+{
+	return link->send_len - KVI_MESSAGE_FIXED_LEN;
+}
+
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 {
-	uint32_t charge = message->type != KVI_MESSAGE_EAGER
-				  ? 0
-				  : kvi_message_get_charge(message->meta_len, message->data_len);
+	bool charged = message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_NOTIFY ||
+		       message->type == KVI_MESSAGE_NOTIFY_FAILED;
+	uint32_t charge = charged ? kvi_message_get_charge(message->meta_len, message->data_len)
+				  : 0;
 	if (charge > link->window_left)
 		return false;
 	/* Where the answers take the space that the message needs, they go first. */
@@ -331,13 +353,18 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 {
 	if (link->lane == NULL)
 		return;
-	struct queued *queued = link->queue_count < QUEUE_MAX ? kvi_alloc(sizeof(*queued)) : NULL;
+	size_t data_len = message->data_len;
+	bool fits = link->queue_count < QUEUE_MAX && link->queue_len + data_len <= QUEUE_LEN_MAX;
+	struct queued *queued = fits ? kvi_alloc(sizeof(*queued) + data_len) : NULL;
 	if (queued == NULL) {
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "too many messages wait for lane %u",
 			      link->index);
 		return;
 	}
 	queued->message = *message;
+	if (data_len > 0)
+		queued->message.data = memcpy(queued->data, message->data, data_len);
+	link->queue_len += data_len;
 	kvi_list_append(&link->queue, &queued->node);
 	link->queue_count++;
 	link->queue_urgent |= message->type != KVI_MESSAGE_ACK || link->queue_count >= LAZY_MAX;
@@ -386,7 +413,7 @@ bool kvi_link_flush(struct kvi_link *link, bool lazily)
 		struct kvi_list *node = kvi_list_get_first(&link->waiting);
 		struct kvt_transfer *transfer =
 			kvi_container_of(node, struct kvt_transfer, link_node);
-		if (!kvi_send_begin(transfer))
+		if (!transfer->kind->begin(transfer))
 			break;
 		did = true;
 	}

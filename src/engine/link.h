@@ -35,14 +35,23 @@ struct kvi_packet {
 	uint8_t *bytes;
 };
 
-/* A segment on its way: one RMA write of a stripe. */
+enum kvi_segment_kind {
+	KVI_SEGMENT_WRITE, /* done when the peer's memory has it */
+	KVI_SEGMENT_ORDERED, /* a write, done when our memory is free: a message follows and is answered */
+	KVI_SEGMENT_READ,
+};
+
+/* A segment on its way: one RMA operation of a stripe. */
 struct kvi_segment {
 	struct kvi_post post;
-	struct kvi_list node;
+	struct kvi_list node; /* in link->free_segments */
 	struct kvi_link *link;
 	struct kvi_stripe *stripe;
-	size_t offset;
-	size_t len;
+	enum kvi_segment_kind kind;
+	unsigned span_count;
+	struct kvi_span spans[KVI_SPANS_MAX];
+	struct kvi_pack *pack; /* what it writes are packed blocks; stage.h */
+	bool awaits_ack;       /* of the pack: not done before the peer has unpacked it */
 };
 
 struct kvi_link {
@@ -63,6 +72,7 @@ struct kvi_link {
 	struct kvi_list free_packets; /* to send */
 	struct kvi_list queue;	      /* of answers that wait for room: struct queued in link.c */
 	unsigned queue_count;
+	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */
 	struct kvi_list waiting; /* sends that wait for room: transfers, by link_node */
 
@@ -74,6 +84,7 @@ struct kvi_link {
 	struct kvi_segment segments[KVI_WRITES_MAX];
 	struct kvi_list free_segments;
 	struct kvi_segment *held; /* taken, but the provider had no room */
+	struct kvi_stage *stage;  /* NULL: nothing was ever packed on this lane */
 };
 
 /*
@@ -89,16 +100,19 @@ void kvi_link_free(struct kvi_link *link);
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event);
 
+/* How much data an answer can carry. */
+size_t kvi_link_get_room(const struct kvi_link *link);
+
 /* Send a message at once, or return false when there is no room for it now. */
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
 
 /*
- * Send an answer: a message without meta or data. It waits for the next flush, or travels with the next
- * message on this link. Failing fails the connection, so callers need not look.
+ * Send an answer: a message without meta, whose data is copied. It waits for the next flush, or travels
+ * with the next message on this link. Failing fails the connection, so callers need not look.
  */
 void kvi_link_send(struct kvi_link *link, struct kvi_message *message);
 
-/* An EAGER has been consumed: the peer may send as much again. */
+/* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
 
 /*

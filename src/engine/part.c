@@ -8,6 +8,7 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/link.h"
+#include "engine/paged.h"
 #include "engine/spread.h"
 
 void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker)
@@ -76,6 +77,7 @@ bool kvi_part_fail(struct kvi_part *part)
 {
 	/* Shares that ended on other workers are reported by mail. */
 	kvi_worker_progress(part->worker);
+	kvi_paged_fail(part->worker, part->conn);
 	bool has_arrivals = kvi_channels_fail(part, &part->conn->cause);
 	kvi_list_for_each (node, next_node, &part->links)
 		kvi_link_free(kvi_container_of(node, struct kvi_link, node));

@@ -29,25 +29,25 @@ static void answer(struct kvi_channel *channel, enum kvi_message_type type, uint
 	kvi_link_send(channel->link, &message);
 }
 
-static struct kvt_transfer *get_first(const struct kvi_list *list)
+static struct kvi_exchange *get_first(const struct kvi_list *list)
 {
 	struct kvi_list *node = kvi_list_get_first(list);
-	return node == NULL ? NULL : kvi_container_of(node, struct kvt_transfer, node);
+	return node == NULL ? NULL : kvi_container_of(node, struct kvi_exchange, node);
 }
 
 /* ---- grants ---- */
 
 /* Register the receive's memory and tell the sender. */
-static enum kvt_err send_cts(struct kvt_transfer *receive, uint64_t seq, size_t len,
+static enum kvt_err send_cts(struct kvi_exchange *receive, uint64_t seq, size_t len,
 			     struct kvt_error *error)
 {
 	struct kvi_channel *channel = receive->channel;
-	enum kvt_err err = kvi_window_open(receive->conn, receive->base, len,
+	enum kvt_err err = kvi_window_open(receive->transfer.conn, receive->base, len,
 					   KVI_ACCESS_REMOTE_WRITE, &receive->window, error);
 	if (err != KVT_OK)
 		return err;
 	receive->seq = seq;
-	receive->generation = atomic_fetch_add(&receive->conn->next_generation, 1);
+	receive->generation = atomic_fetch_add(&receive->transfer.conn->next_generation, 1);
 	struct kvi_message cts = {
 		.type = KVI_MESSAGE_CTS,
 		.tag = channel->tag,
@@ -61,17 +61,17 @@ static enum kvt_err send_cts(struct kvt_transfer *receive, uint64_t seq, size_t 
 }
 
 /* The receive's own buffer, or one of len bytes allocated for it. False without memory. */
-static bool provide_buffer(struct kvt_transfer *receive, size_t len)
+static bool provide_buffer(struct kvi_exchange *receive, size_t len)
 {
 	if (receive->base != NULL || len == 0)
 		return true;
-	receive->data = kvi_alloc_data(len);
-	receive->base = receive->data;
-	return receive->data != NULL;
+	receive->transfer.data = kvi_alloc_data(len);
+	receive->base = receive->transfer.data;
+	return receive->transfer.data != NULL;
 }
 
 /* Match a START: its message will be written into receive. */
-static void grant(struct kvi_channel *channel, struct kvt_transfer *receive,
+static void grant(struct kvi_channel *channel, struct kvi_exchange *receive,
 		  struct kvi_arrival *arrival)
 {
 	if (receive->state != KVI_RECV_EARLY) {
@@ -82,7 +82,7 @@ static void grant(struct kvi_channel *channel, struct kvt_transfer *receive,
 		else
 			send_cts(receive, arrival->seq, arrival->len, &error);
 		if (error.code != KVT_OK) {
-			kvi_transfer_complete(receive, &error);
+			kvi_exchange_complete(receive, &error);
 			return;
 		}
 	}
@@ -94,14 +94,14 @@ static void grant(struct kvi_channel *channel, struct kvt_transfer *receive,
 }
 
 /* The first receive may be written into as soon as the sender comes, if it is one for large messages. */
-static void offer_early(struct kvi_channel *channel, struct kvt_transfer *receive)
+static void offer_early(struct kvi_channel *channel, struct kvi_exchange *receive)
 {
 	if (receive->state != KVI_RECV_QUEUED || receive->base == NULL ||
-	    receive->len <= receive->conn->eager_len || channel->draining > 0)
+	    receive->len <= receive->transfer.conn->eager_len || channel->draining > 0)
 		return;
 	struct kvt_error error;
 	if (send_cts(receive, channel->next_arrival_seq, receive->len, &error) != KVT_OK) {
-		kvi_transfer_complete(receive, &error);
+		kvi_exchange_complete(receive, &error);
 		match(channel);
 		return;
 	}
@@ -110,19 +110,19 @@ static void offer_early(struct kvi_channel *channel, struct kvt_transfer *receiv
 
 /* ---- matching ---- */
 
-static void refuse(struct kvi_channel *channel, struct kvt_transfer *receive,
+static void refuse(struct kvi_channel *channel, struct kvi_exchange *receive,
 		   const struct kvi_arrival *arrival)
 {
 	struct kvt_error error;
-	receive->result_len = arrival->len;
+	receive->transfer.result_len = arrival->len;
 	kvi_fail(&error, KVT_E_TOO_LARGE, 0, "the message has %zu bytes, the receive takes %zu",
 		 arrival->len, receive->len);
 	if (arrival->is_start)
 		answer(channel, KVI_MESSAGE_REFUSED, arrival->seq, receive->len);
-	kvi_transfer_complete(receive, &error);
+	kvi_exchange_complete(receive, &error);
 }
 
-static void deliver(struct kvi_channel *channel, struct kvt_transfer *receive,
+static void deliver(struct kvi_channel *channel, struct kvi_exchange *receive,
 		    struct kvi_arrival *arrival)
 {
 	kvi_list_remove(&arrival->node);
@@ -130,12 +130,12 @@ static void deliver(struct kvi_channel *channel, struct kvt_transfer *receive,
 		if (arrival->len > 0)
 			memcpy(receive->base, arrival->data, arrival->len);
 	} else {
-		receive->data = arrival->data;
+		receive->transfer.data = arrival->data;
 		arrival->data = NULL;
 	}
-	receive->meta = arrival->meta;
-	receive->meta_len = arrival->meta_len;
-	receive->result_len = arrival->len;
+	receive->transfer.meta = arrival->meta;
+	receive->transfer.meta_len = arrival->meta_len;
+	receive->transfer.result_len = arrival->len;
 	arrival->meta = NULL;
 	/* An empty message may come as a START, which is not of the window and has had no ACK. */
 	if (arrival->is_start)
@@ -143,13 +143,13 @@ static void deliver(struct kvi_channel *channel, struct kvt_transfer *receive,
 	else
 		kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
 	kvi_arrival_free(arrival);
-	kvi_transfer_complete(receive, NULL);
+	kvi_exchange_complete(receive, NULL);
 }
 
 static void match(struct kvi_channel *channel)
 {
 	for (;;) {
-		struct kvt_transfer *receive = get_first(&channel->receives);
+		struct kvi_exchange *receive = get_first(&channel->receives);
 		if (receive == NULL || receive->state == KVI_RECV_CANCELLING)
 			return;
 		struct kvi_list *node = kvi_list_get_first(&channel->arrivals);
@@ -167,7 +167,7 @@ static void match(struct kvi_channel *channel)
 	}
 }
 
-void kvi_recv_start(struct kvt_transfer *receive)
+void kvi_recv_start(struct kvi_exchange *receive)
 {
 	receive->state = KVI_RECV_QUEUED;
 	kvi_list_append(&receive->channel->receives, &receive->node);
@@ -179,10 +179,10 @@ void kvi_recv_start(struct kvt_transfer *receive)
 /* The message makes the CTS void that the first receive has out and tries to take back. */
 static void settle_cancelling(struct kvi_channel *channel, uint64_t seq, bool is_start, size_t len)
 {
-	struct kvt_transfer *first = get_first(&channel->receives);
+	struct kvi_exchange *first = get_first(&channel->receives);
 	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
 	    (!is_start || len == 0 || len > first->len))
-		kvi_transfer_complete(first, &first->reason);
+		kvi_exchange_complete(first, &first->transfer.reason);
 }
 
 static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_message *message,
@@ -213,7 +213,7 @@ static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_
 /* A receive that waits takes an eager message straight from the packet. False: queue it. */
 static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvt_transfer *receive = get_first(&channel->receives);
+	struct kvi_exchange *receive = get_first(&channel->receives);
 	if (receive == NULL || receive->state == KVI_RECV_CANCELLING || receive->base == NULL ||
 	    message->data_len > receive->len || !kvi_list_is_empty(&channel->arrivals))
 		return false;
@@ -224,11 +224,11 @@ static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_messag
 		memcpy(meta, message->meta, message->meta_len);
 	if (message->data_len > 0)
 		memcpy(receive->base, message->data, message->data_len);
-	receive->meta = meta;
-	receive->meta_len = message->meta_len;
-	receive->result_len = message->data_len;
+	receive->transfer.meta = meta;
+	receive->transfer.meta_len = message->meta_len;
+	receive->transfer.result_len = message->data_len;
 	kvi_link_return_window(channel->link, message->meta_len, message->data_len);
-	kvi_transfer_complete(receive, NULL);
+	kvi_exchange_complete(receive, NULL);
 	return true;
 }
 
@@ -263,15 +263,15 @@ enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_mes
 /* ---- FIN, CACK, ABORT ---- */
 
 /* The receive that a message of the sender is about; also an early one that is being cancelled. */
-static struct kvt_transfer *find_granted(struct kvi_channel *channel, uint64_t seq,
+static struct kvi_exchange *find_granted(struct kvi_channel *channel, uint64_t seq,
 					 uint64_t generation)
 {
-	struct kvt_transfer *first = get_first(&channel->receives);
+	struct kvi_exchange *first = get_first(&channel->receives);
 	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
 	    (generation == 0 || first->generation == generation))
 		return first;
 	kvi_list_for_each (node, next_node, &channel->granted) {
-		struct kvt_transfer *receive = kvi_container_of(node, struct kvt_transfer, node);
+		struct kvi_exchange *receive = kvi_container_of(node, struct kvi_exchange, node);
 		if (receive->seq == seq && (generation == 0 || receive->generation == generation))
 			return receive;
 	}
@@ -290,7 +290,7 @@ static struct kvi_arrival *find_arrival(struct kvi_channel *channel, uint64_t se
 
 enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvt_transfer *receive = find_granted(channel, message->seq, message->generation);
+	struct kvi_exchange *receive = find_granted(channel, message->seq, message->generation);
 	if (receive == NULL || message->generation == 0)
 		return KVT_E_PROTOCOL;
 	struct kvi_arrival *arrival = receive->arrival;
@@ -300,20 +300,20 @@ enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_messa
 		return KVT_E_PROTOCOL;
 	kvi_list_remove(&arrival->node);
 	receive->arrival = NULL;
-	receive->meta = arrival->meta;
-	receive->meta_len = arrival->meta_len;
-	receive->result_len = arrival->len;
+	receive->transfer.meta = arrival->meta;
+	receive->transfer.meta_len = arrival->meta_len;
+	receive->transfer.result_len = arrival->len;
 	arrival->meta = NULL;
 	kvi_arrival_free(arrival);
 	answer(channel, KVI_MESSAGE_ACK, message->seq, 0);
-	kvi_transfer_complete(receive, NULL);
+	kvi_exchange_complete(receive, NULL);
 	match(channel);
 	return KVT_OK;
 }
 
 void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvt_transfer *receive = find_granted(channel, message->seq, message->generation);
+	struct kvi_exchange *receive = find_granted(channel, message->seq, message->generation);
 	if (receive == NULL || receive->state != KVI_RECV_CANCELLING)
 		return; /* something else had settled it */
 	struct kvi_arrival *arrival = receive->arrival;
@@ -329,7 +329,7 @@ void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *mes
 		}
 		kvi_list_append(before, &arrival->node);
 	}
-	kvi_transfer_complete(receive, &receive->reason);
+	kvi_exchange_complete(receive, &receive->transfer.reason);
 	match(channel);
 }
 
@@ -340,22 +340,23 @@ void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *me
 		kvi_list_remove(&arrival->node);
 		kvi_arrival_free(arrival);
 	}
-	struct kvt_transfer *receive = find_granted(channel, message->seq, 0);
+	struct kvi_exchange *receive = find_granted(channel, message->seq, 0);
 	if (receive != NULL) {
 		struct kvt_error error;
 		kvi_fail(&error, KVT_E_CANCELLED, 0, "the peer gave up its send: %s",
 			 kvt_err_get_text(message->code));
-		kvi_transfer_complete(receive,
-				      receive->reason.code != KVT_OK ? &receive->reason : &error);
+		kvi_exchange_complete(receive, receive->transfer.reason.code != KVT_OK
+						       ? &receive->transfer.reason
+						       : &error);
 	}
 	match(channel);
 }
 
-void kvi_recv_give_up(struct kvt_transfer *receive)
+void kvi_recv_give_up(struct kvi_exchange *receive)
 {
 	struct kvi_channel *channel = receive->channel;
 	if (receive->state == KVI_RECV_QUEUED) {
-		kvi_transfer_complete(receive, &receive->reason);
+		kvi_exchange_complete(receive, &receive->transfer.reason);
 		match(channel);
 	} else if (receive->state == KVI_RECV_EARLY || receive->state == KVI_RECV_GRANTED) {
 		struct kvi_message cancel = {
@@ -365,7 +366,7 @@ void kvi_recv_give_up(struct kvt_transfer *receive)
 			.generation = receive->generation,
 		};
 		receive->state = KVI_RECV_CANCELLING;
-		kvi_transfer_set_deadline(receive, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_transfer_set_deadline(&receive->transfer, kvi_deadline_after(KVI_QUIESCE_NS));
 		kvi_link_send(channel->link, &cancel);
 	}
 }

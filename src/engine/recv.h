@@ -6,10 +6,10 @@
 #define KVI_ENGINE_RECV_H
 
 #include "engine/channel.h"
-#include "engine/transfer.h"
+#include "engine/exchange.h"
 
 /* A new receive: takes what has arrived, or waits for it. */
-void kvi_recv_start(struct kvt_transfer *receive);
+void kvi_recv_start(struct kvi_exchange *receive);
 
 enum kvt_err kvi_recv_on_eager(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_message *message);
@@ -18,6 +18,6 @@ void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *mes
 void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message);
 
 /* Stop: completes with transfer->reason, now or when the sender has confirmed. */
-void kvi_recv_give_up(struct kvt_transfer *receive);
+void kvi_recv_give_up(struct kvi_exchange *receive);
 
 #endif

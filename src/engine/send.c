@@ -16,9 +16,9 @@
 #include "engine/kv.h"
 #include "engine/window.h"
 
-static void on_written(struct kvi_worker *worker, struct kvi_command *command);
+static const struct kvi_spread_source writing_source;
 
-static void send_about(struct kvt_transfer *send, enum kvi_message_type type, uint64_t generation)
+static void send_about(struct kvi_exchange *send, enum kvi_message_type type, uint64_t generation)
 {
 	struct kvi_message message = {
 		.type = type,
@@ -26,15 +26,15 @@ static void send_about(struct kvt_transfer *send, enum kvi_message_type type, ui
 		.seq = send->seq,
 		.generation = generation,
 		.len = send->len,
-		.code = send->reason.code,
+		.code = send->transfer.reason.code,
 	};
 	kvi_link_send(send->channel->link, &message);
 }
 
-static struct kvt_transfer *find_send(struct kvi_channel *channel, uint64_t seq)
+static struct kvi_exchange *find_send(struct kvi_channel *channel, uint64_t seq)
 {
 	kvi_list_for_each (node, next_node, &channel->sends) {
-		struct kvt_transfer *send = kvi_container_of(node, struct kvt_transfer, node);
+		struct kvi_exchange *send = kvi_container_of(node, struct kvi_exchange, node);
 		if (send->state != KVI_SEND_WAITING && send->seq == seq)
 			return send;
 	}
@@ -43,74 +43,82 @@ static struct kvt_transfer *find_send(struct kvi_channel *channel, uint64_t seq)
 
 /* ---- the first message ---- */
 
-void kvi_send_start(struct kvt_transfer *send)
+void kvi_send_start(struct kvi_exchange *send)
 {
 	struct kvi_link *link = send->channel->link;
 	bool alone = kvi_list_is_empty(&link->waiting);
 	send->state = KVI_SEND_WAITING;
 	kvi_list_append(&send->channel->sends, &send->node);
-	kvi_list_append(&link->waiting, &send->link_node);
+	kvi_list_append(&link->waiting, &send->transfer.link_node);
 	if (alone && !kvi_send_begin(send))
 		kvi_part_touch(link->part);
 }
 
 /* Start writing into what a CTS grants. */
-static void begin_writing(struct kvt_transfer *send, const struct kvi_wire_grant *grants,
+static void begin_writing(struct kvi_exchange *send, const struct kvi_wire_grant *grants,
 			  size_t grant_count, uint64_t generation)
 {
 	struct kvi_link *home = send->channel->link;
-	struct kvt_conn *conn = send->conn;
-	struct kvi_spread *spread = &send->spread;
+	struct kvt_conn *conn = send->transfer.conn;
+	struct kvi_writing *writing = &send->writing;
 	struct kvt_kv *kv = send->kv;
+	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
 	struct kvt_error error = { .code = KVT_OK };
 
 	/* A send whose receive was taken back begins again, with the registration that it has. */
-	if (kvi_engine_get_caps(conn->engine)->local_memory && send->window == NULL &&
+	if (caps->local_memory && send->window == NULL &&
 	    !kvi_window_holds(kv->window, send->base, send->len) &&
 	    kvi_window_open(conn, send->base, send->len, KVI_ACCESS_LOCAL, &send->window, &error) !=
 		    KVT_OK)
 		goto err_give_up;
 
 	send->generation = generation;
-	spread->transfer = send;
-	spread->base = send->base;
-	spread->len = send->len;
-	spread->source = send->window != NULL ? send->window : kv->window;
-	spread->grant_count = grant_count;
-	for (size_t i = 0; i < grant_count; i++)
-		spread->grants[i] = grants[i];
 	bool only_home = conn->lane_count == 1 || send->len < KVI_SPREAD_LEN;
-	error.code = kvi_spread_start(spread, home, only_home, on_written);
+	writing->spread.transfer = &send->transfer;
+	writing->spread.source = &writing_source;
+	writing->base = send->base;
+	writing->len = send->len;
+	writing->segment_len = kvi_spread_get_segment_len(conn, send->len, only_home);
+	/* On the home lane FIN, and whatever else we say of it, comes behind the writes. */
+	writing->kind = only_home && caps->send_after_write ? KVI_SEGMENT_ORDERED
+							    : KVI_SEGMENT_WRITE;
+	writing->source = send->window != NULL ? send->window : kv->window;
+	writing->grant_count = grant_count;
+	for (size_t i = 0; i < grant_count; i++)
+		writing->grants[i] = grants[i];
+	atomic_store(&writing->cursor, 0);
+	error.code = kvi_spread_start(&writing->spread, home, only_home);
 	if (error.code != KVT_OK)
 		goto err_give_up;
 	send->state = KVI_SEND_WRITING;
 	return;
 
 err_give_up:
-	kvi_transfer_give_up(send, error.code,
+	kvi_transfer_give_up(&send->transfer, error.code,
 			     error.text[0] != '\0' ? error.text : kvt_err_get_text(error.code));
 }
 
-bool kvi_send_begin(struct kvt_transfer *send)
+bool kvi_send_begin(struct kvi_exchange *send)
 {
 	struct kvi_channel *channel = send->channel;
 	struct kvi_link *link = channel->link;
-	bool eager = send->len <= send->conn->eager_len &&
-		     kvi_message_get_charge(send->meta_len, send->len) <= link->window_left;
+	bool eager = send->len <= send->transfer.conn->eager_len &&
+		     kvi_message_get_charge(send->transfer.meta_len, send->len) <=
+			     link->window_left;
 	struct kvi_message message = {
 		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
 		.tag = channel->tag,
 		.seq = channel->next_send_seq,
 		.len = send->len,
-		.meta = send->meta,
-		.meta_len = send->meta_len,
+		.meta = send->transfer.meta,
+		.meta_len = send->transfer.meta_len,
 		.data = eager ? send->base : NULL,
 		.data_len = eager ? send->len : 0,
 	};
 	if (!kvi_link_try_send(link, &message))
 		return false;
 
-	kvi_list_remove(&send->link_node);
+	kvi_list_remove(&send->transfer.link_node);
 	send->seq = channel->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
 
@@ -142,7 +150,7 @@ enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_messa
 			early->grants[i] = message->grants[i];
 		return KVT_OK;
 	}
-	struct kvt_transfer *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->seq);
 	if (send == NULL || send->state == KVI_SEND_EAGER)
 		return KVT_OK; /* ended, or sent before the CTS came: void by 6.3 */
 	if (send->state != KVI_SEND_STARTED)
@@ -152,25 +160,47 @@ enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_messa
 	return KVT_OK;
 }
 
-/* ---- after the writing ---- */
+/* ---- the writing ---- */
 
-void kvi_send_on_all_posted(struct kvt_transfer *send)
+static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment *segment)
 {
-	if (send->state != KVI_SEND_WRITING ||
-	    !kvi_engine_get_caps(send->conn->engine)->send_after_write)
+	struct kvi_writing *writing = kvi_container_of(spread, struct kvi_writing, spread);
+	struct kvi_link *link = segment->link;
+	size_t offset = atomic_fetch_add(&writing->cursor, writing->segment_len);
+	if (offset >= writing->len)
+		return KVI_TAKEN_NOTHING;
+	size_t left = writing->len - offset;
+	if (left <= writing->segment_len)
+		atomic_store(&spread->exhausted, true);
+	const struct kvi_wire_grant *grant = &writing->grants[link->index % writing->grant_count];
+	segment->kind = writing->kind;
+	segment->span_count = 1;
+	segment->spans[0] = (struct kvi_span){
+		.base = (void *)(writing->base + offset),
+		.len = left < writing->segment_len ? left : writing->segment_len,
+		.memory = writing->source == NULL ? NULL
+						  : kvi_window_get_memory(writing->source, link),
+		.remote = { .address = grant->address + offset, .key = grant->key },
+	};
+	return KVI_TAKEN;
+}
+
+/* Every segment is posted, on the only lane in use. */
+static void on_all_posted(struct kvi_spread *spread)
+{
+	struct kvi_exchange *send = kvi_exchange_of(spread->transfer);
+	if (send->state != KVI_SEND_WRITING || send->writing.kind != KVI_SEGMENT_ORDERED)
 		return;
 	send_about(send, KVI_MESSAGE_FIN, send->generation);
 	send->state = KVI_SEND_FINISHED;
 }
 
 /* Nothing of the send is posted any more. */
-static void on_written(struct kvi_worker *worker, struct kvi_command *command)
+static void on_written(struct kvi_spread *spread)
 {
-	(void)worker;
-	struct kvi_spread *spread = kvi_container_of(command, struct kvi_spread, ended);
-	struct kvt_transfer *send = spread->transfer;
+	struct kvi_exchange *send = kvi_exchange_of(spread->transfer);
 	bool failed = atomic_load(&spread->failed) || send->channel->link->part->cut;
-	send->segments += kvi_spread_finish(spread);
+	send->transfer.segments += kvi_spread_finish(spread);
 	if (failed)
 		return; /* the connection is being torn down, which ends the send */
 
@@ -179,36 +209,44 @@ static void on_written(struct kvi_worker *worker, struct kvi_command *command)
 		send->state = KVI_SEND_FINISHED;
 	} else if (send->state == KVI_SEND_FINISHED) {
 		if (send->acked)
-			kvi_transfer_complete(send, NULL);
-		else if (send->reason.code != KVT_OK)
-			kvi_transfer_complete(send, &send->reason);
+			kvi_exchange_complete(send, NULL);
+		else if (send->transfer.reason.code != KVT_OK)
+			kvi_exchange_complete(send, &send->transfer.reason);
 	} else if (send->state == KVI_SEND_STOPPING) {
 		if (send->peer_cancelled)
 			send_about(send, KVI_MESSAGE_CACK, send->generation);
 		send->peer_cancelled = false;
 		send->state = KVI_SEND_STARTED;
-		if (send->reason.code != KVT_OK) {
+		if (send->transfer.reason.code != KVT_OK) {
 			send_about(send, KVI_MESSAGE_ABORT, 0);
-			kvi_transfer_complete(send, &send->reason);
+			kvi_exchange_complete(send, &send->transfer.reason);
 		}
 	}
 }
 
+static const struct kvi_spread_source writing_source = {
+	.take = take_segment,
+	.on_all_posted = on_all_posted,
+	.on_ended = on_written,
+};
+
+/* ---- answers ---- */
+
 enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvt_transfer *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->seq);
 	if (send == NULL)
 		return message->seq < channel->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
 	if (send->state == KVI_SEND_FINISHED) {
 		send->acked = true;
-		if (kvi_spread_is_active(&send->spread))
+		if (kvi_spread_is_active(&send->writing.spread))
 			return KVT_OK;
 	} else if (send->state == KVI_SEND_STARTED && send->len == 0) {
 		/* There was nothing to write: an empty message that found the window full. */
 	} else if (send->state != KVI_SEND_EAGER) {
 		return KVT_E_PROTOCOL;
 	}
-	kvi_transfer_complete(send, NULL);
+	kvi_exchange_complete(send, NULL);
 	return KVT_OK;
 }
 
@@ -216,7 +254,7 @@ enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_messa
 
 void kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvt_transfer *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->seq);
 	if (send != NULL) {
 		send->was_refused = true;
 		send->refused_len = message->len;
@@ -227,12 +265,12 @@ void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *m
 {
 	if (channel->early.generation == message->generation)
 		channel->early.generation = 0;
-	struct kvt_transfer *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->seq);
 	if (send != NULL && send->generation == message->generation) {
 		if (send->state == KVI_SEND_WRITING || send->state == KVI_SEND_STOPPING) {
 			send->state = KVI_SEND_STOPPING;
 			send->peer_cancelled = true;
-			kvi_spread_stop(&send->spread);
+			kvi_spread_stop(&send->writing.spread);
 			return; /* on_written() answers */
 		}
 		if (send->state == KVI_SEND_FINISHED)
@@ -247,34 +285,35 @@ void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *m
 	kvi_link_send(channel->link, &answer);
 }
 
-void kvi_send_give_up(struct kvt_transfer *send)
+void kvi_send_give_up(struct kvi_exchange *send)
 {
-	if (send->reason.code == KVT_E_TIMEOUT && send->was_refused) {
-		send->reason.code = KVT_E_TOO_LARGE;
-		snprintf(send->reason.text, sizeof(send->reason.text),
+	if (send->transfer.reason.code == KVT_E_TIMEOUT && send->was_refused) {
+		send->transfer.reason.code = KVT_E_TOO_LARGE;
+		snprintf(send->transfer.reason.text, sizeof(send->transfer.reason.text),
 			 "the peer's receive takes %zu bytes, the message has %zu",
 			 send->refused_len, send->len);
 	}
 	switch (send->state) {
 	case KVI_SEND_WAITING:
 	case KVI_SEND_EAGER:
-		kvi_transfer_complete(send, &send->reason);
+		kvi_exchange_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_STARTED:
 		send_about(send, KVI_MESSAGE_ABORT, 0);
-		kvi_transfer_complete(send, &send->reason);
+		kvi_exchange_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_WRITING:
 	case KVI_SEND_STOPPING:
 		send->state = KVI_SEND_STOPPING;
-		kvi_transfer_set_deadline(send, kvi_deadline_after(KVI_QUIESCE_NS));
-		kvi_spread_stop(&send->spread);
+		kvi_transfer_set_deadline(&send->transfer, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_spread_stop(&send->writing.spread);
 		break;
 	case KVI_SEND_FINISHED:
-		if (!kvi_spread_is_active(&send->spread))
-			kvi_transfer_complete(send, &send->reason);
+		if (!kvi_spread_is_active(&send->writing.spread))
+			kvi_exchange_complete(send, &send->transfer.reason);
 		else
-			kvi_transfer_set_deadline(send, kvi_deadline_after(KVI_QUIESCE_NS));
+			kvi_transfer_set_deadline(&send->transfer,
+						  kvi_deadline_after(KVI_QUIESCE_NS));
 		break;
 	default:
 		break;

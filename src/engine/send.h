@@ -6,23 +6,20 @@
 #define KVI_ENGINE_SEND_H
 
 #include "engine/channel.h"
-#include "engine/transfer.h"
+#include "engine/exchange.h"
 
 /* A new send: its first message goes out now or when the link has room. */
-void kvi_send_start(struct kvt_transfer *send);
+void kvi_send_start(struct kvi_exchange *send);
 
 /* Send the first message of a waiting send. False when the link has no room. */
-bool kvi_send_begin(struct kvt_transfer *send);
+bool kvi_send_begin(struct kvi_exchange *send);
 
 enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message);
 void kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message);
 void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message);
 
-/* Every segment is posted, on the only lane in use. */
-void kvi_send_on_all_posted(struct kvt_transfer *send);
-
 /* Stop: completes with transfer->reason, now or when what is posted has completed. */
-void kvi_send_give_up(struct kvt_transfer *send);
+void kvi_send_give_up(struct kvi_exchange *send);
 
 #endif

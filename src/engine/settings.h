@@ -20,6 +20,10 @@ enum {
 	/* 256 KiB to 1 MiB fill a tcp path; larger loses the cache, smaller pays per operation. */
 	KVI_SEGMENT_LEN = 1024 * 1024,
 	KVI_WRITES_MAX = 4, /* segments in flight per lane, so that messages do not wait long */
+	/* Blocks are packed into slots of this size, which a CPU's cache holds on both sides. */
+	KVI_SLOT_LEN = 256 * 1024,
+	KVI_SLOTS =
+		8, /* that a side offers on a lane: the peer fills some while others are unpacked */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };

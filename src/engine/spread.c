@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spread.c - cutting a transfer into segments and posting them on free lanes.
+ * spread.c - posting segments on free lanes, in turns, and knowing when a transfer has none left.
  */
 #include "engine/spread.h"
 
@@ -10,9 +10,8 @@
 #include "engine/engine.h"
 #include "engine/link.h"
 #include "engine/part.h"
-#include "engine/send.h"
+#include "engine/stage.h"
 #include "engine/transfer.h"
-#include "engine/window.h"
 
 enum { SEGMENT_LEN_MIN = 64 * 1024 };
 
@@ -30,8 +29,7 @@ static void begin_stripe(struct kvi_worker *worker, struct kvi_command *command)
 		kvi_part_touch(stripe->part);
 }
 
-/* Small enough that every lane gets some, as large as the provider and its cache like. */
-static size_t choose_segment_len(const struct kvt_conn *conn, size_t len, bool only_home)
+size_t kvi_spread_get_segment_len(const struct kvt_conn *conn, size_t len, bool only_home)
 {
 	size_t max = kvi_engine_get_caps(conn->engine)->max_segment_len;
 	size_t best = KVI_SEGMENT_LEN < max ? KVI_SEGMENT_LEN : max;
@@ -43,9 +41,14 @@ static size_t choose_segment_len(const struct kvt_conn *conn, size_t len, bool o
 	return share < best ? share : best;
 }
 
-enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home,
-			      void (*on_ended)(struct kvi_worker *worker,
-					       struct kvi_command *command))
+static void run_ended(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvi_spread *spread = kvi_container_of(command, struct kvi_spread, ended);
+	spread->source->on_ended(spread);
+}
+
+enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home)
 {
 	struct kvt_conn *conn = home->conn;
 	struct kvi_worker *home_worker = home->part->worker;
@@ -59,9 +62,8 @@ enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, 
 		return KVT_E_NO_MEMORY;
 
 	spread->stripe_count = count;
-	spread->segment_len = choose_segment_len(conn, spread->len, only_home);
-	spread->ended.run = on_ended;
-	atomic_store(&spread->cursor, 0);
+	spread->ended.run = run_ended;
+	atomic_store(&spread->exhausted, false);
 	atomic_store(&spread->failed, false);
 	atomic_store(&spread->active, count);
 
@@ -85,7 +87,7 @@ void kvi_spread_stop(struct kvi_spread *spread)
 {
 	if (!kvi_spread_is_active(spread))
 		return;
-	atomic_store(&spread->cursor, spread->len);
+	atomic_store(&spread->exhausted, true);
 	kvi_part_touch(spread->stripes[0].part);
 }
 
@@ -121,85 +123,114 @@ static void end_stripe(struct kvi_stripe *stripe)
 
 static bool is_exhausted(const struct kvi_stripe *stripe)
 {
-	return atomic_load(&stripe->spread->cursor) >= stripe->spread->len;
+	return atomic_load(&stripe->spread->exhausted);
+}
+
+static void give_back(struct kvi_segment *segment)
+{
+	if (segment->pack != NULL)
+		kvi_stage_put(segment->link, segment->pack);
+	segment->pack = NULL;
+	kvi_list_append(&segment->link->free_segments, &segment->node);
+}
+
+static void end_segment(struct kvi_segment *segment)
+{
+	struct kvi_stripe *stripe = segment->stripe;
+	kvi_part_touch(segment->link->part);
+	give_back(segment);
+	stripe->posted--;
+	if (stripe->posted == 0 && is_exhausted(stripe))
+		end_stripe(stripe);
 }
 
 static void on_segment_done(struct kvi_post *post, const struct kvi_completion *completion)
 {
 	struct kvi_segment *segment = kvi_container_of(post, struct kvi_segment, post);
 	struct kvi_link *link = segment->link;
-	struct kvi_stripe *stripe = segment->stripe;
+	struct kvi_spread *spread = segment->stripe->spread;
 	link->part->posted--;
-	kvi_part_touch(link->part);
-	kvi_list_append(&link->free_segments, &segment->node);
 	if (completion->err != KVT_OK) {
-		atomic_store(&stripe->spread->failed, true);
-		atomic_store(&stripe->spread->cursor, stripe->spread->len);
+		atomic_store(&spread->failed, true);
+		atomic_store(&spread->exhausted, true);
+		if (segment->awaits_ack)
+			kvi_stage_forget(segment);
+		segment->awaits_ack = false;
 		if (completion->err != KVT_E_CANCELLED)
 			kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
-				      "the peer is gone: lane %u broke under a write", link->index);
+				      "the peer is gone: lane %u broke under a %s", link->index,
+				      segment->kind == KVI_SEGMENT_READ ? "read" : "write");
 	}
-	stripe->posted--;
-	if (stripe->posted == 0 && is_exhausted(stripe))
-		end_stripe(stripe);
+	if (segment->pack != NULL)
+		kvi_stage_put(link, segment->pack);
+	segment->pack = NULL;
+	if (!segment->awaits_ack)
+		end_segment(segment);
+}
+
+void kvi_segment_on_ack(struct kvi_segment *segment)
+{
+	/* Unpacked before the provider tells that it was written: the completion is on its way. */
+	bool is_written = segment->pack == NULL;
+	segment->awaits_ack = false;
+	if (is_written)
+		end_segment(segment);
+}
+
+static enum kvt_err post(struct kvi_segment *segment)
+{
+	struct kvi_lane *lane = segment->link->lane;
+	if (segment->kind == KVI_SEGMENT_READ)
+		return kvi_lane_post_read(lane, &segment->post.op, segment->spans,
+					  segment->span_count);
+	return kvi_lane_post_write(lane, &segment->post.op, segment->spans, segment->span_count,
+				   segment->kind == KVI_SEGMENT_ORDERED ? KVI_POSTED
+									: KVI_DELIVERED);
 }
 
 /* Post a segment; KVT_E_AGAIN leaves it as link->held. */
 static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
-	struct kvi_stripe *stripe = segment->stripe;
-	struct kvi_spread *spread = stripe->spread;
-	const struct kvi_wire_grant *wire = &spread->grants[link->index % spread->grant_count];
-	struct kvi_span span = {
-		.base = (void *)(spread->base + segment->offset),
-		.len = segment->len,
-		.memory = spread->source == NULL ? NULL
-						 : kvi_window_get_memory(spread->source, link),
-		.remote = { .address = wire->address + segment->offset, .key = wire->key },
-	};
-	/* On the home lane FIN, and whatever else we say of it, comes behind the write. */
-	bool ordered = stripe->only != NULL &&
-		       kvi_engine_get_caps(link->conn->engine)->send_after_write;
 	segment->post.op.context = &segment->post;
 	segment->post.on_done = on_segment_done;
-	enum kvt_err err = kvi_lane_post_write(link->lane, &segment->post.op, &span, 1,
-					       ordered ? KVI_POSTED : KVI_DELIVERED);
+	enum kvt_err err = post(segment);
 	if (err == KVT_OK) {
 		link->part->posted++;
-		stripe->total++;
+		segment->stripe->total++;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
+		if (segment->pack != NULL)
+			kvi_stage_announce(segment);
 		return KVT_OK;
 	}
 	link->held = segment;
 	if (err == KVT_E_AGAIN)
 		kvi_part_retry(link->part);
 	else
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a write on lane %u: %s",
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post on lane %u: %s",
 			      link->index, kvt_err_get_text(err));
 	return err;
 }
 
-/* The next segment for a lane, from the stripe whose turn it is; NULL when there is none. */
+/* The next segment for a lane, from the stripe whose turn it is; NULL when there is none now. */
 static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *link)
 {
+	struct kvi_segment *segment = kvi_container_of(kvi_list_get_first(&link->free_segments),
+						       struct kvi_segment, node);
 	kvi_list_for_each (node, next_node, &part->stripes) {
 		struct kvi_stripe *stripe = kvi_container_of(node, struct kvi_stripe, node);
 		struct kvi_spread *spread = stripe->spread;
-		if (stripe->only != NULL && stripe->only != link)
-			continue;
-		size_t offset = is_exhausted(stripe)
-					? spread->len
-					: atomic_fetch_add(&spread->cursor, spread->segment_len);
-		if (offset >= spread->len)
+		if ((stripe->only != NULL && stripe->only != link) || is_exhausted(stripe))
 			continue; /* end_exhausted() takes it out */
-
-		struct kvi_list *free_node = kvi_list_take_first(&link->free_segments);
-		struct kvi_segment *segment = kvi_container_of(free_node, struct kvi_segment, node);
-		size_t left = spread->len - offset;
 		segment->stripe = stripe;
-		segment->offset = offset;
-		segment->len = left < spread->segment_len ? left : spread->segment_len;
+		segment->pack = NULL;
+		segment->awaits_ack = false;
+		enum kvi_taken taken = spread->source->take(spread, segment);
+		if (taken == KVI_TAKEN_NOTHING)
+			atomic_store(&spread->exhausted, true);
+		if (taken != KVI_TAKEN)
+			continue;
 		stripe->posted++;
+		kvi_list_remove(&segment->node);
 		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
 		kvi_list_append(&part->stripes, &stripe->node);
 		return segment;
@@ -207,7 +238,7 @@ static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *
 	return NULL;
 }
 
-/* Take stripes without bytes left out of the line. */
+/* Take stripes with nothing left to do out of the line. */
 static void end_exhausted(struct kvi_part *part)
 {
 	kvi_list_for_each (node, next_node, &part->stripes) {
@@ -217,10 +248,10 @@ static void end_exhausted(struct kvi_part *part)
 		kvi_list_remove(&stripe->node);
 		if (stripe->posted == 0)
 			end_stripe(stripe);
-		else if (stripe->only != NULL && stripe->only->held == NULL)
-			kvi_send_on_all_posted(stripe->spread->transfer);
-		else if (stripe->only != NULL)
+		else if (stripe->only != NULL && stripe->only->held != NULL)
 			kvi_list_prepend(&part->stripes, &stripe->node);
+		else if (stripe->only != NULL && stripe->spread->source->on_all_posted != NULL)
+			stripe->spread->source->on_all_posted(stripe->spread);
 	}
 }
 
@@ -228,7 +259,7 @@ static void end_exhausted(struct kvi_part *part)
 static void drop_stripe(struct kvi_stripe *stripe)
 {
 	atomic_store(&stripe->spread->failed, true);
-	atomic_store(&stripe->spread->cursor, stripe->spread->len);
+	atomic_store(&stripe->spread->exhausted, true);
 	end_stripe(stripe);
 }
 
@@ -237,13 +268,18 @@ static void drop_stripes(struct kvi_part *part)
 {
 	kvi_list_for_each (node, next_node, &part->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
-		if (link->held == NULL)
-			continue;
-		struct kvi_stripe *stripe = link->held->stripe;
-		kvi_list_append(&link->free_segments, &link->held->node);
+		for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+			struct kvi_segment *segment = &link->segments[i];
+			/* Never posted, or posted, and nobody will acknowledge it any more. */
+			if (segment != link->held && !segment->awaits_ack)
+				continue;
+			struct kvi_stripe *stripe = segment->stripe;
+			segment->awaits_ack = false;
+			give_back(segment);
+			if (--stripe->posted == 0)
+				drop_stripe(stripe);
+		}
 		link->held = NULL;
-		if (--stripe->posted == 0)
-			drop_stripe(stripe);
 	}
 	struct kvi_list *node;
 	while ((node = kvi_list_get_first(&part->stripes)) != NULL)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spread.h - writing one transfer's bytes over lanes of one or several workers.
+ * spread.h - posting one transfer's segments over lanes of one or several workers.
  *
- * The workers share a cursor: each takes the next segment when one of its lanes is free, so a slow
- * lane holds up nothing. A worker's share ends when the cursor is at the end and its own segments have
- * completed; the worker whose share ends last reports to the transfer's worker. Nothing else is shared.
+ * The workers share what is left to do: each takes the next segment when one of its lanes is free, so a
+ * slow lane holds up nothing. A worker's share ends when nothing is left and its own segments are done;
+ * the worker whose share ends last reports to the transfer's worker. What a segment is, is the
+ * transfer's business: it gives a source, which fills in one at a time.
  */
 #ifndef KVI_ENGINE_SPREAD_H
 #define KVI_ENGINE_SPREAD_H
@@ -19,50 +20,66 @@
 struct kvi_link;
 struct kvi_part;
 struct kvi_segment;
-struct kvi_window;
+struct kvi_spread;
+struct kvt_conn;
 struct kvt_transfer;
 
 /* One worker's share; under that worker's lock. */
 struct kvi_stripe {
 	struct kvi_spread *spread;
 	struct kvi_part *part;
-	struct kvi_list node; /* in part->stripes while bytes are left */
+	struct kvi_list node; /* in part->stripes while something is left */
 	struct kvi_command begin;
 	struct kvi_link *only; /* the one lane to use; NULL: all of the part */
 	unsigned posted;       /* segments out, or held by a link */
 	unsigned total;
 };
 
+enum kvi_taken {
+	KVI_TAKEN,
+	KVI_TAKEN_NOTHING, /* there is nothing left to do */
+	KVI_TAKEN_LATER,   /* this lane cannot now; it is touched when it can */
+};
+
+struct kvi_spread_source {
+	/*
+	 * Fill in the next segment, for segment->link: kind, spans, pack, awaits_ack. Under the lock of
+	 * that lane's worker; other workers may be in it for the same spread.
+	 */
+	enum kvi_taken (*take)(struct kvi_spread *spread, struct kvi_segment *segment);
+	/* With one lane only: everything is posted. NULL: nobody cares. */
+	void (*on_all_posted)(struct kvi_spread *spread);
+	/* On the transfer's worker, under its lock: nothing of this spread is posted or will be. */
+	void (*on_ended)(struct kvi_spread *spread);
+};
+
 struct kvi_spread {
-	/* immutable while writing */
+	/* immutable while it runs */
+	const struct kvi_spread_source *source;
 	struct kvt_transfer *transfer;
-	const uint8_t *base;
-	size_t len;
-	size_t segment_len;
-	const struct kvi_window *source; /* registration of the source, where needed */
-	size_t grant_count;
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
 	struct kvi_stripe *stripes; /* one a worker; the first is the transfer's worker's */
 	size_t stripe_count;
 	struct kvi_stripe single;
-	struct kvi_command ended; /* on the transfer's worker: all shares have ended */
+	struct kvi_command ended;
 
 	/* atomic */
-	_Atomic(size_t) cursor;
-	atomic_uint active; /* shares that have not ended */
+	atomic_bool exhausted; /* nothing is left to take, or shall be */
+	atomic_uint active;    /* shares that have not ended */
 	atomic_bool failed;
 };
 
 /*
- * Begin. on_ended runs on the transfer's worker, under its lock, when nothing of this spread is posted
- * or will be; it may run before this returns. only: use this lane alone.
+ * Begin; source and transfer are set. on_ended may run before this returns. only_home: use this lane
+ * alone. Errors: NO_MEMORY.
  */
-enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home,
-			      void (*on_ended)(struct kvi_worker *worker,
-					       struct kvi_command *command));
+enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home);
+
+/* How to cut len bytes: small enough that every lane gets some, as large as the provider and its cache
+ * like. */
+size_t kvi_spread_get_segment_len(const struct kvt_conn *conn, size_t len, bool only_home);
 
 /* Post no more; on_ended follows when what is posted has completed. Nothing when it has already run,
- * as it does early when a write fails. */
+ * as it does early when a segment fails. */
 void kvi_spread_stop(struct kvi_spread *spread);
 
 /* True from kvi_spread_start() until on_ended has begun; on the transfer's worker. */
@@ -73,5 +90,8 @@ uint64_t kvi_spread_finish(struct kvi_spread *spread);
 
 /* Post segments on the part's free lanes. True when something was posted. */
 bool kvi_stripes_pump(struct kvi_part *part);
+
+/* The peer has unpacked what this segment wrote. */
+void kvi_segment_on_ack(struct kvi_segment *segment);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer.h - the life of a transfer: one send or receive, from start to its single completion.
+ * transfer.h - the life of a transfer, of whatever kind, from start to its single completion.
  *
- * A transfer belongs to one channel and so to one worker, under whose lock all its state stands. It
- * completes exactly once, in kvi_transfer_complete(), and only when nothing of it is posted and the
- * peer can no longer reach its buffer (rule Q, docs/protocol.md 6.4).
+ * A transfer belongs to one worker, under whose lock all its state stands. It completes exactly once,
+ * in kvi_transfer_complete(), and only when nothing of it is posted and the peer can no longer reach its
+ * buffer (rule Q, docs/protocol.md 6.4). Kinds are exchange.h (sends and receives) and paged.h.
  */
 #ifndef KVI_ENGINE_TRANSFER_H
 #define KVI_ENGINE_TRANSFER_H
@@ -12,61 +12,45 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
-#include "engine/spread.h"
 #include "engine/worker.h"
 
-struct kvi_arrival;
-struct kvi_channel;
-struct kvi_window;
-
-enum kvi_transfer_state {
-	KVI_NEW, /* not yet seen by its worker */
-
-	KVI_SEND_WAITING,  /* for room on the link */
-	KVI_SEND_EAGER,	   /* EAGER is out, ACK to come */
-	KVI_SEND_STARTED,  /* START is out, CTS to come */
-	KVI_SEND_WRITING,  /* segments are out */
-	KVI_SEND_STOPPING, /* segments are out, no more will be: giving up, or the peer's CANCEL */
-	KVI_SEND_FINISHED, /* FIN is out, ACK to come */
-
-	KVI_RECV_QUEUED,     /* no CTS is out */
-	KVI_RECV_EARLY,	     /* CTS is out, for the next message */
-	KVI_RECV_GRANTED,    /* CTS is out, for the message whose START came */
-	KVI_RECV_CANCELLING, /* CANCEL is out; CACK or FIN to come */
-
-	KVI_DONE,
+/* What a kind of transfers does, under the worker's lock but for free. */
+struct kvi_transfer_kind {
+	/* Begin; may complete it. */
+	void (*start)(struct kvt_transfer *transfer);
+	/* Send what waits in link->waiting, and leave that list. False: there is no room yet. */
+	bool (*begin)(struct kvt_transfer *transfer);
+	/* Stop, for transfer->reason: completes now or when it is quiet. */
+	void (*give_up)(struct kvt_transfer *transfer);
+	/* The time to be quiet has passed, too. False: only cutting the connection helps. */
+	bool (*end_late)(struct kvt_transfer *transfer);
+	/* What was not done in time, for a human. */
+	void (*tell_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
+	/* It completes, with error or, if NULL, with success: let go of everything, and count. */
+	void (*settle)(struct kvt_transfer *transfer, const struct kvt_error *error);
+	/* Nobody has it any more. */
+	void (*free)(struct kvt_transfer *transfer);
 };
 
 struct kvt_transfer {
 	/* immutable after start */
-	bool is_send;
-	struct kvt_kv *kv;
+	const struct kvi_transfer_kind *kind;
 	struct kvt_conn *conn;
 	struct kvi_worker *worker;
-	uint8_t *base;
-	size_t len; /* of the message, or what the receive allows */
-	uint64_t send_meta_len;
 	int64_t started_ns;
+	bool reap;     /* inbox.h: the application wants it from kvt_engine_reap() */
+	bool is_large; /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
 
 	/* under worker lock */
-	enum kvi_transfer_state state;
-	struct kvi_channel *channel;
-	struct kvi_list node;	    /* in a list of its channel */
 	struct kvi_list link_node;  /* in link->waiting */
 	struct kvi_list timed_node; /* in worker->timed */
 	int64_t deadline_ns;
-	uint64_t seq;
-	uint64_t generation;
-	struct kvi_window *window; /* receive: what the CTS grants; send: the source, where needed */
-	struct kvi_arrival *arrival; /* receive: the START it is matched to */
-	struct kvi_spread spread;    /* send: the writing */
-	bool acked;
-	bool peer_cancelled; /* STOPPING because of the peer's CANCEL, not of our giving up */
-	size_t refused_len;  /* what the peer's receive allowed, when it refused */
-	bool was_refused;
 	struct kvt_error reason; /* why it is being given up; code KVT_OK: it is not */
+
+	/* under the inbox's lock */
+	struct kvi_list inbox_node;
 
 	/* written before done, read after it */
 	struct kvt_error error;
@@ -84,7 +68,19 @@ struct kvt_transfer {
 	atomic_uint refs; /* the handle's, and the engine's while in flight */
 };
 
-/* Complete with success (error NULL) or error: the registration and the engine's reference are dropped. */
+/*
+ * Start a transfer whose kind is set; the rest of the base is filled in here. Takes a reference of
+ * conn. LIMIT: nothing happened, and the caller frees it.
+ */
+enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
+				struct kvi_worker *worker, int64_t timeout_ns,
+				struct kvt_error *error);
+
+/* What all start calls refuse: a forked child's, a negative timeout. */
+enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t timeout_ns,
+				      struct kvt_error *error);
+
+/* Complete with success (error NULL) or error: the engine's reference is dropped. */
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error);
 
 /* Set or, with KVI_NEVER, clear the deadline. */

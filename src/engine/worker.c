@@ -269,6 +269,18 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 	kvi_worker_unlock(worker);
 }
 
+void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *command)
+{
+	if (pthread_mutex_trylock(&worker->lock) == 0) {
+		run_commands(worker);
+		command->run(worker, command);
+		kvi_worker_unlock(worker);
+	} else {
+		kvi_mailbox_send(&worker->commands, &command->mail);
+	}
+	kvi_wake(&worker->wake);
+}
+
 void kvi_worker_signal(struct kvi_worker *worker)
 {
 	if (worker->waiters > 0)
@@ -392,6 +404,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	worker->next_deadline_ns = KVI_NEVER;
 	kvi_list_init(&worker->dirty_parts);
 	kvi_list_init(&worker->timed);
+	kvi_list_init(&worker->paged);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
 	kvi_cond_init(&worker->done);

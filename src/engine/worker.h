@@ -44,6 +44,7 @@ struct kvi_worker {
 	pthread_mutex_t lock;
 	struct kvi_list dirty_parts; /* part.h: that may have something to post */
 	struct kvi_list timed;	     /* transfers with a deadline, unsorted */
+	struct kvi_list paged;	     /* paged transfers that are at home here, by number */
 	int64_t next_deadline_ns;    /* not later than the earliest of them */
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
@@ -77,6 +78,9 @@ void kvi_worker_free(struct kvi_worker *worker);
 
 /* Run command now if the lock is free, else leave it to the holder. Never blocks for long, any thread. */
 void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command);
+
+/* As kvi_worker_submit(), but leave what it queued for posting to whoever drives: for much of it. */
+void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *command);
 
 /* Leave command to the worker, never run it here: for callers that hold another worker's lock. */
 void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command);

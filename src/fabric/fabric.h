@@ -49,6 +49,7 @@ struct kvi_caps {
 	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
 	bool own_domains;      /* each cq has a domain of its own */
+	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 };
 
 /* ---- rails ---- */

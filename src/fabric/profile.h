@@ -16,6 +16,7 @@ struct kvi_profile {
 	bool shutdown;	   /* fi_shutdown() before fi_close() of an endpoint */
 	bool strays;	   /* half-open connections survive their listener, on blocking sockets */
 	const char *use;   /* what it is taken for, in words for users */
+	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	const char *why;
 };
 

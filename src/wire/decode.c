@@ -220,7 +220,7 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 {
 	struct kvi_reader reader = kvi_reader_init(bytes, len);
 	uint8_t type = kvi_read_u8(&reader);
-	if (type < KVI_MESSAGE_CREDIT || type > KVI_MESSAGE_BYE)
+	if (type < KVI_MESSAGE_CREDIT || type > KVI_MESSAGE_LAST)
 		return KVT_E_PROTOCOL;
 	unsigned fields = kvi_message_fields[type];
 

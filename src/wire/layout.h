@@ -11,12 +11,13 @@
 #include "wire/wire.h"
 
 enum {
-	KVI_FRAME_MAGIC = 0x564b,      /* "KV" */
-	KVI_FRAME_SKIP = 1,	       /* flag, 2.2 */
-	KVI_LANE_MAGIC = 0x4c54564b,   /* "KVTL" */
-	KVI_EAGER_LEN_MAX = 1 << 20,   /* 3.1 */
-	KVI_RX_COUNT_MIN = 3,	       /* 3.1: two are kept back, one must be left */
-	KVI_RX_COUNT_MAX = UINT16_MAX, /* 3.1: credits have 16 bits */
+	KVI_FRAME_MAGIC = 0x564b,	   /* "KV" */
+	KVI_FRAME_SKIP = 1,		   /* flag, 2.2 */
+	KVI_LANE_MAGIC = 0x4c54564b,	   /* "KVTL" */
+	KVI_EAGER_LEN_MAX = 1 << 20,	   /* 3.1 */
+	KVI_DESCRIPTOR_MAGIC = 0x4454564b, /* "KVTD" */
+	KVI_RX_COUNT_MIN = 3,		   /* 3.1: two are kept back, one must be left */
+	KVI_RX_COUNT_MAX = UINT16_MAX,	   /* 3.1: credits have 16 bits */
 };
 
 enum kvi_message_field {
@@ -44,6 +45,18 @@ static const uint8_t kvi_message_fields[] = {
 	[KVI_MESSAGE_GONE] = 0,
 	[KVI_MESSAGE_GONE_ACK] = 0,
 	[KVI_MESSAGE_BYE] = KVI_NO_TAG,
+	[KVI_MESSAGE_ATTACH] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_LEN | KVI_HAS_DATA,
+	[KVI_MESSAGE_ATTACHED] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_DATA,
+	[KVI_MESSAGE_NO_EXPORT] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_CODE,
+	[KVI_MESSAGE_WITHDRAW] = KVI_NO_TAG | KVI_HAS_GENERATION,
+	[KVI_MESSAGE_WITHDRAWN] = KVI_NO_TAG | KVI_HAS_GENERATION,
+	[KVI_MESSAGE_STAGE] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_LEN | KVI_HAS_GRANTS,
+	[KVI_MESSAGE_PACK] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_LEN,
+	[KVI_MESSAGE_PACK_ACK] = KVI_NO_TAG | KVI_HAS_SEQ,
+	[KVI_MESSAGE_NOTIFY] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_DATA,
+	[KVI_MESSAGE_NOTIFY_FAILED] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_CODE | KVI_HAS_DATA,
+	[KVI_MESSAGE_SYNC] = KVI_NO_TAG | KVI_HAS_SEQ,
+	[KVI_MESSAGE_NOTED] = KVI_NO_TAG | KVI_HAS_SEQ,
 };
 
 #endif

@@ -144,6 +144,21 @@ enum kvi_message_type {
 	KVI_MESSAGE_GONE = 11,	   /* 5.12 the tag's KV was closed */
 	KVI_MESSAGE_GONE_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
 	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
+
+	/* Of regions and paged transfers (section 7); all with tag 0. */
+	KVI_MESSAGE_ATTACH = 14,	/* 5.15 seq, len (the export's id; 0: data is its name) */
+	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 seq, data (the descriptor) */
+	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 seq, code */
+	KVI_MESSAGE_WITHDRAW = 17,	/* 5.18 generation (the export's id) */
+	KVI_MESSAGE_WITHDRAWN = 18,	/* 5.19 generation */
+	KVI_MESSAGE_STAGE = 19,		/* 5.20 seq (slots), len (of a slot), grants */
+	KVI_MESSAGE_PACK = 20,		/* 5.21 seq (the slot), generation, len (spans) */
+	KVI_MESSAGE_PACK_ACK = 21,	/* 5.22 seq (slots) */
+	KVI_MESSAGE_NOTIFY = 22,	/* 5.23 seq (the transfer), data */
+	KVI_MESSAGE_NOTIFY_FAILED = 23, /* 5.24 seq, code, data */
+	KVI_MESSAGE_SYNC = 24,		/* 5.25 seq */
+	KVI_MESSAGE_NOTED = 25,		/* 5.26 seq */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_NOTED,
 };
 
 struct kvi_wire_grant {
@@ -179,7 +194,61 @@ size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t
 enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_message *message,
 				size_t *used);
 
-/* What an EAGER takes of the lane's window: the memory it costs a receiver that cannot deliver it yet. */
+/* ---- spans: what a packed slot begins with (section 7.3) ---- */
+
+enum {
+	KVI_WIRE_SPAN_LEN = 16,
+	KVI_SLOTS_MAX = 64, /* 5.20 */
+};
+
+struct kvi_wire_span {
+	uint32_t extent;
+	uint32_t len;
+	uint64_t offset; /* in the extent */
+};
+
+void kvi_wire_span_encode(const struct kvi_wire_span *span, uint8_t bytes[KVI_WIRE_SPAN_LEN]);
+void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN], struct kvi_wire_span *span);
+
+/* ---- descriptors of exports (section 7.1) ---- */
+
+enum {
+	KVI_MAC_LEN = 16, /* behind the bytes encoded here; the engine's */
+	KVI_DESCRIPTOR_HEAD_LEN = 48,
+};
+
+struct kvi_descriptor {
+	uint8_t session[KVI_SESSION_LEN];
+	uint64_t id;
+	uint8_t access;	     /* KVT_ACCESS_*, at least one */
+	uint8_t grant_count; /* of each extent */
+	uint32_t extent_count;
+	uint64_t block_len;
+};
+
+struct kvi_descriptor_extent {
+	uint64_t count;
+	uint64_t stride;
+	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+};
+
+/* The length of the whole, without the MAC. */
+size_t kvi_descriptor_get_len(const struct kvi_descriptor *descriptor);
+
+/* Write the head, then each extent by its number, into kvi_descriptor_get_len() bytes. */
+void kvi_descriptor_encode(const struct kvi_descriptor *descriptor, uint8_t *bytes);
+void kvi_descriptor_encode_extent(const struct kvi_descriptor *descriptor, uint8_t *bytes,
+				  uint32_t number, const struct kvi_descriptor_extent *extent);
+
+/* Read the head of len bytes, which are all there are: KVT_E_PROTOCOL unless they are a descriptor of
+ * that length. Then each extent can be read. */
+enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
+				   struct kvi_descriptor *descriptor);
+void kvi_descriptor_decode_extent(const struct kvi_descriptor *descriptor, const uint8_t *bytes,
+				  uint32_t number, struct kvi_descriptor_extent *extent);
+
+/* What an EAGER or a NOTIFY takes of the lane's window: the memory it costs a receiver that cannot
+ * deliver it yet. */
 static inline uint32_t kvi_message_get_charge(size_t meta_len, size_t data_len)
 {
 	return (uint32_t)(KVI_MESSAGE_FIXED_LEN + meta_len + data_len);

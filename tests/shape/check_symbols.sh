@@ -11,7 +11,7 @@ same() {
 }
 
 awk '/^KVT_API/ && match($0, /kvt_[a-z0-9_]+\(/) { print substr($0, RSTART, RLENGTH - 1) }' \
-	include/kvtrans.h | sort > "$shape_tmp/kvtrans.h"
+	include/*.h | sort > "$shape_tmp/kvtrans.h"
 sed -n 's/^	\(kvt_[a-z0-9_]*\);$/\1/p' src/libkvtrans.map | sort > "$shape_tmp/libkvtrans.map"
 $KVT_NM -D --defined-only "$KVT_BUILDDIR/src/$KVT_OBJDIR/libkvtrans.so" > "$shape_tmp/nm"
 # A version node is an absolute symbol.

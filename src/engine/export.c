@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * export.c - letting a peer access a region, and taking that back.
+ */
+#include <sodium.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/region.h"
+#include "engine/share.h"
+#include "engine/stage.h"
+
+void kvi_export_take_ref(struct kvt_export *exported)
+{
+	atomic_fetch_add(&exported->refs, 1);
+}
+
+static void free_export(struct kvt_export *exported)
+{
+	kvi_free(exported->name);
+	kvi_free(exported->descriptor);
+	kvi_free(exported->windows);
+	kvi_free(exported);
+}
+
+void kvi_export_drop_ref(struct kvt_export *exported)
+{
+	if (atomic_fetch_sub(&exported->refs, 1) != 1)
+		return;
+	struct kvt_conn *conn = exported->conn;
+	kvi_region_drop_ref(exported->region);
+	free_export(exported);
+	kvi_conn_drop_ref(conn);
+}
+
+/* ---- open ---- */
+
+static void close_windows(struct kvi_window **windows, size_t count)
+{
+	for (size_t i = 0; windows != NULL && i < count; i++)
+		kvi_window_close(windows[i]);
+}
+
+static enum kvt_err open_windows(struct kvt_export *exported, struct kvt_error *error)
+{
+	struct kvt_region *region = exported->region;
+	struct kvi_layout *layout = &region->layout;
+	unsigned access = (exported->access & KVT_ACCESS_WRITE ? KVI_ACCESS_REMOTE_WRITE : 0U) |
+			  (exported->access & KVT_ACCESS_READ ? KVI_ACCESS_REMOTE_READ : 0U);
+	exported->windows = kvi_alloc_array(layout->extent_count, sizeof(exported->windows[0]));
+	if (exported->windows == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
+	for (size_t i = 0; i < layout->extent_count; i++) {
+		enum kvt_err err = kvi_window_open(exported->conn, region->bases[i],
+						   kvi_extent_get_len(layout, i), access,
+						   &exported->windows[i], error);
+		if (err != KVT_OK)
+			return err;
+	}
+	return KVT_OK;
+}
+
+/* What proves that this side of this very connection made the descriptor. */
+static void seal(const struct kvt_conn *conn, uint8_t *bytes, size_t len)
+{
+	crypto_generichash(bytes + len, KVI_MAC_LEN, bytes, len, conn->token, KVI_TOKEN_LEN);
+}
+
+static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *error)
+{
+	const struct kvi_layout *layout = &exported->region->layout;
+	struct kvi_descriptor_extent extent;
+	struct kvi_descriptor descriptor = {
+		.id = exported->id,
+		.access = (uint8_t)exported->access,
+		.grant_count = (uint8_t)kvi_window_get_grants(exported->windows[0], extent.grants),
+		.extent_count = (uint32_t)layout->extent_count,
+		.block_len = layout->block_len,
+	};
+	memcpy(descriptor.session, exported->conn->session_id, KVI_SESSION_LEN);
+	size_t len = kvi_descriptor_get_len(&descriptor);
+	exported->descriptor = kvi_alloc(len + KVI_MAC_LEN);
+	if (exported->descriptor == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a descriptor");
+	exported->descriptor_len = len + KVI_MAC_LEN;
+	kvi_descriptor_encode(&descriptor, exported->descriptor);
+	for (uint32_t i = 0; i < layout->extent_count; i++) {
+		extent.count = layout->extents[i].count;
+		extent.stride = layout->extents[i].stride;
+		kvi_window_get_grants(exported->windows[i], extent.grants);
+		kvi_descriptor_encode_extent(&descriptor, exported->descriptor, i, &extent);
+	}
+	seal(exported->conn, exported->descriptor, len);
+	return KVT_OK;
+}
+
+static struct kvt_export *find_name(struct kvi_share *share, const char *name, size_t len)
+{
+	kvi_list_for_each (node, next_node, &share->exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
+		if (exported->name != NULL && strlen(exported->name) == len &&
+		    memcmp(exported->name, name, len) == 0 &&
+		    atomic_load(&exported->state) == KVI_EXPORT_OPEN)
+			return exported;
+	}
+	return NULL;
+}
+
+/* From here on the peer may find it. */
+static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error)
+{
+	struct kvt_conn *conn = exported->conn;
+	struct kvi_share *share = &conn->share;
+	enum kvt_err err = KVT_OK;
+	pthread_mutex_lock(&conn->engine->lock);
+	pthread_mutex_lock(&share->lock);
+	if (share->ended)
+		err = kvi_conn_check(conn, error);
+	else if (atomic_load(&exported->region->closing))
+		err = kvi_fail(error, KVT_E_CLOSED, 0, "the region is closed");
+	else if (exported->name != NULL &&
+		 find_name(share, exported->name, strlen(exported->name)) != NULL)
+		err = kvi_fail(error, KVT_E_INVALID, 0,
+			       "the name \"%.100s\" is in use on this connection", exported->name);
+	if (err == KVT_OK) {
+		kvi_list_append(&share->exports, &exported->node);
+		kvi_list_append(&exported->region->exports, &exported->region_node);
+	}
+	pthread_mutex_unlock(&share->lock);
+	pthread_mutex_unlock(&conn->engine->lock);
+	return err;
+}
+
+static enum kvt_err check_open(struct kvt_conn *conn, struct kvt_region *region, unsigned access,
+			       const char *name, struct kvt_error *error)
+{
+	if (conn == NULL || region == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection or no region is given");
+	if (region->engine != conn->engine)
+		return kvi_fail(error, KVT_E_INVALID, 0, "the region is of another engine");
+	if (access == 0 || (access & ~(unsigned)(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"access %u is not read (1), write (2), or both (3)", access);
+	if ((access & KVT_ACCESS_WRITE) != 0 && region->read_only)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the region is read-only memory, which no peer may write");
+	if (name != NULL && (name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX))
+		return kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
+				KVT_NAME_LEN_MAX);
+	return KVT_OK;
+}
+
+/* Everything but publishing; on failure what was made is in exported. */
+static enum kvt_err prepare(struct kvt_export *exported, const char *name, struct kvt_error *error)
+{
+	struct kvt_conn *conn = exported->conn;
+	pthread_mutex_lock(&conn->share.lock);
+	exported->id = ++conn->share.last_export_id;
+	pthread_mutex_unlock(&conn->share.lock);
+	exported->home = &conn->links[exported->id % conn->lane_count];
+	if (name != NULL) {
+		exported->name = kvi_alloc_string(name);
+		if (exported->name == NULL)
+			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
+	}
+	enum kvt_err err = open_windows(exported, error);
+	if (err == KVT_OK)
+		err = describe(exported, error);
+	if (err == KVT_OK && (exported->access & KVT_ACCESS_WRITE) != 0)
+		err = kvi_stages_offer(conn, error);
+	return err;
+}
+
+enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region, unsigned access,
+			     const char *name, struct kvt_export **exported_out,
+			     struct kvt_error *error)
+{
+	enum kvt_err err = check_open(conn, region, access, name, error);
+	if (err != KVT_OK)
+		return err;
+	err = kvi_engine_enter(conn->engine, error);
+	if (err != KVT_OK)
+		return err;
+	struct kvt_export *exported = kvi_alloc(sizeof(*exported));
+	if (exported == NULL) {
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
+		goto leave;
+	}
+	exported->conn = conn;
+	exported->region = region;
+	exported->access = access;
+	kvi_list_init(&exported->node);
+	kvi_list_init(&exported->region_node);
+	atomic_store(&exported->refs, 1);
+	err = kvi_conn_check(conn, error);
+	if (err == KVT_OK)
+		err = prepare(exported, name, error);
+	if (err == KVT_OK)
+		err = publish(exported, error);
+	if (err != KVT_OK) {
+		close_windows(exported->windows, region->layout.extent_count);
+		free_export(exported);
+		goto leave;
+	}
+	kvi_region_take_ref(region);
+	kvi_conn_take_ref(conn);
+	*exported_out = exported;
+leave:
+	kvi_engine_leave(conn->engine);
+	return err;
+}
+
+enum kvt_err kvt_export_describe(const struct kvt_export *exported, void *bytes, size_t *len)
+{
+	if (exported == NULL || len == NULL)
+		return KVT_E_INVALID;
+	size_t room = bytes == NULL ? exported->descriptor_len : *len;
+	*len = exported->descriptor_len;
+	if (room < exported->descriptor_len)
+		return KVT_E_TOO_LARGE;
+	if (bytes != NULL)
+		memcpy(bytes, exported->descriptor, exported->descriptor_len);
+	return KVT_OK;
+}
+
+/* ---- what the peer asks ---- */
+
+struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
+{
+	struct kvt_export *found = NULL;
+	pthread_mutex_lock(&conn->share.lock);
+	kvi_list_for_each (node, next_node, &conn->share.exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
+		if (exported->id == id && atomic_load(&exported->state) == KVI_EXPORT_OPEN)
+			found = exported;
+	}
+	pthread_mutex_unlock(&conn->share.lock);
+	return found;
+}
+
+void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvt_conn *conn = link->conn;
+	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT, .seq = message->seq };
+	struct kvt_export *exported = message->len != 0 ? kvi_export_find(conn, message->len)
+							: NULL;
+	pthread_mutex_lock(&conn->share.lock);
+	if (message->len == 0)
+		exported = find_name(&conn->share, (const char *)message->data, message->data_len);
+	if (exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN) {
+		answer.code = message->len == 0 ? KVT_E_AGAIN : KVT_E_WITHDRAWN;
+	} else if (message->len == 0 && exported->descriptor_len > kvi_link_get_room(link)) {
+		answer.code = KVT_E_LIMIT;
+	} else {
+		exported->attached = true;
+		answer.type = KVI_MESSAGE_ATTACHED;
+		answer.data = exported->descriptor;
+		answer.data_len = message->len == 0 ? exported->descriptor_len : 0;
+	}
+	pthread_mutex_unlock(&conn->share.lock);
+	kvi_link_send(link, &answer);
+}
+
+/* ---- withdrawing ---- */
+
+static bool is_confirmed(const void *arg)
+{
+	const struct kvt_export *exported = arg;
+	return atomic_load(&exported->state) >= KVI_EXPORT_CONFIRMED;
+}
+
+static bool is_closed(const void *arg)
+{
+	const struct kvt_export *exported = arg;
+	return atomic_load(&exported->state) == KVI_EXPORT_CLOSED;
+}
+
+static void confirm(struct kvt_export *exported)
+{
+	enum kvi_export_state closing = KVI_EXPORT_CLOSING;
+	atomic_compare_exchange_strong(&exported->state, &closing, KVI_EXPORT_CONFIRMED);
+	kvi_worker_signal(exported->home->part->worker);
+}
+
+enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvt_conn *conn = link->conn;
+	struct kvt_export *found = NULL;
+	pthread_mutex_lock(&conn->share.lock);
+	kvi_list_for_each (node, next_node, &conn->share.exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
+		if (exported->id == message->generation)
+			found = exported;
+	}
+	pthread_mutex_unlock(&conn->share.lock);
+	/* Only what we withdraw can be confirmed, and where it was said. */
+	if (found == NULL || found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN)
+		return KVT_E_PROTOCOL;
+	confirm(found);
+	return KVT_OK;
+}
+
+/* Take the windows out under the lock, so that only one closes them. */
+static void deregister(struct kvt_export *exported)
+{
+	struct kvi_share *share = &exported->conn->share;
+	pthread_mutex_lock(&share->lock);
+	struct kvi_window **windows = exported->windows;
+	exported->windows = NULL;
+	pthread_mutex_unlock(&share->lock);
+	close_windows(windows, exported->region->layout.extent_count);
+	kvi_free(windows);
+}
+
+/* Tell the peer, and wait until it has stopped or is cut off. */
+static void tell_peer(struct kvt_export *exported)
+{
+	struct kvt_conn *conn = exported->conn;
+	struct kvt_engine *engine = conn->engine;
+	struct kvi_worker *worker = exported->home->part->worker;
+	int64_t deadline_ns = kvi_deadline_after(KVI_QUIESCE_NS);
+	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW, .generation = exported->id };
+	kvi_worker_lock(worker);
+	kvi_link_send(exported->home, &message);
+	if (!worker->stopped)
+		kvi_parts_flush(worker, false);
+	kvi_worker_unlock(worker);
+	while (!kvi_worker_wait(worker, is_confirmed, exported, deadline_ns) &&
+	       kvi_clock_now() < deadline_ns && !worker->stopped)
+		;
+	if (is_confirmed(exported))
+		return;
+	kvi_conn_fail(conn, KVT_E_PEER_LOST, 0,
+		      "the peer did not confirm within %lld ms that it stopped using an export",
+		      (long long)(KVI_QUIESCE_NS / KVI_MS));
+	pthread_mutex_lock(&engine->lock);
+	while (!conn->is_torn_down && !engine->stopped)
+		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void kvi_export_withdraw(struct kvt_export *exported)
+{
+	struct kvt_conn *conn = exported->conn;
+	struct kvt_engine *engine = conn->engine;
+	struct kvi_worker *home = exported->home->part->worker;
+	enum kvi_export_state open = KVI_EXPORT_OPEN;
+	pthread_mutex_lock(&conn->share.lock);
+	bool first = atomic_compare_exchange_strong(&exported->state, &open, KVI_EXPORT_CLOSING);
+	bool ask = first && exported->attached && !conn->share.ended;
+	pthread_mutex_unlock(&conn->share.lock);
+	if (!first) {
+		while (!kvi_worker_wait(home, is_closed, exported, kvi_deadline_after(KVI_SECOND)))
+			if (home->stopped)
+				break;
+		return;
+	}
+	pthread_mutex_lock(&engine->lock);
+	kvi_list_remove(&exported->region_node);
+	pthread_mutex_unlock(&engine->lock);
+	/* Who found it open before, and unpacks into it, does so under a worker's lock. */
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	if (ask)
+		tell_peer(exported);
+	deregister(exported);
+	pthread_mutex_lock(&conn->share.lock);
+	kvi_list_remove(&exported->node);
+	pthread_mutex_unlock(&conn->share.lock);
+	kvi_worker_lock(home);
+	atomic_store(&exported->state, KVI_EXPORT_CLOSED);
+	kvi_worker_signal(home);
+	kvi_worker_unlock(home);
+}
+
+void kvt_export_close(struct kvt_export *exported)
+{
+	if (exported == NULL || kvi_engine_is_forked(exported->conn->engine))
+		return;
+	kvi_export_withdraw(exported);
+	kvi_export_drop_ref(exported);
+}
+
+void kvi_exports_end(struct kvt_conn *conn)
+{
+	struct kvi_share *share = &conn->share;
+	for (;;) {
+		/* Those that are left, one by one: a worker's lock goes before the share's. */
+		struct kvt_export *found = NULL;
+		pthread_mutex_lock(&share->lock);
+		kvi_list_for_each (node, next_node, &share->exports) {
+			struct kvt_export *exported =
+				kvi_container_of(node, struct kvt_export, node);
+			if (found == NULL && exported->windows != NULL)
+				found = exported;
+		}
+		if (found != NULL)
+			kvi_export_take_ref(found);
+		pthread_mutex_unlock(&share->lock);
+		if (found == NULL)
+			return;
+		deregister(found);
+		kvi_worker_lock(found->home->part->worker);
+		confirm(found);
+		kvi_worker_unlock(found->home->part->worker);
+		kvi_export_drop_ref(found);
+	}
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inbox.c - adding to an engine's inbox, and the calls of the application that empty it.
+ */
+#include "engine/inbox.h"
+
+#include <poll.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/transfer.h"
+
+enum { SLICE_MS = 100 };
+
+enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox)
+{
+	pthread_mutex_init(&inbox->lock, NULL);
+	kvi_list_init(&inbox->done);
+	kvi_list_init(&inbox->events);
+	inbox->wake.fd = -1;
+	return kvi_wake_open(&inbox->wake);
+}
+
+void kvi_inbox_close(struct kvi_inbox *inbox)
+{
+	kvi_wake_close(&inbox->wake);
+	pthread_mutex_destroy(&inbox->lock);
+}
+
+/* After something was taken out; under lock. */
+static void clear_if_empty(struct kvi_inbox *inbox)
+{
+	if (kvi_list_is_empty(&inbox->done) && kvi_list_is_empty(&inbox->events) &&
+	    atomic_load(&inbox->wake.pending))
+		kvi_wake_clear(&inbox->wake);
+}
+
+/* ---- transfers ---- */
+
+void kvi_inbox_add_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer)
+{
+	pthread_mutex_lock(&inbox->lock);
+	kvi_list_append(&inbox->done, &transfer->inbox_node);
+	atomic_fetch_add(&inbox->done_count, 1);
+	atomic_store_explicit(&transfer->done, true, memory_order_release);
+	kvi_wake(&inbox->wake);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer)
+{
+	pthread_mutex_lock(&inbox->lock);
+	if (!kvi_list_is_empty(&transfer->inbox_node)) {
+		kvi_list_remove(&transfer->inbox_node);
+		atomic_fetch_sub(&inbox->done_count, 1);
+		clear_if_empty(inbox);
+	}
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+size_t kvt_engine_reap(struct kvt_engine *engine, struct kvt_transfer **transfers, size_t max)
+{
+	struct kvi_inbox *inbox = &engine->inbox;
+	if (atomic_load(&inbox->done_count) == 0 || kvi_engine_is_forked(engine))
+		return 0;
+	size_t count = 0;
+	struct kvi_list *node;
+	pthread_mutex_lock(&inbox->lock);
+	while (count < max && (node = kvi_list_take_first(&inbox->done)) != NULL)
+		transfers[count++] = kvi_container_of(node, struct kvt_transfer, inbox_node);
+	atomic_fetch_sub(&inbox->done_count, count);
+	clear_if_empty(inbox);
+	pthread_mutex_unlock(&inbox->lock);
+	return count;
+}
+
+/* ---- events ---- */
+
+struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kind, size_t len)
+{
+	struct kvi_event *event = kvi_alloc(sizeof(*event) + len);
+	if (event == NULL)
+		return NULL;
+	event->event.kind = kind;
+	event->event.conn = conn;
+	event->event.data = event->data;
+	event->event.len = len;
+	kvi_list_init(&event->node);
+	return event;
+}
+
+void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
+{
+	struct kvt_conn *conn = event->event.conn;
+	pthread_mutex_lock(&inbox->lock);
+	if (conn->handed_out) {
+		kvi_list_append(&inbox->events, &event->node);
+		kvi_wake(&inbox->wake);
+	} else {
+		kvi_list_append(&conn->held_events, &event->node);
+	}
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&inbox->lock);
+	conn->handed_out = true;
+	if (!kvi_list_is_empty(&conn->held_events))
+		kvi_wake(&inbox->wake);
+	kvi_list_move_all(&inbox->events, &conn->held_events);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&inbox->lock);
+	conn->handed_out = false;
+	kvi_list_for_each (node, next_node, &inbox->events) {
+		struct kvi_event *event = kvi_container_of(node, struct kvi_event, node);
+		if (event->event.conn != conn)
+			continue;
+		kvi_list_remove(node);
+		kvi_free(event);
+	}
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
+		kvi_free(kvi_container_of(node, struct kvi_event, node));
+	clear_if_empty(inbox);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event)
+{
+	struct kvi_inbox *inbox = &engine->inbox;
+	if (event == NULL)
+		return KVT_E_INVALID;
+	if (kvi_engine_is_forked(engine))
+		return KVT_E_FORKED;
+	pthread_mutex_lock(&inbox->lock);
+	struct kvi_list *node = kvi_list_take_first(&inbox->events);
+	struct kvi_event *taken = node == NULL ? NULL
+					       : kvi_container_of(node, struct kvi_event, node);
+	if (taken != NULL)
+		kvi_conn_take_ref(taken->event.conn);
+	clear_if_empty(inbox);
+	pthread_mutex_unlock(&inbox->lock);
+	if (taken == NULL)
+		return KVT_E_AGAIN;
+	*event = &taken->event;
+	return KVT_OK;
+}
+
+/* The peer may send as much again. */
+static void return_window(struct kvi_link *link, size_t len)
+{
+	struct kvi_worker *worker = link->part->worker;
+	kvi_worker_lock(worker);
+	kvi_link_return_window(link, 0, len);
+	if (!worker->stopped)
+		kvi_parts_flush(worker, worker->parked);
+	kvi_worker_unlock(worker);
+}
+
+void kvt_event_free(struct kvt_event *public_event)
+{
+	if (public_event == NULL)
+		return;
+	struct kvi_event *event = kvi_container_of(public_event, struct kvi_event, event);
+	struct kvt_conn *conn = public_event->conn;
+	if (kvi_engine_is_forked(conn->engine))
+		return;
+	if (event->link != NULL)
+		return_window(event->link, event->event.len);
+	kvi_free(event);
+	kvi_conn_drop_ref(conn);
+}
+
+/* ---- waiting ---- */
+
+int kvt_engine_get_fd(const struct kvt_engine *engine)
+{
+	return engine->inbox.wake.fd;
+}
+
+enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
+{
+	if (engine == NULL || timeout_ns < 0)
+		return KVT_E_INVALID;
+	if (kvi_engine_is_forked(engine))
+		return KVT_E_FORKED;
+	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
+	struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
+	for (;;) {
+		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, SLICE_MS));
+		if (count > 0)
+			return KVT_OK;
+		if (atomic_load(&engine->stopping))
+			return KVT_E_CLOSED;
+		if (kvi_clock_now() >= deadline_ns || kvi_engine_is_interrupted(engine))
+			return KVT_E_AGAIN;
+	}
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * inbox.h - what an engine tells the application without being asked: transfers that have completed,
+ * and events (notifications, connections that ended), behind one file descriptor.
+ *
+ * Nothing in it holds a reference: a transfer leaves it when its handle is freed, events leave it when
+ * their connection is closed. Events of a connection that the application does not have yet wait in the
+ * connection. lock is a leaf.
+ */
+#ifndef KVI_ENGINE_INBOX_H
+#define KVI_ENGINE_INBOX_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "base/wake.h"
+#include "engine/worker.h"
+
+struct kvi_link;
+
+struct kvi_inbox {
+	/* immutable after open */
+	struct kvi_wake wake;
+
+	/* under lock; the wake is pending while either list has something */
+	pthread_mutex_t lock;
+	struct kvi_list done;	/* transfers, by inbox_node, in the order of completion */
+	struct kvi_list events; /* struct kvi_event */
+
+	/* atomic */
+	atomic_size_t done_count;
+};
+
+/* What a struct kvt_event is the beginning of. */
+struct kvi_event {
+	struct kvt_event event;
+	struct kvi_list node;
+	struct kvi_link *link; /* of a notification: whose window it takes */
+	uint8_t data[];
+};
+
+enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox);
+void kvi_inbox_close(struct kvi_inbox *inbox);
+
+/* A transfer that wants to be reaped is done: sets done. */
+void kvi_inbox_add_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer);
+/* Its handle is freed. */
+void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer);
+
+/* An event with room for len bytes of data; NULL: no memory. */
+struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kind, size_t len);
+void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event);
+
+/* The application has the connection now, or no longer. */
+void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn);
+void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn);
+
+#endif

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * paged.c - moving, confirming, and every way a paged transfer ends.
+ *
+ * Design notes. A transfer that writes in order (one lane, on which messages stay behind writes) is
+ * confirmed by SYNC or NOTIFY right behind its last segment: NOTED is its success. Any other succeeds
+ * with its last completion, and says NOTIFY after that, if it has one. While segments are out a transfer
+ * does not end, whatever is asked of it: its memory is the fabric's.
+ */
+#include "engine/paged.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/region.h"
+#include "engine/share.h"
+#include "engine/stage.h"
+
+static struct kvi_paged *paged_of(struct kvt_transfer *transfer)
+{
+	return kvi_container_of(transfer, struct kvi_paged, transfer);
+}
+
+/* ---- confirming ---- */
+
+static void complete_if_done(struct kvi_paged *paged)
+{
+	if (kvi_spread_is_active(&paged->spread) || !paged->noted)
+		return;
+	const struct kvt_error *reason = &paged->transfer.reason;
+	kvi_transfer_complete(&paged->transfer, reason->code != KVT_OK ? reason : NULL);
+}
+
+/* Say SYNC or NOTIFY, now or when there is room. */
+static void confirm(struct kvi_paged *paged)
+{
+	struct kvi_list *waiting = &paged->home->waiting;
+	bool alone = kvi_list_is_empty(waiting);
+	paged->state = KVI_PAGED_CONFIRMING;
+	kvi_list_append(waiting, &paged->transfer.link_node);
+	if (!alone || !paged->transfer.kind->begin(&paged->transfer))
+		kvi_part_touch(paged->home->part);
+}
+
+static bool begin(struct kvt_transfer *transfer)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	bool failed = transfer->reason.code != KVT_OK;
+	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_SYNC,
+		.seq = paged->number,
+		.code = code,
+		.data = paged->notify,
+		.data_len = paged->notify_len,
+	};
+	if (paged->notify != NULL)
+		message.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY;
+	if (!kvi_link_try_send(paged->home, &message))
+		return false;
+	kvi_list_remove(&transfer->link_node);
+	paged->told = true;
+	paged->state = KVI_PAGED_CONFIRMED;
+	if (failed)
+		kvi_transfer_complete(transfer, &transfer->reason);
+	return true;
+}
+
+static struct kvi_paged *find_paged(const struct kvi_worker *worker, const struct kvt_conn *conn,
+				    uint64_t number)
+{
+	kvi_list_for_each (node, next_node, &worker->paged) {
+		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+		if (paged->number == number && paged->transfer.conn == conn)
+			return paged;
+	}
+	return NULL;
+}
+
+static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_paged *paged = find_paged(link->part->worker, link->conn, message->seq);
+	if (paged == NULL)
+		return KVT_OK; /* it was given up meanwhile */
+	if (!paged->told || paged->home != link)
+		return KVT_E_PROTOCOL;
+	paged->noted = true;
+	complete_if_done(paged);
+	return KVT_OK;
+}
+
+static enum kvt_err on_notify(struct kvi_link *link, const struct kvi_message *message)
+{
+	if (message->data_len > KVT_NOTIFY_LEN_MAX)
+		return KVT_E_PROTOCOL;
+	struct kvi_event *event =
+		kvi_event_alloc(link->conn, KVT_EVENT_NOTIFICATION, message->data_len);
+	if (event == NULL)
+		return KVT_E_NO_MEMORY;
+	bool failed = message->type == KVI_MESSAGE_NOTIFY_FAILED;
+	event->event.err = failed ? message->code : KVT_OK;
+	event->link = link;
+	if (message->data_len > 0)
+		memcpy(event->data, message->data, message->data_len);
+	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
+	kvi_inbox_add_event(&link->conn->engine->inbox, event);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = message->seq };
+	switch (message->type) {
+	case KVI_MESSAGE_STAGE:
+	case KVI_MESSAGE_PACK:
+	case KVI_MESSAGE_PACK_ACK:
+		return kvi_stage_on_message(link, message);
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED: {
+		enum kvt_err err = on_notify(link, message);
+		if (err == KVT_OK)
+			kvi_link_send(link, &noted);
+		return err;
+	}
+	case KVI_MESSAGE_SYNC:
+		kvi_link_send(link, &noted);
+		return KVT_OK;
+	case KVI_MESSAGE_NOTED:
+		return on_noted(link, message);
+	default:
+		return kvi_share_on_message(link, message);
+	}
+}
+
+/* ---- the end of the segments ---- */
+
+void kvi_paged_on_all_posted(struct kvi_spread *spread)
+{
+	struct kvi_paged *paged = paged_of(spread->transfer);
+	if (paged->in_order && paged->state == KVI_PAGED_MOVING)
+		confirm(paged);
+}
+
+/* Given up, and nothing is out: tell the peer's application, if it was to be told of the transfer. */
+static void end_given_up(struct kvi_paged *paged)
+{
+	if (paged->notify != NULL && !paged->told)
+		confirm(paged);
+	else
+		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
+}
+
+void kvi_paged_on_ended(struct kvi_spread *spread)
+{
+	struct kvi_paged *paged = paged_of(spread->transfer);
+	bool failed = atomic_load(&spread->failed) || paged->home->part->cut;
+	paged->transfer.segments += kvi_spread_finish(spread);
+	if (failed)
+		return; /* the connection is being torn down, which ends the transfer */
+	if (paged->state == KVI_PAGED_STOPPING)
+		end_given_up(paged);
+	else if (paged->state != KVI_PAGED_MOVING)
+		complete_if_done(paged);
+	else if (paged->in_order || paged->notify != NULL)
+		confirm(paged);
+	else
+		kvi_transfer_complete(&paged->transfer, NULL);
+}
+
+/* ---- as a kind of transfers ---- */
+
+static void start(struct kvt_transfer *transfer)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	struct kvt_error error = { .code = KVT_OK };
+	kvi_list_append(&transfer->worker->paged, &paged->node);
+	if (paged->home->part->cut)
+		kvi_conn_check(transfer->conn, &error);
+	else if (paged->region != NULL && atomic_load(&paged->region->closing))
+		kvi_fail(&error, KVT_E_CLOSED, 0, "the region is closed");
+	else if (paged->remote != NULL && atomic_load(&paged->remote->withdrawn))
+		kvi_fail(&error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
+	if (error.code != KVT_OK) {
+		kvi_transfer_complete(transfer, &error);
+		return;
+	}
+	kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
+	paged->state = KVI_PAGED_MOVING;
+	if (paged->plan.len > 0) {
+		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)
+			kvi_transfer_give_up(transfer, KVT_E_NO_MEMORY, "no memory for a transfer");
+	} else if (paged->notify != NULL) {
+		confirm(paged);
+	} else {
+		kvi_transfer_complete(transfer, NULL);
+	}
+}
+
+static void give_up(struct kvt_transfer *transfer)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	kvi_list_remove(&transfer->link_node);
+	kvi_transfer_set_deadline(transfer, kvi_deadline_after(KVI_QUIESCE_NS));
+	if (kvi_spread_is_active(&paged->spread)) {
+		paged->state = KVI_PAGED_STOPPING;
+		kvi_spread_stop(&paged->spread);
+	} else {
+		end_given_up(paged);
+	}
+}
+
+/* The peer's application is not told in time, but nothing is out any more. */
+static bool end_late(struct kvt_transfer *transfer)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	if (kvi_spread_is_active(&paged->spread))
+		return false;
+	kvi_transfer_complete(transfer, &transfer->reason);
+	return true;
+}
+
+static void tell_timeout(const struct kvt_transfer *transfer, char *text, size_t len)
+{
+	const struct kvi_paged *paged =
+		kvi_container_of(transfer, const struct kvi_paged, transfer);
+	double seconds = (double)(kvi_clock_now() - transfer->started_ns) / (double)KVI_SECOND;
+	if (paged->state == KVI_PAGED_CONFIRMING)
+		snprintf(text, len, "the peer has not taken its notifications within %.1f s",
+			 seconds);
+	else if (paged->state == KVI_PAGED_CONFIRMED)
+		snprintf(text, len,
+			 "the peer did not confirm within %.1f s; whether it has the data is "
+			 "unknown",
+			 seconds);
+	else
+		snprintf(text, len, "%llu bytes could not be %s within %.1f s",
+			 (unsigned long long)paged->plan.len,
+			 paged->direction == KVT_READ ? "read" : "written", seconds);
+}
+
+static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	struct kvi_counters *counters = &transfer->conn->counters;
+	bool reads = paged->direction == KVT_READ;
+	kvi_list_remove(&paged->node);
+	if (paged->remote != NULL)
+		kvi_remote_leave(paged->remote);
+	if (error != NULL)
+		return;
+	transfer->result_len = paged->plan.len;
+	if (paged->region == NULL)
+		return;
+	kvi_count(counters, reads ? KVI_COUNT_READS : KVI_COUNT_WRITES, 1);
+	kvi_count(counters, reads ? KVI_COUNT_BYTES_READ : KVI_COUNT_BYTES_WRITTEN,
+		  (int64_t)paged->plan.len);
+}
+
+void kvi_paged_free(struct kvt_transfer *transfer)
+{
+	struct kvi_paged *paged = paged_of(transfer);
+	if (paged->region != NULL)
+		kvi_region_drop_ref(paged->region);
+	if (paged->remote != NULL)
+		kvi_remote_drop_ref(paged->remote);
+	kvi_plan_free(&paged->plan);
+	pthread_mutex_destroy(&paged->lock);
+	kvi_free(paged->notify);
+	kvi_free(paged);
+}
+
+const struct kvi_transfer_kind kvi_paged_kind = {
+	.start = start,
+	.begin = begin,
+	.give_up = give_up,
+	.end_late = end_late,
+	.tell_timeout = tell_timeout,
+	.settle = settle,
+	.free = kvi_paged_free,
+};
+
+/* ---- stopping many ---- */
+
+void kvi_paged_stop_remote(struct kvi_worker *worker, const struct kvt_remote *remote)
+{
+	kvi_list_for_each (node, next_node, &worker->paged) {
+		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+		if (paged->remote == remote && !paged->home->part->cut)
+			kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
+					     "the peer has withdrawn this memory");
+	}
+}
+
+struct quiet {
+	const struct kvi_worker *worker;
+	const struct kvt_region *region;
+};
+
+static bool is_quiet(const void *arg)
+{
+	const struct quiet *quiet = arg;
+	kvi_list_for_each (node, next_node, &quiet->worker->paged) {
+		if (kvi_container_of(node, struct kvi_paged, node)->region == quiet->region)
+			return false;
+	}
+	return true;
+}
+
+void kvi_paged_stop_region(const struct kvt_region *region)
+{
+	struct kvt_engine *engine = region->engine;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct kvi_worker *worker = engine->workers[i];
+		struct quiet quiet = { worker, region };
+		kvi_worker_lock(worker);
+		kvi_list_for_each (node, next_node, &worker->paged) {
+			struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+			if (paged->region == region && !paged->home->part->cut)
+				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
+						     "the region was closed on this side");
+		}
+		if (!worker->stopped)
+			kvi_parts_flush(worker, false);
+		kvi_worker_unlock(worker);
+		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
+		while (!kvi_worker_wait(worker, is_quiet, &quiet, kvi_deadline_after(KVI_SECOND)))
+			if (worker->stopped)
+				break;
+	}
+}
+
+void kvi_paged_fail(struct kvi_worker *worker, const struct kvt_conn *conn)
+{
+	kvi_list_for_each (node, next_node, &worker->paged) {
+		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+		struct kvt_transfer *transfer = &paged->transfer;
+		bool gave_up = transfer->reason.code != KVT_OK;
+		if (transfer->conn == conn)
+			kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &conn->cause);
+	}
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * paged.h - paged transfers: blocks or spans between a region and a remote, and notifications
+ * (docs/protocol.md 7). A transfer has a home lane, on which what is said of it travels, and is at home
+ * on that lane's worker.
+ */
+#ifndef KVI_ENGINE_PAGED_H
+#define KVI_ENGINE_PAGED_H
+
+#include "engine/link.h"
+#include "engine/plan.h"
+#include "engine/spread.h"
+#include "engine/transfer.h"
+
+enum kvi_paged_state {
+	KVI_PAGED_MOVING,     /* segments are out, or to be taken */
+	KVI_PAGED_CONFIRMING, /* SYNC or NOTIFY waits for room on the link */
+	KVI_PAGED_CONFIRMED,  /* it is out, NOTED to come */
+	KVI_PAGED_STOPPING,   /* giving up: segments are out, no more will be */
+};
+
+struct kvi_paged {
+	struct kvt_transfer transfer;
+
+	/* immutable after start */
+	enum kvt_direction direction;
+	struct kvt_region *region; /* NULL: a notification alone */
+	struct kvt_remote *remote;
+	struct kvi_plan plan;
+	uint64_t number; /* on this connection */
+	struct kvi_link *home;
+	uint8_t *notify; /* NULL: none */
+	size_t notify_len;
+	enum kvt_err notify_err; /* what the application announces */
+	size_t segment_len;
+	size_t pack_below; /* shorter pieces are packed; 0: none */
+	bool only_home;
+	bool in_order; /* a message on the home lane comes behind all its writes */
+
+	/* under lock, a leaf: workers share what is left of the plan */
+	pthread_mutex_t lock;
+	struct kvi_cursor cursor;
+
+	/* under worker lock */
+	struct kvi_list node; /* in worker->paged */
+	enum kvi_paged_state state;
+	struct kvi_spread spread;
+	bool told;  /* SYNC, NOTIFY or NOTIFY_FAILED was sent */
+	bool noted; /* and answered */
+};
+
+/* A message of the types from KVI_MESSAGE_ATTACH on. */
+enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_message *message);
+
+/* End the transfers of a remote on one worker, which is locked: it is withdrawn. */
+void kvi_paged_stop_remote(struct kvi_worker *worker, const struct kvt_remote *remote);
+
+/* End the transfers of a region, and wait until they have: it is being closed. */
+void kvi_paged_stop_region(const struct kvt_region *region);
+
+/* End the connection's transfers on one worker, which is locked; their lanes are cut. */
+void kvi_paged_fail(struct kvi_worker *worker, const struct kvt_conn *conn);
+
+/* pages.c: the segments of a paged transfer. */
+extern const struct kvi_spread_source kvi_pages_source;
+
+/* paged.c: for request.c, which makes them, and for that source. */
+extern const struct kvi_transfer_kind kvi_paged_kind;
+void kvi_paged_free(struct kvt_transfer *transfer);
+void kvi_paged_on_all_posted(struct kvi_spread *spread);
+void kvi_paged_on_ended(struct kvi_spread *spread);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.h - what a paged transfer moves: two layouts, the runs of blocks or bytes between them, and a
+ * cursor that hands them out in contiguous pieces. Pure: it knows no lane, no address and no peer.
+ */
+#ifndef KVI_ENGINE_PLAN_H
+#define KVI_ENGINE_PLAN_H
+
+#include <kvtrans.h>
+
+/* Blocks of one extent; start: its place among the extents that follow each other, in bytes. */
+struct kvi_extent {
+	uint64_t count;
+	uint64_t stride;
+	uint64_t start;
+};
+
+/* What a region looks like, whoever has it. */
+struct kvi_layout {
+	uint64_t block_len;
+	uint64_t block_count; /* of the shortest extent */
+	uint64_t len;	      /* of all extents */
+	size_t extent_count;
+	struct kvi_extent *extents;
+};
+
+/* Bytes from the first block to the end of the last. */
+uint64_t kvi_extent_get_len(const struct kvi_layout *layout, size_t extent);
+
+/* Fill in starts and sums from block_len, counts and strides. False when they are no layout: no extents
+ * or blocks, blocks that overlap, or more than 2^63 - 1 bytes. */
+bool kvi_layout_complete(struct kvi_layout *layout);
+
+/* count units (blocks, or bytes) that follow each other on both sides. */
+struct kvi_run {
+	uint64_t local;
+	uint64_t remote;
+	uint64_t count;
+	uint32_t local_extent; /* of spans only: a run of blocks is in every extent */
+	uint32_t remote_extent;
+};
+
+struct kvi_plan {
+	const struct kvi_layout *local;
+	const struct kvi_layout *remote;
+	bool by_blocks;
+	uint64_t unit_len; /* block_len, or 1 */
+	size_t *extents;   /* of blocks: to go through; NULL: all */
+	size_t extent_count;
+	struct kvi_run *runs;
+	size_t run_count;
+	uint64_t len;	      /* bytes in all */
+	uint64_t piece_count; /* pieces it is handed out in, where none is cut */
+};
+
+/*
+ * Lay out a request whose layouts are given. INVALID: the text names the first index or span that is
+ * wrong. The plan keeps pointers to the layouts, nothing of the request. kvi_plan_free() either way.
+ */
+enum kvt_err kvi_plan_init_blocks(struct kvi_plan *plan, const struct kvi_layout *local,
+				  const struct kvi_layout *remote,
+				  const struct kvt_blocks_request *request,
+				  struct kvt_error *error);
+enum kvt_err kvi_plan_init_spans(struct kvi_plan *plan, const struct kvi_layout *local,
+				 const struct kvi_layout *remote,
+				 const struct kvt_spans_request *request, struct kvt_error *error);
+void kvi_plan_free(struct kvi_plan *plan);
+
+/* Where one has come to. All zero: at the beginning. */
+struct kvi_cursor {
+	size_t extent;
+	size_t run;
+	uint64_t unit;	 /* of the run */
+	uint64_t within; /* the unit */
+};
+
+/* Bytes that follow each other on both sides; offsets are from the start of the extents. */
+struct kvi_piece {
+	size_t local_extent;
+	size_t remote_extent;
+	uint64_t local_offset;
+	uint64_t remote_offset;
+	size_t len;
+};
+
+bool kvi_cursor_is_at_end(const struct kvi_plan *plan, const struct kvi_cursor *cursor);
+
+/* The next piece, of at most max_len bytes, without going there. Not at the end. */
+void kvi_plan_peek(const struct kvi_plan *plan, const struct kvi_cursor *cursor, size_t max_len,
+		   struct kvi_piece *piece);
+
+/* Go len bytes on, within the piece that is next. */
+void kvi_plan_advance(const struct kvi_plan *plan, struct kvi_cursor *cursor, size_t len);
+
+#endif

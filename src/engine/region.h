@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * region.h - a region: local memory as blocks, for paged transfers. What peers may do with it is an
+ * export's business (share.h).
+ */
+#ifndef KVI_ENGINE_REGION_H
+#define KVI_ENGINE_REGION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "engine/link.h"
+#include "engine/plan.h"
+#include "engine/window.h"
+
+struct kvt_region {
+	/* immutable after open */
+	struct kvt_engine *engine;
+	struct kvi_layout layout;
+	uint8_t **bases; /* of the extents */
+	bool read_only;
+	void *owned; /* memory of ours, of owned_len bytes; NULL: the application's */
+	size_t owned_len;
+
+	/* under engine->lock */
+	struct kvi_list node; /* in engine->regions */
+	struct kvi_list exports;
+
+	/* immutable until the region is closed or the engine stops, when nothing uses them any more */
+	struct kvi_window **windows; /* of the extents, where the provider needs them; else NULL */
+
+	/* atomic */
+	atomic_bool closing;
+	atomic_uint refs; /* the handle's, one an export's and a transfer's */
+};
+
+void kvi_region_take_ref(struct kvt_region *region);
+void kvi_region_drop_ref(struct kvt_region *region);
+
+/* The registration of an extent for a lane's own operations; NULL where none is needed. */
+struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t extent,
+					 const struct kvi_link *link);
+
+/* The engine stops and all connections have ended: deregister all regions. */
+void kvi_regions_stop(struct kvt_engine *engine);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * remote.c - importing what the peer exported, and stopping to use it when the peer says so.
+ */
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/paged.h"
+#include "engine/share.h"
+
+#define NAME_RETRY_NS (20 * KVI_MS)
+
+/* ---- references and use ---- */
+
+void kvi_remote_take_ref(struct kvt_remote *remote)
+{
+	atomic_fetch_add(&remote->refs, 1);
+}
+
+void kvi_remote_drop_ref(struct kvt_remote *remote)
+{
+	struct kvt_conn *conn = remote->conn;
+	pthread_mutex_lock(&conn->share.lock);
+	bool is_last = atomic_fetch_sub(&remote->refs, 1) == 1;
+	if (is_last)
+		kvi_list_remove(&remote->node);
+	pthread_mutex_unlock(&conn->share.lock);
+	if (!is_last)
+		return;
+	kvi_free(remote->layout.extents);
+	kvi_free(remote->grants);
+	kvi_free(remote);
+	kvi_conn_drop_ref(conn);
+}
+
+static void send_withdrawn(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvt_remote *remote = kvi_container_of(command, struct kvt_remote, confirm);
+	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAWN, .generation = remote->id };
+	kvi_link_send(remote->home, &message);
+	kvi_remote_drop_ref(remote);
+}
+
+/* Tell the owner, once, when nothing of ours uses it any more. */
+static void confirm_if_quiet(struct kvt_remote *remote)
+{
+	if (!atomic_load(&remote->withdrawn) || atomic_load(&remote->in_flight) > 0 ||
+	    atomic_exchange(&remote->confirmed, true))
+		return;
+	remote->confirm.run = send_withdrawn;
+	kvi_remote_take_ref(remote);
+	kvi_worker_push(remote->home->part->worker, &remote->confirm);
+}
+
+bool kvi_remote_enter(struct kvt_remote *remote)
+{
+	atomic_fetch_add(&remote->in_flight, 1);
+	if (!atomic_load(&remote->withdrawn))
+		return true;
+	kvi_remote_leave(remote);
+	return false;
+}
+
+void kvi_remote_leave(struct kvt_remote *remote)
+{
+	if (atomic_fetch_sub(&remote->in_flight, 1) == 1)
+		confirm_if_quiet(remote);
+}
+
+struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
+				      const struct kvi_link *link)
+{
+	const struct kvi_wire_grant *grant =
+		&remote->grants[extent * remote->grant_count + link->index % remote->grant_count];
+	return (struct kvi_grant){ .address = grant->address, .key = grant->key };
+}
+
+static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
+{
+	struct kvt_remote *found = NULL;
+	pthread_mutex_lock(&conn->share.lock);
+	kvi_list_for_each (node, next_node, &conn->share.remotes) {
+		struct kvt_remote *remote = kvi_container_of(node, struct kvt_remote, node);
+		if (remote->id == id)
+			found = remote;
+	}
+	if (found != NULL)
+		kvi_remote_take_ref(found);
+	pthread_mutex_unlock(&conn->share.lock);
+	return found;
+}
+
+/* ---- withdrawal ---- */
+
+/* Stop the transfers of a remote that are at home on one worker. */
+struct stop {
+	struct kvi_command command;
+	struct kvt_remote *remote;
+};
+
+static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
+{
+	struct stop *stop = kvi_container_of(command, struct stop, command);
+	kvi_paged_stop_remote(worker, stop->remote);
+	kvi_remote_drop_ref(stop->remote);
+	kvi_free(stop);
+}
+
+static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *here)
+{
+	struct kvt_engine *engine = remote->conn->engine;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		if (engine->workers[i] == here)
+			continue;
+		struct stop *stop = kvi_alloc(sizeof(*stop));
+		if (stop == NULL) {
+			kvi_conn_fail(remote->conn, KVT_E_NO_MEMORY, 0,
+				      "no memory to stop the transfers of a remote");
+			return;
+		}
+		stop->command.run = run_stop;
+		stop->remote = remote;
+		kvi_remote_take_ref(remote);
+		kvi_worker_push(engine->workers[i], &stop->command);
+	}
+}
+
+void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvt_remote *remote = find_remote(link->conn, message->generation);
+	if (remote == NULL) {
+		struct kvi_message answer = { .type = KVI_MESSAGE_WITHDRAWN,
+					      .generation = message->generation };
+		kvi_link_send(link, &answer);
+		return;
+	}
+	atomic_store(&remote->withdrawn, true);
+	kvi_paged_stop_remote(link->part->worker, remote);
+	stop_elsewhere(remote, link->part->worker);
+	confirm_if_quiet(remote);
+	kvi_remote_drop_ref(remote);
+}
+
+/* ---- asking the owner ---- */
+
+/* On the asking thread's stack, and in share.asks. */
+struct ask {
+	struct kvi_list node;
+	uint64_t number;
+	struct kvt_conn *conn;
+	enum kvt_err err;
+	uint8_t *bytes; /* the descriptor, when asked by name */
+	size_t len;
+	atomic_bool done;
+};
+
+static bool is_answered(const void *arg)
+{
+	const struct ask *ask = arg;
+	return atomic_load(&ask->done);
+}
+
+static struct ask *find_ask(struct kvi_share *share, uint64_t number)
+{
+	kvi_list_for_each (node, next_node, &share->asks) {
+		struct ask *ask = kvi_container_of(node, struct ask, node);
+		if (ask->number == number)
+			return ask;
+	}
+	return NULL;
+}
+
+void kvi_remote_on_answer(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_share *share = &link->conn->share;
+	pthread_mutex_lock(&share->lock);
+	struct ask *ask = find_ask(share, message->seq); /* NULL: it waits no more */
+	if (ask != NULL) {
+		kvi_list_remove(&ask->node);
+		ask->err = message->type == KVI_MESSAGE_NO_EXPORT ? message->code : KVT_OK;
+		ask->len = message->data_len;
+		ask->bytes = message->data_len > 0 ? kvi_alloc_data(message->data_len) : NULL;
+		if (ask->bytes != NULL)
+			memcpy(ask->bytes, message->data, message->data_len);
+		else if (message->data_len > 0)
+			ask->err = KVT_E_NO_MEMORY;
+		atomic_store(&ask->done, true);
+	}
+	pthread_mutex_unlock(&share->lock);
+	kvi_worker_signal(link->part->worker);
+}
+
+void kvi_asks_end(struct kvt_conn *conn)
+{
+	struct kvi_list *node;
+	pthread_mutex_lock(&conn->share.lock);
+	while ((node = kvi_list_take_first(&conn->share.asks)) != NULL) {
+		struct ask *ask = kvi_container_of(node, struct ask, node);
+		ask->err = conn->cause.code;
+		atomic_store(&ask->done, true);
+	}
+	pthread_mutex_unlock(&conn->share.lock);
+	for (unsigned i = 0; conn->lane_count > 0 && i < conn->engine->worker_count; i++) {
+		kvi_worker_lock(conn->engine->workers[i]);
+		kvi_worker_signal(conn->engine->workers[i]);
+		kvi_worker_unlock(conn->engine->workers[i]);
+	}
+}
+
+/* Ask for export id (0: by name). Writes ask->bytes, the caller's to free, on success. */
+static enum kvt_err ask_owner(struct ask *ask, uint64_t id, const char *name, int64_t deadline_ns,
+			      struct kvt_error *error)
+{
+	struct kvt_conn *conn = ask->conn;
+	struct kvi_share *share = &conn->share;
+	pthread_mutex_lock(&share->lock);
+	bool ended = share->ended;
+	ask->number = ++share->last_ask;
+	kvi_list_init(&ask->node);
+	if (!ended)
+		kvi_list_append(&share->asks, &ask->node);
+	pthread_mutex_unlock(&share->lock);
+	if (ended)
+		return kvi_conn_check(conn, error);
+
+	struct kvi_link *link = &conn->links[ask->number % conn->lane_count];
+	struct kvi_worker *worker = link->part->worker;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_ATTACH,
+		.seq = ask->number,
+		.len = id,
+		.data = (const uint8_t *)name,
+		.data_len = name == NULL ? 0 : strlen(name),
+	};
+	kvi_worker_lock(worker);
+	kvi_link_send(link, &message);
+	if (!worker->stopped)
+		kvi_parts_flush(worker, false);
+	kvi_worker_unlock(worker);
+	kvi_worker_wait(worker, is_answered, ask, deadline_ns);
+
+	pthread_mutex_lock(&share->lock);
+	kvi_list_remove(&ask->node);
+	bool done = atomic_load(&ask->done);
+	pthread_mutex_unlock(&share->lock);
+	if (done && ask->err == KVT_OK)
+		return KVT_OK;
+	if (kvi_conn_check(conn, error) != KVT_OK)
+		return kvi_conn_check(conn, error);
+	if (done && ask->err == KVT_E_WITHDRAWN)
+		return kvi_fail(error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this export");
+	if (done)
+		return kvi_fail(error, ask->err, 0, "the peer did not say what it exported: %s",
+				kvt_err_get_text(ask->err));
+	if (kvi_clock_now() >= deadline_ns)
+		return kvi_fail(error, KVT_E_TIMEOUT, 0, "the peer did not answer in time");
+	return kvi_fail(error, KVT_E_CANCELLED, 0, "interrupted while asking the peer");
+}
+
+/* ---- importing ---- */
+
+static enum kvt_err check_descriptor(const struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+				     struct kvi_descriptor *descriptor, struct kvt_error *error)
+{
+	uint8_t mac[KVI_MAC_LEN];
+	if (len < KVI_MAC_LEN ||
+	    kvi_descriptor_decode(bytes, len - KVI_MAC_LEN, descriptor) != KVT_OK)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"%zu bytes that are no descriptor, or not a whole one", len);
+	if (sodium_memcmp(descriptor->session, conn->session_id, KVI_SESSION_LEN) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the descriptor is of another connection, or an older session");
+	crypto_generichash(mac, KVI_MAC_LEN, bytes, len - KVI_MAC_LEN, conn->token, KVI_TOKEN_LEN);
+	if (sodium_memcmp(mac, bytes + len - KVI_MAC_LEN, KVI_MAC_LEN) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0, "the descriptor was altered");
+	return KVT_OK;
+}
+
+static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_descriptor *descriptor,
+				const uint8_t *bytes, struct kvt_error *error)
+{
+	struct kvi_layout *layout = &remote->layout;
+	remote->id = descriptor->id;
+	remote->access = descriptor->access;
+	remote->grant_count = descriptor->grant_count;
+	remote->home = &remote->conn->links[descriptor->id % remote->conn->lane_count];
+	layout->block_len = descriptor->block_len;
+	layout->extent_count = descriptor->extent_count;
+	layout->extents = kvi_alloc_array(descriptor->extent_count, sizeof(layout->extents[0]));
+	remote->grants = kvi_alloc_array((size_t)descriptor->extent_count * remote->grant_count,
+					 sizeof(remote->grants[0]));
+	if (layout->extents == NULL || remote->grants == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	for (uint32_t i = 0; i < descriptor->extent_count; i++) {
+		struct kvi_descriptor_extent extent;
+		kvi_descriptor_decode_extent(descriptor, bytes, i, &extent);
+		layout->extents[i].count = extent.count;
+		layout->extents[i].stride = extent.stride;
+		memcpy(&remote->grants[i * remote->grant_count], extent.grants,
+		       remote->grant_count * sizeof(remote->grants[0]));
+	}
+	if (!kvi_layout_complete(layout))
+		return kvi_fail(error, KVT_E_INVALID, 0, "the descriptor describes no blocks");
+	return KVT_OK;
+}
+
+/* The owner has agreed; another thread may have been quicker. */
+static struct kvt_remote *publish(struct kvt_remote *made)
+{
+	struct kvt_conn *conn = made->conn;
+	struct kvt_remote *found = NULL;
+	pthread_mutex_lock(&conn->share.lock);
+	kvi_list_for_each (node, next_node, &conn->share.remotes) {
+		struct kvt_remote *remote = kvi_container_of(node, struct kvt_remote, node);
+		if (remote->id == made->id)
+			found = remote;
+	}
+	if (found != NULL)
+		kvi_remote_take_ref(found);
+	else
+		kvi_list_append(&conn->share.remotes, &made->node);
+	pthread_mutex_unlock(&conn->share.lock);
+	return found != NULL ? found : made;
+}
+
+static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+				 struct kvt_remote **remote_out, struct kvt_error *error)
+{
+	struct kvi_descriptor descriptor;
+	enum kvt_err err = check_descriptor(conn, bytes, len, &descriptor, error);
+	if (err != KVT_OK)
+		return err;
+	struct kvt_remote *remote = kvi_alloc(sizeof(*remote));
+	if (remote == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	remote->conn = conn;
+	kvi_list_init(&remote->node);
+	atomic_store(&remote->refs, 1);
+	kvi_conn_take_ref(conn);
+	err = fill_remote(remote, &descriptor, bytes, error);
+	if (err == KVT_OK)
+		*remote_out = publish(remote);
+	if (err != KVT_OK || *remote_out != remote)
+		kvi_remote_drop_ref(remote);
+	return err;
+}
+
+/*
+ * Import, and ask the owner. The remote is known here before the owner answers, so that a withdrawal
+ * that follows the answer finds it.
+ */
+static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+			   int64_t deadline_ns, struct kvt_remote **remote, struct kvt_error *error)
+{
+	struct kvt_remote *imported = NULL;
+	enum kvt_err err = import_bytes(conn, bytes, len, &imported, error);
+	if (err != KVT_OK)
+		return err;
+	struct ask ask = { .conn = conn };
+	err = ask_owner(&ask, imported->id, NULL, deadline_ns, error);
+	kvi_free(ask.bytes);
+	if (err == KVT_OK)
+		*remote = imported;
+	else
+		kvi_remote_drop_ref(imported);
+	return err;
+}
+
+static int64_t get_deadline(int64_t timeout_ns)
+{
+	return kvi_deadline_after(timeout_ns != 0 ? timeout_ns : KVI_CONNECT_NS);
+}
+
+static enum kvt_err enter(struct kvt_conn *conn, int64_t timeout_ns, struct kvt_error *error)
+{
+	if (conn == NULL || timeout_ns < 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"no connection is given, or the timeout is negative");
+	enum kvt_err err = kvi_engine_enter(conn->engine, error);
+	if (err == KVT_OK) {
+		err = kvi_conn_check(conn, error);
+		if (err != KVT_OK)
+			kvi_engine_leave(conn->engine);
+	}
+	return err;
+}
+
+enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t len,
+			       int64_t timeout_ns, struct kvt_remote **remote,
+			       struct kvt_error *error)
+{
+	enum kvt_err err = enter(conn, timeout_ns, error);
+	if (err != KVT_OK)
+		return err;
+	if (bytes == NULL || remote == NULL)
+		err = kvi_fail(error, KVT_E_INVALID, 0, "no descriptor is given");
+	else
+		err = attach(conn, bytes, len, get_deadline(timeout_ns), remote, error);
+	kvi_engine_leave(conn->engine);
+	return err;
+}
+
+/* Ask until there is an export of that name, or the deadline. */
+static enum kvt_err ask_for_name(struct ask *ask, const char *name, int64_t deadline_ns,
+				 struct kvt_error *error)
+{
+	for (;;) {
+		enum kvt_err err = ask_owner(ask, 0, name, deadline_ns, error);
+		if (err != KVT_E_AGAIN)
+			return err;
+		if (kvi_clock_now() + NAME_RETRY_NS >= deadline_ns)
+			return kvi_fail(error, KVT_E_TIMEOUT, 0,
+					"the peer has exported nothing named \"%.100s\"", name);
+		if (kvi_engine_is_interrupted(ask->conn->engine))
+			return kvi_fail(error, KVT_E_CANCELLED, 0,
+					"interrupted while waiting for an export");
+		if (atomic_load(&ask->conn->engine->stopping))
+			return kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
+		const struct timespec nap = { .tv_nsec = NAME_RETRY_NS };
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+		*ask = (struct ask){ .conn = ask->conn };
+	}
+}
+
+enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
+			     struct kvt_remote **remote, struct kvt_error *error)
+{
+	enum kvt_err err = enter(conn, timeout_ns, error);
+	if (err != KVT_OK)
+		return err;
+	struct ask ask = { .conn = conn };
+	int64_t deadline_ns = get_deadline(timeout_ns);
+	if (name == NULL || remote == NULL || name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX)
+		err = kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
+			       KVT_NAME_LEN_MAX);
+	if (err == KVT_OK)
+		err = ask_for_name(&ask, name, deadline_ns, error);
+	if (err == KVT_OK)
+		err = attach(conn, ask.bytes, ask.len, deadline_ns, remote, error);
+	kvi_free(ask.bytes);
+	kvi_engine_leave(conn->engine);
+	return err;
+}
+
+void kvt_remote_close(struct kvt_remote *remote)
+{
+	if (remote == NULL || kvi_engine_is_forked(remote->conn->engine))
+		return;
+	kvi_remote_drop_ref(remote);
+}
+
+enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote, struct kvt_remote_info *info)
+{
+	if (remote == NULL || info == NULL || info->size != sizeof(*info))
+		return KVT_E_INVALID;
+	info->extent_count = remote->layout.extent_count;
+	info->block_count = remote->layout.block_count;
+	info->block_len = remote->layout.block_len;
+	info->len = remote->layout.len;
+	info->access = remote->access;
+	info->withdrawn = atomic_load(&remote->withdrawn);
+	return KVT_OK;
+}

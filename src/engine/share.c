@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * share.c - which side of sharing a message is for, and the end of both.
+ */
+#include "engine/share.h"
+
+#include "engine/conn.h"
+
+void kvi_share_init(struct kvi_share *share)
+{
+	pthread_mutex_init(&share->lock, NULL);
+	kvi_list_init(&share->exports);
+	kvi_list_init(&share->remotes);
+	kvi_list_init(&share->asks);
+}
+
+void kvi_share_destroy(struct kvi_share *share)
+{
+	pthread_mutex_destroy(&share->lock);
+}
+
+void kvi_share_end(struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&conn->share.lock);
+	conn->share.ended = true;
+	pthread_mutex_unlock(&conn->share.lock);
+	kvi_exports_end(conn);
+	kvi_asks_end(conn);
+}
+
+enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_ATTACH:
+		kvi_export_on_attach(link, message);
+		return KVT_OK;
+	case KVI_MESSAGE_ATTACHED:
+	case KVI_MESSAGE_NO_EXPORT:
+		kvi_remote_on_answer(link, message);
+		return KVT_OK;
+	case KVI_MESSAGE_WITHDRAW:
+		kvi_remote_on_withdraw(link, message);
+		return KVT_OK;
+	case KVI_MESSAGE_WITHDRAWN:
+		return kvi_export_on_withdrawn(link, message);
+	default:
+		return KVT_E_PROTOCOL;
+	}
+}

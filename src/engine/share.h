@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * share.h - what the two sides of a connection let each other see: exports of ours, remotes of theirs
+ * (docs/protocol.md 7.1, 7.2).
+ *
+ * An export is withdrawn as rule Q says: told, confirmed by the peer or its lanes cut, and only then
+ * deregistered. A peer that never asked for it has nothing to confirm. Who imports asks the owner first,
+ * so a remote is never older than its export's withdrawal.
+ */
+#ifndef KVI_ENGINE_SHARE_H
+#define KVI_ENGINE_SHARE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "engine/plan.h"
+#include "engine/worker.h"
+#include "wire/wire.h"
+
+struct kvi_link;
+struct kvi_window;
+struct kvt_conn;
+struct kvt_region;
+
+struct kvi_share {
+	/* under lock, a leaf */
+	pthread_mutex_t lock;
+	struct kvi_list exports;
+	struct kvi_list remotes;
+	struct kvi_list asks; /* of ours, not answered yet: remote.c */
+	uint64_t last_export_id;
+	uint64_t last_ask;
+	bool ended; /* the lanes are cut */
+};
+
+enum kvi_export_state {
+	KVI_EXPORT_OPEN,
+	KVI_EXPORT_CLOSING,   /* WITHDRAW is out, or about to be */
+	KVI_EXPORT_CONFIRMED, /* the peer has stopped, or is cut off */
+	KVI_EXPORT_CLOSED,    /* and it is deregistered */
+};
+
+struct kvt_export {
+	/* immutable after open */
+	struct kvt_conn *conn;
+	struct kvt_region *region;
+	uint64_t id;
+	unsigned access;
+	char *name; /* NULL: none */
+	uint8_t *descriptor;
+	size_t descriptor_len;
+	struct kvi_link *home; /* what is said of it goes there */
+
+	/* under share.lock */
+	struct kvi_list node;	     /* in share.exports */
+	struct kvi_window **windows; /* of the extents; NULL once closed */
+	bool attached;		     /* the peer knows it */
+
+	/* under engine->lock */
+	struct kvi_list region_node;
+
+	/* atomic */
+	_Atomic(enum kvi_export_state) state;
+	atomic_uint refs; /* the handle's, and that of whoever withdraws */
+};
+
+struct kvt_remote {
+	/* immutable after import */
+	struct kvt_conn *conn;
+	uint64_t id;
+	unsigned access;
+	struct kvi_layout layout;
+	size_t grant_count;
+	struct kvi_wire_grant *grants; /* grant_count for each extent */
+	struct kvi_link *home;
+
+	/* under share.lock */
+	struct kvi_list node;
+
+	/* atomic */
+	atomic_bool withdrawn;
+	atomic_bool confirmed;	    /* WITHDRAWN was sent, or is about to be */
+	struct kvi_command confirm; /* which sends it */
+	atomic_uint in_flight;	    /* transfers that may use it */
+	atomic_uint refs;	    /* the handles' and one a transfer's */
+};
+
+void kvi_share_init(struct kvi_share *share);
+void kvi_share_destroy(struct kvi_share *share);
+
+/* The lanes are cut: no export can be reached any more, nobody answers. */
+void kvi_share_end(struct kvt_conn *conn);
+
+/* ATTACH, ATTACHED, NO_EXPORT, WITHDRAW, WITHDRAWN; under the lock of the link's worker. */
+enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message);
+
+/* export.c */
+void kvi_export_take_ref(struct kvt_export *exported);
+void kvi_export_drop_ref(struct kvt_export *exported);
+/* Returns when the peer can no longer touch the region: within about 1 s. */
+void kvi_export_withdraw(struct kvt_export *exported);
+/* The export that the peer names, NULL when it is withdrawn. It stays valid while a worker's lock is
+ * held that was taken before. */
+struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);
+void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message);
+void kvi_exports_end(struct kvt_conn *conn);
+
+/* remote.c */
+void kvi_remote_take_ref(struct kvt_remote *remote);
+void kvi_remote_drop_ref(struct kvt_remote *remote);
+/* A transfer begins to use the remote, and ends. False: it is withdrawn. */
+bool kvi_remote_enter(struct kvt_remote *remote);
+void kvi_remote_leave(struct kvt_remote *remote);
+struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
+				      const struct kvi_link *link);
+void kvi_remote_on_answer(struct kvi_link *link, const struct kvi_message *message);
+void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
+void kvi_asks_end(struct kvt_conn *conn);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stage.c - slots, packs, and unpacking.
+ *
+ * Design notes. A pack's spans stand in the slot, where the peer can write at any time; each is read
+ * once, into our own memory, then checked, then used. What a peer can change meanwhile are bytes of its
+ * own blocks.
+ */
+#include "engine/stage.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/region.h"
+#include "engine/share.h"
+#include "engine/spread.h"
+
+static struct kvi_stage *get_stage(struct kvi_link *link)
+{
+	if (link->stage != NULL)
+		return link->stage;
+	struct kvi_stage *stage = kvi_alloc(sizeof(*stage));
+	if (stage != NULL)
+		kvi_list_init(&stage->free_packs);
+	link->stage = stage;
+	return stage;
+}
+
+void kvi_stage_free(struct kvi_stage *stage)
+{
+	if (stage == NULL)
+		return;
+	kvi_memory_close(stage->in_memory);
+	kvi_memory_close(stage->out_memory);
+	kvi_free(stage->in);
+	kvi_free(stage->out);
+	kvi_free(stage);
+}
+
+/* ---- offering slots ---- */
+
+static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
+{
+	struct kvi_stage *stage = get_stage(link);
+	if (stage == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
+	if (stage->in != NULL || link->lane == NULL)
+		return KVT_OK;
+	stage->in = kvi_alloc_data(KVI_SLOTS * KVI_SLOT_LEN);
+	if (stage->in == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
+	enum kvt_err err = kvi_memory_open(link->cq, stage->in, KVI_SLOTS * KVI_SLOT_LEN,
+					   KVI_ACCESS_REMOTE_WRITE, kvi_conn_make_key(),
+					   &stage->in_memory, error);
+	if (err != KVT_OK) {
+		kvi_free(stage->in);
+		stage->in = NULL;
+		return err;
+	}
+	struct kvi_grant grant = kvi_memory_get_grant(stage->in_memory);
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_STAGE,
+		.seq = KVI_SLOTS,
+		.len = KVI_SLOT_LEN,
+		.grant_count = 1,
+		.grants = { { .address = grant.address, .key = grant.key } },
+	};
+	kvi_link_send(link, &message);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
+{
+	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	enum kvt_err err = KVT_OK;
+	if (caps->pack_below == 0 || !caps->send_after_write)
+		return KVT_OK;
+	for (unsigned i = 0; err == KVT_OK && i < conn->lane_count; i++) {
+		struct kvi_worker *worker = conn->links[i].part->worker;
+		kvi_worker_lock(worker);
+		err = offer(&conn->links[i], error);
+		if (!worker->stopped)
+			kvi_parts_flush(worker, false);
+		kvi_worker_unlock(worker);
+	}
+	return err;
+}
+
+static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_stage *stage = get_stage(link);
+	if (stage == NULL)
+		return KVT_E_NO_MEMORY;
+	if (stage->slot_len != 0 || message->seq == 0 || message->seq > KVI_SLOTS_MAX ||
+	    message->len <= KVI_WIRE_SPAN_LEN || message->len > UINT32_MAX ||
+	    message->grant_count != 1)
+		return KVT_E_PROTOCOL;
+	stage->grant.address = message->grants[0].address;
+	stage->grant.key = message->grants[0].key;
+	stage->slot_len = message->len < KVI_SLOT_LEN ? message->len : KVI_SLOT_LEN;
+	stage->peer_slots = stage->slots_free = (unsigned)message->seq;
+	stage->peer_slot_len = message->len;
+	kvi_part_touch(link->part);
+	return KVT_OK;
+}
+
+/* ---- sending packs ---- */
+
+size_t kvi_stage_get_len(const struct kvi_link *link)
+{
+	return link->stage == NULL ? 0 : link->stage->slot_len;
+}
+
+static bool make_packs(struct kvi_link *link, struct kvi_stage *stage)
+{
+	stage->out = kvi_alloc_data(KVI_WRITES_MAX * stage->slot_len);
+	if (stage->out == NULL)
+		return false;
+	if (kvi_engine_get_caps(link->conn->engine)->local_memory &&
+	    kvi_memory_open(link->cq, stage->out, KVI_WRITES_MAX * stage->slot_len,
+			    KVI_ACCESS_LOCAL, kvi_conn_make_key(), &stage->out_memory,
+			    NULL) != KVT_OK) {
+		kvi_free(stage->out);
+		stage->out = NULL;
+		return false;
+	}
+	for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+		stage->packs[i].bytes = stage->out + i * stage->slot_len;
+		kvi_list_append(&stage->free_packs, &stage->packs[i].node);
+	}
+	return true;
+}
+
+struct kvi_pack *kvi_stage_take(struct kvi_link *link)
+{
+	struct kvi_stage *stage = link->stage;
+	if (stage->slots_free == 0)
+		return NULL;
+	if (stage->out == NULL && !make_packs(link, stage)) {
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to pack blocks on lane %u",
+			      link->index);
+		return NULL;
+	}
+	struct kvi_list *node = kvi_list_take_first(&stage->free_packs);
+	if (node == NULL)
+		return NULL;
+	struct kvi_pack *pack = kvi_container_of(node, struct kvi_pack, node);
+	stage->slots_free--;
+	pack->slot = stage->next_slot;
+	stage->next_slot = (stage->next_slot + 1) % stage->peer_slots;
+	pack->len = 0;
+	pack->span_count = 0;
+	return pack;
+}
+
+void kvi_stage_put(struct kvi_link *link, struct kvi_pack *pack)
+{
+	/* To the front: the one used last is still in the cache. */
+	kvi_list_prepend(&link->stage->free_packs, &pack->node);
+	kvi_part_touch(link->part);
+}
+
+void kvi_stage_fill_segment(struct kvi_segment *segment)
+{
+	struct kvi_stage *stage = segment->link->stage;
+	struct kvi_pack *pack = segment->pack;
+	segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
+	segment->span_count = 1;
+	segment->spans[0] = (struct kvi_span){
+		.base = pack->bytes,
+		.len = pack->len,
+		.memory = stage->out_memory,
+		.remote = { .address = stage->grant.address + pack->slot * stage->peer_slot_len,
+			    .key = stage->grant.key },
+	};
+}
+
+void kvi_stage_announce(struct kvi_segment *segment)
+{
+	struct kvi_stage *stage = segment->link->stage;
+	const struct kvi_pack *pack = segment->pack;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_PACK,
+		.seq = pack->slot,
+		.generation = pack->export_id,
+		.len = pack->span_count,
+	};
+	stage->awaiting[pack->slot] = segment->awaits_ack ? segment : NULL;
+	kvi_link_send(segment->link, &message);
+}
+
+void kvi_stage_forget(const struct kvi_segment *segment)
+{
+	struct kvi_stage *stage = segment->link->stage;
+	for (unsigned i = 0; i < KVI_SLOTS_MAX; i++)
+		if (stage->awaiting[i] == segment)
+			stage->awaiting[i] = NULL;
+}
+
+static enum kvt_err on_ack(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_stage *stage = link->stage;
+	if (stage == NULL || message->seq == 0 ||
+	    message->seq > stage->peer_slots - stage->slots_free)
+		return KVT_E_PROTOCOL;
+	for (uint64_t i = 0; i < message->seq; i++) {
+		struct kvi_segment *segment = stage->awaiting[stage->next_ack_slot];
+		stage->awaiting[stage->next_ack_slot] = NULL;
+		stage->next_ack_slot = (stage->next_ack_slot + 1) % stage->peer_slots;
+		stage->slots_free++;
+		if (segment != NULL)
+			kvi_segment_on_ack(segment);
+	}
+	kvi_part_touch(link->part);
+	return KVT_OK;
+}
+
+/* ---- receiving packs ---- */
+
+/* Where a span goes; NULL: nowhere. */
+static uint8_t *place(const struct kvt_region *region, const struct kvi_wire_span *span)
+{
+	const struct kvi_layout *layout = &region->layout;
+	if (span->extent >= layout->extent_count)
+		return NULL;
+	uint64_t len = kvi_extent_get_len(layout, span->extent);
+	if (span->offset > len || span->len > len - span->offset)
+		return NULL;
+	return region->bases[span->extent] + span->offset;
+}
+
+static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t span_count)
+{
+	const uint8_t *data = slot + span_count * KVI_WIRE_SPAN_LEN;
+	size_t left = KVI_SLOT_LEN - span_count * KVI_WIRE_SPAN_LEN;
+	for (size_t i = 0; i < span_count; i++) {
+		struct kvi_wire_span span;
+		kvi_wire_span_decode(slot + i * KVI_WIRE_SPAN_LEN, &span);
+		uint8_t *to = place(region, &span);
+		if (to == NULL || span.len > left)
+			return false;
+		memcpy(to, data, span.len);
+		data += span.len;
+		left -= span.len;
+	}
+	return true;
+}
+
+static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_stage *stage = link->stage;
+	if (stage == NULL || stage->in == NULL || message->seq >= KVI_SLOTS ||
+	    message->len > KVI_SLOT_LEN / KVI_WIRE_SPAN_LEN)
+		return KVT_E_PROTOCOL;
+	const uint8_t *slot = stage->in + message->seq * KVI_SLOT_LEN;
+	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
+	struct kvt_export *exported = kvi_export_find(link->conn, message->generation);
+	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
+				 !unpack(exported->region, slot, message->len)))
+		return KVT_E_PROTOCOL;
+
+	/* Where the peer waits for each, it has to be told at once; on a single lane it goes by what
+	 * follows, and needs the slots only. */
+	stage->unpacked++;
+	if (link->conn->lane_count > 1 || stage->unpacked >= KVI_SLOTS / 2) {
+		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = stage->unpacked };
+		kvi_link_send(link, &ack);
+		stage->unpacked = 0;
+	}
+	return KVT_OK;
+}
+
+enum kvt_err kvi_stage_on_message(struct kvi_link *link, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_STAGE:
+		return on_offer(link, message);
+	case KVI_MESSAGE_PACK:
+		return on_pack(link, message);
+	case KVI_MESSAGE_PACK_ACK:
+		return on_ack(link, message);
+	default:
+		return KVT_E_PROTOCOL;
+	}
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * descriptor.c - descriptors of exports, and the spans of a packed slot, to bytes and back, as
+ * docs/protocol.md 7 says. Like decode.c it accepts what the document allows and nothing else, and
+ * never allocates: extents are read one by one.
+ */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "wire/layout.h"
+#include "wire/wire.h"
+
+void kvi_wire_span_encode(const struct kvi_wire_span *span, uint8_t bytes[KVI_WIRE_SPAN_LEN])
+{
+	struct kvi_writer writer = kvi_writer_init(bytes, KVI_WIRE_SPAN_LEN);
+	kvi_write_u32(&writer, span->extent);
+	kvi_write_u32(&writer, span->len);
+	kvi_write_u64(&writer, span->offset);
+}
+
+void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN], struct kvi_wire_span *span)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes, KVI_WIRE_SPAN_LEN);
+	span->extent = kvi_read_u32(&reader);
+	span->len = kvi_read_u32(&reader);
+	span->offset = kvi_read_u64(&reader);
+}
+
+static size_t get_extent_len(const struct kvi_descriptor *descriptor)
+{
+	return 16 + (size_t)descriptor->grant_count * 16;
+}
+
+static size_t get_extent_start(const struct kvi_descriptor *descriptor, uint32_t number)
+{
+	return KVI_DESCRIPTOR_HEAD_LEN + number * get_extent_len(descriptor);
+}
+
+size_t kvi_descriptor_get_len(const struct kvi_descriptor *descriptor)
+{
+	return get_extent_start(descriptor, descriptor->extent_count);
+}
+
+void kvi_descriptor_encode(const struct kvi_descriptor *descriptor, uint8_t *bytes)
+{
+	struct kvi_writer writer = kvi_writer_init(bytes, KVI_DESCRIPTOR_HEAD_LEN);
+	kvi_write_u32(&writer, KVI_DESCRIPTOR_MAGIC);
+	kvi_write_u16(&writer, KVI_WIRE_VERSION);
+	kvi_write_u8(&writer, descriptor->access);
+	kvi_write_u8(&writer, descriptor->grant_count);
+	kvi_write_bytes(&writer, descriptor->session, KVI_SESSION_LEN);
+	kvi_write_u64(&writer, descriptor->id);
+	kvi_write_u64(&writer, descriptor->block_len);
+	kvi_write_u32(&writer, descriptor->extent_count);
+	kvi_write_u32(&writer, 0);
+}
+
+void kvi_descriptor_encode_extent(const struct kvi_descriptor *descriptor, uint8_t *bytes,
+				  uint32_t number, const struct kvi_descriptor_extent *extent)
+{
+	struct kvi_writer writer = kvi_writer_init(bytes + get_extent_start(descriptor, number),
+						   get_extent_len(descriptor));
+	kvi_write_u64(&writer, extent->count);
+	kvi_write_u64(&writer, extent->stride);
+	for (unsigned i = 0; i < descriptor->grant_count; i++) {
+		kvi_write_u64(&writer, extent->grants[i].address);
+		kvi_write_u64(&writer, extent->grants[i].key);
+	}
+}
+
+enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
+				   struct kvi_descriptor *descriptor)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes, len);
+	struct kvi_descriptor read = { .id = 0 };
+	bool good = kvi_read_u32(&reader) == KVI_DESCRIPTOR_MAGIC;
+	good &= kvi_read_u16(&reader) == KVI_WIRE_VERSION;
+	read.access = kvi_read_u8(&reader);
+	read.grant_count = kvi_read_u8(&reader);
+	const uint8_t *session = kvi_read_bytes(&reader, KVI_SESSION_LEN);
+	read.id = kvi_read_u64(&reader);
+	read.block_len = kvi_read_u64(&reader);
+	read.extent_count = kvi_read_u32(&reader);
+	good &= kvi_read_u32(&reader) == 0;
+	if (reader.bad || !good || read.access == 0 ||
+	    (read.access & ~(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0 || read.id == 0 ||
+	    read.grant_count == 0 || read.grant_count > KVI_RAILS_MAX || read.extent_count == 0 ||
+	    read.extent_count > KVT_EXTENTS_MAX || kvi_descriptor_get_len(&read) != len)
+		return KVT_E_PROTOCOL;
+	memcpy(read.session, session, KVI_SESSION_LEN);
+	*descriptor = read;
+	return KVT_OK;
+}
+
+void kvi_descriptor_decode_extent(const struct kvi_descriptor *descriptor, const uint8_t *bytes,
+				  uint32_t number, struct kvi_descriptor_extent *extent)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes + get_extent_start(descriptor, number),
+						   get_extent_len(descriptor));
+	extent->count = kvi_read_u64(&reader);
+	extent->stride = kvi_read_u64(&reader);
+	for (unsigned i = 0; i < descriptor->grant_count; i++) {
+		extent->grants[i].address = kvi_read_u64(&reader);
+		extent->grants[i].key = kvi_read_u64(&reader);
+	}
+}
