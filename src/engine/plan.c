@@ -139,6 +139,8 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 {
 	const void *indices = request->direction == KVT_WRITE ? request->other : request->local;
 	size_t count = request->count, found = SIZE_MAX;
+	if (count == 0)
+		return KVT_OK;
 	if (block_count / 64 <= count * 64) {
 		uint64_t *map = kvi_alloc_array(block_count / 64 + 1, sizeof(map[0]));
 		if (map == NULL)

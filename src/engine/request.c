@@ -13,7 +13,7 @@
 #include "engine/region.h"
 #include "engine/share.h"
 
-/* More takes longer to post than a caller wants to wait. */
+/* More, or more than one operation, takes longer to post than a caller wants to wait. */
 enum { LARGE_LEN = 64 * 1024 };
 
 /* What the requests of all kinds have in common. */
@@ -115,7 +115,8 @@ static void choose_way(struct kvi_paged *paged)
 	paged->only_home = conn->lane_count == 1 || paged->plan.len < KVI_SPREAD_LEN;
 	paged->in_order = writes && paged->only_home && caps->send_after_write;
 	paged->segment_len = kvi_spread_get_segment_len(conn, paged->plan.len, paged->only_home);
-	paged->transfer.is_large = paged->plan.len > LARGE_LEN;
+	paged->transfer.is_large = paged->plan.len > LARGE_LEN ||
+				   paged->plan.piece_count > caps->span_count;
 	/* What one operation can carry is not worth a copy. */
 	if (writes && caps->send_after_write && paged->plan.piece_count > caps->span_count)
 		paged->pack_below = caps->pack_below;
