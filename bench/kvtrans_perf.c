@@ -4,6 +4,7 @@
  * public API alone. This file decides who is server and client; it never looks at a message.
  */
 #include "perf_options.h"
+#include "perf_paged.h"
 #include "perf_probe.h"
 #include "perf_report.h"
 #include "perf_stream.h"
@@ -57,6 +58,8 @@ static int serve_job(struct perf_peer *peer, struct kvt_engine *engine)
 		perf_say(peer, "%s", refusal);
 		return PERF_FAILED;
 	}
+	if (job.op != PERF_SEND)
+		return perf_paged_serve(peer, engine, &job);
 	if (job.mode == PERF_THROUGHPUT || job.mode == PERF_LATENCY)
 		return serve_stream(peer, &job);
 	if ((status = perf_say(peer, "ready")))
@@ -141,7 +144,9 @@ static int run_job(struct perf_peer *peer, struct kvt_engine *engine,
 	char text[PERF_TEXT_LEN];
 	struct perf_report report = {
 		.tool = "kvtrans-perf",
-		.op = job->mode == PERF_CONNECT || job->mode == PERF_IDLE ? "connection" : "send",
+		.op = job->mode == PERF_CONNECT || job->mode == PERF_IDLE
+			      ? "connection"
+			      : perf_op_get_name(job->op),
 		.mode = perf_mode_get_name(job->mode),
 		.provider = kvt_engine_get_provider(engine),
 		.lanes = options->ncpus * options->nconn,
@@ -170,9 +175,10 @@ static int run_job(struct perf_peer *peer, struct kvt_engine *engine,
 		status = perf_probe_idle(peer, job, &report);
 	} else {
 		report.block_len = job->block_len;
-		report.count = perf_job_get_slots(job);
+		report.count = job->mode == PERF_LATENCY ? perf_job_get_slots(job) : job->count;
 		report.depth = job->depth;
-		status = run_stream(peer, options, &report);
+		status = job->op == PERF_SEND ? run_stream(peer, options, &report)
+					      : perf_paged_lead(peer, engine, options, &report);
 	}
 	if (status)
 		return status;

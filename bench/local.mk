@@ -18,6 +18,10 @@ bench_kvtrans_perf_SOURCES = $(KVI_BENCH_SOURCES) \
 	bench/perf_job.h \
 	bench/perf_options.c \
 	bench/perf_options.h \
+	bench/perf_paged.c \
+	bench/perf_paged.h \
+	bench/perf_paged_lead.c \
+	bench/perf_paged_serve.c \
 	bench/perf_peer.c \
 	bench/perf_peer.h \
 	bench/perf_probe.c \
@@ -72,5 +76,6 @@ EXTRA_DIST += \
 	bench/paged_table.py \
 	bench/peer_mooncake.py \
 	bench/peer_nixl.py \
+	bench/python_paged.py \
 	bench/python_send.py \
 	bench/turns.py

@@ -38,13 +38,14 @@ LABELS = {
 class Case:
     """One job for all programs. figure: what counts; higher is better unless it is a time."""
 
-    def __init__(self, shape, op, pattern="random", depth=1, busy=0):
+    def __init__(self, shape, op, pattern="random", depth=1, busy=0, extents=1):
         self.shape = shape
         self.block, self.count = SHAPES[shape]
         self.op = op
         self.pattern = pattern
         self.depth = depth
         self.busy = busy  # processes that do nothing but use a core meanwhile
+        self.extents = extents  # arrays of the pool
         self.figure = "us_p50" if shape == "64B" else "gb_per_s"
         if shape == "8B":
             self.figure = "blocks_per_s"
@@ -55,6 +56,7 @@ class Case:
         parts += [self.pattern] if self.pattern != "random" else []
         parts += [f"depth{self.depth}"] if self.depth > 1 else []
         parts += [f"busy{self.busy}"] if self.busy else []
+        parts += [f"extents{self.extents}"] if self.extents > 1 else []
         return "-".join(parts)
 
     @property
@@ -67,7 +69,14 @@ class Case:
             text += f", {self.depth} in flight"
         if self.busy:
             text += f", {self.busy} busy processes"
+        if self.extents > 1:
+            text += f", in {self.extents} arrays"
         return text
+
+    @property
+    def is_ours_alone(self):
+        """The other programs have nothing to compare with."""
+        return self.busy > 0 or self.extents > 1
 
     @property
     def unit(self):
@@ -109,6 +118,7 @@ CASES = [
     Case("64K", "write", depth=8),
     Case("16K", "read", depth=8),
     Case("64B", "write", busy=4),
+    Case("S1", "write", extents=32),
 ]
 
 
@@ -136,7 +146,7 @@ class Target:
 
 
 PACKED = ("16K-write", "S1-write", "16K-read", "S1-read")
-BULK = [case.key for case in CASES if case.figure == "gb_per_s" and case.depth == 1]
+BULK = [case.key for case in CASES if case.figure == "gb_per_s" and case.depth == case.extents == 1]
 TARGETS = [
     *(Target(key, "peers", 2.5) for key in PACKED),
     *(Target(key, SOCKET, 0.65) for key in ("16K-write", "S1-write")),
@@ -147,4 +157,5 @@ TARGETS = [
     *(Target(key, SOCKET, 1.5, False, figure="cpu_s_per_gib") for key in BULK),
     *(Target(key, LIBRARY, 0.97, tool=PYTHON) for key in BULK),
     Target("64B-write-busy4", None, 1000, False),
+    Target("S1-write-extents32", None, 200, False, figure="submit_us_p50"),
 ]

@@ -86,10 +86,13 @@ class Runner:
         if name == LIBRARY:
             lanes = [("ncpus", self.arguments.ncpus), ("nconn", self.arguments.nconn)]
             options += [f"--{key}={value}" for key, value in lanes if value]
-            options += ["--self", f"--op={case.op}", f"--provider={self.arguments.provider}"]
+            options += [f"--extents={case.extents}"] if case.extents > 1 else []
+            options += ["--self", "--verify", f"--op={case.op}", f"--provider={self.arguments.provider}"]
             return [path, "--json", *options]
         options.append(f"--paged={case.op}")
         if name in ("nixl", "mooncake", PYTHON):
+            if name == PYTHON:
+                options += [f"--ncpus={self.arguments.ncpus or 1}", f"--nconn={self.arguments.nconn or 1}"]
             return [self.get_python(name), path, *options]
         # What was faster on two cores. One that polls takes a core from the other one's kernel work.
         if name.startswith("ucx") and case.op == "write":
@@ -142,7 +145,7 @@ def run_case(arguments, runner, programs, case, namespace, out):
     given_up = set()  # it would fail in each turn
     for turn in range(arguments.rounds):
         for name in programs:
-            if name in given_up or (case.busy and name != LIBRARY):
+            if name in given_up or (case.is_ours_alone and name != LIBRARY):
                 continue
             show_progress(f"{case.title}: turn {turn + 1} of {arguments.rounds}, {LABELS[name]}")
             notes = {"case": case.key, "turn": turn, "program": name}

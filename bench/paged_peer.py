@@ -9,6 +9,7 @@ import argparse
 import json
 import mmap
 import multiprocessing
+import multiprocessing.connection
 import signal
 import time
 
@@ -25,6 +26,7 @@ class Path:
 
     tool = "?"
     provider = "?"
+    spins = False  # it polls for the end of a transfer
     notifies = False  # the serving process learns of writes: poll() gives their numbers
 
     def __init__(self, arguments, pool, first):
@@ -50,6 +52,10 @@ class Path:
     def poll(self):
         """At the serving process: the numbers of writes that have arrived since the last call."""
         return ()
+
+    def fileno(self):
+        """What is readable when poll() has something; None: poll() must be called every now and then."""
+        return None
 
     def close(self):
         pass
@@ -143,6 +149,18 @@ class Pool:
         return wrong
 
 
+def await_command(path, control):
+    """Wait for a command or for something to poll; return whether there is a command."""
+    if not path.notifies:
+        return control.poll(0.1)
+    if path.fileno() is not None:
+        return control in multiprocessing.connection.wait([control, path.fileno()], 0.1)
+    if control.poll(0):
+        return True
+    time.sleep(20e-6)
+    return False
+
+
 def serve(make_path, arguments, control):
     """The second process: commands come on a pipe, writes through the path."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,9 +173,7 @@ def serve(make_path, arguments, control):
     while True:
         for number in path.poll():
             stamps[number] = time.monotonic_ns()
-        if not control.poll(0 if path.notifies else 0.1):
-            if path.notifies:
-                time.sleep(20e-6)
+        if not await_command(path, control):
             continue
         command, number = control.recv()
         answer = None
@@ -285,7 +301,7 @@ class First:
             "submit_us_p50": get_percentile(self.submits, 50) if split else None,
             "notified_us_p50": get_percentile(notified, 50),
             "notified_us_p99": get_percentile(notified, 99),
-            "spin": True,
+            "spin": self.path.spins,
             "verified": True,
             "interrupted": False,
             "congestion_control": read_congestion_control(),

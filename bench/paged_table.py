@@ -6,6 +6,14 @@ import statistics
 from paged_cases import CASES, LABELS, LIBRARY, PEERS, PYTHON, SOCKET
 
 
+# What a target that is not about a rate is about.
+FIGURES = {
+    "cpu_s_per_gib": ": CPU seconds a GiB",
+    "submit_us_p50": ": us in the call that starts it",
+    "us_p50": ": us each",
+}
+
+
 class Results:
     """Figures of all runs, by case and program and turn."""
 
@@ -84,8 +92,7 @@ class Verdict:
     def describe(self):
         case = next(case for case in CASES if case.key == self.target.key)
         text = case.title
-        if self.figure == "cpu_s_per_gib":
-            text += ": CPU seconds a GiB"
+        text += FIGURES.get(self.figure, "")
         if self.target.tool == PYTHON:
             text += ": Python"
         if self.target.other_key != self.target.key:

@@ -16,6 +16,7 @@ import paged_peer
 
 class NixlPath(paged_peer.Path):
     tool = "nixl"
+    spins = True
     notifies = True
 
     def __init__(self, arguments, pool, first):

@@ -19,19 +19,36 @@ enum perf_mode {
 	PERF_MODE_COUNT,
 };
 
+enum perf_op {
+	PERF_SEND,  /* messages, or what the mode says */
+	PERF_WRITE, /* paged transfers */
+	PERF_READ,
+	PERF_NOTIFY, /* notifications without data */
+	PERF_OP_COUNT,
+};
+
 struct perf_job {
+	enum perf_op op;
 	enum perf_mode mode;
 	enum perf_pattern pattern;
 	size_t block_len;
-	size_t count; /* messages a batch; connections in connect mode */
-	unsigned depth;
+	size_t count;	/* messages a batch; blocks a transfer; connections in connect mode */
+	unsigned depth; /* messages or transfers in flight */
+	unsigned extents; /* paged: arrays of a pool, each with count / extents blocks of a transfer */
 	bool verify;
 	int64_t duration_ns;
 };
 
-enum { PERF_DEPTH_MAX = 1024, PERF_TEXT_LEN = 512 };
+enum { PERF_DEPTH_MAX = 1024, PERF_EXTENTS_MAX = 4096, PERF_TEXT_LEN = 512 };
+
+/* What a notification carries at least, and its longest length. */
+enum { PERF_STAMP_LEN = 16, PERF_NOTIFY_MAX = 4096 };
 
 const char *perf_mode_get_name(enum perf_mode mode);
+
+const char *perf_op_get_name(enum perf_op op);
+/* Return 0, or -1 for another word. */
+int perf_op_parse(const char *text, enum perf_op *op);
 
 /* Slots the job needs on each side; 0: no memory. */
 size_t perf_job_get_slots(const struct perf_job *job);

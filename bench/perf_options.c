@@ -21,6 +21,8 @@ enum {
 	OPTION_SELF = 256,
 	OPTION_ONCE,
 	OPTION_PATTERN,
+	OPTION_SHAPE,
+	OPTION_EXTENTS,
 	OPTION_LATENCY,
 	OPTION_CONNECT,
 	OPTION_IDLE,
@@ -38,13 +40,24 @@ enum {
 
 static const struct argp_option option_table[] = {
 	{ NULL, 0, NULL, 0, "What is measured:", 1 },
-	{ "op", 'o', "OP", 0, "send (the only one until there are paged transfers)", 1 },
-	{ "block", 'b', "BYTES", 0, "bytes of a message, as 64K or 16MiB (1M; 64 with --latency)",
+	{ "op", 'o', "OP", 0,
+	  "send: messages; write, read: paged transfers; notify: notifications alone (send)", 1 },
+	{ "block", 'b', "BYTES", 0,
+	  "bytes of a message, as 64K or 16MiB (1M; 64 with --latency), or of a block (16K), or of "
+	  "a notification (16)",
 	  1 },
-	{ "count", 'n', "N", 0, "messages a batch, each in a slot of its own (64)", 1 },
-	{ "depth", 'd', "N", 0, "messages in flight, each on a KV of its own (4)", 1 },
-	{ "pattern", OPTION_PATTERN, "NAME", 0, "contiguous, runs (of 8) or random slots", 1 },
-	{ "verify", OPTION_VERIFY, NULL, 0, "the receiver checks every byte", 1 },
+	{ "count", 'n', "N", 0,
+	  "messages a batch, each in a slot of its own (64), or blocks a transfer (4096)", 1 },
+	{ "shape", OPTION_SHAPE, "NAME", 0, "S1 to S4: block and count of a model's cache", 1 },
+	{ "extents", OPTION_EXTENTS, "N", 0,
+	  "paged: arrays of the pool, as layers are; the indices of a transfer hold in each (1)",
+	  1 },
+	{ "depth", 'd', "N", 0, "messages in flight, each on a KV of its own (4), or transfers (1)",
+	  1 },
+	{ "pattern", OPTION_PATTERN, "NAME", 0,
+	  "contiguous, runs (of 8) or random slots (contiguous; paged: random)", 1 },
+	{ "verify", OPTION_VERIFY, NULL, 0,
+	  "the receiver checks every byte of each message; paged: of every slot, at the end", 1 },
 	{ "latency", OPTION_LATENCY, NULL, 0, "ping-pong: half a round trip", 1 },
 	{ "connect", OPTION_CONNECT, NULL, 0, "the time of --count connects (50)", 1 },
 	{ "idle", OPTION_IDLE, NULL, 0, "the CPU time of a connection that is not used", 1 },
@@ -73,15 +86,19 @@ static const char doc[] = "Measure KVTrans between two processes. Without HOST a
 			  "Exit status: 0 success, 1 failure, 2 wrong use, 3 wrong bytes, "
 			  "130 interrupted.";
 
-/* Refuse the operations that are not there yet, each with its reason. */
-static void check_op(const char *text, struct argp_state *state)
+/* What models give to a transfer of about a thousand tokens: Llama-3-70B on eight GPUs, Llama-3-8B,
+ * DeepSeek-V3, and Llama-3-8B with all layers in one page. */
+static int parse_shape(const char *text, struct perf_job *job)
 {
-	if (!strcmp(text, "send"))
-		return;
-	if (!strcmp(text, "write") || !strcmp(text, "read") || !strcmp(text, "notify"))
-		errx(PERF_USAGE,
-		     "--op %s comes with paged transfers: this version measures send only", text);
-	argp_error(state, "--op takes send, not \"%s\"", text);
+	static const struct {
+		size_t block_len, count;
+	} shapes[] = { { 8192, 5120 }, { 32768, 4096 }, { 73728, 976 }, { 2 << 20, 64 } };
+
+	if (text[0] != 'S' || text[1] < '1' || text[1] > '4' || text[2])
+		return -1;
+	job->block_len = shapes[text[1] - '1'].block_len;
+	job->count = shapes[text[1] - '1'].count;
+	return 0;
 }
 
 static int parse_engine_option(int key, const char *text, struct perf_options *options)
@@ -149,6 +166,10 @@ static int parse_job_option(int key, const char *text, struct perf_options *opti
 	unsigned number;
 
 	switch (key) {
+	case 'o':
+		return perf_op_parse(text, &job->op);
+	case OPTION_SHAPE:
+		return parse_shape(text, job);
 	case 'b':
 		return perf_parse_bytes(text, 1, BLOCK_MAX, &job->block_len);
 	case 'n':
@@ -156,9 +177,12 @@ static int parse_job_option(int key, const char *text, struct perf_options *opti
 			return -1;
 		job->count = number;
 		return 0;
+	case OPTION_EXTENTS:
+		return perf_parse_number(text, 1, PERF_EXTENTS_MAX, &job->extents);
 	case 'd':
 		return perf_parse_number(text, 1, PERF_DEPTH_MAX, &job->depth);
 	case OPTION_PATTERN:
+		options->has_pattern = true;
 		return perf_pattern_parse(text, &job->pattern);
 	case OPTION_VERIFY:
 		job->verify = true;
@@ -201,10 +225,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		options->host = text;
 		return 0;
 	}
-	if (key == 'o') {
-		check_op(text, state);
-		return 0;
-	}
 	int rc = parse_job_option(key, text, options);
 	if (rc > 0)
 		return ARGP_ERR_UNKNOWN;
@@ -215,25 +235,39 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	return 0;
 }
 
-/* Fill in what depends on the mode, and give the engine's defaults so that reports can name
- * them. */
-static void complete_options(struct perf_options *options)
+/* Fill in what depends on the operation and the mode. */
+static void complete_job(struct perf_options *options)
 {
 	struct perf_job *job = &options->job;
 	bool latency = job->mode == PERF_LATENCY;
+	bool paged = job->op == PERF_WRITE || job->op == PERF_READ;
 
+	if (!job->block_len && job->op == PERF_NOTIFY)
+		job->block_len = PERF_STAMP_LEN;
 	if (!job->block_len)
-		job->block_len = latency ? 64 : 1 << 20;
-	if (!job->count)
-		job->count = job->mode == PERF_CONNECT ? DEFAULT_CONNECTIONS : 64;
+		job->block_len = latency ? 64 : paged ? 16 << 10 : 1 << 20;
+	if (!job->count && job->mode == PERF_CONNECT)
+		job->count = DEFAULT_CONNECTIONS;
+	if (!job->count || job->op == PERF_NOTIFY)
+		job->count = job->op == PERF_NOTIFY ? 1 : paged ? 4096 : 64;
+	if (!options->has_pattern)
+		job->pattern = paged ? PERF_RANDOM : PERF_CONTIGUOUS;
+	if (!job->extents)
+		job->extents = 1;
 	if (!job->depth)
-		job->depth = 4;
+		job->depth = job->op == PERF_SEND ? 4 : 1;
 	if (latency)
 		job->depth = 1;
-	if (job->depth > job->count)
+	if (job->op == PERF_SEND && job->depth > job->count)
 		job->depth = (unsigned)job->count;
 	if (!job->duration_ns)
 		job->duration_ns = (job->mode == PERF_IDLE ? 5 : 2) * PERF_SECOND;
+}
+
+/* Give the engine's defaults, so that reports can name them. */
+static void complete_options(struct perf_options *options)
+{
+	complete_job(options);
 	if (!options->ncpus) {
 		long half = sysconf(_SC_NPROCESSORS_ONLN) / 2;
 		options->ncpus = half < 1 ? 1 : half > 4 ? 4 : (unsigned)half;
@@ -271,7 +305,15 @@ void perf_options_parse(struct perf_options *options, int argc, char **argv)
 		errx(PERF_USAGE, "--self forks the server on this host: it takes no HOST");
 	if (parsed.host)
 		parsed.role = PERF_CLIENT;
+	if (parsed.job.op != PERF_SEND && parsed.job.mode != PERF_THROUGHPUT)
+		errx(PERF_USAGE, "--latency, --connect and --idle go with --op send only");
 	complete_options(&parsed);
+	if (parsed.job.count % parsed.job.extents || (parsed.job.extents > 1 && !parsed.job.op))
+		errx(PERF_USAGE, "--extents divides --count, and is for --op write and read");
+	if (parsed.job.op == PERF_NOTIFY &&
+	    (parsed.job.block_len < PERF_STAMP_LEN || parsed.job.block_len > PERF_NOTIFY_MAX))
+		errx(PERF_USAGE, "a notification has %d to %d bytes", PERF_STAMP_LEN,
+		     PERF_NOTIFY_MAX);
 	if (parsed.ncpus * parsed.nconn > 1024)
 		errx(PERF_USAGE, "--ncpus times --nconn is at most 1024");
 	const char *refusal = perf_job_refuse(&parsed.job, parsed.role == PERF_SELF ? 2 : 1);

@@ -26,6 +26,7 @@ struct perf_options {
 	int64_t timeout_ns; /* of each step that waits for the peer */
 	bool once;
 	bool json;
+	bool has_pattern; /* it was named */
 	struct perf_job job;
 };
 

@@ -169,12 +169,17 @@ int perf_start_recv(struct perf_peer *peer, struct kvt_kv *kv, void *base, size_
 	return PERF_OK;
 }
 
+int perf_await(struct kvt_transfer **transfer, size_t *len)
+{
+	await_transfer(*transfer);
+	return take_result(transfer, len);
+}
+
 int perf_finish(struct kvt_transfer **transfer, size_t len)
 {
 	size_t got = 0;
 
-	await_transfer(*transfer);
-	int status = take_result(transfer, &got);
+	int status = perf_await(transfer, &got);
 	if (!status && got != len) {
 		warnx("a message of %zu bytes came where %zu were due", got, len);
 		status = PERF_FAILED;

@@ -39,6 +39,8 @@ int perf_start_send(struct perf_peer *peer, struct kvt_kv *kv, const void *base,
 		    struct kvt_transfer **transfer);
 int perf_start_recv(struct perf_peer *peer, struct kvt_kv *kv, void *base, size_t len,
 		    struct kvt_transfer **transfer);
+/* Wait for a transfer, whatever its outcome, free it and make it NULL; what it moved. */
+int perf_await(struct kvt_transfer **transfer, size_t *len);
 /* Wait for a transfer of len bytes, whatever its outcome, free it and make it NULL. */
 int perf_finish(struct kvt_transfer **transfer, size_t len);
 

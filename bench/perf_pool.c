@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { RUN_LEN = 8 };
+enum { RUN_LEN = 8, SETS_MAX = 8 };
+static const size_t POOL_LEN = (size_t)512 << 20; /* far beyond the caches */
 
 static const char *const pattern_names[PERF_PATTERN_COUNT] = { "contiguous", "runs", "random" };
 
@@ -99,6 +100,17 @@ uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed
 	if (pattern != PERF_CONTIGUOUS)
 		shuffle_runs(order, count, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
 	return order;
+}
+
+size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth)
+{
+	size_t sets = POOL_LEN / block_len / count;
+
+	if (sets > SETS_MAX)
+		sets = SETS_MAX;
+	if (sets < depth)
+		sets = depth;
+	return sets ? sets : 1;
 }
 
 int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,

@@ -40,6 +40,10 @@ const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies);
  * either side can tell the other's. NULL without memory; the caller frees it. */
 uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed);
 
+/* How many transfers of count blocks use every slot of a pool once: pools are 512 MiB, or eight
+ * transfers long, whichever is less, and never shorter than what is in flight. */
+size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth);
+
 /* Allocate a pool with every page touched. seed lets two sides use different orders. Return 0 or
  * -1. */
 int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,

@@ -9,9 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Pools are as large as this, or eight transfers long, whichever is less: far beyond the caches. */
-static const size_t POOL_LEN = (size_t)512 << 20;
-enum { SETS_MAX = 8, STAMPS = 1 << 16 };
+/* Of the last so many transfers it is known when they started and arrived. */
+enum { STAMPS = 1 << 16 };
 
 /* Words that are no transfer's number. */
 static const uint64_t COMMANDS = UINT64_C(1) << 63;
@@ -26,17 +25,6 @@ static bool is_first(const struct raw_paged *paged)
 static bool is_source(const struct raw_paged *paged)
 {
 	return is_first(paged) == (paged->options->op == RAW_WRITE);
-}
-
-static size_t count_sets(const struct raw_options *options)
-{
-	size_t sets = POOL_LEN / options->block_len / options->count;
-
-	if (sets > SETS_MAX)
-		sets = SETS_MAX;
-	if (sets < options->depth)
-		sets = options->depth;
-	return sets ? sets : 1;
 }
 
 /* ---- the first process ---- */
@@ -288,7 +276,7 @@ int raw_paged_run(const struct raw_path *path, const struct raw_options *options
 		.options = options,
 		.path = path,
 		.peer = &peer,
-		.sets = count_sets(options),
+		.sets = perf_pool_count_sets(options->block_len, options->count, options->depth),
 	};
 	const char *refusal = perf_pool_refuse(options->block_len, paged.sets * options->count, 2);
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HOST, PROVIDER
+from conftest import HOST, INTERFACE, PROVIDER
 
 BENCH = pathlib.Path(os.environ["KVT_SRCDIR"], "bench")
 PROGRAMS = pathlib.Path(os.environ["KVT_BUILDDIR"], "bench")
@@ -43,6 +43,46 @@ def test_baselines_move_every_byte_of_paged_transfers(program, op, pattern):
     assert told["verified"] and told["op"] == op and told["pattern"] == pattern
     assert told["messages"] == told["transfers"] * 160
     assert (told["notified_us_p50"] is None) == (op == "read")
+
+
+PERF = ("--self", f"--interface={INTERFACE}", *([f"--provider={PROVIDER}"] if PROVIDER else []))
+
+
+@pytest.mark.parametrize("pattern", ["contiguous", "runs", "random"])
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_kvtrans_perf_moves_every_byte_of_paged_transfers(op, pattern):
+    job = (f"--op={op}", f"--pattern={pattern}", "--depth=3", "--extents=5", "--verify")
+    told = run("kvtrans-perf", *SHORT, *PERF, *job)
+    assert told["verified"] and told["op"] == op and told["pattern"] == pattern
+    assert told["messages"] == told["transfers"] * 160
+    assert 0 < told["submit_us_p50"] <= told["us_p50"] and told["notified_us_p50"] > 0
+
+
+def test_kvtrans_perf_measures_notifications_alone():
+    told = run("kvtrans-perf", *PERF, "--json", "--op=notify", "--seconds=0.05", "--block=100")
+    assert told["op"] == "notify" and told["block_bytes"] == 100 and told["transfers"] > 0
+    assert 0 < told["notified_us_p50"] <= told["notified_us_p99"]
+
+
+def test_kvtrans_perf_knows_the_shapes_of_models():
+    told = run("kvtrans-perf", *PERF, "--json", "--op=write", "--shape=S3", "--seconds=0.05", "--warmup=0")
+    assert (told["block_bytes"], told["count"], told["pattern"]) == (73728, 976, "random")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--op=move",),
+        ("--op=write", "--shape=S9"),
+        ("--op=write", "--count=100", "--extents=3"),
+        ("--op=write", "--latency"),
+        ("--op=notify", "--block=5"),
+        ("--op=write", "--block=8", "--count=1000000", "--depth=1000"),
+    ],
+)
+def test_kvtrans_perf_refuses_wrong_use(wrong):
+    done = subprocess.run([PROGRAMS / "kvtrans-perf", "--self", *wrong], capture_output=True, check=False)
+    assert done.returncode == 2 and done.stderr
 
 
 def make_records(case, **rates):
