@@ -12,10 +12,12 @@ static const struct kvi_profile profiles[] = {
 		.name = "verbs",
 		.own_domains = false,
 		.shutdown = true,
+		.forbids_fork = true,
 		.use = "InfiniBand and RoCE devices; the first choice where there is one",
 		.why = "A registration pins pages and makes a key, which one domain per NIC does "
 		       "once. Its CQs do not wake each other. fi_shutdown() sends the disconnect "
-		       "that the peer's EQ reports.",
+		       "that the peer's EQ reports. The kernel serves a device's descriptor to the "
+		       "process that opened it only, and libibverbs keeps it for life.",
 	},
 	{
 		.name = "tcp",

@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "fabric/internal.h"
 
 /* The newest interface that we know, as far as the headers have it. */
@@ -32,14 +33,16 @@ enum {
 };
 
 static pthread_once_t environment_once = PTHREAD_ONCE_INIT;
+static unsigned first_fork_count; /* written once, by environment_once */
 
 /*
  * With libfabric's cache of registrations, closing one leaves it open to the peer, and all have the
  * widest access. libfabric reads the variable at its first call in the process; whether it took is
- * tested in domain.c.
+ * tested in domain.c. And it opens RDMA devices at that call, which then belong to this process alone.
  */
 static void set_environment(void)
 {
+	first_fork_count = kvi_fork_get_count();
 	setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
 }
 
@@ -191,6 +194,14 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 	err = choose_provider(provider, opened, error);
 	if (err != KVT_OK)
 		goto free_rail;
+	if (opened->profile->forbids_fork && first_fork_count != kvi_fork_get_count()) {
+		err = kvi_fail(error, KVT_E_FORKED, 0,
+			       "this process was forked from one that had used libfabric, and %s "
+			       "does "
+			       "not survive that: start it anew (multiprocessing: \"spawn\")",
+			       opened->profile->name);
+		goto free_info;
+	}
 	int ret = fi_fabric(opened->info->fabric_attr, &opened->fabric, NULL);
 	if (ret != 0) {
 		err = kvi_fabric_fail(error, ret, "fi_fabric");

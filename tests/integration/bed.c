@@ -26,6 +26,11 @@ const char *get_host(void)
 	return get_setting("KVT_TEST_HOST", "127.0.0.1");
 }
 
+bool is_rdma(void)
+{
+	return strcmp(get_provider(), "verbs") == 0;
+}
+
 /* ---- engines ---- */
 
 struct kvt_engine_config make_config(void)

@@ -30,6 +30,8 @@ enum {
 const char *get_provider(void);
 const char *get_interface(void);
 const char *get_host(void);
+/* The provider under test pins memory, makes the keys, and knows one process. */
+bool is_rdma(void);
 
 /* One worker with one lane on the interface under test. */
 struct kvt_engine_config make_config(void);
@@ -127,6 +129,7 @@ TCase *make_exchange_tests(void);
 TCase *make_traffic_tests(void);
 TCase *make_refusal_tests(void);
 TCase *make_loss_tests(void);
+TCase *make_death_tests(void);
 TCase *make_goodbye_tests(void);
 TCase *make_limit_tests(void);
 TCase *make_abort_tests(void);

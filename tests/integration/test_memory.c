@@ -18,12 +18,6 @@
 
 enum { SMALL_LEN = 1000, LARGE_LEN = 32 * MIB };
 
-/* Does the provider under test pin memory, and make keys of its own? */
-static bool has_registrations(void)
-{
-	return strcmp(get_provider(), "verbs") == 0;
-}
-
 /* ---- RLIMIT_MEMLOCK ---- */
 
 /* So much, also for root. */
@@ -188,7 +182,7 @@ static void play_cached(struct peer *test, const void *arg)
 	turn_cache_on(*(const bool *)arg);
 	side_serve(&side, test, NULL);
 	uint8_t *bytes = make_filled(LARGE_LEN, CANARY);
-	if (has_registrations()) {
+	if (is_rdma()) {
 		struct kvt_transfer *receive = start_recv(side.kv, bytes, LARGE_LEN);
 		struct kvt_result result = await(receive, KVT_E_FABRIC);
 		must(strstr(result.text, "FI_MR_CACHE_MAX_COUNT=0") != NULL, "the sentence is: %s",
@@ -219,7 +213,7 @@ START_TEST(with_libfabrics_cache_on_a_peer_gets_no_memory_and_the_error_says_why
 	send_pattern(kv, SMALL_LEN, 2);
 	recv_pattern(kv, LARGE_LEN, 3);
 	kvt_kv_close(kv);
-	if (has_registrations())
+	if (is_rdma())
 		kvt_transfer_cancel(send);
 	must(wait_for(send, PATIENCE_NS) == KVT_OK, "a send goes on");
 	kvt_transfer_free(send);
@@ -235,7 +229,7 @@ TCase *make_memory_tests(void)
 	tcase_add_test(tests, memory_that_cannot_be_written_can_be_sent);
 	tcase_add_loop_test(
 		tests, with_libfabrics_cache_on_a_peer_gets_no_memory_and_the_error_says_why, 0, 2);
-	if (has_registrations()) {
+	if (is_rdma()) {
 		tcase_add_test(
 			tests,
 			who_may_pin_too_little_for_a_connection_is_told_the_limit_and_the_way_out);

@@ -169,10 +169,33 @@ START_TEST(a_child_of_fork_gets_errors_at_once_and_the_parent_goes_on)
 }
 END_TEST
 
+START_TEST(a_child_of_fork_opens_an_engine_of_its_own_or_is_told_why_not)
+{
+	kvt_engine_close(open_engine(NULL));
+	pid_t pid = fork();
+	must(pid >= 0, "no child");
+	if (pid == 0) {
+		struct kvt_engine_config config = make_config();
+		struct kvt_engine *engine = NULL;
+		struct kvt_error error = { .code = KVT_OK };
+		alarm(10);
+		enum kvt_err err = kvt_engine_open(&config, &engine, &error);
+		kvt_engine_close(engine);
+		if (err != (is_rdma() ? KVT_E_FORKED : KVT_OK))
+			_exit(1);
+		_exit(is_rdma() && strstr(error.text, "forked") == NULL ? 2 : 0);
+	}
+	int status = 0;
+	must(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	     "the child ended with status %#x", status);
+}
+END_TEST
+
 TCase *make_process_tests(void)
 {
 	TCase *tests = tcase_create("process");
 	tcase_add_test(tests, an_idle_connected_engine_sleeps);
 	tcase_add_test(tests, a_child_of_fork_gets_errors_at_once_and_the_parent_goes_on);
+	tcase_add_test(tests, a_child_of_fork_opens_an_engine_of_its_own_or_is_told_why_not);
 	return tests;
 }

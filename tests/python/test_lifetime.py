@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
+from conftest import HOST, INTERFACE, PROVIDER
 from kvtrans_engine import Engine
 
 ECHO = """
 import sys
 from kvtrans_engine import Engine
-with Engine("lo", ncpus=1, heartbeat=0.2, lost_after=0.8) as engine:
-    ok, conn = engine.connect("127.0.0.1", int(sys.argv[1]))
+interface, provider, host, port = sys.argv[1:]
+options = {"provider": provider or None, "heartbeat": 0.2, "lost_after": 0.8}
+with Engine(interface, ncpus=1, **options) as engine:
+    ok, conn = engine.connect(host, int(port))
     assert ok, engine.last_error
     ok, kv = engine.reg_kv(conn, b"")
     print("ready", flush=True)
@@ -40,7 +43,7 @@ def count_threads():
 def echo(open_engine, start_python):
     """A peer process that sends back what it gets: (engine, conn_id, kv_id, process)."""
     engine = open_engine(heartbeat=0.2, lost_after=0.8)
-    process = start_python(ECHO, engine.port)
+    process = start_python(ECHO, INTERFACE, PROVIDER or "", HOST, engine.port)
     ok, ip, port, conn_id = engine.accept(timeout=20)
     assert ok, (engine.last_error, process.poll())
     ok, kv_id = engine.reg_kv(conn_id, b"")
@@ -93,7 +96,7 @@ def test_the_engine_serves_new_peers_after_one_died(echo, start_python):
     engine, conn_id, _, process = echo
     process.kill()
     process.wait()
-    again = start_python(ECHO, engine.port)
+    again = start_python(ECHO, INTERFACE, PROVIDER or "", HOST, engine.port)
     ok, _, _, conn_id = engine.accept(timeout=20)
     assert ok
     kv_id = engine.reg_kv(conn_id, b"")[1]
@@ -106,7 +109,7 @@ def test_descriptors_return_after_many_connections(open_engine, count_fds):
     client, server = open_engine(), open_engine()
 
     def cycle():
-        ok, conn = client.connect("127.0.0.1", server.port)
+        ok, conn = client.connect(HOST, server.port)
         assert ok, client.last_error
         server_conn = server.accept(timeout=5)[3]
         kv, server_kv = client.reg_kv(conn, b"")[1], server.reg_kv(server_conn, b"")[1]
@@ -129,10 +132,10 @@ def test_descriptors_return_after_many_connections(open_engine, count_fds):
 
 
 def test_descriptors_and_threads_return_after_engines(count_fds):
-    Engine("lo", ncpus=1).close()
+    Engine(INTERFACE, ncpus=1, provider=PROVIDER).close()
     fds, threads = count_fds(), count_threads()
     for _ in range(10):
-        Engine("lo", ncpus=2).close()
+        Engine(INTERFACE, ncpus=2, provider=PROVIDER).close()
     # The kernel takes a thread out of /proc a little after it was joined.
     end = time.monotonic() + 5
     while count_threads() > threads and time.monotonic() < end:
@@ -165,8 +168,8 @@ def test_references_return(pair):
 
 def test_an_engine_that_is_dropped_warns_and_closes(open_engine):
     peer = open_engine()
-    engine = Engine("lo", ncpus=1)
-    assert engine.connect("127.0.0.1", peer.port)[0]
+    engine = Engine(INTERFACE, ncpus=1, provider=PROVIDER)
+    assert engine.connect(HOST, peer.port)[0]
     conn_id = peer.accept(timeout=5)[3]
     kv_id = peer.reg_kv(conn_id, b"")[1]
     reference = weakref.ref(engine)
@@ -182,8 +185,8 @@ class Holder(np.ndarray):
 
 
 def test_a_cycle_through_a_registered_buffer_is_collected(pair):
-    engine = Engine("lo", ncpus=1)
-    ok, conn_id = engine.connect("127.0.0.1", pair.server.port)
+    engine = Engine(INTERFACE, ncpus=1, provider=PROVIDER)
+    ok, conn_id = engine.connect(HOST, pair.server.port)
     data = np.zeros(10).view(Holder)
     data.engine = engine
     assert engine.reg_kv(conn_id, data)[0]
@@ -272,7 +275,7 @@ def test_a_forked_child_gets_errors_and_exits_cleanly(run_python):
             repr(a), repr(transfer)
             b.close()
             assert b.closed
-            own = Engine("lo", ncpus=1)
+            own = Engine("lo", ncpus=1, provider="tcp")
             own.close()
             del transfer, calls
             sys.exit(7)
@@ -288,7 +291,7 @@ def test_a_forked_child_gets_errors_and_exits_cleanly(run_python):
 
 def receive_one(connection):
     """Be the server of one message in a process of multiprocessing."""
-    with Engine("lo", ncpus=1) as engine:
+    with Engine(INTERFACE, ncpus=1, provider=PROVIDER) as engine:
         connection.send(engine.port)
         ok, _, _, conn_id = engine.accept(timeout=20)
         ok, kv_id = engine.reg_kv(conn_id, b"")
@@ -299,14 +302,16 @@ def receive_one(connection):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_process_of_multiprocessing_has_an_engine_of_its_own(method):
+    if method == "fork" and PROVIDER == "verbs":
+        pytest.skip("RDMA does not survive fork, and says so: tests/integration/test_process.c")
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     process = context.Process(target=receive_one, args=(theirs,))
     process.start()
     try:
         assert ours.poll(30)
-        with Engine("lo", ncpus=1) as engine:
-            ok, conn_id = engine.connect("127.0.0.1", ours.recv())
+        with Engine(INTERFACE, ncpus=1, provider=PROVIDER) as engine:
+            ok, conn_id = engine.connect(HOST, ours.recv())
             assert ok, engine.last_error
             ok, kv_id = engine.reg_kv(conn_id, b"")
             assert engine.send_kv(kv_id, np.arange(5)), engine.last_error

@@ -9,9 +9,10 @@ many_parameters='kvi_memory_open kvi_lane_open'
 
 # Mutable globals, each with its reason:
 # environment_once: libfabric reads its settings from the environment, which is set once a process.
+# first_fork_count: whether RDMA devices were opened by this process, or by one that it was forked from.
 # fork_count: what makes a child of fork() refuse its parent's objects; the kernel tells the process.
 # log_level: read from KVTRANS_LOG once; a logger in every object would be worse.
-globals='environment_once fork_count log_level'
+globals='environment_once first_fork_count fork_count log_level'
 
 c_files src include python tests bench examples tools > "$shape_tmp/files"
 
