@@ -81,6 +81,7 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/hostile.c \
 	tests/fabric/hostile.h \
 	tests/fabric/test_hostile.c \
+	tests/fabric/test_limits.c \
 	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
 
@@ -102,6 +103,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/raw.c \
 	tests/integration/raw.h \
 	tests/integration/test_abort.c \
+	tests/integration/test_death.c \
 	tests/integration/test_exchange.c \
 	tests/integration/test_goodbye.c \
 	tests/integration/test_growth.c \

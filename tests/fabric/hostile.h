@@ -55,6 +55,8 @@ bool hostile_post(struct hostile *hostile, enum hostile_way way, size_t len,
 /* Make progress. Returns true. */
 bool hostile_poll(struct hostile *hostile);
 
+/* What only libfabric can be tried with: these, and make_limits_tests(). */
 Suite *make_hostile_suite(void);
+TCase *make_limits_tests(void);
 
 #endif

@@ -267,5 +267,6 @@ Suite *make_hostile_suite(void)
 	tcase_add_test(tests, one_that_goes_on_writing_is_shut_out_by_the_close);
 	tcase_add_test(tests, a_peer_reaches_nothing_of_another_and_the_other_does_not_notice);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, make_limits_tests());
 	return suite;
 }

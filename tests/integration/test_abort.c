@@ -27,7 +27,7 @@ static uint64_t get_rounds(const struct storm *storm)
 
 static size_t get_message_len(void)
 {
-	return is_short() ? 12 * MIB : 16 * MIB;
+	return is_short() ? 8 * MIB : 16 * MIB;
 }
 
 static struct kvt_engine_config make_storm_config(const struct storm *storm)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_network.c - two processes in network namespaces of their own, with a cable between them that is
- * pulled: tcp never says so, both ends must find out. Needs root and ip(8); the namespaces go with their
- * processes.
+ * test_network.c - two processes with a cable between them that is pulled: tcp never says so, both ends
+ * must find out. Each is in a network namespace of its own, which needs root and ip(8) and goes with its
+ * process. Or the cable is there, as on RDMA devices that know no namespaces: KVT_TEST_CABLE has the
+ * addresses of its ends, and the interface whose link is taken down to pull it.
  */
 #define _GNU_SOURCE 1 /* unshare */
 #include "bed.h"
@@ -19,9 +20,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CALLER_HOST "10.99.7.1"
-#define SERVER_HOST "10.99.7.2"
-#define INTERFACE "kvt0" /* at both ends */
+#define INTERFACE "kvt0" /* at both ends, in namespaces */
+
+struct cable {
+	char caller_host[32];
+	char server_host[32];
+	char link[32];
+	bool is_there;
+};
+
+static struct cable get_cable(void)
+{
+	struct cable cable = { "10.99.7.1", "10.99.7.2", INTERFACE, false };
+	const char *text = getenv("KVT_TEST_CABLE");
+	if (text != NULL)
+		cable.is_there = sscanf(text, "%31s %31s %31s", cable.caller_host,
+					cable.server_host, cable.link) == 3;
+	return cable;
+}
 
 enum { LARGE_LEN = 512 * MIB, IDLE_LEN = 4096 };
 
@@ -73,15 +89,16 @@ static bool can_make_networks(void)
 
 /* ---- the two ends ---- */
 
-/* A namespace, and an engine there once the test has put the cable in. */
-static struct kvt_engine *enter_network(struct peer *test, const char *host)
+/* An engine at one end of the cable: in a namespace, once the test has put the cable in. */
+static struct kvt_engine *enter_network(struct peer *test, const char *host, bool is_there)
 {
-	static const char *const interfaces[] = { INTERFACE };
+	const char *const interfaces[] = { is_there ? host : INTERFACE };
 	struct kvt_engine_config config = make_watchful_config();
-	must(unshare(CLONE_NEWNET) == 0, "%s", strerror(errno));
+	must(is_there || unshare(CLONE_NEWNET) == 0, "%s", strerror(errno));
 	peer_tell(test, 0);
 	peer_hear(test);
-	must(set_link("lo", true) && set_address(INTERFACE, host) && set_link(INTERFACE, true),
+	must(is_there || (set_link("lo", true) && set_address(INTERFACE, host) &&
+			  set_link(INTERFACE, true)),
 	     "%s", strerror(errno));
 	config.interfaces = interfaces;
 	config.ncpus = 2;
@@ -93,7 +110,10 @@ static void expect_loss(struct kvt_conn *conn, struct kvt_transfer *transfer, in
 {
 	finish(transfer, KVT_E_PEER_LOST);
 	expect_ended(conn, KVT_E_PEER_LOST);
-	must(is_within(pulled_ns, LOST_AFTER_NS + 3 * SECOND / 2), "too late");
+	/* A device without a link takes its time to give a queue pair back (Soft-RoCE: 2 s, seen). */
+	int64_t limit_ns = is_rdma() ? 5 * SECOND : LOST_AFTER_NS + 3 * SECOND / 2;
+	must(is_within(pulled_ns, limit_ns), "too late: %lld ms",
+	     (long long)((get_time_ns() - pulled_ns) / MS));
 }
 
 static void play_caller(struct peer *test, const void *arg)
@@ -101,13 +121,14 @@ static void play_caller(struct peer *test, const void *arg)
 	bool is_idle = *(const bool *)arg;
 	size_t len = get_len(is_idle);
 	uint8_t *bytes = make_filled(len, 1);
-	struct kvt_engine *engine = enter_network(test, CALLER_HOST);
+	struct cable cable = get_cable();
+	struct kvt_engine *engine = enter_network(test, cable.caller_host, cable.is_there);
 	uint16_t port = (uint16_t)peer_hear(test);
 	for (int round = 0; round < 2; round++) {
 		struct kvt_conn *conn = NULL;
 		struct kvt_error error = { .code = KVT_OK };
 		enum kvt_err err =
-			kvt_conn_open(engine, SERVER_HOST, port, PATIENCE_NS, &conn, &error);
+			kvt_conn_open(engine, cable.server_host, port, PATIENCE_NS, &conn, &error);
 		must(err == KVT_OK, "no connection: %s", error.text);
 		struct kvt_kv *kv = open_kv(conn, TAG);
 		send_pattern(kv, 5 * MIB, 1);
@@ -118,13 +139,13 @@ static void play_caller(struct peer *test, const void *arg)
 			while (!is_idle && get_stats(engine).segments < before + 16)
 				must(!kvt_transfer_is_done(transfer), "the message has come and "
 								      "gone");
-			must(set_link(INTERFACE, false), "%s", strerror(errno));
+			must(set_link(cable.link, false), "%s", strerror(errno));
 			int64_t pulled_ns = get_time_ns();
 			peer_tell(test, (uint64_t)pulled_ns);
 			expect_loss(conn, transfer, pulled_ns);
 			peer_tell(test, 0);
 			peer_hear(test); /* both ends know */
-			must(set_link(INTERFACE, true), "%s", strerror(errno));
+			must(set_link(cable.link, true), "%s", strerror(errno));
 		}
 		kvt_kv_close(kv);
 		kvt_conn_close(conn);
@@ -139,7 +160,8 @@ static void play_server(struct peer *test, const void *arg)
 	bool is_idle = *(const bool *)arg;
 	size_t len = get_len(is_idle);
 	uint8_t *bytes = make_filled(len, 0);
-	struct kvt_engine *engine = enter_network(test, SERVER_HOST);
+	struct cable cable = get_cable();
+	struct kvt_engine *engine = enter_network(test, cable.server_host, cable.is_there);
 	peer_tell(test, kvt_engine_get_port(engine));
 	for (int round = 0; round < 2; round++) {
 		struct kvt_conn *conn = accept_from(engine);
@@ -173,7 +195,7 @@ START_TEST(a_pulled_cable_is_found_out_at_both_ends_and_put_back_it_serves_again
 	snprintf(command, sizeof(command),
 		 "ip link add " INTERFACE " netns %d type veth peer name " INTERFACE " netns %d",
 		 caller.pid, server.pid);
-	must(system(command) == 0, "no cable");
+	must(get_cable().is_there || system(command) == 0, "no cable");
 	peer_tell(&caller, 0);
 	peer_tell(&server, 0);
 
@@ -190,10 +212,10 @@ END_TEST
 TCase *make_network_tests(void)
 {
 	TCase *tests = tcase_create("network");
-	if (strcmp(get_interface(), "lo") != 0)
+	if (!get_cable().is_there && strcmp(get_interface(), "lo") != 0)
 		printf("SKIP: peers in two network namespaces: %s cannot be in both\n",
 		       get_interface());
-	else if (can_make_networks())
+	else if (get_cable().is_there || can_make_networks())
 		tcase_add_loop_test(
 			tests,
 			a_pulled_cable_is_found_out_at_both_ends_and_put_back_it_serves_again, 0,
