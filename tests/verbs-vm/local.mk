@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # The tests on verbs, in a virtual machine. Not a part of make check: see README.md here.
 
-.PHONY: check-verbs verbs-shell
+.PHONY: check-verbs check-long verbs-shell
 
-check-verbs: all-am
-	$(MAKE) $(AM_MAKEFLAGS) $(check_PROGRAMS) $(check_DATA)
-	. ./tests/env.sh && exec $(top_srcdir)/tests/verbs-vm/run.sh tests
+# What cannot run here is skipped, as by make check: the last line says why.
+VERBS_VM = . ./tests/env.sh && $(top_srcdir)/tests/verbs-vm/run.sh
 
-verbs-shell: all-am
+verbs-vm-programs: all-am
 	$(MAKE) $(AM_MAKEFLAGS) $(check_PROGRAMS) $(check_DATA)
-	. ./tests/env.sh && exec $(top_srcdir)/tests/verbs-vm/run.sh shell
+.PHONY: verbs-vm-programs
+
+check-verbs: verbs-vm-programs
+	$(VERBS_VM) tests || test $$? -eq 77
+
+check-long: verbs-vm-programs
+	$(VERBS_VM) long || test $$? -eq 77
+	$(VERBS_VM) pair || test $$? -eq 77
+
+verbs-shell: verbs-vm-programs
+	$(VERBS_VM) shell
 
 clean-local: clean-verbs
 clean-verbs:

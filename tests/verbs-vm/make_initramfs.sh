@@ -9,7 +9,7 @@ work=$(cd "$1" && pwd)
 cd "$work"
 
 # What the guest loads, in this order. No symbol tells that rdma_rxe needs crc32_generic.
-modules=(virtio_pci 9pnet_virtio 9p overlay veth crc32_generic ib_uverbs rdma_ucm rdma_rxe)
+modules=(virtio_pci 9pnet_virtio 9p overlay bridge veth virtio_net crc32_generic ib_uverbs rdma_ucm rdma_rxe)
 
 skip() {
 	echo "SKIP: $*"
