@@ -10,8 +10,8 @@
 
 #include <string.h>
 
-#include "engine/engine.h"
 #include "engine/conn.h"
+#include "engine/engine.h"
 #include "engine/region.h"
 #include "engine/share.h"
 #include "engine/stage.h"
@@ -26,8 +26,9 @@ static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *pie
 	return piece->len < paged->pack_below;
 }
 
-/* Move the cursor over as much as one pack of len bytes holds; under the plan's lock. */
-static void cut_pack(struct kvi_paged *paged, size_t len)
+/* Move the cursor over as much as one pack of len bytes holds, and count the spans; under the plan's
+ * lock. */
+static void cut_pack(struct kvi_paged *paged, struct kvi_pack *pack, size_t len)
 {
 	struct kvi_piece piece;
 	while (!kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
@@ -35,38 +36,30 @@ static void cut_pack(struct kvi_paged *paged, size_t len)
 		if (!is_packed(paged, &piece) || piece.len + KVI_WIRE_SPAN_LEN > len)
 			return;
 		len -= piece.len + KVI_WIRE_SPAN_LEN;
+		pack->span_count++;
 		kvi_plan_advance(&paged->plan, &paged->cursor, piece.len);
 	}
 }
 
-static bool is_at(const struct kvi_cursor *cursor, const struct kvi_cursor *end)
-{
-	return cursor->extent == end->extent && cursor->run == end->run &&
-	       cursor->unit == end->unit && cursor->within == end->within;
-}
-
-/* Copy what lies between the cursors: the spans first, as their number is known, then the bytes. */
+/* Copy what was cut off: the spans in front, the bytes behind them. */
 static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
-		      const struct kvi_cursor *from, const struct kvi_cursor *to)
+		      struct kvi_cursor cursor)
 {
 	struct kvi_piece piece;
-	struct kvi_cursor cursor = *from;
-	for (; !is_at(&cursor, to); kvi_plan_advance(&paged->plan, &cursor, piece.len)) {
+	uint8_t *to = pack->bytes + pack->span_count * KVI_WIRE_SPAN_LEN;
+	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
 		struct kvi_wire_span span = {
 			.extent = (uint32_t)piece.remote_extent,
 			.len = (uint32_t)piece.len,
 			.offset = piece.remote_offset,
 		};
-		kvi_wire_span_encode(&span, pack->bytes + pack->span_count++ * KVI_WIRE_SPAN_LEN);
+		kvi_wire_span_encode(&span, pack->bytes + i * KVI_WIRE_SPAN_LEN);
+		memcpy(to, get_local(paged, &piece), piece.len);
+		to += piece.len;
+		kvi_plan_advance(&paged->plan, &cursor, piece.len);
 	}
-	pack->len = pack->span_count * KVI_WIRE_SPAN_LEN;
-	cursor = *from;
-	for (; !is_at(&cursor, to); kvi_plan_advance(&paged->plan, &cursor, piece.len)) {
-		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
-		memcpy(pack->bytes + pack->len, get_local(paged, &piece), piece.len);
-		pack->len += piece.len;
-	}
+	pack->len = (size_t)(to - pack->bytes);
 	pack->export_id = paged->remote->id;
 }
 
@@ -111,7 +104,7 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 	struct kvi_paged *paged = kvi_container_of(spread->transfer, struct kvi_paged, transfer);
 	const struct kvi_caps *caps = kvi_engine_get_caps(paged->home->conn->engine);
 	size_t pack_len = paged->pack_below > 0 ? kvi_stage_get_len(segment->link) : 0;
-	struct kvi_cursor from, to;
+	struct kvi_cursor from;
 	struct kvi_piece piece;
 	enum kvi_taken taken = KVI_TAKEN_NOTHING;
 
@@ -124,19 +117,18 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		segment->pack = kvi_stage_take(segment->link);
 		taken = segment->pack != NULL ? KVI_TAKEN : KVI_TAKEN_LATER;
 		if (segment->pack != NULL)
-			cut_pack(paged, pack_len);
+			cut_pack(paged, segment->pack, pack_len);
 	} else {
 		segment->kind = get_kind(paged);
 		take_spans(paged, segment, caps->span_count);
 		taken = KVI_TAKEN;
 	}
-	to = paged->cursor;
-	if (taken == KVI_TAKEN && kvi_cursor_is_at_end(&paged->plan, &to))
+	if (taken == KVI_TAKEN && kvi_cursor_is_at_end(&paged->plan, &paged->cursor))
 		atomic_store(&spread->exhausted, true);
 unlock:
 	pthread_mutex_unlock(&paged->lock);
 	if (segment->pack != NULL) {
-		fill_pack(paged, segment->pack, &from, &to);
+		fill_pack(paged, segment->pack, from);
 		segment->awaits_ack = !paged->in_order;
 		kvi_stage_fill_segment(segment);
 	}
