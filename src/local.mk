@@ -76,6 +76,8 @@ src_libkvi_auth_la_SOURCES = \
 src_libkvi_engine_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_engine_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_engine_la_SOURCES = \
+	src/engine/ask.c \
+	src/engine/ask.h \
 	src/engine/channel.c \
 	src/engine/channel.h \
 	src/engine/conn.c \

@@ -371,6 +371,13 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 	kvi_part_touch(link->part);
 }
 
+void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
+{
+	kvi_link_send(link, message);
+	while (post_next(link, NULL))
+		;
+}
+
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
 {
 	link->owed_window += kvi_message_get_charge(meta_len, data_len);

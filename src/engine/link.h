@@ -39,6 +39,7 @@ enum kvi_segment_kind {
 	KVI_SEGMENT_WRITE, /* done when the peer's memory has it */
 	KVI_SEGMENT_ORDERED, /* a write, done when our memory is free: a message follows and is answered */
 	KVI_SEGMENT_READ,
+	KVI_SEGMENT_ASK, /* nothing is posted: the peer is asked to fill a slot of ours; ask.h */
 };
 
 /* A segment on its way: one RMA operation of a stripe. */
@@ -51,7 +52,8 @@ struct kvi_segment {
 	unsigned span_count;
 	struct kvi_span spans[KVI_SPANS_MAX];
 	struct kvi_pack *pack; /* what it writes are packed blocks; stage.h */
-	bool awaits_ack;       /* of the pack: not done before the peer has unpacked it */
+	bool awaits_ack; /* of the pack: not done before the peer has unpacked it; or of the question */
+	struct kvi_question *question;
 };
 
 struct kvi_link {
@@ -111,6 +113,9 @@ bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
  * with the next message on this link. Failing fails the connection, so callers need not look.
  */
 void kvi_link_send(struct kvi_link *link, struct kvi_message *message);
+
+/* The same, but post it now where there is room: the peer can begin with it while we do more. */
+void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message);
 
 /* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);

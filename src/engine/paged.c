@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/region.h"
@@ -127,6 +128,10 @@ enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_messag
 			kvi_link_send(link, &noted);
 		return err;
 	}
+	case KVI_MESSAGE_READ:
+	case KVI_MESSAGE_FILLED:
+	case KVI_MESSAGE_DROPPED:
+		return kvi_ask_on_message(link, message);
 	case KVI_MESSAGE_SYNC:
 		kvi_link_send(link, &noted);
 		return KVT_OK;
@@ -164,6 +169,9 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 		return; /* the connection is being torn down, which ends the transfer */
 	if (paged->state == KVI_PAGED_STOPPING)
 		end_given_up(paged);
+	else if (atomic_load(&paged->dropped))
+		kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
+				     "the peer has withdrawn this memory");
 	else if (paged->state != KVI_PAGED_MOVING)
 		complete_if_done(paged);
 	else if (paged->in_order || paged->notify != NULL)

@@ -45,8 +45,9 @@ struct kvi_paged {
 	struct kvi_list node; /* in worker->paged */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
-	bool told;  /* SYNC, NOTIFY or NOTIFY_FAILED was sent */
-	bool noted; /* and answered */
+	atomic_bool dropped; /* the owner has withdrawn what was asked for */
+	bool told;	     /* SYNC, NOTIFY or NOTIFY_FAILED was sent */
+	bool noted;	     /* and answered */
 };
 
 /* A message of the types from KVI_MESSAGE_ATTACH on. */

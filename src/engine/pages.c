@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
+#include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/region.h"
@@ -26,19 +28,31 @@ static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *pie
 	return piece->len < paged->pack_below;
 }
 
-/* Move the cursor over as much as one pack of len bytes holds, and count the spans; under the plan's
- * lock. */
-static void cut_pack(struct kvi_paged *paged, struct kvi_pack *pack, size_t len)
+/* Move the cursor over as many small pieces as limit allows: bytes, span_len for each of them included,
+ * and spans. Returns their number; under the plan's lock. */
+static uint32_t cut_off(struct kvi_paged *paged, size_t len, size_t span_len, uint32_t max_count)
 {
 	struct kvi_piece piece;
-	while (!kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
+	uint32_t count = 0;
+	while (count < max_count && !kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
 		kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
-		if (!is_packed(paged, &piece) || piece.len + KVI_WIRE_SPAN_LEN > len)
-			return;
-		len -= piece.len + KVI_WIRE_SPAN_LEN;
-		pack->span_count++;
+		if (!is_packed(paged, &piece) || piece.len + span_len > len)
+			break;
+		len -= piece.len + span_len;
+		count++;
 		kvi_plan_advance(&paged->plan, &paged->cursor, piece.len);
 	}
+	return count;
+}
+
+static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
+{
+	struct kvi_wire_span span = {
+		.extent = (uint32_t)piece->remote_extent,
+		.len = (uint32_t)piece->len,
+		.offset = piece->remote_offset,
+	};
+	kvi_wire_span_encode(&span, bytes);
 }
 
 /* Copy what was cut off: the spans in front, the bytes behind them. */
@@ -49,12 +63,7 @@ static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 	uint8_t *to = pack->bytes + pack->span_count * KVI_WIRE_SPAN_LEN;
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
-		struct kvi_wire_span span = {
-			.extent = (uint32_t)piece.remote_extent,
-			.len = (uint32_t)piece.len,
-			.offset = piece.remote_offset,
-		};
-		kvi_wire_span_encode(&span, pack->bytes + i * KVI_WIRE_SPAN_LEN);
+		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
 		memcpy(to, get_local(paged, &piece), piece.len);
 		to += piece.len;
 		kvi_plan_advance(&paged->plan, &cursor, piece.len);
@@ -99,38 +108,88 @@ static enum kvi_segment_kind get_kind(const struct kvi_paged *paged)
 	return may_order ? KVI_SEGMENT_ORDERED : KVI_SEGMENT_WRITE;
 }
 
+/* Cut a pack off the plan; under its lock. */
+static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segment, size_t len)
+{
+	struct kvi_pack *pack = kvi_stage_take(segment->link);
+	if (pack == NULL)
+		return KVI_TAKEN_LATER;
+	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, UINT32_MAX);
+	segment->pack = pack;
+	return KVI_TAKEN;
+}
+
+/* Cut a question off the plan; under its lock. */
+static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *segment)
+{
+	size_t max_count = kvi_link_get_room(segment->link) / KVI_WIRE_SPAN_LEN;
+	struct kvi_cursor from = paged->cursor;
+	uint32_t count = cut_off(paged, KVI_SLOT_LEN, 0, (uint32_t)max_count);
+	struct kvi_question *question =
+		kvi_alloc(sizeof(*question) + (size_t)count * KVI_WIRE_SPAN_LEN);
+	if (question == NULL) {
+		paged->cursor = from;
+		kvi_conn_fail(segment->link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
+		return KVI_TAKEN_LATER;
+	}
+	question->paged = paged;
+	question->from = from;
+	question->span_count = count;
+	segment->question = question;
+	return KVI_TAKEN;
+}
+
+static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segment)
+{
+	const struct kvi_link *link = segment->link;
+	size_t pack_len = kvi_stage_get_len(link);
+	struct kvi_piece piece;
+	kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
+	if (is_packed(paged, &piece)) {
+		if (paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
+			return cut_pack(paged, segment, pack_len);
+		if (paged->direction == KVT_READ && kvi_stage_is_offered(link))
+			return cut_question(paged, segment);
+	}
+	segment->kind = get_kind(paged);
+	take_spans(paged, segment, kvi_engine_get_caps(link->conn->engine)->span_count);
+	return KVI_TAKEN;
+}
+
+/* Write the spans that were cut off into the question. */
+static void fill_question(const struct kvi_paged *paged, struct kvi_question *question)
+{
+	struct kvi_cursor cursor = question->from;
+	for (uint32_t i = 0; i < question->span_count; i++) {
+		struct kvi_piece piece;
+		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
+		encode_span(&piece, question->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
+		kvi_plan_advance(&paged->plan, &cursor, piece.len);
+	}
+}
+
 static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *segment)
 {
 	struct kvi_paged *paged = kvi_container_of(spread->transfer, struct kvi_paged, transfer);
-	const struct kvi_caps *caps = kvi_engine_get_caps(paged->home->conn->engine);
-	size_t pack_len = paged->pack_below > 0 ? kvi_stage_get_len(segment->link) : 0;
-	struct kvi_cursor from;
-	struct kvi_piece piece;
 	enum kvi_taken taken = KVI_TAKEN_NOTHING;
-
 	pthread_mutex_lock(&paged->lock);
-	if (atomic_load(&spread->exhausted) || kvi_cursor_is_at_end(&paged->plan, &paged->cursor))
-		goto unlock;
-	from = paged->cursor;
-	kvi_plan_peek(&paged->plan, &from, paged->segment_len, &piece);
-	if (pack_len >= piece.len + KVI_WIRE_SPAN_LEN && is_packed(paged, &piece)) {
-		segment->pack = kvi_stage_take(segment->link);
-		taken = segment->pack != NULL ? KVI_TAKEN : KVI_TAKEN_LATER;
-		if (segment->pack != NULL)
-			cut_pack(paged, segment->pack, pack_len);
-	} else {
-		segment->kind = get_kind(paged);
-		take_spans(paged, segment, caps->span_count);
-		taken = KVI_TAKEN;
-	}
+	struct kvi_cursor from = paged->cursor;
+	if (!atomic_load(&spread->exhausted) && !kvi_cursor_is_at_end(&paged->plan, &from))
+		taken = cut_next(paged, segment);
 	if (taken == KVI_TAKEN && kvi_cursor_is_at_end(&paged->plan, &paged->cursor))
 		atomic_store(&spread->exhausted, true);
-unlock:
 	pthread_mutex_unlock(&paged->lock);
+
 	if (segment->pack != NULL) {
 		fill_pack(paged, segment->pack, from);
+		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
-		kvi_stage_fill_segment(segment);
+		segment->span_count = 1;
+		kvi_stage_fill_span(segment->link, segment->pack, &segment->spans[0]);
+	} else if (segment->question != NULL) {
+		fill_question(paged, segment->question);
+		segment->kind = KVI_SEGMENT_ASK;
+		segment->awaits_ack = true;
 	}
 	return taken;
 }

@@ -42,6 +42,9 @@ void kvi_region_drop_ref(struct kvt_region *region);
 struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t extent,
 					 const struct kvi_link *link);
 
+/* Where a span of the peer's is; NULL: it is not within its extent. */
+uint8_t *kvi_region_place(const struct kvt_region *region, const struct kvi_wire_span *span);
+
 /* The engine stops and all connections have ended: deregister all regions. */
 void kvi_regions_stop(struct kvt_engine *engine);
 

@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/paged.h"
 #include "engine/share.h"
+#include "engine/stage.h"
 
 #define NAME_RETRY_NS (20 * KVI_MS)
 
@@ -366,6 +367,9 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	struct ask ask = { .conn = conn };
 	err = ask_owner(&ask, imported->id, NULL, deadline_ns, error);
 	kvi_free(ask.bytes);
+	/* The owner fills them with the small blocks that are read. */
+	if (err == KVT_OK && (imported->access & KVT_ACCESS_READ) != 0)
+		err = kvi_stages_offer(conn, error);
 	if (err == KVT_OK)
 		*remote = imported;
 	else

@@ -118,7 +118,7 @@ static void choose_way(struct kvi_paged *paged)
 	paged->transfer.is_large = paged->plan.len > LARGE_LEN ||
 				   paged->plan.piece_count > caps->span_count;
 	/* What one operation can carry is not worth a copy. */
-	if (writes && caps->send_after_write && paged->plan.piece_count > caps->span_count)
+	if (caps->send_after_write && paged->plan.piece_count > caps->span_count)
 		paged->pack_below = caps->pack_below;
 }
 

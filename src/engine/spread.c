@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/link.h"
 #include "engine/part.h"
+#include "engine/ask.h"
 #include "engine/stage.h"
 #include "engine/transfer.h"
 
@@ -131,6 +132,8 @@ static void give_back(struct kvi_segment *segment)
 	if (segment->pack != NULL)
 		kvi_stage_put(segment->link, segment->pack);
 	segment->pack = NULL;
+	kvi_free(segment->question);
+	segment->question = NULL;
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -191,6 +194,11 @@ static enum kvt_err post(struct kvi_segment *segment)
 /* Post a segment; KVT_E_AGAIN leaves it as link->held. */
 static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
+	if (segment->kind == KVI_SEGMENT_ASK) {
+		segment->stripe->total++;
+		kvi_ask(segment);
+		return KVT_OK;
+	}
 	segment->post.op.context = &segment->post;
 	segment->post.on_done = on_segment_done;
 	enum kvt_err err = post(segment);
@@ -302,6 +310,9 @@ bool kvi_stripes_pump(struct kvi_part *part)
 			err = post_segment(link, segment);
 			did |= err == KVT_OK;
 		}
+		/* Slots are written in the order they are taken, so who has one and cannot post holds up all. */
+		if (err == KVT_OK && !kvi_asked_pump(link, &did))
+			continue;
 		while (err == KVT_OK && !kvi_list_is_empty(&link->free_segments)) {
 			struct kvi_segment *segment = take_segment(part, link);
 			if (segment == NULL)

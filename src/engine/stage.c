@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/ask.h"
 #include "engine/region.h"
 #include "engine/share.h"
 #include "engine/spread.h"
@@ -23,8 +24,10 @@ static struct kvi_stage *get_stage(struct kvi_link *link)
 	if (link->stage != NULL)
 		return link->stage;
 	struct kvi_stage *stage = kvi_alloc(sizeof(*stage));
-	if (stage != NULL)
+	if (stage != NULL) {
 		kvi_list_init(&stage->free_packs);
+		kvi_list_init(&stage->asked);
+	}
 	link->stage = stage;
 	return stage;
 }
@@ -33,6 +36,7 @@ void kvi_stage_free(struct kvi_stage *stage)
 {
 	if (stage == NULL)
 		return;
+	kvi_asked_free(stage);
 	kvi_memory_close(stage->in_memory);
 	kvi_memory_close(stage->out_memory);
 	kvi_free(stage->in);
@@ -163,13 +167,11 @@ void kvi_stage_put(struct kvi_link *link, struct kvi_pack *pack)
 	kvi_part_touch(link->part);
 }
 
-void kvi_stage_fill_segment(struct kvi_segment *segment)
+void kvi_stage_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
+			 struct kvi_span *span)
 {
-	struct kvi_stage *stage = segment->link->stage;
-	struct kvi_pack *pack = segment->pack;
-	segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
-	segment->span_count = 1;
-	segment->spans[0] = (struct kvi_span){
+	const struct kvi_stage *stage = link->stage;
+	*span = (struct kvi_span){
 		.base = pack->bytes,
 		.len = pack->len,
 		.memory = stage->out_memory,
@@ -189,7 +191,7 @@ void kvi_stage_announce(struct kvi_segment *segment)
 		.len = pack->span_count,
 	};
 	stage->awaiting[pack->slot] = segment->awaits_ack ? segment : NULL;
-	kvi_link_send(segment->link, &message);
+	kvi_link_send_now(segment->link, &message);
 }
 
 void kvi_stage_forget(const struct kvi_segment *segment)
@@ -220,16 +222,27 @@ static enum kvt_err on_ack(struct kvi_link *link, const struct kvi_message *mess
 
 /* ---- receiving packs ---- */
 
-/* Where a span goes; NULL: nowhere. */
-static uint8_t *place(const struct kvt_region *region, const struct kvi_wire_span *span)
+bool kvi_stage_is_offered(const struct kvi_link *link)
 {
-	const struct kvi_layout *layout = &region->layout;
-	if (span->extent >= layout->extent_count)
-		return NULL;
-	uint64_t len = kvi_extent_get_len(layout, span->extent);
-	if (span->offset > len || span->len > len - span->offset)
-		return NULL;
-	return region->bases[span->extent] + span->offset;
+	return link->stage != NULL && link->stage->in != NULL;
+}
+
+const uint8_t *kvi_stage_get_slot(const struct kvi_link *link, uint64_t slot)
+{
+	return link->stage->in + slot * KVI_SLOT_LEN;
+}
+
+/* Where the peer waits for each, it has to be told at once; on a single lane it goes by what follows, and
+ * needs the slots only. */
+void kvi_stage_release_slot(struct kvi_link *link)
+{
+	struct kvi_stage *stage = link->stage;
+	stage->unpacked++;
+	if (link->conn->lane_count > 1 || stage->unpacked >= KVI_SLOTS / 2) {
+		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = stage->unpacked };
+		kvi_link_send(link, &ack);
+		stage->unpacked = 0;
+	}
 }
 
 static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t span_count)
@@ -239,7 +252,7 @@ static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t 
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(slot + i * KVI_WIRE_SPAN_LEN, &span);
-		uint8_t *to = place(region, &span);
+		uint8_t *to = kvi_region_place(region, &span);
 		if (to == NULL || span.len > left)
 			return false;
 		memcpy(to, data, span.len);
@@ -255,21 +268,13 @@ static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *mes
 	if (stage == NULL || stage->in == NULL || message->seq >= KVI_SLOTS ||
 	    message->len > KVI_SLOT_LEN / KVI_WIRE_SPAN_LEN)
 		return KVT_E_PROTOCOL;
-	const uint8_t *slot = stage->in + message->seq * KVI_SLOT_LEN;
+	const uint8_t *slot = kvi_stage_get_slot(link, message->seq);
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
 	struct kvt_export *exported = kvi_export_find(link->conn, message->generation);
 	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
 				 !unpack(exported->region, slot, message->len)))
 		return KVT_E_PROTOCOL;
-
-	/* Where the peer waits for each, it has to be told at once; on a single lane it goes by what
-	 * follows, and needs the slots only. */
-	stage->unpacked++;
-	if (link->conn->lane_count > 1 || stage->unpacked >= KVI_SLOTS / 2) {
-		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = stage->unpacked };
-		kvi_link_send(link, &ack);
-		stage->unpacked = 0;
-	}
+	kvi_stage_release_slot(link);
 	return KVT_OK;
 }
 

@@ -42,6 +42,10 @@ struct kvi_stage {
 	uint8_t *in; /* KVI_SLOTS slots of KVI_SLOT_LEN; NULL: not offered */
 	struct kvi_memory *in_memory;
 	unsigned unpacked; /* slots that the peer has not been told of */
+
+	/* of the peer's questions; ask.c */
+	struct kvi_list asked;
+	unsigned asked_count;
 };
 
 /* Offer slots on every lane of the connection, where packing pays and it has not been done. */
@@ -56,10 +60,16 @@ size_t kvi_stage_get_len(const struct kvi_link *link);
 struct kvi_pack *kvi_stage_take(struct kvi_link *link);
 /* The buffer is free again. */
 void kvi_stage_put(struct kvi_link *link, struct kvi_pack *pack);
-/* Make segment the write of its pack. */
-void kvi_stage_fill_segment(struct kvi_segment *segment);
+/* The write of a pack into its slot. */
+void kvi_stage_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
+			 struct kvi_span *span);
 /* The segment was posted: tell the peer, behind it. */
 void kvi_stage_announce(struct kvi_segment *segment);
+
+/* Whether the peer can fill slots of ours on this lane; what is in one; and that it is free again. */
+bool kvi_stage_is_offered(const struct kvi_link *link);
+const uint8_t *kvi_stage_get_slot(const struct kvi_link *link, uint64_t slot);
+void kvi_stage_release_slot(struct kvi_link *link);
 
 /* The segment ends without waiting for its acknowledgement. */
 void kvi_stage_forget(const struct kvi_segment *segment);

@@ -158,7 +158,10 @@ enum kvi_message_type {
 	KVI_MESSAGE_NOTIFY_FAILED = 23, /* 5.24 seq, code, data */
 	KVI_MESSAGE_SYNC = 24,		/* 5.25 seq */
 	KVI_MESSAGE_NOTED = 25,		/* 5.26 seq */
-	KVI_MESSAGE_LAST = KVI_MESSAGE_NOTED,
+	KVI_MESSAGE_READ = 26,		/* 5.27 seq (the question), generation, data (spans) */
+	KVI_MESSAGE_FILLED = 27,	/* 5.28 seq, len (the slot) */
+	KVI_MESSAGE_DROPPED = 28,	/* 5.29 seq */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_DROPPED,
 };
 
 struct kvi_wire_grant {

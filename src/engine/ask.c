@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ask.c - both sides of reading packed blocks.
+ *
+ * Design notes. The owner copies blocks out under its worker's lock, as unpacking copies them in, so a
+ * withdrawal that has taken every worker's lock once knows that nobody reads the region for a peer any
+ * more. What the NIC reads after that is the pack.
+ */
+#include "engine/ask.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "engine/conn.h"
+#include "engine/engine.h"
+#include "engine/paged.h"
+#include "engine/region.h"
+#include "engine/share.h"
+#include "engine/stage.h"
+
+/* A question of the peer's. It is in stage->asked until its answer is posted. */
+struct asked {
+	struct kvi_post post;
+	struct kvi_list node;
+	struct kvi_link *link;
+	struct kvi_pack *pack; /* filled, and to be written; NULL: not yet */
+	uint64_t number;
+	uint64_t export_id;
+	uint32_t span_count;
+	uint8_t spans[];
+};
+
+/* ---- the reader ---- */
+
+void kvi_ask(struct kvi_segment *segment)
+{
+	struct kvi_question *question = segment->question;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_READ,
+		.seq = (uint64_t)(segment - segment->link->segments),
+		.generation = question->paged->remote->id,
+		.data = question->spans,
+		.data_len = question->span_count * KVI_WIRE_SPAN_LEN,
+	};
+	kvi_link_send_now(segment->link, &message);
+}
+
+static void unpack(const struct kvi_question *question, const uint8_t *slot)
+{
+	const struct kvi_paged *paged = question->paged;
+	struct kvi_cursor cursor = question->from;
+	for (uint32_t i = 0; i < question->span_count; i++) {
+		struct kvi_piece piece;
+		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
+		memcpy(paged->region->bases[piece.local_extent] + piece.local_offset, slot,
+		       piece.len);
+		slot += piece.len;
+		kvi_plan_advance(&paged->plan, &cursor, piece.len);
+	}
+}
+
+static enum kvt_err on_answer(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_segment *segment = message->seq < KVI_WRITES_MAX ? &link->segments[message->seq]
+								    : NULL;
+	bool is_filled = message->type == KVI_MESSAGE_FILLED;
+	if (segment == NULL || segment->question == NULL || !segment->awaits_ack ||
+	    (is_filled && message->len >= KVI_SLOTS))
+		return KVT_E_PROTOCOL;
+	struct kvi_paged *paged = segment->question->paged;
+	if (is_filled) {
+		/* A transfer that is being given up has not ended, so its memory may be written. */
+		unpack(segment->question, kvi_stage_get_slot(link, message->len));
+		kvi_stage_release_slot(link);
+	} else {
+		atomic_store(&paged->dropped, true);
+		atomic_store(&paged->spread.exhausted, true);
+	}
+	kvi_segment_on_ack(segment);
+	return KVT_OK;
+}
+
+/* ---- the owner ---- */
+
+static void free_asked(struct asked *asked)
+{
+	asked->link->stage->asked_count--;
+	kvi_list_remove(&asked->node);
+	kvi_free(asked);
+}
+
+static enum kvt_err on_read(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_stage *stage = link->stage;
+	size_t span_count = message->data_len / KVI_WIRE_SPAN_LEN;
+	/* It may ask after it has offered slots, and not for more at a time than anybody has segments. */
+	if (stage == NULL || stage->slot_len == 0 || stage->asked_count >= KVI_SLOTS_MAX ||
+	    span_count == 0 || message->data_len % KVI_WIRE_SPAN_LEN != 0)
+		return KVT_E_PROTOCOL;
+	struct asked *asked = kvi_alloc(sizeof(*asked) + message->data_len);
+	if (asked == NULL)
+		return KVT_E_NO_MEMORY;
+	asked->link = link;
+	asked->number = message->seq;
+	asked->export_id = message->generation;
+	asked->span_count = (uint32_t)span_count;
+	memcpy(asked->spans, message->data, message->data_len);
+	kvi_list_init(&asked->node);
+	kvi_list_append(&stage->asked, &asked->node);
+	stage->asked_count++;
+	kvi_part_touch(link->part);
+	return KVT_OK;
+}
+
+static void answer(const struct asked *asked, enum kvi_message_type type)
+{
+	struct kvi_message message = {
+		.type = type,
+		.seq = asked->number,
+		.len = asked->pack != NULL ? asked->pack->slot : 0,
+	};
+	kvi_link_send_now(asked->link, &message);
+}
+
+/* False: the peer asked for what is not there. */
+static bool fill(const struct asked *asked, const struct kvt_export *exported)
+{
+	struct kvi_pack *pack = asked->pack;
+	size_t room = asked->link->stage->slot_len;
+	for (uint32_t i = 0; i < asked->span_count; i++) {
+		struct kvi_wire_span span;
+		kvi_wire_span_decode(asked->spans + (size_t)i * KVI_WIRE_SPAN_LEN, &span);
+		const uint8_t *from = kvi_region_place(exported->region, &span);
+		if (from == NULL || span.len > room - pack->len)
+			return false;
+		memcpy(pack->bytes + pack->len, from, span.len);
+		pack->len += span.len;
+	}
+	return true;
+}
+
+static void on_written(struct kvi_post *post, const struct kvi_completion *completion)
+{
+	struct asked *asked = kvi_container_of(post, struct asked, post);
+	struct kvi_link *link = asked->link;
+	link->part->posted--;
+	if (completion->err != KVT_OK && completion->err != KVT_E_CANCELLED)
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
+			      "the peer is gone: lane %u broke under a write", link->index);
+	kvi_stage_put(link, asked->pack);
+	free_asked(asked);
+}
+
+/* Write the pack into its slot. KVT_E_AGAIN: there is no room now. */
+static enum kvt_err post_answer(struct asked *asked)
+{
+	struct kvi_link *link = asked->link;
+	struct kvi_span span;
+	kvi_stage_fill_span(link, asked->pack, &span);
+	asked->post.op.context = &asked->post;
+	asked->post.on_done = on_written;
+	enum kvt_err err = kvi_lane_post_write(link->lane, &asked->post.op, &span, 1, KVI_POSTED);
+	if (err == KVT_OK) {
+		link->part->posted++;
+		kvi_list_remove(&asked->node);
+		answer(asked, KVI_MESSAGE_FILLED);
+	} else if (err == KVT_E_AGAIN) {
+		kvi_part_retry(link->part);
+	} else {
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post on lane %u: %s",
+			      link->index, kvt_err_get_text(err));
+	}
+	return err;
+}
+
+/* Pack what the oldest question asks for. False: there is no room, or the peer broke the protocol. */
+static bool prepare(struct asked *asked)
+{
+	struct kvi_link *link = asked->link;
+	struct kvt_export *exported = kvi_export_find(link->conn, asked->export_id);
+	if (exported == NULL) {
+		answer(asked, KVI_MESSAGE_DROPPED);
+		free_asked(asked);
+		return true;
+	}
+	asked->pack = kvi_stage_take(link);
+	if (asked->pack == NULL)
+		return false;
+	if ((exported->access & KVT_ACCESS_READ) != 0 && fill(asked, exported))
+		return true;
+	kvi_conn_fail(link->conn, KVT_E_PROTOCOL, 0,
+		      "the peer asked for memory that it may not read");
+	return false;
+}
+
+bool kvi_asked_pump(struct kvi_link *link, bool *did)
+{
+	struct kvi_list *node;
+	while (link->stage != NULL && (node = kvi_list_get_first(&link->stage->asked)) != NULL) {
+		struct asked *asked = kvi_container_of(node, struct asked, node);
+		if (asked->pack == NULL) {
+			if (!prepare(asked))
+				return true;
+			continue;
+		}
+		if (post_answer(asked) != KVT_OK)
+			return false;
+		*did = true;
+	}
+	return true;
+}
+
+void kvi_asked_free(struct kvi_stage *stage)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&stage->asked)) != NULL)
+		kvi_free(kvi_container_of(node, struct asked, node));
+}
+
+enum kvt_err kvi_ask_on_message(struct kvi_link *link, const struct kvi_message *message)
+{
+	return message->type == KVI_MESSAGE_READ ? on_read(link, message)
+						 : on_answer(link, message);
+}
