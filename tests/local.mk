@@ -23,6 +23,8 @@ C_TESTS = \
 	tests/unit/check_base_mailbox \
 	tests/unit/check_base_thread \
 	tests/unit/check_base_wake \
+	tests/unit/check_engine_plan \
+	tests/unit/check_engine_plan_input \
 	tests/unit/check_engine_settings \
 	tests/unit/check_engine_stats \
 	tests/unit/check_support
@@ -136,6 +138,9 @@ tests_protocol_fuzz_SOURCES = \
 	tests/protocol/fuzz_main.c \
 	$(PROTOCOL_SUPPORT)
 
+PLAN_REQUESTS = tests/unit/plan_requests.h
+tests_unit_check_engine_plan_SOURCES = tests/unit/check_engine_plan.c $(PLAN_REQUESTS)
+tests_unit_check_engine_plan_input_SOURCES = tests/unit/check_engine_plan_input.c $(PLAN_REQUESTS)
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK

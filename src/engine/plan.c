@@ -75,20 +75,35 @@ static int compare_ranges(const void *a, const void *b)
 	return left->number < right->number ? -1 : left->number > right->number;
 }
 
-/* Which range is the second one somewhere: its number, SIZE_MAX when there is none. Sorts. */
+/* Whether two of the sorted ranges with numbers below limit overlap. */
+static bool have_overlap(const struct range *ranges, size_t count, size_t limit)
+{
+	uint64_t end = 0; /* of those before, of which none overlap */
+	for (size_t i = 0; i < count; i++) {
+		if (ranges[i].number >= limit)
+			continue;
+		if (ranges[i].start < end)
+			return true;
+		end = ranges[i].start + ranges[i].len;
+	}
+	return false;
+}
+
+/* The lowest number whose range overlaps one with a lower number; SIZE_MAX when there is none. Sorts. */
 static size_t find_overlap(struct range *ranges, size_t count)
 {
-	size_t found = SIZE_MAX;
 	qsort(ranges, count, sizeof(ranges[0]), compare_ranges);
-	for (size_t i = 1; i < count; i++) {
-		const struct range *last = &ranges[i - 1];
-		if (ranges[i].start - last->start >= last->len)
-			continue;
-		size_t later = ranges[i].number > last->number ? ranges[i].number : last->number;
-		if (later < found)
-			found = later;
+	if (!have_overlap(ranges, count, SIZE_MAX))
+		return SIZE_MAX;
+	size_t low = 0, high = SIZE_MAX; /* none below low, one below high */
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+		if (have_overlap(ranges, count, middle))
+			high = middle;
+		else
+			low = middle;
 	}
-	return found;
+	return high - 1;
 }
 
 static enum kvt_err fail_overlap(size_t number, uint64_t start, bool by_blocks,
