@@ -96,6 +96,7 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = get_stage(link);
+	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
 	if (stage == NULL)
 		return KVT_E_NO_MEMORY;
 	if (stage->slot_len != 0 || message->seq == 0 || message->seq > KVI_SLOTS_MAX ||
@@ -105,6 +106,8 @@ static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *me
 	stage->grant.address = message->grants[0].address;
 	stage->grant.key = message->grants[0].key;
 	stage->slot_len = message->len < KVI_SLOT_LEN ? message->len : KVI_SLOT_LEN;
+	if (stage->slot_len > max_len)
+		stage->slot_len = max_len;
 	stage->peer_slots = stage->slots_free = (unsigned)message->seq;
 	stage->peer_slot_len = message->len;
 	kvi_part_touch(link->part);

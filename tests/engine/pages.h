@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages.h - what the tests of paged transfers stand on: two engines on the fabric in memory, a region on
+ * each side, of which the far one is exported and imported. Blocks lie in two extents: one without gaps,
+ * one with.
+ */
+#ifndef ENGINE_PAGES_H
+#define ENGINE_PAGES_H
+
+#include "bed.h"
+
+/* How the fabric is and what the engines make of it; or'ed together. */
+enum {
+	MANY_LANES = 1, /* three workers with two lanes each */
+	PACKS = 2,	/* short blocks are packed */
+	REGISTERED = 4, /* local memory too, and two rails with keys of their own */
+	ONE_SPAN = 8,	/* an operation has one span only */
+	WAYS = 16,
+	MAIN_WAYS = 4, /* the first two */
+};
+
+enum {
+	BLOCK_LEN = 4096,
+	BLOCK_COUNT = 400,
+	GAP_LEN = 64,
+	EXTENT_COUNT = 2,
+	EXTENT_LEN = BLOCK_COUNT * (BLOCK_LEN + GAP_LEN), /* the room for one */
+	PAGES_LEN = EXTENT_COUNT * EXTENT_LEN,
+	ALL_LEN = EXTENT_COUNT * BLOCK_COUNT * BLOCK_LEN,
+	CANARY = 0xEE,
+};
+
+struct pages {
+	struct bed bed;
+	uint8_t *near_memory; /* of PAGES_LEN bytes */
+	uint8_t *far_memory;
+	struct kvt_region *near;
+	struct kvt_region *far;
+	struct kvt_export *exported; /* the far region, read and write */
+	struct kvt_remote *remote;
+	int32_t local[BLOCK_COUNT]; /* what start_blocks() moves */
+	int32_t other[BLOCK_COUNT];
+};
+
+extern struct pages pages;
+
+/* near has a pattern, far is filled with CANARY. */
+void pages_open(unsigned way);
+void pages_close(void);
+
+struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory);
+/* Export on one side, import on the other. */
+void share_pages(void);
+/* The connection was cut: the handles that hung on it are closed, and a new one works. */
+void expect_new_pages(void);
+
+/* Fill the memory of the destination with CANARY, and that of the source with the pattern of seed. */
+void fill_pages(enum kvt_direction direction, uint32_t seed);
+
+/* All blocks, in an order that depends on seed, in runs of 1 to 8. notify may be NULL. */
+struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, const char *notify,
+				  int64_t timeout_ns);
+/* Whether every block that start_blocks() was to move is there and nothing else was touched. */
+bool are_moved(enum kvt_direction direction, uint32_t seed);
+
+struct kvt_transfer *start_notify(struct kvt_conn *conn, const void *bytes, size_t len);
+
+/* Waits for the next event of the engine, which must be a notification of this text with this error. */
+void expect_notification(struct kvt_engine *engine, const char *text, enum kvt_err err);
+/* The same for the end of the connection. */
+void expect_conn_ended(struct kvt_engine *engine, const struct kvt_conn *conn, enum kvt_err err);
+void expect_no_event(struct kvt_engine *engine);
+
+#endif
