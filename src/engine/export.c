@@ -236,7 +236,7 @@ struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 	pthread_mutex_lock(&conn->share.lock);
 	kvi_list_for_each (node, next_node, &conn->share.exports) {
 		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
-		if (exported->id == id && atomic_load(&exported->state) == KVI_EXPORT_OPEN)
+		if (exported->id == id && atomic_load(&exported->state) < KVI_EXPORT_CONFIRMED)
 			found = exported;
 	}
 	pthread_mutex_unlock(&conn->share.lock);
@@ -294,12 +294,14 @@ enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_mes
 	pthread_mutex_lock(&conn->share.lock);
 	kvi_list_for_each (node, next_node, &conn->share.exports) {
 		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
-		if (exported->id == message->generation)
+		/* Only what we withdraw can be confirmed, and where it was said. There it also stays
+		 * valid: its withdrawal ends under the lock of the home lane's worker. */
+		if (exported->id == message->generation && exported->home == link &&
+		    atomic_load(&exported->state) != KVI_EXPORT_OPEN)
 			found = exported;
 	}
 	pthread_mutex_unlock(&conn->share.lock);
-	/* Only what we withdraw can be confirmed, and where it was said. */
-	if (found == NULL || found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN)
+	if (found == NULL)
 		return KVT_E_PROTOCOL;
 	confirm(found);
 	return KVT_OK;
@@ -363,13 +365,15 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_remove(&exported->region_node);
 	pthread_mutex_unlock(&engine->lock);
-	/* Who found it open before, and unpacks into it, does so under a worker's lock. */
+	/* Until the peer has confirmed, what it packed before is unpacked: it is told of that. */
+	if (ask)
+		tell_peer(exported);
+	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);
+	/* Who found it before, and unpacks into it, does so under a worker's lock. */
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
-	if (ask)
-		tell_peer(exported);
 	deregister(exported);
 	pthread_mutex_lock(&conn->share.lock);
 	kvi_list_remove(&exported->node);

@@ -100,8 +100,8 @@ void kvi_export_take_ref(struct kvt_export *exported);
 void kvi_export_drop_ref(struct kvt_export *exported);
 /* Returns when the peer can no longer touch the region: within about 1 s. */
 void kvi_export_withdraw(struct kvt_export *exported);
-/* The export that the peer names, NULL when it is withdrawn. It stays valid while a worker's lock is
- * held that was taken before. */
+/* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
+ * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);
 void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message);

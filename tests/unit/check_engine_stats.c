@@ -26,6 +26,11 @@ START_TEST(every_counter_has_its_field)
 		stats.failures,
 		stats.bytes_sent,
 		stats.bytes_received,
+		stats.writes,
+		stats.reads,
+		stats.bytes_written,
+		stats.bytes_read,
+		stats.notifications,
 		stats.eager_sends,
 		stats.segments,
 	};

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_paged_end.c - paged transfers that do not come to their end: given up, their region closed, their
+ * export withdrawn, their connection lost. Whatever has ended is overwritten at once, which must stay.
+ */
+#include "pages.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "engine/region.h"
+#include "engine/share.h"
+#include "support/runner.h"
+
+enum { BY_DEADLINE = MAIN_WAYS, READS = 2 * MAIN_WAYS, END_WAYS = 4 * MAIN_WAYS };
+
+static enum kvt_direction get_direction(int way)
+{
+	return way & READS ? KVT_READ : KVT_WRITE;
+}
+
+static void hold_all(void)
+{
+	fake_hold(FAKE_WRITE | FAKE_READ);
+}
+
+/* A transfer with a notification, stopped when something of it has moved. */
+static struct kvt_transfer *start_held(enum kvt_direction direction, int64_t timeout_ns)
+{
+	fill_pages(direction, 5);
+	hold_all();
+	uint64_t before = fake_get_counts().bytes;
+	struct kvt_transfer *transfer = start_blocks(direction, 5, "told", timeout_ns);
+	wait_until(fake_release(3) > 0 && fake_get_counts().bytes > before);
+	return transfer;
+}
+
+static void expect_transfers_work(void)
+{
+	for (int direction = KVT_WRITE; direction <= KVT_READ; direction++) {
+		fill_pages((enum kvt_direction)direction, 11);
+		finish(start_blocks((enum kvt_direction)direction, 11, "works", 0), KVT_OK);
+		ck_assert(are_moved((enum kvt_direction)direction, 11));
+		expect_notification(pages.bed.far.engine, "works", KVT_OK);
+	}
+}
+
+/* The near side's transfers have ended: its memory is its own. */
+static void expect_near_left_alone(void)
+{
+	memset(pages.near_memory, 0, PAGES_LEN);
+	fake_hold(0);
+	rest(20 * KVI_MS);
+	ck_assert_msg(holds_only(pages.near_memory, PAGES_LEN, 0), "written after the end");
+	/* Neither a pattern nor the canary has a 0. */
+	ck_assert_msg(memchr(pages.far_memory, 0, PAGES_LEN) == NULL, "read after the end");
+}
+
+static void expect_far_left_alone(void)
+{
+	memset(pages.far_memory, 0, PAGES_LEN);
+	fake_hold(0);
+	rest(20 * KVI_MS);
+	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, 0), "written after the withdrawal");
+	ck_assert_msg(pages.near == NULL || memchr(pages.near_memory, 0, PAGES_LEN) == NULL, "read "
+											     "after"
+											     " the "
+											     "withd"
+											     "rawa"
+											     "l");
+}
+
+/* ---- giving up ---- */
+
+START_TEST(a_transfer_given_up_ends_when_what_is_out_has_ended)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	bool by_deadline = (_i & BY_DEADLINE) != 0;
+	enum kvt_err err = by_deadline ? KVT_E_TIMEOUT : KVT_E_CANCELLED;
+	struct kvt_transfer *transfer =
+		start_held(get_direction(_i), by_deadline ? 200 * KVI_MS : 0);
+	if (by_deadline)
+		rest(200 * KVI_MS);
+	else
+		kvt_transfer_cancel(transfer);
+	expect_pending(transfer, 50 * KVI_MS);
+	fake_hold(0);
+	finish(transfer, err);
+	expect_near_left_alone();
+	expect_notification(pages.bed.far.engine, "told", err);
+	expect_no_event(pages.bed.far.engine);
+	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	int64_t started_ns = kvi_clock_now();
+	kvt_transfer_cancel(transfer);
+	finish(transfer, KVT_E_CANCELLED);
+	int64_t took_ns = kvi_clock_now() - started_ns;
+	ck_assert_int_ge(took_ns, 700 * KVI_MS);
+	ck_assert_int_le(took_ns, 2500 * KVI_MS);
+	expect_near_left_alone();
+	expect_conn_ended(pages.bed.far.engine, pages.bed.far.conn, KVT_E_PEER_LOST);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+START_TEST(freeing_a_transfer_cancels_it_first)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	fake_hold(0);
+	kvt_transfer_free(transfer);
+	expect_near_left_alone();
+	expect_notification(pages.bed.far.engine, "told", KVT_E_CANCELLED);
+	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+START_TEST(cancels_at_any_moment_end_in_step_with_the_notification)
+{
+	enum { ROUNDS = 25 };
+	unsigned cancelled = 0;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	enum kvt_direction direction = get_direction(_i);
+	fake_set_chunk_len(16 * 1024);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct kvt_event *event;
+		struct kvt_result result = KVT_RESULT_INIT;
+		fake_reorder(round + 1);
+		fill_pages(direction, round);
+		fake_hold(FAKE_ALL);
+		struct kvt_transfer *transfer = start_blocks(direction, round, "end", 0);
+		for (unsigned i = 0; i < round * 5; i++)
+			fake_release(5);
+		kvt_transfer_cancel(transfer);
+		fake_hold(0);
+		ck_assert_int_eq(kvt_transfer_wait(transfer, BED_PATIENCE_NS), KVT_OK);
+		kvt_transfer_get_result(transfer, &result);
+		ck_assert(result.err == KVT_OK || result.err == KVT_E_CANCELLED);
+		cancelled += result.err != KVT_OK;
+		int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
+		while (kvt_engine_get_event(pages.bed.far.engine, &event) != KVT_OK)
+			ck_assert(kvi_clock_now() < deadline_ns);
+		/* It may have been on its way when the transfer was cancelled; it never lies. */
+		ck_assert(event->err == result.err || event->err == KVT_OK);
+		if (event->err == KVT_OK)
+			ck_assert(are_moved(direction, round));
+		kvt_event_free(event);
+		kvt_transfer_free(transfer);
+		expect_near_left_alone();
+		expect_no_event(pages.bed.far.engine);
+	}
+	ck_assert_uint_gt(cancelled, 0);
+	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+/* ---- closing the region ---- */
+
+static void *let_go_when_region_closes(void *arg)
+{
+	struct kvt_region *region = arg;
+	while (!atomic_load(&region->closing))
+		rest(KVI_MS);
+	rest(10 * KVI_MS);
+	fake_hold(0);
+	return NULL;
+}
+
+START_TEST(closing_a_region_ends_its_transfers_first)
+{
+	pthread_t thread;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	pthread_create(&thread, NULL, let_go_when_region_closes, pages.near);
+	kvt_region_stop(pages.near);
+	ck_assert(kvt_transfer_is_done(transfer));
+	pthread_join(thread, NULL);
+	expect_near_left_alone();
+	finish(transfer, KVT_E_CLOSED);
+	expect_notification(pages.bed.far.engine, "told", KVT_E_CLOSED);
+
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	request.region = pages.near;
+	request.remote = pages.remote;
+	request.index_len = 4;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_CLOSED);
+	kvt_region_close(pages.near);
+	pages.near = open_region(pages.bed.near.engine, pages.near_memory);
+	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+START_TEST(closing_a_region_cuts_the_connection_when_what_is_out_does_not_end)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	int64_t started_ns = kvi_clock_now();
+	kvt_region_close(pages.near);
+	pages.near = NULL;
+	ck_assert_int_le(kvi_clock_now() - started_ns, 2500 * KVI_MS);
+	expect_near_left_alone();
+	finish(transfer, KVT_E_CLOSED);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+START_TEST(closing_an_exported_region_withdraws_it)
+{
+	pthread_t thread;
+	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	pthread_create(&thread, NULL, let_go_when_region_closes, pages.far);
+	kvt_region_close(pages.far);
+	expect_far_left_alone();
+	pthread_join(thread, NULL);
+	finish(transfer, KVT_E_WITHDRAWN);
+	ck_assert_int_eq(kvt_remote_get_info(pages.remote, &info), KVT_OK);
+	ck_assert(info.withdrawn);
+	expect_notification(pages.bed.far.engine, "told", KVT_E_WITHDRAWN);
+	pages.far = NULL;
+	pages_close();
+}
+END_TEST
+
+/* ---- withdrawing ---- */
+
+static void *let_go_when_withdrawn(void *arg)
+{
+	struct kvt_export *exported = arg;
+	while (atomic_load(&exported->state) == KVI_EXPORT_OPEN)
+		rest(KVI_MS);
+	rest(10 * KVI_MS);
+	fake_hold(0);
+	return NULL;
+}
+
+START_TEST(withdrawing_ends_the_peers_transfers_first)
+{
+	pthread_t thread;
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	kvi_export_take_ref(pages.exported);
+	pthread_create(&thread, NULL, let_go_when_withdrawn, pages.exported);
+	kvt_export_close(pages.exported);
+	expect_far_left_alone();
+	pthread_join(thread, NULL);
+	kvi_export_drop_ref(pages.exported);
+	pages.exported = NULL;
+	finish(transfer, KVT_E_WITHDRAWN);
+	expect_notification(pages.bed.far.engine, "told", KVT_E_WITHDRAWN);
+	request.region = pages.near;
+	request.remote = pages.remote;
+	request.index_len = 4;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_WITHDRAWN);
+
+	kvt_remote_close(pages.remote);
+	share_pages();
+	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+START_TEST(withdrawing_cuts_the_connection_when_the_peer_does_not_stop)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	int64_t started_ns = kvi_clock_now();
+	kvt_export_close(pages.exported);
+	pages.exported = NULL;
+	int64_t took_ns = kvi_clock_now() - started_ns;
+	ck_assert_int_ge(took_ns, 700 * KVI_MS);
+	ck_assert_int_le(took_ns, 2500 * KVI_MS);
+	expect_far_left_alone();
+	finish(transfer, KVT_E_WITHDRAWN);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_E_PEER_LOST);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+START_TEST(withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later)
+{
+	enum { ROUNDS = 60 };
+	pages_open((unsigned)_i % MAIN_WAYS);
+	enum kvt_direction direction = get_direction(_i);
+	fake_set_chunk_len(64 * 1024);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct kvt_result result = KVT_RESULT_INIT;
+		fake_reorder(round + 1);
+		fill_pages(direction, round);
+		struct kvt_transfer *transfer = start_blocks(direction, round, NULL, 0);
+		rest((int64_t)round * KVI_MS / 50);
+		kvt_export_close(pages.exported);
+		ck_assert_int_eq(kvt_transfer_wait(transfer, BED_PATIENCE_NS), KVT_OK);
+		kvt_transfer_get_result(transfer, &result);
+		ck_assert(result.err == KVT_OK || result.err == KVT_E_WITHDRAWN);
+		if (result.err == KVT_OK)
+			ck_assert(are_moved(direction, round));
+		kvt_transfer_free(transfer);
+		memset(pages.far_memory, 0, PAGES_LEN);
+		rest(KVI_MS);
+		ck_assert(holds_only(pages.far_memory, PAGES_LEN, 0));
+		kvt_remote_close(pages.remote);
+		share_pages();
+	}
+	pages_close();
+}
+END_TEST
+
+/* Between the decision to withdraw and the message that tells of it, what the peer had confirmed must
+ * still have arrived. */
+START_TEST(what_is_written_while_a_withdrawal_begins_is_there_or_fails)
+{
+	pages_open((unsigned)_i);
+	fill_pages(KVT_WRITE, 4);
+	atomic_store(&pages.exported->state, KVI_EXPORT_CLOSING);
+	finish(start_blocks(KVT_WRITE, 4, NULL, 0), KVT_OK);
+	ck_assert(are_moved(KVT_WRITE, 4));
+	atomic_store(&pages.exported->state, KVI_EXPORT_OPEN);
+	pages_close();
+}
+END_TEST
+
+/* ---- losing the connection ---- */
+
+START_TEST(a_lost_connection_ends_transfers_and_notifies_of_no_success)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	fake_kill_lanes(NULL);
+	finish(transfer, KVT_E_PEER_LOST);
+	expect_near_left_alone();
+	expect_conn_ended(pages.bed.near.engine, pages.bed.near.conn, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.far.engine, pages.bed.far.conn, KVT_E_PEER_LOST);
+	expect_no_event(pages.bed.far.engine);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+START_TEST(closing_the_connection_ends_transfers)
+{
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
+	fake_hold(0);
+	kvt_conn_close(pages.bed.near.conn);
+	pages.bed.near.conn = NULL;
+	struct kvt_result result = KVT_RESULT_INIT;
+	ck_assert(kvt_transfer_is_done(transfer));
+	kvt_transfer_get_result(transfer, &result);
+	ck_assert(result.err == KVT_OK || result.err == KVT_E_CLOSED);
+	kvt_transfer_free(transfer);
+	expect_near_left_alone();
+	pages_close();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("paged_end");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, a_transfer_given_up_ends_when_what_is_out_has_ended, 0,
+			    END_WAYS);
+	tcase_add_loop_test(
+		tests, a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end, 0, 2);
+	tcase_add_loop_test(tests, freeing_a_transfer_cancels_it_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, freeing_a_transfer_cancels_it_first, READS, READS + MAIN_WAYS);
+	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification, 0,
+			    MAIN_WAYS);
+	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification, READS,
+			    READS + MANY_LANES + 1);
+	tcase_add_loop_test(tests, closing_a_region_ends_its_transfers_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_a_region_ends_its_transfers_first, READS,
+			    READS + MANY_LANES + 1);
+	tcase_add_loop_test(
+		tests, closing_a_region_cuts_the_connection_when_what_is_out_does_not_end, 0, 2);
+	tcase_add_loop_test(tests, closing_an_exported_region_withdraws_it, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, READS,
+			    READS + MANY_LANES + 1);
+	tcase_add_loop_test(tests, withdrawing_cuts_the_connection_when_the_peer_does_not_stop,
+			    PACKS, MAIN_WAYS);
+	tcase_add_loop_test(tests,
+			    withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later, 0,
+			    MAIN_WAYS);
+	tcase_add_loop_test(tests,
+			    withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later,
+			    READS, READS + MANY_LANES + 1);
+	tcase_add_loop_test(tests, what_is_written_while_a_withdrawal_begins_is_there_or_fails, 0,
+			    MAIN_WAYS);
+	tcase_add_loop_test(tests, a_lost_connection_ends_transfers_and_notifies_of_no_success, 0,
+			    MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_the_connection_ends_transfers, 0, MAIN_WAYS);
+	return run_tests("engine_paged_end", tests);
+}
