@@ -111,13 +111,22 @@ START_TEST(a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end
 }
 END_TEST
 
+static void *let_go_soon(void *arg)
+{
+	rest(20 * KVI_MS);
+	fake_hold(0);
+	return arg;
+}
+
 START_TEST(freeing_a_transfer_cancels_it_first)
 {
+	pthread_t thread;
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
-	fake_hold(0);
+	pthread_create(&thread, NULL, let_go_soon, NULL);
 	kvt_transfer_free(transfer);
 	expect_near_left_alone();
+	pthread_join(thread, NULL);
 	expect_notification(pages.bed.far.engine, "told", KVT_E_CANCELLED);
 	expect_transfers_work();
 	pages_close();
