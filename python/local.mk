@@ -7,20 +7,33 @@ PYTHON_EXT_SOURCES = \
 	python/ext/arrays.c \
 	python/ext/config.c \
 	python/ext/conn.c \
+	python/ext/connection.c \
 	python/ext/convert.c \
+	python/ext/description.c \
+	python/ext/dispatch.c \
 	python/ext/engine.c \
 	python/ext/errors.c \
 	python/ext/ext.h \
 	python/ext/kv.c \
+	python/ext/memory.c \
+	python/ext/methods.c \
 	python/ext/module.c \
+	python/ext/outcome.c \
+	python/ext/paged.c \
+	python/ext/paged.h \
+	python/ext/pool.c \
+	python/ext/remote.c \
 	python/ext/stats.c \
-	python/ext/transfer.c
+	python/ext/transfer.c \
+	python/ext/watch.c
 
 PYTHON_PACKAGE_FILES = \
 	python/kvtrans_engine/__init__.py \
 	python/kvtrans_engine/__main__.py \
 	python/kvtrans_engine/_dtypes.py \
 	python/kvtrans_engine/_kvtrans.pyi \
+	python/kvtrans_engine/aio.py \
+	python/kvtrans_engine/batch.py \
 	python/kvtrans_engine/py.typed
 
 EXTRA_DIST += $(PYTHON_PACKAGE_FILES) pyproject.toml python/build_backend.py python/facts.py

@@ -40,6 +40,13 @@ PYTHON_TESTS = \
 	tests/python/test_info.py \
 	tests/python/test_main.py \
 	tests/python/test_manuals.py \
+	tests/python/test_paged_aio.py \
+	tests/python/test_paged_blocks.py \
+	tests/python/test_paged_endings.py \
+	tests/python/test_paged_input.py \
+	tests/python/test_paged_notify.py \
+	tests/python/test_paged_pools.py \
+	tests/python/test_paged_waits.py \
 	tests/python/test_readme.py \
 	tests/python/test_threads.py \
 	tests/python/test_transfer.py \

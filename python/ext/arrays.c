@@ -1,27 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * arrays.c - everything that knows NumPy: the memory of arrays and other buffers, and the
- * description (dtype and shape) that travels with a message. It never copies data, and trusts no
- * description.
- *
- * A description is
- *
- *	u8   version, 1
- *	u8   number of dimensions
- *	u16  length of the dtype's text, little-endian
- *	     the dtype's text: what dtype.str gives, or JSON of dtype.descr for a structured one
- *	i64  each dimension, little-endian
- *
- * A message without one, as C programs send, is an array of uint8.
+ * description (dtype and shape) that travels with a message, whose bytes description.c knows; block
+ * numbers. It never copies data, and trusts no description.
  */
-#include "ext.h"
+#include "paged.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 
-#include <ctype.h>
-#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +19,6 @@
 #define PyDataType_ELSIZE(dtype) ((dtype)->elsize)
 #endif
 #endif
-
-enum {
-	META_VERSION = 1,
-	META_HEADER_LEN = 4,
-	SIMPLE_LEN_MAX = 32,
-};
 
 int kvi_py_import_numpy(void)
 {
@@ -49,20 +31,6 @@ PyObject *kvi_py_get_numpy_build(void)
 }
 
 /* ---- memory ---- */
-
-/* True when a buffer format has an object pointer in it; field names stand between colons. */
-static bool has_objects(const char *format)
-{
-	bool in_name = false;
-
-	for (; format != NULL && *format != '\0'; format++) {
-		if (*format == ':')
-			in_name = !in_name;
-		else if (*format == 'O' && !in_name)
-			return true;
-	}
-	return false;
-}
 
 static int check_array(PyArrayObject *array, const char *name)
 {
@@ -105,7 +73,7 @@ int kvi_py_get_view(PyObject *object, const char *name, bool writable, Py_buffer
 				     name);
 		return -1;
 	}
-	const char *problem = has_objects(view->format) ? "holds Python objects" : NULL;
+	const char *problem = kvi_py_has_objects(view->format) ? "holds Python objects" : NULL;
 	if (writable && view->readonly)
 		problem = "is read-only memory, which cannot receive";
 	if (problem != NULL) {
@@ -117,31 +85,6 @@ int kvi_py_get_view(PyObject *object, const char *name, bool writable, Py_buffer
 }
 
 /* ---- describing ---- */
-
-/* Put header, text and shape together. */
-static int put_description(struct kvi_py_meta *meta, const char *text, size_t text_len,
-			   int dim_count, const Py_ssize_t *dims)
-{
-	size_t len = META_HEADER_LEN + text_len + (size_t)dim_count * sizeof(int64_t);
-	if (len > sizeof(meta->bytes)) {
-		PyErr_Format(PyExc_ValueError,
-			     "the dtype's description takes %zu bytes, more than the %zu allowed",
-			     len, sizeof(meta->bytes));
-		return -1;
-	}
-	meta->bytes[0] = META_VERSION;
-	meta->bytes[1] = (unsigned char)dim_count;
-	meta->bytes[2] = (unsigned char)text_len;
-	meta->bytes[3] = (unsigned char)(text_len >> 8);
-	memcpy(meta->bytes + META_HEADER_LEN, text, text_len);
-	unsigned char *next = meta->bytes + META_HEADER_LEN + text_len;
-	for (int i = 0; i < dim_count; i++, next += sizeof(int64_t)) {
-		uint64_t dim = htole64((uint64_t)dims[i]);
-		memcpy(next, &dim, sizeof(dim));
-	}
-	meta->len = len;
-	return 0;
-}
 
 /* The text of a dtype that the fast path below does not know. */
 static PyObject *make_dtype_text(PyArray_Descr *dtype)
@@ -161,7 +104,7 @@ static int describe_array(PyArrayObject *array, struct kvi_py_meta *meta)
 	PyArray_Descr *dtype = PyArray_DESCR(array);
 	Py_ssize_t item_len = PyArray_ITEMSIZE(array);
 	bool is_builtin = dtype->type_num >= 0 && dtype->type_num < NPY_USERDEF;
-	char simple[SIMPLE_LEN_MAX];
+	char simple[KVI_PY_SIMPLE_LEN_MAX];
 
 	if (item_len == 0) {
 		PyErr_SetString(PyExc_TypeError, "the items of the array have no size");
@@ -179,83 +122,24 @@ static int describe_array(PyArrayObject *array, struct kvi_py_meta *meta)
 			return -1;
 		Py_ssize_t len;
 		const char *text = PyUnicode_AsUTF8AndSize(object, &len);
-		int rc = text == NULL ? -1
-				      : put_description(meta, text, (size_t)len,
-							PyArray_NDIM(array), PyArray_DIMS(array));
+		int rc = text == NULL
+				 ? -1
+				 : kvi_py_put_description(meta, text, (size_t)len,
+							  PyArray_NDIM(array), PyArray_DIMS(array));
 		Py_DECREF(object);
 		return rc;
 	}
-	return put_description(meta, simple, strlen(simple), PyArray_NDIM(array),
-			       PyArray_DIMS(array));
-}
-
-/* The letter NumPy has for the kind of a buffer's items, or 0 when they are not plain numbers. */
-static char get_kind(const char *format)
-{
-	if (format[0] == '\0' || format[1] != '\0')
-		return 0;
-	if (strchr("bhilqn", format[0]) != NULL)
-		return 'i';
-	if (strchr("BHILQN", format[0]) != NULL)
-		return 'u';
-	if (strchr("efdg", format[0]) != NULL)
-		return 'f';
-	return format[0] == '?' ? 'b' : 0;
-}
-
-/* Describe a buffer that is no array: its numbers, or else its bytes. */
-static int describe_buffer(const Py_buffer *view, struct kvi_py_meta *meta)
-{
-	const char *format = view->format != NULL ? view->format : "B";
-	char order = NPY_NATBYTE;
-	char text[SIMPLE_LEN_MAX];
-
-	if (*format == '>' || *format == '!')
-		order = '>';
-	else if (*format == '<')
-		order = '<';
-	if (strchr("@=<>!", *format) != NULL)
-		format += *format != '\0';
-	char kind = get_kind(format);
-	bool has_shape = view->shape != NULL || view->ndim == 0;
-	if (kind == 0 || !has_shape || view->ndim > KVI_PY_DIMS_MAX)
-		return put_description(meta, "|u1", 3, 1, &view->len);
-	if (view->itemsize == 1)
-		order = '|';
-	snprintf(text, sizeof(text), "%c%c%zd", order, kind, view->itemsize);
-	return put_description(meta, text, strlen(text), view->ndim, view->shape);
+	return kvi_py_put_description(meta, simple, strlen(simple), PyArray_NDIM(array),
+				      PyArray_DIMS(array));
 }
 
 int kvi_py_describe(PyObject *object, const Py_buffer *view, struct kvi_py_meta *meta)
 {
 	return PyArray_Check(object) ? describe_array((PyArrayObject *)object, meta)
-				     : describe_buffer(view, meta);
+				     : kvi_py_describe_buffer(view, meta);
 }
 
 /* ---- reading a description ---- */
-
-/* True for what dtype.str gives: byte order, kind, size, and a unit for times: "<f4", "<M8[ns]". */
-static bool is_simple_dtype(const char *text, size_t len)
-{
-	size_t i = 2;
-
-	if (len < 3 || len >= SIMPLE_LEN_MAX || memchr(text, '\0', len) != NULL ||
-	    strchr("<>|", text[0]) == NULL || strchr("biufcSUVmM", text[1]) == NULL)
-		return false;
-	while (i < len && isdigit((unsigned char)text[i]))
-		i++;
-	if (i == 2 || i > 12)
-		return false;
-	if (i == len)
-		return true;
-	if (strchr("mM", text[1]) == NULL || text[i] != '[' || text[len - 1] != ']')
-		return false;
-	for (i++; i < len - 1; i++) {
-		if (!isalnum((unsigned char)text[i]))
-			return false;
-	}
-	return true;
-}
 
 static PyObject *parse_dtype(const char *text, size_t len)
 {
@@ -267,7 +151,7 @@ static PyObject *parse_dtype(const char *text, size_t len)
 		Py_DECREF(module);
 		return dtype;
 	}
-	if (!is_simple_dtype(text, len)) {
+	if (!kvi_py_is_simple_dtype(text, len)) {
 		PyErr_SetNone(PyExc_ValueError);
 		return NULL;
 	}
@@ -277,28 +161,6 @@ static PyObject *parse_dtype(const char *text, size_t len)
 		(void)PyArray_DescrConverter(name, &dtype);
 	Py_XDECREF(name);
 	return (PyObject *)dtype;
-}
-
-/* Read the dimensions; false unless they and the item make exactly len bytes. */
-static bool read_dims(const unsigned char *next, size_t item_len, size_t len,
-		      struct kvi_py_description *description)
-{
-	size_t total = item_len; /* counting no dimension of 0, as NumPy does to bound arrays */
-	bool is_empty = false;
-
-	for (int i = 0; i < description->dim_count; i++, next += sizeof(uint64_t)) {
-		uint64_t dim;
-		memcpy(&dim, next, sizeof(dim));
-		dim = le64toh(dim);
-		if (dim > PY_SSIZE_T_MAX)
-			return false;
-		description->dims[i] = (Py_ssize_t)dim;
-		if (dim == 0)
-			is_empty = true;
-		else if (__builtin_mul_overflow(total, dim, &total) || total > PY_SSIZE_T_MAX)
-			return false;
-	}
-	return (is_empty ? 0 : total) == len;
 }
 
 /* The message as plain bytes. */
@@ -317,22 +179,22 @@ int kvi_py_read_description(const void *meta, size_t meta_len, size_t len,
 
 	if (meta_len == 0)
 		return describe_bytes(len, description);
-	if (bytes[0] != META_VERSION) {
+	if (bytes[0] != KVI_PY_META_VERSION) {
 		snprintf(why, KVT_TEXT_LEN,
 			 "the description has version %d, not %d; recv_kv_into can receive it",
-			 bytes[0], META_VERSION);
+			 bytes[0], KVI_PY_META_VERSION);
 		return 0;
 	}
-	size_t text_len = meta_len < META_HEADER_LEN ? 0 : bytes[2] | (size_t)bytes[3] << 8;
-	description->dim_count = meta_len < META_HEADER_LEN ? 0 : bytes[1];
+	size_t text_len = meta_len < KVI_PY_META_HEADER_LEN ? 0 : bytes[2] | (size_t)bytes[3] << 8;
+	description->dim_count = meta_len < KVI_PY_META_HEADER_LEN ? 0 : bytes[1];
 	size_t dims_len = (size_t)description->dim_count * sizeof(int64_t);
 	if (description->dim_count > KVI_PY_DIMS_MAX ||
-	    meta_len != META_HEADER_LEN + text_len + dims_len) {
+	    meta_len != KVI_PY_META_HEADER_LEN + text_len + dims_len) {
 		snprintf(why, KVT_TEXT_LEN, "the message's description is damaged");
 		return 0;
 	}
 
-	PyObject *dtype = parse_dtype((const char *)bytes + META_HEADER_LEN, text_len);
+	PyObject *dtype = parse_dtype((const char *)bytes + KVI_PY_META_HEADER_LEN, text_len);
 	if (dtype == NULL) {
 		if (PyErr_ExceptionMatches(PyExc_MemoryError) ||
 		    !PyErr_ExceptionMatches(PyExc_Exception))
@@ -344,8 +206,8 @@ int kvi_py_read_description(const void *meta, size_t meta_len, size_t len,
 	PyArray_Descr *descr = (PyArray_Descr *)dtype;
 	if (!PyArray_DescrCheck(dtype) || PyDataType_REFCHK(descr) ||
 	    PyDataType_ELSIZE(descr) <= 0 ||
-	    !read_dims(bytes + META_HEADER_LEN + text_len, (size_t)PyDataType_ELSIZE(descr), len,
-		       description)) {
+	    !kvi_py_read_dims(bytes + KVI_PY_META_HEADER_LEN + text_len,
+			      (size_t)PyDataType_ELSIZE(descr), len, description)) {
 		Py_DECREF(dtype);
 		snprintf(why, KVT_TEXT_LEN,
 			 "the message's dtype and shape do not make its %zu bytes", len);
@@ -371,4 +233,253 @@ PyObject *kvi_py_adopt_array(struct kvi_py_description *description, void *data)
 	else
 		PyArray_ENABLEFLAGS((PyArrayObject *)array, NPY_ARRAY_OWNDATA);
 	return array;
+}
+
+/* ---- strided memory ---- */
+
+int kvi_py_get_strided(PyObject *object, const char *name, Py_buffer *view)
+{
+	/* As above, an array's format is not asked for. */
+	bool is_array = PyArray_Check(object);
+
+	if (is_array && PyDataType_REFCHK(PyArray_DESCR((PyArrayObject *)object))) {
+		PyErr_Format(PyExc_TypeError, "%s holds Python objects (dtype %S)", name,
+			     (PyObject *)PyArray_DESCR((PyArrayObject *)object));
+		return -1;
+	}
+	if (!PyObject_CheckBuffer(object)) {
+		PyErr_Format(PyExc_TypeError,
+			     "%s must be an ndarray, another buffer or a DLPack tensor, not %.200s",
+			     name, Py_TYPE(object)->tp_name);
+		return -1;
+	}
+	if (PyObject_GetBuffer(object, view,
+			       is_array ? PyBUF_STRIDES : PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+		return -1;
+	if (!kvi_py_has_objects(view->format))
+		return 0;
+	PyErr_Format(PyExc_TypeError, "%s holds Python objects", name);
+	PyBuffer_Release(view);
+	return -1;
+}
+
+PyObject *kvi_py_wrap_blocks(void *data, size_t count, PyObject *dtype, PyObject *shape,
+			     PyObject *base)
+{
+	npy_intp dims[NPY_MAXDIMS] = { (npy_intp)count };
+	Py_ssize_t dim_count = PyTuple_GET_SIZE(shape);
+
+	for (Py_ssize_t i = 0; i < dim_count; i++)
+		dims[i + 1] = (npy_intp)PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
+	PyObject *array = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)Py_NewRef(dtype),
+					       (int)dim_count + 1, dims, NULL, data,
+					       NPY_ARRAY_CARRAY, NULL);
+	if (array != NULL && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(base)) < 0)
+		Py_CLEAR(array);
+	return array;
+}
+
+/* The product of a shape and an item, or 0 with an exception. */
+static size_t get_block_len(PyObject *shape, size_t item_len)
+{
+	size_t len = item_len;
+
+	if (PyTuple_GET_SIZE(shape) >= NPY_MAXDIMS) {
+		PyErr_Format(PyExc_ValueError, "shape has %zd dimensions", PyTuple_GET_SIZE(shape));
+		return 0;
+	}
+	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); i++) {
+		long long dim;
+		if (kvi_py_parse_int(PyTuple_GET_ITEM(shape, i), "a dimension", 1, PY_SSIZE_T_MAX,
+				     &dim) < 0)
+			return 0;
+		if (__builtin_mul_overflow(len, (size_t)dim, &len) || len > PY_SSIZE_T_MAX) {
+			PyErr_SetString(PyExc_ValueError, "shape is too large");
+			return 0;
+		}
+	}
+	return len;
+}
+
+int kvi_py_resolve_block(PyObject **dtype, PyObject **shape, size_t *block_len)
+{
+	PyArray_Descr *descr = NULL;
+	PyObject *dims = NULL;
+	size_t len = *block_len;
+
+	if (*dtype == Py_None)
+		descr = PyArray_DescrFromType(NPY_UINT8);
+	else if (PyArray_DescrConverter(*dtype, &descr) != NPY_SUCCEED)
+		return -1;
+	size_t item_len = (size_t)PyDataType_ELSIZE(descr);
+	if (PyDataType_REFCHK(descr) || item_len == 0) {
+		PyErr_Format(PyExc_TypeError, "dtype %S cannot be in shared memory",
+			     (PyObject *)descr);
+	} else if (*shape != Py_None) {
+		dims = PyIndex_Check(*shape) ? PyTuple_Pack(1, *shape) : PySequence_Tuple(*shape);
+		len = dims == NULL ? 0 : get_block_len(dims, item_len);
+	} else if (len == 0) {
+		PyErr_SetString(PyExc_ValueError, "pass block_bytes, or the shape of a block");
+	} else {
+		dims = Py_BuildValue("(n)", (Py_ssize_t)(len / item_len));
+	}
+	if (!PyErr_Occurred() && ((*block_len != 0 && len != *block_len) || len % item_len != 0))
+		PyErr_Format(PyExc_ValueError,
+			     "block_bytes=%zu is not what dtype and shape of a block make",
+			     *block_len);
+	if (PyErr_Occurred()) {
+		Py_XDECREF(dims);
+		Py_DECREF(descr);
+		return -1;
+	}
+	*dtype = (PyObject *)descr;
+	*shape = dims;
+	*block_len = len;
+	return 0;
+}
+
+/* ---- block numbers and spans ---- */
+
+/* object as a one-dimensional array of integers; whatever NumPy makes one of is taken. */
+static PyArrayObject *get_integers(PyObject *object, const char *name, const char *kinds,
+				   const char *wanted)
+{
+	PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object);
+	if (array == NULL)
+		return NULL;
+	if (PyArray_NDIM(array) != 1) {
+		PyErr_Format(PyExc_ValueError, "%s must have one dimension, not %d", name,
+			     PyArray_NDIM(array));
+		goto err_array;
+	}
+	if (PyArray_SIZE(array) == 0 && !PyArray_Check(object)) {
+		Py_DECREF(
+			array); /* an empty list says nothing of a type, and NumPy guesses float */
+		npy_intp none = 0;
+		return (PyArrayObject *)PyArray_SimpleNew(1, &none, NPY_INT64);
+	}
+	PyArray_Descr *dtype = PyArray_DESCR(array);
+	if (strchr(kinds, dtype->kind) == NULL || dtype->type_num >= NPY_USERDEF) {
+		PyErr_Format(PyExc_TypeError, "%s must be %s, not %S", name, wanted,
+			     (PyObject *)dtype);
+		goto err_array;
+	}
+	return array;
+
+err_array:
+	Py_DECREF(array);
+	return NULL;
+}
+
+/* array as contiguous, aligned, native memory of a type; a copy only where it is not. Uses it up. */
+static PyObject *make_plain(PyArrayObject *array, int type)
+{
+	PyObject *plain = PyArray_FromArray(array, PyArray_DescrFromType(type),
+					    NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
+	Py_DECREF(array);
+	return plain;
+}
+
+/* Fill in where the numbers are, when all arrays have the same length. */
+static int finish_indices(struct kvi_py_indices *indices, int array_count, const char *const *names)
+{
+	indices->count = (size_t)PyArray_SIZE((PyArrayObject *)indices->arrays[0]);
+	for (int i = 0; i < array_count; i++) {
+		PyArrayObject *array = (PyArrayObject *)indices->arrays[i];
+		size_t count = (size_t)PyArray_SIZE(array);
+		if (count != indices->count) {
+			PyErr_Format(PyExc_ValueError, "%s has %zu numbers and %s has %zu",
+				     names[0], indices->count, names[i], count);
+			return -1;
+		}
+		indices->data[i] = PyArray_DATA(array);
+	}
+	return 0;
+}
+
+int kvi_py_get_blocks(PyObject *local, PyObject *other, struct kvi_py_indices *indices)
+{
+	static const char *const names[] = { "local_idx", "remote_idx" };
+	PyObject *objects[2] = { local, other };
+	PyArrayObject *arrays[2] = { NULL, NULL };
+
+	for (int i = 0; i < 2; i++) {
+		arrays[i] = get_integers(objects[i], names[i], "i", "int32 or int64");
+		if (arrays[i] == NULL)
+			goto err_arrays;
+		if (PyArray_ITEMSIZE(arrays[i]) < 4) {
+			PyErr_Format(PyExc_TypeError, "%s must be int32 or int64, not %S", names[i],
+				     (PyObject *)PyArray_DESCR(arrays[i]));
+			goto err_arrays;
+		}
+	}
+	bool is_wide = PyArray_ITEMSIZE(arrays[0]) == 8 || PyArray_ITEMSIZE(arrays[1]) == 8;
+	indices->item_len = is_wide ? 8 : 4;
+	indices->arrays[0] = make_plain(arrays[0], is_wide ? NPY_INT64 : NPY_INT32);
+	indices->arrays[1] = make_plain(arrays[1], is_wide ? NPY_INT64 : NPY_INT32);
+	if (indices->arrays[0] == NULL || indices->arrays[1] == NULL)
+		return -1;
+	return finish_indices(indices, 2, names);
+
+err_arrays:
+	Py_XDECREF(arrays[0]);
+	Py_XDECREF(arrays[1]);
+	return -1;
+}
+
+/* The same bits mean the same number where none is negative. */
+static int check_sign(PyObject *array, const char *name)
+{
+	const int64_t *numbers = PyArray_DATA((PyArrayObject *)array);
+	npy_intp count = PyArray_SIZE((PyArrayObject *)array);
+
+	for (npy_intp i = 0; i < count; i++) {
+		if (numbers[i] < 0) {
+			PyErr_Format(PyExc_ValueError, "%s[%zd] is %lld", name, (Py_ssize_t)i,
+				     (long long)numbers[i]);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+int kvi_py_get_spans(PyObject *const objects[3], struct kvi_py_indices *indices)
+{
+	static const char *const names[] = { "local_off", "remote_off", "lengths" };
+
+	indices->item_len = sizeof(uint64_t);
+	for (int i = 0; i < 3; i++) {
+		PyArrayObject *array = get_integers(objects[i], names[i], "iu", "integers");
+		if (array == NULL)
+			return -1;
+		bool is_signed = PyArray_ISSIGNED(array);
+		indices->arrays[i] = make_plain(array, is_signed ? NPY_INT64 : NPY_UINT64);
+		if (indices->arrays[i] == NULL ||
+		    (is_signed && check_sign(indices->arrays[i], names[i]) < 0))
+			return -1;
+	}
+	return finish_indices(indices, 3, names);
+}
+
+void kvi_py_release_indices(struct kvi_py_indices *indices)
+{
+	for (int i = 0; i < 3; i++)
+		Py_CLEAR(indices->arrays[i]);
+}
+
+static bool has_outside(const void *numbers, size_t item_len, size_t count, size_t limit)
+{
+	for (size_t i = 0; i < count; i++) {
+		int64_t number = item_len == 8 ? ((const int64_t *)numbers)[i]
+					       : ((const int32_t *)numbers)[i];
+		if (number < 0 || (uint64_t)number >= limit)
+			return true;
+	}
+	return false;
+}
+
+bool kvi_py_is_outside(const struct kvi_py_indices *indices, size_t local_count, size_t other_count)
+{
+	return has_outside(indices->data[0], indices->item_len, indices->count, local_count) ||
+	       has_outside(indices->data[1], indices->item_len, indices->count, other_count);
 }

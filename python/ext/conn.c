@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn.c - connect, accept, disconnect, status, and the object behind a connection's id. It never
- * shows that object to Python; engine.c tells who owns it.
+ * conn.c - the type Connection: connecting, accepting, closing, and the calls of Engine that name
+ * one by its id. connection.c has what a Connection does; engine.c tells who owns it.
  */
-#include "ext.h"
+#include "paged.h"
+
+#include <stddef.h>
+#include <structmember.h>
 
 static void close_handle(struct kvt_conn *handle)
 {
@@ -12,40 +15,156 @@ static void close_handle(struct kvt_conn *handle)
 	kvi_py_end_close(thread);
 }
 
-static int conn_traverse(PyObject *self, visitproc visit, void *arg)
+/* ---- who uses it ---- */
+
+int kvi_py_enter_conn(struct kvi_py_conn *conn, struct kvi_py_engine **engine)
 {
-	Py_VISIT(Py_TYPE(self));
+	if (conn->engine != NULL && kvi_py_enter(conn->engine) < 0)
+		return -1;
+	if (conn->engine == NULL) {
+		PyErr_SetString(PyExc_ValueError, "connection is closed");
+		return -1;
+	}
+	conn->users++;
+	*engine = (struct kvi_py_engine *)Py_NewRef((PyObject *)conn->engine);
 	return 0;
 }
 
+/* Close the handle of a closed connection that nobody uses any more. */
+static void finish_close(struct kvi_py_conn *conn, struct kvi_py_engine *engine)
+{
+	struct kvt_conn *handle = conn->handle;
+	PyObject *type, *value, *traceback;
+
+	if (conn->users > 0 || !conn->closed || handle == NULL)
+		return;
+	PyErr_Fetch(&type, &value, &traceback);
+	conn->handle = NULL;
+	if (!kvi_py_is_forked(conn->owner))
+		close_handle(handle);
+	kvi_py_remove_handle(engine, conn, handle);
+	kvi_py_drop_exports(conn, NULL);
+	PyList_SetSlice(conn->on_lost, 0, PY_SSIZE_T_MAX, NULL);
+	PyErr_Restore(type, value, traceback);
+}
+
+void kvi_py_leave_conn(struct kvi_py_conn *conn, struct kvi_py_engine *engine)
+{
+	conn->users--;
+	finish_close(conn, engine);
+	kvi_py_leave(engine);
+	Py_DECREF(engine);
+}
+
+void kvi_py_close_conn(struct kvi_py_conn *conn)
+{
+	struct kvi_py_engine *engine = conn->engine;
+	PyObject *type, *value, *traceback;
+
+	if (engine == NULL)
+		return;
+	Py_INCREF(conn);
+	PyErr_Fetch(&type, &value, &traceback);
+	conn->closed = true;
+	conn->engine = NULL;
+	engine->users++; /* its handle must outlive the connection's */
+	if (PyDict_GetItemWithError(engine->conns, conn->id) != NULL)
+		PyDict_DelItem(engine->conns, conn->id);
+	finish_close(conn, engine);
+	kvi_py_leave(engine);
+	PyErr_Restore(type, value, traceback);
+	Py_DECREF(conn);
+}
+
+/* ---- the type ---- */
+
+static int conn_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(conn->exports);
+	Py_VISIT(conn->on_lost);
+	return 0;
+}
+
+/* The exports stay: the engine's finalizer closes the connection and drops them. */
+static int conn_clear(PyObject *self)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	if (conn->on_lost != NULL)
+		PyList_SetSlice(conn->on_lost, 0, PY_SSIZE_T_MAX, NULL);
+	return 0;
+}
+
+/* A handle is left here only when its connection came into no table. */
 static void conn_dealloc(PyObject *self)
 {
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
+	if (conn->weakrefs != NULL)
+		PyObject_ClearWeakRefs(self);
 	if (conn->handle != NULL && !kvi_py_is_forked(conn->owner))
 		close_handle(conn->handle);
+	Py_CLEAR(conn->exports);
+	Py_CLEAR(conn->on_lost);
+	Py_CLEAR(conn->id);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
 
+static PyObject *conn_repr(PyObject *self)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	if (conn->engine == NULL || conn->engine->closed)
+		return PyUnicode_FromFormat("<kvtrans_engine.Connection %S, closed>", conn->id);
+	if (kvi_py_is_forked(conn->owner))
+		return PyUnicode_FromString("<kvtrans_engine.Connection of the parent process>");
+	bool open = kvt_conn_get_status(conn->handle, NULL) == KVT_OK;
+	return PyUnicode_FromFormat("<kvtrans_engine.Connection %S with %s port %d%s>", conn->id,
+				    kvt_conn_get_host(conn->handle),
+				    (int)kvt_conn_get_port(conn->handle), open ? "" : ", lost");
+}
+
+static PyMemberDef conn_members[] = {
+	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_conn, weakrefs), READONLY,
+	  NULL },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static const char conn_doc[] = "One peer, as open_connection() and accept_connection() return "
+			       "it.\n\n"
+			       "It is closed by close(), as a context manager, and with its "
+			       "engine, which is to be kept.";
+
 static PyType_Slot conn_slots[] = {
+	{ Py_tp_doc, (void *)conn_doc },
 	{ Py_tp_dealloc, conn_dealloc },
 	{ Py_tp_traverse, conn_traverse },
+	{ Py_tp_clear, conn_clear },
+	{ Py_tp_repr, conn_repr },
+	{ Py_tp_members, conn_members },
+	{ Py_tp_getset, kvi_py_conn_getset },
+	{ Py_tp_methods, kvi_py_conn_methods },
 	{ 0, NULL },
 };
 
 PyType_Spec kvi_py_conn_spec = {
-	.name = "kvtrans_engine._kvtrans.Conn",
+	.name = "kvtrans_engine.Connection",
 	.basicsize = sizeof(struct kvi_py_conn),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
 		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
 	.slots = conn_slots,
 };
 
+/* ---- opening ---- */
+
 /* Give a new connection its object and its id. Uses up handle, also on failure. */
-static PyObject *add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle)
+static struct kvi_py_conn *add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle)
 {
 	PyTypeObject *type = kvi_py_get_state((PyObject *)engine)->conn_type;
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)type->tp_alloc(type, 0);
@@ -55,17 +174,31 @@ static PyObject *add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle)
 	}
 	conn->handle = handle;
 	conn->owner = engine->owner;
-	PyObject *id = kvi_py_add(engine, engine->conns, (PyObject *)conn);
+	conn->exports = PyDict_New();
+	conn->on_lost = PyList_New(0);
+	if (conn->exports == NULL || conn->on_lost == NULL)
+		goto err_conn;
+	conn->id = kvi_py_add(engine, engine->conns, (PyObject *)conn);
+	if (conn->id == NULL)
+		goto err_conn;
+	conn->engine = engine;
+	if (kvi_py_add_handle(engine, conn) < 0) {
+		kvi_py_close_conn(conn);
+		goto err_conn;
+	}
+	return conn;
+
+err_conn:
 	Py_DECREF(conn);
-	return id;
+	return NULL;
 }
 
 /*
- * After kvt_conn_open or kvt_conn_accept: 1 and *id of a new connection, 0 with last_error set, -1
- * when something is to be raised. A connection that came together with Ctrl-C or close() is closed.
+ * After kvt_conn_open or kvt_conn_accept: 1 and *conn, 0 and the error, -1 when an exception is set.
+ * A connection that came together with Ctrl-C or close() is closed.
  */
 static int settle_conn(struct kvi_py_engine *engine, struct kvt_conn *handle,
-		       struct kvt_error *error, PyObject **id)
+		       struct kvt_error *error, struct kvi_py_conn **conn)
 {
 	if (PyErr_Occurred() || (handle != NULL && engine->closed)) {
 		close_handle(handle);
@@ -75,66 +208,131 @@ static int settle_conn(struct kvi_py_engine *engine, struct kvt_conn *handle,
 		handle = NULL;
 	}
 	if (handle == NULL)
-		return kvi_py_note_failure(engine, error, 0);
-	*id = add_conn(engine, handle);
-	return *id == NULL ? -1 : 1;
+		return 0;
+	*conn = add_conn(engine, handle);
+	return *conn == NULL ? -1 : 1;
 }
 
-PyObject *kvi_py_connect(PyObject *self, PyObject *args, PyObject *kwargs)
+static int open_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwargs,
+		     const char *format, struct kvt_error *error, struct kvi_py_conn **conn)
 {
 	static char *names[] = { "host", "port", "timeout", NULL };
-	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	struct kvt_conn *handle = NULL;
-	struct kvt_error error = { 0 };
-	PyObject *port_object, *timeout = NULL, *id = NULL;
+	PyObject *port_object, *timeout = NULL;
 	const char *host;
 	long long port;
 	int64_t timeout_ns;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO|O:connect", names, &host, &port_object,
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &host, &port_object,
 					 &timeout) ||
 	    kvi_py_parse_int(port_object, "port", 1, UINT16_MAX, &port) < 0 ||
 	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &timeout_ns) < 0 ||
 	    kvi_py_enter(engine) < 0)
-		return NULL;
+		return -1;
+	kvi_py_begin_open(engine);
 	PyThreadState *thread = PyEval_SaveThread();
-	(void)kvt_conn_open(engine->handle, host, (uint16_t)port, timeout_ns, &handle, &error);
+	(void)kvt_conn_open(engine->handle, host, (uint16_t)port, timeout_ns, &handle, error);
 	PyEval_RestoreThread(thread);
-	int settled = settle_conn(engine, handle, &error, &id);
+	int settled = settle_conn(engine, handle, error, conn);
+	kvi_py_end_open(engine);
 	kvi_py_leave(engine);
-	if (settled < 0)
+	return settled;
+}
+
+static int accept_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwargs,
+		       const char *format, struct kvt_error *error, struct kvi_py_conn **conn)
+{
+	static char *names[] = { "timeout", NULL };
+	struct kvt_conn *handle = NULL;
+	PyObject *timeout = NULL;
+	int64_t timeout_ns;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout) ||
+	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0 ||
+	    kvi_py_enter(engine) < 0)
+		return -1;
+	kvi_py_begin_open(engine);
+	PyThreadState *thread = PyEval_SaveThread();
+	(void)kvt_conn_accept(engine->handle, timeout_ns, &handle, error);
+	PyEval_RestoreThread(thread);
+	int settled = settle_conn(engine, handle, error, conn);
+	kvi_py_end_open(engine);
+	kvi_py_leave(engine);
+	return settled;
+}
+
+/* ---- the calls of Engine ---- */
+
+PyObject *kvi_py_connect(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	struct kvt_error error = { 0 };
+	struct kvi_py_conn *conn;
+
+	int settled = open_conn(engine, args, kwargs, "sO|O:connect", &error, &conn);
+	if (settled < 0 || (settled == 0 && kvi_py_note_failure(engine, &error, 0) < 0))
 		return NULL;
-	return settled == 0 ? Py_BuildValue("OO", Py_False, Py_None)
-			    : Py_BuildValue("ON", Py_True, id);
+	if (settled == 0)
+		return Py_BuildValue("OO", Py_False, Py_None);
+	PyObject *result = Py_BuildValue("OO", Py_True, conn->id);
+	Py_DECREF(conn);
+	return result;
 }
 
 PyObject *kvi_py_accept(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "timeout", NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
-	struct kvt_conn *handle = NULL;
 	struct kvt_error error = { 0 };
-	PyObject *timeout = NULL, *id = NULL, *host = NULL;
-	int port = 0;
-	int64_t timeout_ns;
+	struct kvi_py_conn *conn;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:accept", names, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0 ||
-	    kvi_py_enter(engine) < 0)
+	int settled = accept_conn(engine, args, kwargs, "|O:accept", &error, &conn);
+	if (settled < 0 || (settled == 0 && kvi_py_note_failure(engine, &error, 0) < 0))
 		return NULL;
-	PyThreadState *thread = PyEval_SaveThread();
-	(void)kvt_conn_accept(engine->handle, timeout_ns, &handle, &error);
-	PyEval_RestoreThread(thread);
-	if (handle != NULL && !PyErr_Occurred()) {
-		port = kvt_conn_get_port(handle);
-		host = PyUnicode_FromString(kvt_conn_get_host(handle));
-	}
-	int settled = settle_conn(engine, handle, &error, &id);
-	kvi_py_leave(engine);
-	if (settled > 0)
-		return Py_BuildValue("ONiN", Py_True, host, port, id);
+	if (settled == 0)
+		return Py_BuildValue("OOOO", Py_False, Py_None, Py_None, Py_None);
+	PyObject *host = PyObject_GetAttrString((PyObject *)conn, "host");
+	PyObject *port = PyObject_GetAttrString((PyObject *)conn, "port");
+	PyObject *result = host == NULL || port == NULL
+				   ? NULL
+				   : Py_BuildValue("OOOO", Py_True, host, port, conn->id);
 	Py_XDECREF(host);
-	return settled < 0 ? NULL : Py_BuildValue("OOOO", Py_False, Py_None, Py_None, Py_None);
+	Py_XDECREF(port);
+	Py_DECREF(conn);
+	return result;
+}
+
+PyObject *kvi_py_open_connection(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	struct kvt_error error = { 0 };
+	struct kvi_py_conn *conn = NULL;
+
+	if (open_conn((struct kvi_py_engine *)self, args, kwargs, "sO|O:open_connection", &error,
+		      &conn) == 0)
+		kvi_py_raise(kvi_py_get_state(self), &error, 0);
+	return (PyObject *)conn;
+}
+
+PyObject *kvi_py_accept_connection(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	struct kvt_error error = { 0 };
+	struct kvi_py_conn *conn = NULL;
+
+	if (accept_conn((struct kvi_py_engine *)self, args, kwargs, "|O:accept_connection", &error,
+			&conn) == 0)
+		kvi_py_raise(kvi_py_get_state(self), &error, 0);
+	return (PyObject *)conn;
+}
+
+PyObject *kvi_py_connection(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "conn_id", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	PyObject *id;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:connection", names, &id) ||
+	    kvi_py_check_open(engine) < 0)
+		return NULL;
+	return Py_XNewRef(kvi_py_find(engine->conns, id, "connection"));
 }
 
 PyObject *kvi_py_disconnect(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -146,9 +344,10 @@ PyObject *kvi_py_disconnect(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:disconnect", names, &id) ||
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
-	PyObject *conn = kvi_py_take(engine->conns, id, "connection");
+	PyObject *conn = Py_XNewRef(kvi_py_find(engine->conns, id, "connection"));
 	if (conn == NULL)
 		return NULL;
+	kvi_py_close_conn((struct kvi_py_conn *)conn);
 	Py_DECREF(conn);
 	Py_RETURN_TRUE;
 }
@@ -157,17 +356,11 @@ PyObject *kvi_py_status(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "conn_id", NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
-	struct kvt_error error = { 0 };
 	PyObject *id;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:status", names, &id) ||
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
-	struct kvi_py_conn *conn =
-		(struct kvi_py_conn *)kvi_py_find(engine->conns, id, "connection");
-	if (conn == NULL)
-		return NULL;
-	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
-		Py_RETURN_NONE;
-	return kvi_py_make_error(kvi_py_get_state(self), &error, 0);
+	PyObject *conn = kvi_py_find(engine->conns, id, "connection");
+	return conn == NULL ? NULL : PyObject_GetAttrString(conn, "lost");
 }

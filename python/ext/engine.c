@@ -1,35 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine.c - the type Engine: closing, ids, last_error. It never moves data: conn.c, kv.c and
- * stats.c hold the other methods, config.c what the constructor takes.
+ * engine.c - the type Engine: closing, ids, last_error. It never moves data: methods.c lists the
+ * methods and conn.c, kv.c, pool.c and others hold them; config.c has what the constructor takes.
  *
  * Who may use a handle, and when it is freed. The GIL guards every field here.
  *
  * - Engine. A call that gives up the GIL inside the library counts itself in `users` (kvi_py_enter,
  *   kvi_py_leave). close() marks the engine closed, so that nobody new enters, and stops it, which
  *   wakes whoever is inside; the last user out closes the handle.
- * - Connection. Its object is owned by the table `conns` and by each call that uses the handle
- *   without the GIL. disconnect() takes it out of the table; the last reference closes the handle.
+ * - Connection. It is in the table `conns` until it is closed, and knows its engine so long. A call
+ *   that gives up the GIL with its handle counts itself in `users`; the last user of a closed one
+ *   closes the handle. A remote is alike.
  * - KV. Its handle is used with the GIL held only (starting a transfer never blocks), between
  *   finding it in the table `kvs` and giving up the GIL. So dereg_kv() takes it out of the table
  *   and closes it at once, without the GIL: nobody can reach it any more, and the library ends the
  *   transfers that are in flight on it. Its buffer is released after that.
  * - Transfer. It belongs to the call that started it, or to a Transfer object that all who wait
- *   have a reference to.
+ *   have a reference to. A paged one is kept by the engine, too, until somebody has its outcome.
+ * - Pool. It is in the set `pools` until it is closed. Its users start transfers and never wait, so
+ *   closing waits for them. The region belongs to an object of its own, which ndarrays of
+ *   allocated memory have as their base: so it outlives them, also when the engine is closed.
+ * - Export. In the table of its connection until it is withdrawn, or pool or connection is closed.
  *
  * In a forked child nothing but kvt_engine_close() is called, and the handles below an engine are
  * left alone: they are the parent's.
  */
-#include "ext.h"
+#include "paged.h"
 
 #include <stddef.h>
 #include <structmember.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- Ctrl-C ---- */
 
 /* This thread is in a call that closes or frees, which nothing may cut short. */
 static _Thread_local bool is_closing;
+
+/* What ends the call that this thread waits in, or NULL. */
+static _Thread_local const bool *stop_waiting;
 
 PyThreadState *kvi_py_begin_close(void)
 {
@@ -43,6 +52,18 @@ void kvi_py_end_close(PyThreadState *thread)
 	is_closing = false;
 }
 
+PyThreadState *kvi_py_begin_wait(const bool *stop)
+{
+	stop_waiting = stop;
+	return PyEval_SaveThread();
+}
+
+void kvi_py_end_wait(PyThreadState *thread)
+{
+	PyEval_RestoreThread(thread);
+	stop_waiting = NULL;
+}
+
 /* The library calls this on the thread that waits, which gave up the GIL to call the library. */
 int kvi_py_check_interrupt(void *arg)
 {
@@ -50,7 +71,11 @@ int kvi_py_check_interrupt(void *arg)
 	if (is_closing)
 		return 0;
 	PyGILState_STATE gil = PyGILState_Ensure();
+	const bool *stop = stop_waiting; /* a signal handler may wait for something else */
 	int interrupted = PyErr_Occurred() != NULL || PyErr_CheckSignals() < 0;
+	stop_waiting = stop;
+	if (stop != NULL && *stop)
+		interrupted = 1;
 	PyGILState_Release(gil);
 	return interrupted;
 }
@@ -94,6 +119,17 @@ void kvi_py_leave(struct kvi_py_engine *engine)
 	PyThreadState *thread = kvi_py_begin_close();
 	kvt_engine_close(handle);
 	kvi_py_end_close(thread);
+}
+
+void kvi_py_await_users(const unsigned *users)
+{
+	static const struct timespec pause = { 0, 20 * 1000 };
+
+	while (*users > 0) {
+		PyThreadState *thread = kvi_py_begin_close();
+		nanosleep(&pause, NULL);
+		kvi_py_end_close(thread);
+	}
 }
 
 static PyObject *get_index(PyObject *id, const char *noun)
@@ -154,7 +190,19 @@ int kvi_py_note_failure(struct kvi_py_engine *engine, const struct kvt_error *er
 
 /* ---- opening and closing ---- */
 
-static void close_engine(struct kvi_py_engine *self)
+/* Close every connection in the table. Closing gives up the GIL, so nothing is iterated over. */
+static void close_conns(struct kvi_py_engine *self)
+{
+	PyObject *conns = PyDict_Values(self->conns);
+
+	for (Py_ssize_t i = 0; conns != NULL && i < PyList_GET_SIZE(conns); i++)
+		kvi_py_close_conn((struct kvi_py_conn *)PyList_GET_ITEM(conns, i));
+	Py_XDECREF(conns);
+	PyErr_Clear();
+	PyDict_Clear(self->conns);
+}
+
+void kvi_py_close_engine(struct kvi_py_engine *self)
 {
 	if (self->closed)
 		return;
@@ -165,8 +213,10 @@ static void close_engine(struct kvi_py_engine *self)
 		kvt_engine_stop(self->handle);
 		kvi_py_end_close(thread);
 	}
+	kvi_py_stop_dispatch(self);
 	PyDict_Clear(self->kvs);
-	PyDict_Clear(self->conns);
+	kvi_py_drop_pools(self);
+	close_conns(self);
 	kvi_py_leave(self);
 }
 
@@ -180,7 +230,9 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self->owner = getpid();
 	self->conns = PyDict_New();
 	self->kvs = PyDict_New();
-	if (self->conns == NULL || self->kvs == NULL || kvi_py_open_engine(self, args, kwargs) < 0)
+	self->pools = PySet_New(NULL);
+	if (kvi_py_open_dispatch(&self->dispatch) < 0 || self->conns == NULL || self->kvs == NULL ||
+	    self->pools == NULL || kvi_py_open_engine(self, args, kwargs) < 0)
 		goto err_self;
 	PyObject *added = PyObject_CallMethod(state->live_engines, "add", "O", self);
 	if (added == NULL)
@@ -189,22 +241,9 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	return (PyObject *)self;
 
 err_self:
-	close_engine(self);
+	kvi_py_close_engine(self);
 	Py_DECREF(self);
 	return NULL;
-}
-
-static PyObject *engine_close(PyObject *self, PyObject *args)
-{
-	(void)args;
-	close_engine((struct kvi_py_engine *)self);
-	Py_RETURN_NONE;
-}
-
-static PyObject *engine_enter(PyObject *self, PyObject *args)
-{
-	(void)args;
-	return kvi_py_check_open((struct kvi_py_engine *)self) < 0 ? NULL : Py_NewRef(self);
 }
 
 static void engine_finalize(PyObject *self)
@@ -218,7 +257,7 @@ static void engine_finalize(PyObject *self)
 	if (!kvi_py_is_forked(engine->owner) &&
 	    PyErr_ResourceWarning(self, 1, "unclosed engine %R", self) < 0)
 		PyErr_WriteUnraisable(self);
-	close_engine(engine);
+	kvi_py_close_engine(engine);
 	PyErr_Restore(type, value, traceback);
 }
 
@@ -229,8 +268,9 @@ static int engine_traverse(PyObject *self, visitproc visit, void *arg)
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(engine->conns);
 	Py_VISIT(engine->kvs);
+	Py_VISIT(engine->pools);
 	Py_VISIT(engine->last_error);
-	return 0;
+	return kvi_py_traverse_dispatch(&engine->dispatch, visit, arg);
 }
 
 /* The tables stay: a cycle through a registered buffer is broken by the finalizer, which closes. */
@@ -252,7 +292,9 @@ static void engine_dealloc(PyObject *self)
 		PyObject_ClearWeakRefs(self);
 	Py_CLEAR(engine->conns);
 	Py_CLEAR(engine->kvs);
+	Py_CLEAR(engine->pools);
 	Py_CLEAR(engine->last_error);
+	kvi_py_free_dispatch(&engine->dispatch);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -320,74 +362,6 @@ static PyGetSetDef engine_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-#define METHOD(name, function, doc)                                                                \
-	{                                                                                          \
-		name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, doc     \
-	}
-
-static PyMethodDef engine_methods[] = {
-	METHOD("connect", kvi_py_connect,
-	       "connect($self, host, port, timeout=5.0)\n--\n\n"
-	       "Connect to the engine at host:port: (True, conn_id), or (False, None)."),
-	METHOD("accept", kvi_py_accept,
-	       "accept($self, timeout=None)\n--\n\n"
-	       "Take the next peer that connected: (True, ip, port, conn_id), or\n"
-	       "(False, None, None, None). Without a timeout it waits for ever."),
-	METHOD("disconnect", kvi_py_disconnect,
-	       "disconnect($self, conn_id)\n--\n\n"
-	       "Close a connection; what is in flight on it fails. Its KVs stay until dereg_kv()."),
-	METHOD("status", kvi_py_status,
-	       "status($self, conn_id)\n--\n\n"
-	       "None while the connection is open, else the exception object that says why not."),
-	METHOD("stats", kvi_py_stats,
-	       "stats($self, conn_id=None)\n--\n\n"
-	       "Counters of the engine or of one connection, as a dict of int. send_latency is a\n"
-	       "list: item i counts sends that took from 2**i up to 2**(i + 1) nanoseconds."),
-	METHOD("reg_kv", kvi_py_reg_kv,
-	       "reg_kv($self, conn_id, data, tag=None)\n--\n\n"
-	       "Bind the memory of data to a connection: (True, kv_id), or (False, None). Without "
-	       "a\n"
-	       "tag the n-th KV on this side meets the n-th on the other. data is kept until\n"
-	       "dereg_kv()."),
-	METHOD("dereg_kv", kvi_py_dereg_kv,
-	       "dereg_kv($self, kv_id)\n--\n\n"
-	       "Undo reg_kv(): fail what is in flight and let go of the memory, which nobody "
-	       "touches\n"
-	       "any more."),
-	METHOD("send_kv", kvi_py_send_kv,
-	       "send_kv($self, kv_id, data, timeout=60.0)\n--\n\n"
-	       "Send data with its dtype and shape. True once the receiver has it, else False."),
-	METHOD("recv_kv", kvi_py_recv_kv,
-	       "recv_kv($self, kv_id, max_size=None, timeout=None)\n--\n\n"
-	       "Receive a message of at most max_size bytes: (True, ndarray), or (False, None). "
-	       "The\n"
-	       "array owns its memory."),
-	METHOD("recv_kv_into", kvi_py_recv_kv_into,
-	       "recv_kv_into($self, kv_id, out=None, timeout=None)\n--\n\n"
-	       "Receive into out, or into the registered memory: (True, nbytes), or (False, 0)."),
-	METHOD("send_kv_async", kvi_py_send_kv_async,
-	       "send_kv_async($self, kv_id, data, timeout=60.0)\n--\n\n"
-	       "Start send_kv() and return a Transfer whose result is True. Never blocks; raises\n"
-	       "when it cannot start. data must stay unchanged until the transfer is done."),
-	METHOD("recv_kv_async", kvi_py_recv_kv_async,
-	       "recv_kv_async($self, kv_id, max_size=None, timeout=None)\n--\n\n"
-	       "Start recv_kv() and return a Transfer whose result is an ndarray. Never blocks;\n"
-	       "raises when it cannot start."),
-	METHOD("recv_kv_into_async", kvi_py_recv_kv_into_async,
-	       "recv_kv_into_async($self, kv_id, out=None, timeout=None)\n--\n\n"
-	       "Start recv_kv_into() and return a Transfer whose result is the message's length "
-	       "in\n"
-	       "bytes. Never blocks; raises when it cannot start."),
-	{ "close", engine_close, METH_NOARGS,
-	  "close($self)\n--\n\n"
-	  "Tell the peers, fail what is in flight, free everything. Takes about 1 s at most, and\n"
-	  "may be called again." },
-	{ "__enter__", engine_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the engine." },
-	{ "__exit__", engine_close, METH_VARARGS,
-	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the engine." },
-	{ NULL, NULL, 0, NULL },
-};
-
 static const char engine_doc[] =
 	"Engine(interface, ncpus=None, nconn_per_cpu=None, listen_port=0, *, provider=None, "
 	"eager_len=None, heartbeat=None, lost_after=None, spin=None, cpus=None)\n--\n\n"
@@ -408,7 +382,7 @@ static PyType_Slot engine_slots[] = {
 	{ Py_tp_repr, engine_repr },
 	{ Py_tp_members, engine_members },
 	{ Py_tp_getset, engine_getset },
-	{ Py_tp_methods, engine_methods },
+	{ Py_tp_methods, kvi_py_engine_methods },
 	{ 0, NULL },
 };
 

@@ -38,8 +38,14 @@ static const struct class_row class_rows[KVI_PY_CLASS_COUNT] = {
 			       "The message is larger than the receive allows; size is its length "
 			       "in bytes.\n\n"
 			       "It stays for a larger receive." },
+	[KVI_PY_ACCESS_ERROR] = { "kvtrans_engine.AccessError", &PyExc_PermissionError,
+				  "The peer's export does not allow this direction." },
+	[KVI_PY_WITHDRAWN] = { "kvtrans_engine.Withdrawn", NULL,
+			       "The peer has withdrawn this memory: its pool, or the export, is "
+			       "closed." },
 	[KVI_PY_CLOSED] = { "kvtrans_engine.Closed", NULL,
-			    "This side closed the KV, connection or engine while the operation was "
+			    "This side closed the KV, pool, connection or engine while the "
+			    "operation was "
 			    "in flight." },
 	[KVI_PY_FORKED] = { "kvtrans_engine.Forked", &PyExc_RuntimeError,
 			    "An engine was used in a forked child; use the spawn start method." },
@@ -55,6 +61,10 @@ static enum kvi_py_class choose_class(enum kvt_err err)
 		return KVI_PY_CANCELLED;
 	case KVT_E_TOO_LARGE:
 		return KVI_PY_TOO_LARGE;
+	case KVT_E_ACCESS:
+		return KVI_PY_ACCESS_ERROR;
+	case KVT_E_WITHDRAWN:
+		return KVI_PY_WITHDRAWN;
 	case KVT_E_CLOSED:
 		return KVI_PY_CLOSED;
 	case KVT_E_FORKED:
@@ -73,8 +83,6 @@ static enum kvi_py_class choose_class(enum kvt_err err)
 	case KVT_E_INVALID:
 	case KVT_E_NO_MEMORY:
 	case KVT_E_UNSUPPORTED:
-	case KVT_E_ACCESS:
-	case KVT_E_WITHDRAWN:
 	case KVT_E_AGAIN:
 	case KVT_E_LIMIT:
 	case KVT_E_NO_PROVIDER:

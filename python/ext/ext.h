@@ -29,6 +29,8 @@ enum kvi_py_class {
 	KVI_PY_TRANSFER_TIMEOUT,
 	KVI_PY_CANCELLED,
 	KVI_PY_TOO_LARGE,
+	KVI_PY_ACCESS_ERROR,
+	KVI_PY_WITHDRAWN,
 	KVI_PY_CLOSED,
 	KVI_PY_FORKED,
 	KVI_PY_CLASS_COUNT,
@@ -39,6 +41,12 @@ struct kvi_py_state {
 	PyTypeObject *conn_type;
 	PyTypeObject *kv_type;
 	PyTypeObject *transfer_type;
+	PyTypeObject *region_type;
+	PyTypeObject *pool_type;
+	PyTypeObject *export_type;
+	PyTypeObject *remote_type;
+	PyTypeObject *stats_type; /* struct sequences */
+	PyTypeObject *notification_type;
 	PyObject *classes[KVI_PY_CLASS_COUNT];
 	PyObject *live_engines; /* a weakref.WeakSet; closed by atexit */
 	long long last_id;	/* of connections and KVs of all engines */
@@ -70,6 +78,25 @@ int kvi_py_parse_int(PyObject *value, const char *name, long long min, long long
 int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_t zero,
 			 int64_t *ns);
 
+/* ---- dispatch.c ---- */
+
+/* What an engine has told and nobody has taken yet, and who is to be told; see dispatch.c. */
+struct kvi_py_dispatch {
+	PyObject *flying;    /* dict: handle to Transfer, started and not reaped */
+	PyObject *loose;     /* dict: handle to address of a Transfer that is not kept */
+	PyObject *finished;  /* dict: handle to Transfer, in the order of completion */
+	PyObject *orphans;   /* set: handles reaped before their start call was back */
+	PyObject *conns;     /* dict: handle to Connection, until its close has returned */
+	PyObject *strays;    /* list: events of connections that are just being opened */
+	PyObject *notes;     /* list of Notification */
+	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
+	unsigned starting;   /* calls that start a transfer without the GIL */
+	unsigned opening;    /* calls that open or accept a connection */
+	int poll_fd;	     /* what fileno() gives, or -1 */
+	int ready_fd;	     /* readable while something is in finished or notes, or -1 */
+	bool is_ready;
+};
+
 /* ---- engine.c ---- */
 
 struct kvi_py_engine {
@@ -80,11 +107,16 @@ struct kvi_py_engine {
 	pid_t owner;	      /* the process that opened it */
 	PyObject *conns;      /* dict: id to struct kvi_py_conn */
 	PyObject *kvs;	      /* dict: id to struct kvi_py_kv */
+	PyObject *pools;      /* set of struct kvi_py_pool: those that are open */
 	PyObject *last_error; /* exception object or NULL */
 	PyObject *weakrefs;
+	struct kvi_py_dispatch dispatch;
 };
 
 extern PyType_Spec kvi_py_engine_spec;
+
+/* Close, as close() and the finalizer do; may be called again. */
+void kvi_py_close_engine(struct kvi_py_engine *engine);
 
 /* Raise ValueError when the engine is closed, Forked when this is a forked child. */
 int kvi_py_check_open(struct kvi_py_engine *engine);
@@ -109,8 +141,16 @@ int kvi_py_note_failure(struct kvi_py_engine *engine, const struct kvt_error *er
 PyThreadState *kvi_py_begin_close(void);
 void kvi_py_end_close(PyThreadState *thread);
 
-/* What the library calls while it waits; true when a signal handler has raised. */
+/* What the library calls while it waits; true when a signal handler has raised, or when what
+ * kvi_py_begin_wait() was given has become true. */
 int kvi_py_check_interrupt(void *arg);
+
+/* Give up the GIL around a call that waits and is to end when *stop becomes true. */
+PyThreadState *kvi_py_begin_wait(const bool *stop);
+void kvi_py_end_wait(PyThreadState *thread);
+
+/* Wait without the GIL until *users, who are in calls that do not wait, have left. */
+void kvi_py_await_users(const unsigned *users);
 
 /* True in a process that was forked after owner opened its engine. */
 bool kvi_py_is_forked(pid_t owner);
@@ -120,23 +160,58 @@ bool kvi_py_is_forked(pid_t owner);
 /* Parse the arguments of Engine() and open the engine. */
 int kvi_py_open_engine(struct kvi_py_engine *engine, PyObject *args, PyObject *kwargs);
 
+/* ---- methods.c ---- */
+
+extern PyMethodDef kvi_py_engine_methods[];
+
 /* ---- conn.c ---- */
 
+/* A connection: the type Connection, and what an id stands for. */
 struct kvi_py_conn {
-	PyObject_HEAD struct kvt_conn *handle;
+	PyObject_HEAD struct kvt_conn *handle; /* NULL once the last user of a closed one has left */
+	struct kvi_py_engine *engine;	       /* borrowed; NULL once closed */
+	unsigned users;			       /* calls inside the library with this handle */
+	bool closed;
+	bool ended; /* the engine has told, and on_lost was called */
 	pid_t owner;
+	PyObject *id;
+	PyObject *exports; /* dict: descriptor to struct kvi_py_export */
+	PyObject *on_lost; /* list of callables */
+	PyObject *weakrefs;
 };
 
 extern PyType_Spec kvi_py_conn_spec;
 
 PyObject *kvi_py_connect(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_accept(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_open_connection(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_accept_connection(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_connection(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_disconnect(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_status(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* Close a connection; calls that are inside close it when they leave. May be called again. */
+void kvi_py_close_conn(struct kvi_py_conn *conn);
+
+/* Use a connection's handle without the GIL: 0 and *engine, a new reference; kvi_py_leave_conn ends
+ * it. ValueError when it is closed. */
+int kvi_py_enter_conn(struct kvi_py_conn *conn, struct kvi_py_engine **engine);
+void kvi_py_leave_conn(struct kvi_py_conn *conn, struct kvi_py_engine *engine);
+
+/* ---- connection.c ---- */
+
+extern PyMethodDef kvi_py_conn_methods[];
+extern PyGetSetDef kvi_py_conn_getset[];
+
+/* Call what on_lost() was given, once. */
+void kvi_py_tell_lost(struct kvi_py_conn *conn);
 
 /* ---- stats.c ---- */
 
 PyObject *kvi_py_stats(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* Of one connection. */
+PyObject *kvi_py_get_conn_stats(struct kvi_py_conn *conn);
 
 /* ---- kv.c ---- */
 
@@ -157,30 +232,44 @@ PyObject *kvi_py_send_kv_async(PyObject *self, PyObject *args, PyObject *kwargs)
 PyObject *kvi_py_recv_kv_async(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_recv_kv_into_async(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* ---- transfer.c ---- */
+/* ---- description.c ---- */
 
-enum kvi_py_kind {
-	KVI_PY_SEND,	  /* its value is True */
-	KVI_PY_RECV,	  /* an ndarray */
-	KVI_PY_RECV_INTO, /* the message's length in bytes */
+enum {
+	KVI_PY_DIMS_MAX = 64,
+	KVI_PY_META_VERSION = 1,
+	KVI_PY_META_HEADER_LEN = 4,
+	KVI_PY_SIMPLE_LEN_MAX = 32, /* of the text of a dtype that has no fields */
 };
 
-/* A transfer on its way from a start call to an outcome. */
-struct kvi_py_call {
-	struct kvi_py_engine *engine; /* borrowed */
-	enum kvi_py_kind kind;
-	struct kvt_transfer *handle; /* NULL: it did not start, error says why */
-	Py_buffer view;		     /* the call's own buffer; obj is NULL when it has none */
-	struct kvt_error error;
+/* dtype and shape as they travel with a message; the format is told in description.c. */
+struct kvi_py_meta {
+	size_t len;
+	unsigned char bytes[KVT_META_LEN_MAX];
 };
 
-extern PyType_Spec kvi_py_transfer_spec;
+/* What a received message is to become. */
+struct kvi_py_description {
+	PyObject *dtype;
+	int dim_count;
+	Py_ssize_t dims[KVI_PY_DIMS_MAX];
+};
 
-/* Make a Transfer of a started call and hand call's handle and view over to it. */
-PyObject *kvi_py_make_transfer(struct kvi_py_call *call);
+/* True when a buffer format has an object pointer in it. */
+bool kvi_py_has_objects(const char *format);
 
-/* See a call through: wait, convert, free. 1: *value is its value; 0: failed, last_error is set. */
-int kvi_py_finish(struct kvi_py_call *call, PyObject **value);
+/* Put header, text and shape together. */
+int kvi_py_put_description(struct kvi_py_meta *meta, const char *text, size_t text_len,
+			   int dim_count, const Py_ssize_t *dims);
+
+/* Describe a buffer that is no array: its numbers, or else its bytes. */
+int kvi_py_describe_buffer(const Py_buffer *view, struct kvi_py_meta *meta);
+
+/* True for what dtype.str gives: byte order, kind, size, and a unit for times: "<f4", "<M8[ns]". */
+bool kvi_py_is_simple_dtype(const char *text, size_t len);
+
+/* Read the dimensions; false unless they and the item make exactly len bytes. */
+bool kvi_py_read_dims(const unsigned char *next, size_t item_len, size_t len,
+		      struct kvi_py_description *description);
 
 /* ---- arrays.c ---- */
 
@@ -188,12 +277,6 @@ int kvi_py_import_numpy(void);
 
 /* The NumPy version whose headers this was built with, as new text. */
 PyObject *kvi_py_get_numpy_build(void);
-
-/* dtype and shape as they travel with a message; the format is told in arrays.c. */
-struct kvi_py_meta {
-	size_t len;
-	unsigned char bytes[KVT_META_LEN_MAX];
-};
 
 /*
  * Get the memory of a C-contiguous object without a copy; name is its parameter. TypeError for what
@@ -204,15 +287,6 @@ int kvi_py_get_view(PyObject *object, const char *name, bool writable, Py_buffer
 /* Describe object, whose memory view is. ValueError when the description is too long to travel. */
 int kvi_py_describe(PyObject *object, const Py_buffer *view, struct kvi_py_meta *meta);
 
-enum { KVI_PY_DIMS_MAX = 64 };
-
-/* What a received message is to become. */
-struct kvi_py_description {
-	PyObject *dtype;
-	int dim_count;
-	Py_ssize_t dims[KVI_PY_DIMS_MAX];
-};
-
 /* Read the description of a message of len bytes: 1, or 0 when it cannot be used; why tells it. */
 int kvi_py_read_description(const void *meta, size_t meta_len, size_t len,
 			    struct kvi_py_description *description, char why[KVT_TEXT_LEN]);
@@ -220,5 +294,132 @@ int kvi_py_read_description(const void *meta, size_t meta_len, size_t len,
 /* An ndarray that owns data (from malloc; freed here on failure). Uses up description->dtype and
  * runs no Python code. */
 PyObject *kvi_py_adopt_array(struct kvi_py_description *description, void *data);
+
+/* ---- outcome.c ---- */
+
+/* What a transfer does: what its value is, and its name in repr(). */
+enum kvi_py_kind {
+	KVI_PY_SEND,	  /* its value is True */
+	KVI_PY_RECV,	  /* an ndarray */
+	KVI_PY_RECV_INTO, /* the message's length in bytes */
+	KVI_PY_WRITE,	  /* this and the rest: bytes moved */
+	KVI_PY_READ,
+	KVI_PY_NOTIFY,
+};
+
+/* A transfer on its way from a start call to an outcome. */
+struct kvi_py_call {
+	struct kvi_py_engine *engine; /* borrowed */
+	enum kvi_py_kind kind;
+	struct kvt_transfer *handle; /* NULL: it did not start, error says why */
+	Py_buffer view;		     /* the call's own buffer; obj is NULL when it has none */
+	bool is_tracked;	     /* the engine will tell when it has ended */
+	struct kvt_error error;
+};
+
+/* How a transfer ended. */
+struct kvi_py_outcome {
+	struct kvt_error error; /* code is KVT_OK for a success */
+	size_t len;
+	struct kvi_py_description description; /* of a successful recv_kv */
+};
+
+/* Wait for a transfer: 1 when it is done, 0 when the time passed first, -1 on Ctrl-C. */
+int kvi_py_wait_for(struct kvt_transfer *handle, int64_t timeout_ns);
+
+int kvi_py_read_outcome(struct kvt_transfer *handle, enum kvi_py_kind kind,
+			struct kvi_py_outcome *outcome);
+
+/* The value of a success. Uses up outcome->description and runs no Python code. */
+PyObject *kvi_py_take_value(struct kvt_transfer *handle, enum kvi_py_kind kind,
+			    struct kvi_py_outcome *outcome);
+
+/* Free a transfer and the buffer of its call; one in flight is cancelled and waited for first. */
+void kvi_py_end_call(struct kvt_transfer *handle, Py_buffer *view);
+
+/* See a call through: wait, convert, free. 1: *value is its value; 0: failed, last_error is set. */
+int kvi_py_finish(struct kvi_py_call *call, PyObject **value);
+
+/* ---- transfer.c ---- */
+
+/* The type Transfer. */
+struct kvi_py_transfer {
+	PyObject_HEAD struct kvt_transfer
+		*handle;  /* freed with the object: whoever waits on it has a reference */
+	PyObject *engine; /* keeps the engine open */
+	Py_buffer view;	  /* released when the outcome is stored */
+	enum kvi_py_kind kind;
+	bool is_taken; /* somebody has its outcome: reap() need not return it */
+	bool is_loose; /* the engine does not keep it: it is the caller's */
+	pid_t owner;
+	PyObject *callbacks; /* list, or NULL */
+	PyObject *value;     /* the outcome: one of these two */
+	PyObject *exception;
+	PyObject *weakrefs;
+};
+
+extern PyType_Spec kvi_py_transfer_spec;
+extern PyStructSequence_Desc kvi_py_stats_desc;
+
+/* Make a Transfer of a started call and hand call's handle and view over to it. */
+PyObject *kvi_py_make_transfer(struct kvi_py_call *call);
+
+/* Store the outcome of a transfer that is done. */
+int kvi_py_settle(struct kvi_py_transfer *transfer);
+
+/* Call what add_done_callback() was given, in this thread, once. */
+void kvi_py_run_callbacks(struct kvi_py_transfer *transfer);
+
+/* Call a function that cannot be allowed to fail; its exception is reported and dropped. */
+void kvi_py_call_back(PyObject *function, PyObject *argument);
+
+/* ---- dispatch.c ---- */
+
+extern PyStructSequence_Desc kvi_py_notification_desc;
+
+int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch);
+int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, void *arg);
+/* The engine has stopped: give every transfer its outcome, tell who listens, let go of all. */
+void kvi_py_stop_dispatch(struct kvi_py_engine *engine);
+void kvi_py_free_dispatch(struct kvi_py_dispatch *dispatch);
+
+/* A transfer that the engine will reap is known from now on; one may be done already. */
+int kvi_py_track(struct kvi_py_engine *engine, struct kvi_py_transfer *transfer);
+/* Its outcome is taken, or it goes away: nothing of it is kept. */
+void kvi_py_untrack(struct kvi_py_engine *engine, struct kvi_py_transfer *transfer);
+
+/* Between these two the engine may tell of transfers that track() has not seen. */
+void kvi_py_begin_start(struct kvi_py_engine *engine);
+void kvi_py_end_start(struct kvi_py_engine *engine);
+
+/* The same of connections; a connection is known after add, until remove. */
+void kvi_py_begin_open(struct kvi_py_engine *engine);
+void kvi_py_end_open(struct kvi_py_engine *engine);
+int kvi_py_add_handle(struct kvi_py_engine *engine, struct kvi_py_conn *conn);
+void kvi_py_remove_handle(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
+			  struct kvt_conn *handle);
+
+/* Take in what has happened: the number of things, or -1. Between kvi_py_enter and kvi_py_leave. */
+Py_ssize_t kvi_py_take_in(struct kvi_py_engine *engine);
+
+PyObject *kvi_py_reap(PyObject *self, PyObject *args);
+PyObject *kvi_py_notifications(PyObject *self, PyObject *args);
+PyObject *kvi_py_next_notification(PyObject *self, PyObject *args);
+PyObject *kvi_py_pull(PyObject *self, PyObject *args);
+
+/* ---- watch.c ---- */
+
+/* Make the descriptor of fileno() agree with what waits to be asked for. */
+void kvi_py_sync_ready(struct kvi_py_dispatch *dispatch);
+void kvi_py_close_fds(struct kvi_py_dispatch *dispatch);
+
+/* Tell who listens that there are notifications, or that the engine is closed. */
+void kvi_py_tell_listeners(struct kvi_py_engine *engine);
+
+PyObject *kvi_py_wait(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_fileno(PyObject *self, PyObject *args);
+PyObject *kvi_py_dup_fd(PyObject *self, PyObject *args);
+PyObject *kvi_py_add_listener(PyObject *self, PyObject *listener);
+PyObject *kvi_py_remove_listener(PyObject *self, PyObject *listener);
 
 #endif

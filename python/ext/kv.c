@@ -53,6 +53,7 @@ static int open_kv(struct kvi_py_engine *engine, PyObject *conn_id, struct kvi_p
 {
 	struct kvt_kv_config config = KVT_KV_CONFIG_INIT;
 	struct kvt_error error = { 0 };
+	struct kvi_py_engine *entered;
 
 	config.base = kv->view.len > 0 ? kv->view.buf : NULL;
 	config.len = (size_t)kv->view.len;
@@ -61,12 +62,13 @@ static int open_kv(struct kvi_py_engine *engine, PyObject *conn_id, struct kvi_p
 
 	struct kvi_py_conn *conn =
 		(struct kvi_py_conn *)kvi_py_find(engine->conns, conn_id, "connection");
-	if (conn == NULL)
+	if (conn == NULL || kvi_py_enter_conn(conn, &entered) < 0)
 		return -1;
 	Py_INCREF(conn);
 	PyThreadState *thread = PyEval_SaveThread();
 	enum kvt_err err = kvt_kv_open(conn->handle, &config, &kv->handle, &error);
 	PyEval_RestoreThread(thread);
+	kvi_py_leave_conn(conn, entered);
 	Py_DECREF(conn);
 	if (err == KVT_OK && engine->closed) {
 		err = KVT_E_CLOSED;
@@ -155,6 +157,7 @@ static int start_send(struct kvi_py_call *call, PyObject *args, PyObject *kwargs
 	struct kvi_py_kv *kv = (struct kvi_py_kv *)kvi_py_find(call->engine->kvs, kv_id, "KV");
 	if (kv == NULL)
 		goto err_view;
+	request.reap = call->is_tracked;
 	request.base = get_base(&call->view);
 	request.len = (size_t)call->view.len;
 	request.meta = meta.bytes;
@@ -180,6 +183,7 @@ static int start_recv(struct kvi_py_call *call, PyObject *args, PyObject *kwargs
 	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &request.timeout_ns) < 0 ||
 	    kvi_py_check_open(call->engine) < 0)
 		return -1;
+	request.reap = call->is_tracked;
 	request.len = SIZE_MAX;
 	if (max_size != Py_None) {
 		if (kvi_py_parse_int(max_size, "max_size", 0, PY_SSIZE_T_MAX, &len) < 0)
@@ -214,6 +218,7 @@ static int start_recv_into(struct kvi_py_call *call, PyObject *args, PyObject *k
 		PyErr_SetString(PyExc_TypeError, "the registered memory is read-only: pass out");
 		goto err_view;
 	}
+	request.reap = call->is_tracked;
 	request.base = get_base(view);
 	request.len = (size_t)view->len;
 	(void)kvt_recv_start(kv->handle, &request, &call->handle, &call->error);
@@ -268,30 +273,36 @@ PyObject *kvi_py_recv_kv_into(PyObject *self, PyObject *args, PyObject *kwargs)
 			    : Py_BuildValue("Oi", Py_False, 0);
 }
 
+static PyObject *start_async(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
+			     enum kvi_py_kind kind)
+{
+	static int (*const starts[])(struct kvi_py_call *, PyObject *, PyObject *, const char *) = {
+		[KVI_PY_SEND] = start_send,
+		[KVI_PY_RECV] = start_recv,
+		[KVI_PY_RECV_INTO] = start_recv_into,
+	};
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	struct kvi_py_call call = { .engine = engine, .kind = kind, .is_tracked = true };
+	PyObject *transfer = NULL;
+
+	kvi_py_begin_start(engine);
+	if (starts[kind](&call, args, kwargs, format) == 0)
+		transfer = kvi_py_make_transfer(&call);
+	kvi_py_end_start(engine);
+	return transfer;
+}
+
 PyObject *kvi_py_send_kv_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	struct kvi_py_call call = { .engine = (struct kvi_py_engine *)self, .kind = KVI_PY_SEND };
-
-	return start_send(&call, args, kwargs, "OO|O:send_kv_async") < 0
-		       ? NULL
-		       : kvi_py_make_transfer(&call);
+	return start_async(self, args, kwargs, "OO|O:send_kv_async", KVI_PY_SEND);
 }
 
 PyObject *kvi_py_recv_kv_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	struct kvi_py_call call = { .engine = (struct kvi_py_engine *)self, .kind = KVI_PY_RECV };
-
-	return start_recv(&call, args, kwargs, "O|OO:recv_kv_async") < 0
-		       ? NULL
-		       : kvi_py_make_transfer(&call);
+	return start_async(self, args, kwargs, "O|OO:recv_kv_async", KVI_PY_RECV);
 }
 
 PyObject *kvi_py_recv_kv_into_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	struct kvi_py_call call = { .engine = (struct kvi_py_engine *)self,
-				    .kind = KVI_PY_RECV_INTO };
-
-	return start_recv_into(&call, args, kwargs, "O|OO:recv_kv_into_async") < 0
-		       ? NULL
-		       : kvi_py_make_transfer(&call);
+	return start_async(self, args, kwargs, "O|OO:recv_kv_into_async", KVI_PY_RECV_INTO);
 }

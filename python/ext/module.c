@@ -3,7 +3,9 @@
  * module.c - the module kvtrans_engine._kvtrans: its state and what is in it. Importing it opens
  * nothing, and PyInit__kvtrans is the only symbol it exports.
  */
-#include "ext.h"
+#include "paged.h"
+
+#include <stddef.h>
 
 struct kvi_py_state *kvi_py_get_state(PyObject *self)
 {
@@ -15,17 +17,45 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec)
 	return (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
 }
 
+struct type_row {
+	size_t offset; /* in the state */
+	PyType_Spec *spec;
+	bool is_public;
+};
+
+static const struct type_row type_rows[] = {
+	{ offsetof(struct kvi_py_state, engine_type), &kvi_py_engine_spec, true },
+	{ offsetof(struct kvi_py_state, transfer_type), &kvi_py_transfer_spec, true },
+	{ offsetof(struct kvi_py_state, conn_type), &kvi_py_conn_spec, true },
+	{ offsetof(struct kvi_py_state, pool_type), &kvi_py_pool_spec, true },
+	{ offsetof(struct kvi_py_state, remote_type), &kvi_py_remote_spec, true },
+	{ offsetof(struct kvi_py_state, kv_type), &kvi_py_kv_spec, false },
+	{ offsetof(struct kvi_py_state, region_type), &kvi_py_region_spec, false },
+	{ offsetof(struct kvi_py_state, export_type), &kvi_py_export_spec, false },
+};
+
+enum { TYPE_COUNT = sizeof(type_rows) / sizeof(type_rows[0]) };
+
+static PyTypeObject **get_type(struct kvi_py_state *state, const struct type_row *row)
+{
+	return (PyTypeObject **)(void *)((char *)state + row->offset);
+}
+
 static int add_types(PyObject *module, struct kvi_py_state *state)
 {
-	state->engine_type = make_type(module, &kvi_py_engine_spec);
-	if (state->engine_type == NULL || PyModule_AddType(module, state->engine_type) < 0)
+	for (size_t i = 0; i < TYPE_COUNT; i++) {
+		PyTypeObject *type = make_type(module, type_rows[i].spec);
+		*get_type(state, &type_rows[i]) = type;
+		if (type == NULL || (type_rows[i].is_public && PyModule_AddType(module, type) < 0))
+			return -1;
+	}
+	state->stats_type = PyStructSequence_NewType(&kvi_py_stats_desc);
+	if (state->stats_type == NULL || PyModule_AddType(module, state->stats_type) < 0)
 		return -1;
-	state->transfer_type = make_type(module, &kvi_py_transfer_spec);
-	if (state->transfer_type == NULL || PyModule_AddType(module, state->transfer_type) < 0)
-		return -1;
-	state->conn_type = make_type(module, &kvi_py_conn_spec);
-	state->kv_type = make_type(module, &kvi_py_kv_spec);
-	return state->conn_type == NULL || state->kv_type == NULL ? -1 : 0;
+	state->notification_type = PyStructSequence_NewType(&kvi_py_notification_desc);
+	return state->notification_type == NULL
+		       ? -1
+		       : PyModule_AddType(module, state->notification_type);
 }
 
 static int add_live_engines(PyObject *module, struct kvi_py_state *state)
@@ -58,10 +88,10 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
 	struct kvi_py_state *state = PyModule_GetState(module);
 
-	Py_VISIT(state->engine_type);
-	Py_VISIT(state->conn_type);
-	Py_VISIT(state->kv_type);
-	Py_VISIT(state->transfer_type);
+	for (size_t i = 0; i < TYPE_COUNT; i++)
+		Py_VISIT(*get_type(state, &type_rows[i]));
+	Py_VISIT(state->stats_type);
+	Py_VISIT(state->notification_type);
 	for (int i = 0; i < KVI_PY_CLASS_COUNT; i++)
 		Py_VISIT(state->classes[i]);
 	Py_VISIT(state->live_engines);
@@ -72,10 +102,10 @@ static int module_clear(PyObject *module)
 {
 	struct kvi_py_state *state = PyModule_GetState(module);
 
-	Py_CLEAR(state->engine_type);
-	Py_CLEAR(state->conn_type);
-	Py_CLEAR(state->kv_type);
-	Py_CLEAR(state->transfer_type);
+	for (size_t i = 0; i < TYPE_COUNT; i++)
+		Py_CLEAR(*get_type(state, &type_rows[i]));
+	Py_CLEAR(state->stats_type);
+	Py_CLEAR(state->notification_type);
 	for (int i = 0; i < KVI_PY_CLASS_COUNT; i++)
 		Py_CLEAR(state->classes[i]);
 	Py_CLEAR(state->live_engines);

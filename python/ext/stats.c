@@ -90,29 +90,36 @@ err_dict:
 	return NULL;
 }
 
+static PyObject *make_stats(PyObject *self, enum kvt_err err, const struct kvt_stats *stats)
+{
+	struct kvt_error error = { .code = err };
+
+	if (err == KVT_OK)
+		return make_dict(stats);
+	kvi_py_raise(kvi_py_get_state(self), &error, 0);
+	return NULL;
+}
+
+PyObject *kvi_py_get_conn_stats(struct kvi_py_conn *conn)
+{
+	struct kvt_stats stats = KVT_STATS_INIT;
+	enum kvt_err err = kvt_conn_get_stats(conn->handle, &stats);
+
+	return make_stats((PyObject *)conn, err, &stats);
+}
+
 PyObject *kvi_py_stats(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "conn_id", NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	struct kvt_stats stats = KVT_STATS_INIT;
 	PyObject *id = Py_None;
-	enum kvt_err err;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:stats", names, &id) ||
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
-	if (id == Py_None) {
-		err = kvt_engine_get_stats(engine->handle, &stats);
-	} else {
-		PyObject *conn = kvi_py_find(engine->conns, id, "connection");
-		if (conn == NULL)
-			return NULL;
-		err = kvt_conn_get_stats(((struct kvi_py_conn *)conn)->handle, &stats);
-	}
-	if (err != KVT_OK) {
-		struct kvt_error error = { .code = err };
-		kvi_py_raise(kvi_py_get_state(self), &error, 0);
-		return NULL;
-	}
-	return make_dict(&stats);
+	if (id == Py_None)
+		return make_stats(self, kvt_engine_get_stats(engine->handle, &stats), &stats);
+	PyObject *conn = kvi_py_find(engine->conns, id, "connection");
+	return conn == NULL ? NULL : kvi_py_get_conn_stats((struct kvi_py_conn *)conn);
 }

@@ -1,157 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer.c - waiting for transfers and turning their outcome into values and exceptions: for the
- * classic calls at once, for the async calls through the type Transfer. It starts nothing.
- *
- * An outcome is made in two steps. Reading it (read_outcome) may run Python code, so another thread
- * may come in between and read it too; that is harmless, since reading changes nothing. Taking the
- * data and storing the value runs no Python code, so exactly one thread does it.
+ * transfer.c - the type Transfer: asking for an outcome, callbacks, cancelling. It starts nothing;
+ * outcome.c waits and converts, dispatch.c tells it that a paged transfer has ended.
  */
 #include "ext.h"
 
-#include <stdio.h>
-#include <time.h>
-
-/* How long a wait sleeps before it looks for Ctrl-C. */
-static const int64_t slice_ns = 100 * 1000 * 1000;
-
-static int64_t get_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Wait for a transfer: 1 when it is done, 0 when the time passed first, -1 on Ctrl-C. */
-static int wait_for(struct kvt_transfer *handle, int64_t timeout_ns)
-{
-	if (kvt_transfer_is_done(handle))
-		return 1;
-	int64_t start = get_now();
-	for (;;) {
-		int64_t left = timeout_ns == KVT_FOREVER ? KVT_FOREVER
-							 : timeout_ns - (get_now() - start);
-		if (left < 0)
-			return 0;
-		PyThreadState *thread = PyEval_SaveThread();
-		enum kvt_err err = kvt_transfer_wait(handle, left < slice_ns ? left : slice_ns);
-		PyEval_RestoreThread(thread);
-		/* The library's own look for Ctrl-C (config.interrupted) may have raised. */
-		if (PyErr_Occurred())
-			return -1;
-		if (err != KVT_E_AGAIN)
-			return 1;
-		if (PyErr_CheckSignals() < 0)
-			return -1;
-	}
-}
-
-/* ---- outcomes ---- */
-
-struct outcome {
-	struct kvt_error error; /* code is KVT_OK for a success */
-	size_t len;
-	struct kvi_py_description description; /* of a successful recv_kv */
-};
-
-static int read_outcome(struct kvt_transfer *handle, enum kvi_py_kind kind, struct outcome *outcome)
-{
-	struct kvt_result result = KVT_RESULT_INIT;
-
-	outcome->error.code = kvt_transfer_get_result(handle, &result);
-	if (outcome->error.code != KVT_OK) {
-		outcome->error.text[0] = '\0';
-		outcome->error.provider_errno = 0;
-		return 0;
-	}
-	outcome->error.code = result.err;
-	outcome->error.provider_errno = result.provider_errno;
-	snprintf(outcome->error.text, sizeof(outcome->error.text), "%s", result.text);
-	outcome->len = result.len;
-	outcome->description.dtype = NULL;
-	if (result.err != KVT_OK || kind != KVI_PY_RECV)
-		return 0;
-	int readable = kvi_py_read_description(result.meta, result.meta_len, result.len,
-					       &outcome->description, outcome->error.text);
-	if (readable == 0)
-		outcome->error.code = KVT_E_UNSUPPORTED;
-	return readable < 0 ? -1 : 0;
-}
-
-/* The value of a success. Uses up outcome->description and runs no Python code. */
-static PyObject *take_value(struct kvt_transfer *handle, enum kvi_py_kind kind,
-			    struct outcome *outcome)
-{
-	switch (kind) {
-	case KVI_PY_SEND:
-		return Py_NewRef(Py_True);
-	case KVI_PY_RECV_INTO:
-		return PyLong_FromSize_t(outcome->len);
-	case KVI_PY_RECV:
-		break;
-	}
-	return kvi_py_adopt_array(&outcome->description, kvt_transfer_take_data(handle));
-}
-
-/* Free a transfer and the buffer of its call; one in flight is cancelled and waited for first. */
-static void end_call(struct kvt_transfer *handle, Py_buffer *view)
-{
-	if (handle != NULL && kvt_transfer_is_done(handle)) {
-		kvt_transfer_free(handle);
-	} else if (handle != NULL) {
-		PyThreadState *thread = kvi_py_begin_close();
-		kvt_transfer_free(handle);
-		kvi_py_end_close(thread);
-	}
-	PyBuffer_Release(view);
-}
-
-int kvi_py_finish(struct kvi_py_call *call, PyObject **value)
-{
-	struct outcome outcome = { .error = call->error };
-	int finished = -1;
-
-	if (call->handle != NULL) {
-		if (wait_for(call->handle, KVT_FOREVER) < 0 ||
-		    read_outcome(call->handle, call->kind, &outcome) < 0)
-			goto out_call;
-	}
-	if (outcome.error.code != KVT_OK) {
-		finished = kvi_py_note_failure(call->engine, &outcome.error, outcome.len);
-		goto out_call;
-	}
-	*value = take_value(call->handle, call->kind, &outcome);
-	finished = *value == NULL ? -1 : 1;
-out_call:
-	end_call(call->handle, &call->view);
-	return finished;
-}
-
-/* ---- the type Transfer ---- */
-
-struct transfer {
-	PyObject_HEAD struct kvt_transfer
-		*handle;  /* freed with the object: whoever waits on it has a reference */
-	PyObject *engine; /* keeps the engine open */
-	Py_buffer view;	  /* released when the outcome is stored */
-	enum kvi_py_kind kind;
-	pid_t owner;
-	PyObject *value; /* the outcome: one of these two */
-	PyObject *exception;
-};
+#include <stddef.h>
+#include <structmember.h>
 
 PyObject *kvi_py_make_transfer(struct kvi_py_call *call)
 {
 	struct kvi_py_state *state = kvi_py_get_state((PyObject *)call->engine);
-	struct transfer *self = NULL;
+	struct kvi_py_transfer *self = NULL;
 
 	if (call->handle == NULL)
 		kvi_py_raise(state, &call->error, 0);
 	else
-		self = (struct transfer *)state->transfer_type->tp_alloc(state->transfer_type, 0);
+		self = (struct kvi_py_transfer *)state->transfer_type->tp_alloc(
+			state->transfer_type, 0);
 	if (self == NULL) {
-		end_call(call->handle, &call->view);
+		kvi_py_end_call(call->handle, &call->view);
 		return NULL;
 	}
 	self->handle = call->handle;
@@ -159,6 +27,9 @@ PyObject *kvi_py_make_transfer(struct kvi_py_call *call)
 	self->view = call->view;
 	self->kind = call->kind;
 	self->owner = call->engine->owner;
+	self->is_loose = call->kind < KVI_PY_WRITE;
+	if (call->is_tracked && kvi_py_track(call->engine, self) < 0)
+		Py_CLEAR(self);
 	return (PyObject *)self;
 }
 
@@ -173,20 +44,19 @@ static PyObject *catch_exception(void)
 	return value;
 }
 
-static bool is_settled(const struct transfer *self)
+static bool is_settled(const struct kvi_py_transfer *self)
 {
 	return self->value != NULL || self->exception != NULL;
 }
 
-/* Store the outcome of a transfer that is done. */
-static int settle(struct transfer *self)
+int kvi_py_settle(struct kvi_py_transfer *self)
 {
-	struct outcome outcome = { .len = 0 };
+	struct kvi_py_outcome outcome = { .len = 0 };
 	PyObject *exception = NULL;
 
 	if (is_settled(self))
 		return 0;
-	if (read_outcome(self->handle, self->kind, &outcome) < 0)
+	if (kvi_py_read_outcome(self->handle, self->kind, &outcome) < 0)
 		return -1;
 	if (outcome.error.code != KVT_OK) {
 		kvi_py_raise(kvi_py_get_state((PyObject *)self), &outcome.error, outcome.len);
@@ -198,7 +68,7 @@ static int settle(struct transfer *self)
 		return 0;
 	}
 	if (exception == NULL) {
-		self->value = take_value(self->handle, self->kind, &outcome);
+		self->value = kvi_py_take_value(self->handle, self->kind, &outcome);
 		if (self->value == NULL)
 			exception = catch_exception();
 	}
@@ -207,7 +77,7 @@ static int settle(struct transfer *self)
 	return 0;
 }
 
-static int check_fork(struct transfer *self)
+static int check_fork(struct kvi_py_transfer *self)
 {
 	struct kvt_error error = { .code = KVT_E_FORKED };
 
@@ -217,8 +87,17 @@ static int check_fork(struct transfer *self)
 	return -1;
 }
 
+/* The outcome goes to a caller: the engine need not keep it for reap(). */
+static void take(struct kvi_py_transfer *self)
+{
+	if (self->is_taken || self->engine == NULL)
+		return;
+	self->is_taken = true;
+	kvi_py_untrack((struct kvi_py_engine *)self->engine, self);
+}
+
 /* Wait for the outcome as result() and exception() do. */
-static int await_outcome(struct transfer *self, PyObject *args, PyObject *kwargs,
+static int await_outcome(struct kvi_py_transfer *self, PyObject *args, PyObject *kwargs,
 			 const char *format)
 {
 	static char *names[] = { "timeout", NULL };
@@ -228,19 +107,23 @@ static int await_outcome(struct transfer *self, PyObject *args, PyObject *kwargs
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout) ||
 	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0)
 		return -1;
-	if (is_settled(self))
-		return 0;
-	if (check_fork(self) < 0)
-		return -1;
-	int done = wait_for(self->handle, timeout_ns);
-	if (done == 0)
-		PyErr_SetString(PyExc_TimeoutError, "the transfer is still in flight");
-	return done > 0 ? settle(self) : -1;
+	if (!is_settled(self)) {
+		if (check_fork(self) < 0)
+			return -1;
+		int done = kvi_py_wait_for(self->handle, timeout_ns);
+		if (done == 0)
+			PyErr_SetString(PyExc_TimeoutError, "the transfer is still in flight");
+		if (done <= 0 || kvi_py_settle(self) < 0)
+			return -1;
+	}
+	take(self);
+	kvi_py_run_callbacks(self);
+	return 0;
 }
 
 static PyObject *transfer_result(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 
 	if (await_outcome(transfer, args, kwargs, "|O:result") < 0)
 		return NULL;
@@ -252,16 +135,136 @@ static PyObject *transfer_result(PyObject *self, PyObject *args, PyObject *kwarg
 
 static PyObject *transfer_exception(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 
 	if (await_outcome(transfer, args, kwargs, "|O:exception") < 0)
 		return NULL;
 	return Py_NewRef(transfer->exception != NULL ? transfer->exception : Py_None);
 }
 
+/* ---- callbacks ---- */
+
+void kvi_py_call_back(PyObject *function, PyObject *argument)
+{
+	PyObject *result = argument == NULL ? PyObject_CallNoArgs(function)
+					    : PyObject_CallOneArg(function, argument);
+	if (result == NULL)
+		PyErr_WriteUnraisable(function);
+	Py_XDECREF(result);
+}
+
+void kvi_py_run_callbacks(struct kvi_py_transfer *transfer)
+{
+	PyObject *callbacks = transfer->callbacks;
+
+	transfer->callbacks = NULL;
+	for (Py_ssize_t i = 0; callbacks != NULL && i < PyList_GET_SIZE(callbacks); i++)
+		kvi_py_call_back(PyList_GET_ITEM(callbacks, i), (PyObject *)transfer);
+	Py_XDECREF(callbacks);
+}
+
+static PyObject *transfer_add_done_callback(PyObject *self, PyObject *callback)
+{
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+
+	if (!PyCallable_Check(callback)) {
+		PyErr_Format(PyExc_TypeError, "add_done_callback() takes a callable, not %.200s",
+			     Py_TYPE(callback)->tp_name);
+		return NULL;
+	}
+	if (!is_settled(transfer)) {
+		if (check_fork(transfer) < 0)
+			return NULL;
+		if (kvt_transfer_is_done(transfer->handle) && kvi_py_settle(transfer) < 0)
+			return NULL;
+	}
+	if (is_settled(transfer)) {
+		take(transfer);
+		kvi_py_call_back(callback, self);
+		Py_RETURN_NONE;
+	}
+	if (transfer->callbacks == NULL)
+		transfer->callbacks = PyList_New(0);
+	if (transfer->callbacks == NULL || PyList_Append(transfer->callbacks, callback) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *transfer_await(PyObject *self)
+{
+	PyObject *aio = PyImport_ImportModule("kvtrans_engine.aio");
+	if (aio == NULL)
+		return NULL;
+	PyObject *iterator = PyObject_CallMethod(aio, "await_transfer", "O", self);
+	Py_DECREF(aio);
+	return iterator;
+}
+
+/* ---- attributes and other methods ---- */
+
+static PyStructSequence_Field stats_fields[] = {
+	{ "bytes", "Bytes moved, or of the message." },
+	{ "segments", "RMA operations it took; 0 when it went as a message." },
+	{ "submit_ns", "Nanoseconds in the call that started it." },
+	{ "transfer_ns", "Nanoseconds from start to completion." },
+	{ NULL, NULL },
+};
+
+PyStructSequence_Desc kvi_py_stats_desc = {
+	.name = "kvtrans_engine.TransferStats",
+	.doc = "What a transfer moved, and how long it took.",
+	.fields = stats_fields,
+	.n_in_sequence = 4,
+};
+
+static PyObject *transfer_get_stats(PyObject *self, void *closure)
+{
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+	struct kvt_result result = KVT_RESULT_INIT;
+
+	(void)closure;
+	if (check_fork(transfer) < 0)
+		return NULL;
+	if (kvt_transfer_get_result(transfer->handle, &result) != KVT_OK)
+		Py_RETURN_NONE;
+	PyObject *stats = PyStructSequence_New(kvi_py_get_state(self)->stats_type);
+	if (stats == NULL)
+		return NULL;
+	PyStructSequence_SetItem(stats, 0, PyLong_FromSize_t(result.len));
+	PyStructSequence_SetItem(stats, 1, PyLong_FromUnsignedLongLong(result.segments));
+	PyStructSequence_SetItem(stats, 2, PyLong_FromLongLong(result.submit_ns));
+	PyStructSequence_SetItem(stats, 3, PyLong_FromLongLong(result.transfer_ns));
+	if (PyErr_Occurred())
+		Py_CLEAR(stats);
+	return stats;
+}
+
+/* For aio.py: the engine that will tell when it has ended. */
+static PyObject *transfer_get_teller(PyObject *self, void *closure)
+{
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+
+	(void)closure;
+	return Py_NewRef(transfer->engine != NULL ? transfer->engine : Py_None);
+}
+
+static PyMemberDef transfer_members[] = {
+	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_transfer, weakrefs), READONLY,
+	  NULL },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static PyGetSetDef transfer_getset[] = {
+	{ "stats", transfer_get_stats, NULL,
+	  "TransferStats(bytes, segments, submit_ns, transfer_ns), or None while in flight.",
+	  NULL },
+	{ "_teller", transfer_get_teller, NULL, "The engine that tells when it has ended.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
 static PyObject *transfer_done(PyObject *self, PyObject *args)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 
 	(void)args;
 	if (is_settled(transfer))
@@ -272,7 +275,7 @@ static PyObject *transfer_done(PyObject *self, PyObject *args)
 
 static PyObject *transfer_cancel(PyObject *self, PyObject *args)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 
 	(void)args;
 	if (is_settled(transfer))
@@ -287,7 +290,7 @@ static PyObject *transfer_cancel(PyObject *self, PyObject *args)
 
 static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	struct kvt_result result = KVT_RESULT_INIT;
 
 	(void)args;
@@ -299,8 +302,9 @@ static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 
 static PyObject *transfer_repr(PyObject *self)
 {
-	static const char *const calls[] = { "send_kv", "recv_kv", "recv_kv_into" };
-	struct transfer *transfer = (struct transfer *)self;
+	static const char *const calls[] = { "send_kv", "recv_kv", "recv_kv_into",
+					     "write",	"read",	   "notify" };
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	struct kvt_result result = KVT_RESULT_INIT;
 	const char *state = "in flight";
 
@@ -314,31 +318,48 @@ static PyObject *transfer_repr(PyObject *self)
 
 static int transfer_traverse(PyObject *self, visitproc visit, void *arg)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(transfer->engine);
 	Py_VISIT(transfer->view.obj);
+	Py_VISIT(transfer->callbacks);
 	Py_VISIT(transfer->value);
 	Py_VISIT(transfer->exception);
 	return 0;
 }
 
+/* The engine's tables have its address no longer than this. */
+static void forget(struct kvi_py_transfer *self)
+{
+	if (self->is_loose && self->engine != NULL)
+		kvi_py_untrack((struct kvi_py_engine *)self->engine, self);
+}
+
 /* The buffer and the outcome stay: a method that runs in a finalizer may still need them. */
 static int transfer_clear(PyObject *self)
 {
-	Py_CLEAR(((struct transfer *)self)->engine);
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+
+	Py_CLEAR(transfer->callbacks);
+	forget(transfer);
+	Py_CLEAR(transfer->engine);
 	return 0;
 }
 
 static void transfer_dealloc(PyObject *self)
 {
-	struct transfer *transfer = (struct transfer *)self;
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
-	end_call(kvi_py_is_forked(transfer->owner) ? NULL : transfer->handle, &transfer->view);
+	forget(transfer); /* before anything that may let another thread run */
+	if (transfer->weakrefs != NULL)
+		PyObject_ClearWeakRefs(self);
+	kvi_py_end_call(kvi_py_is_forked(transfer->owner) ? NULL : transfer->handle,
+			&transfer->view);
 	Py_CLEAR(transfer->engine);
+	Py_CLEAR(transfer->callbacks);
 	Py_CLEAR(transfer->value);
 	Py_CLEAR(transfer->exception);
 	type->tp_free(self);
@@ -368,29 +389,36 @@ static PyMethodDef transfer_methods[] = {
 	  "Ask it to end; False when it has ended already. It completes within about 1 s." },
 	{ "cancelled", transfer_cancelled, METH_NOARGS,
 	  "cancelled($self)\n--\n\nTrue once it has ended by cancel()." },
+	{ "add_done_callback", transfer_add_done_callback, METH_O,
+	  "add_done_callback($self, callback, /)\n--\n\n"
+	  "Call callback(transfer) once it has ended, at once when it has: in the thread that "
+	  "asks for\n"
+	  "the outcome, or calls reap(), or in the event loop. Never in a thread of the engine." },
 	{ "__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
 	  "__class_getitem__($cls, item, /)\n--\n\nTransfer[result], for annotations." },
 	{ NULL, NULL, 0, NULL },
 };
 
-static const char transfer_doc[] = "One operation in flight, made by the *_async methods of "
-				   "Engine.\n\n"
-				   "It keeps its buffer and its engine alive. Dropping one in "
-				   "flight cancels it.";
+static const char transfer_doc[] = "One operation in flight; it can be awaited.\n\n"
+				   "The *_async methods of Engine make them, which keep their "
+				   "buffer "
+				   "alive, and are\n"
+				   "cancelled when they are dropped in flight; and the paged calls "
+				   "of "
+				   "Connection, which the\n"
+				   "engine keeps until they are reaped or asked for their result.";
 
 static PyType_Slot transfer_slots[] = {
-	{ Py_tp_doc, (void *)transfer_doc },
-	{ Py_tp_dealloc, transfer_dealloc },
-	{ Py_tp_traverse, transfer_traverse },
-	{ Py_tp_clear, transfer_clear },
-	{ Py_tp_repr, transfer_repr },
-	{ Py_tp_methods, transfer_methods },
-	{ 0, NULL },
+	{ Py_tp_doc, (void *)transfer_doc },   { Py_tp_dealloc, transfer_dealloc },
+	{ Py_tp_traverse, transfer_traverse }, { Py_tp_clear, transfer_clear },
+	{ Py_tp_repr, transfer_repr },	       { Py_am_await, transfer_await },
+	{ Py_tp_members, transfer_members },   { Py_tp_getset, transfer_getset },
+	{ Py_tp_methods, transfer_methods },   { 0, NULL },
 };
 
 PyType_Spec kvi_py_transfer_spec = {
 	.name = "kvtrans_engine.Transfer",
-	.basicsize = sizeof(struct transfer),
+	.basicsize = sizeof(struct kvi_py_transfer),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
 		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
 	.slots = transfer_slots,

@@ -7,6 +7,11 @@
     ok = engine.send_kv(kv_id, data)
     ok, received = engine.recv_kv(kv_id, max_size=1 << 20)
 
+    conn = engine.open_connection("192.168.1.100", 12345)
+    pool = engine.register(cache)
+    remote = conn.remote("cache")
+    conn.write_blocks(pool, local_idx, remote, remote_idx, notify=b"request 7").result()
+
 docs/python.md is the manual.
 """
 
@@ -19,35 +24,51 @@ os.environ.setdefault("IPATH_NO_BACKTRACE", "1")
 os.environ.setdefault("HFI_NO_BACKTRACE", "1")
 
 from ._kvtrans import (  # noqa: E402
+    AccessError,
     AuthError,
     Cancelled,
     Closed,
+    Connection,
     Engine,
     Error,
     Forked,
+    Notification,
     PeerLost,
+    Pool,
     ProtocolError,
+    Remote,
     TooLarge,
     Transfer,
+    TransferStats,
     TransferTimeout,
     Unreachable,
+    Withdrawn,
     __version__,
     live_engines as _live_engines,
 )
+from .batch import Batch  # noqa: E402
 
 __all__ = [
+    "AccessError",
     "AuthError",
+    "Batch",
     "Cancelled",
     "Closed",
+    "Connection",
     "Engine",
     "Error",
     "Forked",
+    "Notification",
     "PeerLost",
+    "Pool",
     "ProtocolError",
+    "Remote",
     "TooLarge",
     "Transfer",
+    "TransferStats",
     "TransferTimeout",
     "Unreachable",
+    "Withdrawn",
     "__version__",
 ]
 

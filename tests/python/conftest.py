@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines, pairs of them, and other processes for the Python tests.
 
-All run over "lo", unless KVT_TEST_INTERFACE, KVT_TEST_HOST (its address) and KVT_TEST_PROVIDER choose
-otherwise for the engines opened here.
+All run over "lo", unless KVT_TEST_INTERFACE, KVT_TEST_HOST (its address) and KVT_TEST_PROVIDER
+choose otherwise for the engines opened here.
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import Future
 
 import numpy as np
@@ -41,6 +42,30 @@ class Pair:
         return client_kv, server_kv
 
 
+class Link:
+    """Two engines of this process and their Connections; the server exports, the client moves."""
+
+    def __init__(self, client, server):
+        self.client, self.server = client, server
+        self.conn = client.open_connection(HOST, server.port)
+        self.peer = server.accept_connection(timeout=5)
+
+    def share(self, arrays, access="rw", **options):
+        """Register arrays with the server and export them: its pool, and the client's remote."""
+        pool = self.server.register(arrays, **options)
+        return pool, self.conn.import_remote(self.peer.export(pool, access=access))
+
+    def get_notes(self, count=1, seconds=10):
+        """Wait for so many notifications of the server."""
+        notes = []
+        end = time.monotonic() + seconds
+        while len(notes) < count:
+            assert time.monotonic() < end, notes
+            self.server.wait(0.1)
+            notes += self.server.notifications()
+        return notes
+
+
 @pytest.fixture
 def open_engine():
     """Open engines that are closed after the test."""
@@ -65,6 +90,17 @@ def open_pair(open_engine):
 @pytest.fixture
 def pair(open_pair):
     return open_pair()
+
+
+@pytest.fixture
+def open_link(open_engine):
+    """Open links whose engines have the same options."""
+    return lambda **options: Link(open_engine(**options), open_engine(**options))
+
+
+@pytest.fixture
+def link(open_link):
+    return open_link()
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ CLASSES = {
     "KVT_E_TIMEOUT": "TransferTimeout",
     "KVT_E_CANCELLED": "Cancelled",
     "KVT_E_TOO_LARGE": "TooLarge",
+    "KVT_E_ACCESS": "AccessError",
+    "KVT_E_WITHDRAWN": "Withdrawn",
     "KVT_E_UNREACHABLE": "Unreachable",
     "KVT_E_PEER_LOST": "PeerLost",
     "KVT_E_PEER_CLOSED": "PeerLost",
@@ -40,6 +42,7 @@ def test_the_classes_are_builtins_too():
         "PeerLost": ConnectionError,
         "Unreachable": ConnectionError,
         "AuthError": PermissionError,
+        "AccessError": PermissionError,
         "TransferTimeout": TimeoutError,
         "Forked": RuntimeError,
     }.items():
@@ -251,6 +254,16 @@ CALLS = {
     "send_kv_async": (1, b""),
     "recv_kv_async": (1,),
     "recv_kv_into_async": (1,),
+    "open_connection": ("h", 80),
+    "accept_connection": (),
+    "connection": (1,),
+    "register": (bytearray(8), 8),
+    "allocate": (1, 8),
+    "reap": (),
+    "notifications": (),
+    "anotifications": (),
+    "wait": (),
+    "fileno": (),
 }
 
 

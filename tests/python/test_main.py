@@ -10,7 +10,9 @@ import sys
 import numpy as np
 
 import kvtrans_engine
-from kvtrans_engine import Engine, Transfer
+from kvtrans_engine import Connection, Engine, Pool, Remote, Transfer
+
+TYPES = (Engine, Transfer, Connection, Pool, Remote)
 
 
 def test_the_program_prints_facts():
@@ -26,7 +28,7 @@ def test_the_program_prints_facts():
 
 
 def test_everything_public_has_a_docstring_and_a_signature():
-    for class_ in (Engine, Transfer):
+    for class_ in TYPES:
         for name, item in vars(class_).items():
             if name.startswith("_") and name not in ("__enter__", "__exit__"):
                 continue
@@ -52,7 +54,7 @@ def parse_stub():
 
 def test_the_stub_has_what_the_extension_has():
     classes = parse_stub()
-    for class_ in (Engine, Transfer):
+    for class_ in TYPES:
         stubs = {
             item.name: item
             for item in classes[class_.__name__].body
@@ -63,11 +65,14 @@ def test_the_stub_has_what_the_extension_has():
         for name in real:
             if callable(getattr(class_, name)):
                 names = list(inspect.signature(getattr(class_, name)).parameters)
-                assert names == [arg.arg for arg in stubs[name].args.args], name
-    errors = {
-        name for name in kvtrans_engine.__all__ if name not in ("Engine", "Transfer", "__version__")
-    }
-    assert classes.keys() == errors | {"Engine", "Transfer"}
+                args = stubs[name].args
+                every = args.posonlyargs + args.args + args.kwonlyargs
+                assert names == [arg.arg for arg in every], name
+    for class_ in (kvtrans_engine.Notification, kvtrans_engine.TransferStats):
+        fields = [item.target.id for item in classes[class_.__name__].body]
+        assert list(class_.__match_args__) == fields
+    public = set(kvtrans_engine.__all__) - {"Batch", "__version__"}
+    assert {name for name in classes if not name.startswith("_")} == public
 
 
 def test_typed_is_marked():

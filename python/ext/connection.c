@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connection.c - the attributes of a Connection, its methods with their documentation, and on_lost.
+ * It moves no data: paged.c and remote.c do.
+ */
+#include "paged.h"
+
+/* ---- attributes ---- */
+
+/* True when the handle may be used now, with the GIL held; else an exception is set. */
+static bool is_usable(struct kvi_py_conn *conn)
+{
+	if (conn->engine == NULL) {
+		PyErr_SetString(PyExc_ValueError, "connection is closed");
+		return false;
+	}
+	return kvi_py_check_open(conn->engine) == 0;
+}
+
+static PyObject *get_id(PyObject *self, void *closure)
+{
+	(void)closure;
+	return Py_NewRef(((struct kvi_py_conn *)self)->id);
+}
+
+static PyObject *get_closed(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	(void)closure;
+	return PyBool_FromLong(conn->engine == NULL || conn->engine->closed);
+}
+
+static PyObject *get_host(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	(void)closure;
+	return is_usable(conn) ? PyUnicode_FromString(kvt_conn_get_host(conn->handle)) : NULL;
+}
+
+static PyObject *get_port(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	(void)closure;
+	return is_usable(conn) ? PyLong_FromLong(kvt_conn_get_port(conn->handle)) : NULL;
+}
+
+static PyObject *get_lost(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+	struct kvt_error error = { 0 };
+
+	(void)closure;
+	if (!is_usable(conn))
+		return NULL;
+	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
+		Py_RETURN_NONE;
+	return kvi_py_make_error(kvi_py_get_state(self), &error, 0);
+}
+
+static PyObject *get_engine(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	(void)closure;
+	return is_usable(conn) ? Py_NewRef((PyObject *)conn->engine) : NULL;
+}
+
+PyGetSetDef kvi_py_conn_getset[] = {
+	{ "id", get_id, NULL, "The id, as connect() and accept() return it.", NULL },
+	{ "engine", get_engine, NULL, "The engine it is a connection of.", NULL },
+	{ "host", get_host, NULL, "The peer's address.", NULL },
+	{ "port", get_port, NULL, "The peer's port.", NULL },
+	{ "closed", get_closed, NULL, "True once it was closed on this side.", NULL },
+	{ "lost", get_lost, NULL,
+	  "None while the connection is open, else the exception object that says why not.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+/* ---- on_lost ---- */
+
+void kvi_py_tell_lost(struct kvi_py_conn *conn)
+{
+	PyObject *callbacks = conn->on_lost;
+	PyObject *fresh = PyList_New(0);
+
+	conn->ended = true;
+	if (fresh == NULL) {
+		PyErr_WriteUnraisable((PyObject *)conn);
+		return;
+	}
+	conn->on_lost = fresh;
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); i++)
+		kvi_py_call_back(PyList_GET_ITEM(callbacks, i), (PyObject *)conn);
+	Py_DECREF(callbacks);
+}
+
+static PyObject *on_lost(PyObject *self, PyObject *callback)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	if (!PyCallable_Check(callback)) {
+		PyErr_Format(PyExc_TypeError, "on_lost() takes a callable, not %.200s",
+			     Py_TYPE(callback)->tp_name);
+		return NULL;
+	}
+	if (!is_usable(conn))
+		return NULL;
+	if (conn->ended)
+		kvi_py_call_back(callback, self);
+	else if (PyList_Append(conn->on_lost, callback) < 0)
+		return NULL;
+	return Py_NewRef(callback);
+}
+
+/* ---- other methods ---- */
+
+static PyObject *conn_stats(PyObject *self, PyObject *args)
+{
+	(void)args;
+	return is_usable((struct kvi_py_conn *)self)
+		       ? kvi_py_get_conn_stats((struct kvi_py_conn *)self)
+		       : NULL;
+}
+
+static PyObject *conn_close(PyObject *self, PyObject *args)
+{
+	(void)args;
+	kvi_py_close_conn((struct kvi_py_conn *)self);
+	Py_RETURN_NONE;
+}
+
+static PyObject *conn_enter(PyObject *self, PyObject *args)
+{
+	(void)args;
+	return is_usable((struct kvi_py_conn *)self) ? Py_NewRef(self) : NULL;
+}
+
+static PyObject *conn_batch(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "notify", "timeout", NULL };
+	PyObject *notify = Py_None, *timeout = Py_None;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:batch", names, &notify, &timeout) ||
+	    !is_usable((struct kvi_py_conn *)self))
+		return NULL;
+	PyObject *module = PyImport_ImportModule("kvtrans_engine.batch");
+	if (module == NULL)
+		return NULL;
+	PyObject *batch = PyObject_CallMethod(module, "Batch", "OOO", self, notify, timeout);
+	Py_DECREF(module);
+	return batch;
+}
+
+#define METHOD(name, function, doc)                                                                \
+	{                                                                                          \
+		name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, doc     \
+	}
+
+PyMethodDef kvi_py_conn_methods[] = {
+	METHOD("export", kvi_py_export,
+	       "export($self, pool, access='rw', name=None)\n--\n\n"
+	       "Let the peer read ('r'), write ('w') or do both with a pool, and return the "
+	       "descriptor:\n"
+	       "bytes for the peer's import_remote(). With a name the peer may use remote(name)."),
+	{ "withdraw", kvi_py_withdraw, METH_O,
+	  "withdraw($self, what, /)\n--\n\n"
+	  "End an export, given by its descriptor, or all of a pool. When it returns, the peer "
+	  "can\n"
+	  "no longer touch the memory through it." },
+	METHOD("import_remote", kvi_py_import_remote,
+	       "import_remote($self, desc, timeout=5.0)\n--\n\n"
+	       "The Remote of a descriptor that the peer exported on this connection. ValueError "
+	       "when\n"
+	       "it is damaged, or of another connection."),
+	METHOD("remote", kvi_py_find_remote,
+	       "remote($self, name, timeout=5.0)\n--\n\n"
+	       "The Remote that the peer exported under a name; waits until there is one."),
+	METHOD("write_blocks", kvi_py_write_blocks,
+	       "write_blocks($self, pool, local_idx, remote, remote_idx, notify=None, "
+	       "timeout=60.0, extents=None)\n--\n\n"
+	       "Write blocks of a pool into blocks of a remote: local_idx[i] into remote_idx[i], "
+	       "in all\n"
+	       "extents or in those named. Returns a Transfer at once. The indices are int32 or "
+	       "int64\n"
+	       "arrays, and copied. notify: bytes that the peer gets after the data."),
+	METHOD("read_blocks", kvi_py_read_blocks,
+	       "read_blocks($self, pool, local_idx, remote, remote_idx, notify=None, "
+	       "timeout=60.0, extents=None)\n--\n\n"
+	       "Read blocks of a remote into blocks of a pool; as write_blocks()."),
+	METHOD("write_spans", kvi_py_write_spans,
+	       "write_spans($self, pool, local_off, remote, remote_off, lengths, notify=None, "
+	       "timeout=60.0)\n--\n\n"
+	       "Write lengths[i] bytes at local_off[i] of a pool to remote_off[i] of a remote; "
+	       "uint64\n"
+	       "arrays. The extents of a pool follow each other. Returns a Transfer at once."),
+	METHOD("read_spans", kvi_py_read_spans,
+	       "read_spans($self, pool, local_off, remote, remote_off, lengths, notify=None, "
+	       "timeout=60.0)\n--\n\n"
+	       "Read spans of a remote into a pool; as write_spans()."),
+	METHOD("notify", kvi_py_notify,
+	       "notify($self, data, timeout=60.0, error=None)\n--\n\n"
+	       "Send the peer a notification alone. Returns a Transfer at once. error: an "
+	       "exception\n"
+	       "object; the peer learns its code."),
+	METHOD("batch", conn_batch,
+	       "batch($self, notify=None, timeout=None)\n--\n\n"
+	       "A Batch: several transfers that end as one, and a notification when all have "
+	       "landed."),
+	{ "on_lost", on_lost, METH_O,
+	  "on_lost($self, callback, /)\n--\n\n"
+	  "Call callback(connection) once the connection has ended: from reap(), "
+	  "notifications(),\n"
+	  "wait() or the event loop, whichever looks first. Returns callback." },
+	{ "stats", conn_stats, METH_NOARGS,
+	  "stats($self)\n--\n\nCounters of this connection, as Engine.stats() has them." },
+	{ "close", conn_close, METH_NOARGS,
+	  "close($self)\n--\n\n"
+	  "Close the connection; what is in flight on it fails. May be called again." },
+	{ "__enter__", conn_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the connection." },
+	{ "__exit__", conn_close, METH_VARARGS,
+	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the connection." },
+	{ NULL, NULL, 0, NULL },
+};

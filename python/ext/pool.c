@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool.c - the type Pool: memory that was registered, or that the engine allocated, seen as blocks.
+ * It moves nothing. engine.c tells who owns a pool and its region.
+ */
+#include "paged.h"
+
+#include <stdio.h>
+
+/* ---- the region, and what it lies in ---- */
+
+static int region_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct kvi_py_region *region = (struct kvi_py_region *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	for (size_t i = 0; i < region->memory_count; i++)
+		Py_VISIT(region->memories[i].view.obj);
+	return 0;
+}
+
+static void region_dealloc(PyObject *self)
+{
+	struct kvi_py_region *region = (struct kvi_py_region *)self;
+	PyTypeObject *type = Py_TYPE(self);
+	PyObject *error_type, *value, *traceback;
+
+	PyObject_GC_UnTrack(self);
+	PyErr_Fetch(&error_type, &value, &traceback);
+	if (region->handle != NULL && !kvi_py_is_forked(region->owner)) {
+		PyThreadState *thread = kvi_py_begin_close();
+		kvt_region_close(region->handle);
+		kvi_py_end_close(thread);
+	}
+	for (size_t i = 0; i < region->memory_count; i++)
+		kvi_py_release_memory(&region->memories[i]);
+	PyMem_Free(region->memories);
+	PyErr_Restore(error_type, value, traceback);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyType_Slot region_slots[] = {
+	{ Py_tp_dealloc, region_dealloc },
+	{ Py_tp_traverse, region_traverse },
+	{ 0, NULL },
+};
+
+PyType_Spec kvi_py_region_spec = {
+	.name = "kvtrans_engine._kvtrans.Region",
+	.basicsize = sizeof(struct kvi_py_region),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.slots = region_slots,
+};
+
+/* ---- making a pool ---- */
+
+/* A pool without a region in it, not yet open. */
+static struct kvi_py_pool *make_pool(struct kvi_py_engine *engine)
+{
+	struct kvi_py_state *state = kvi_py_get_state((PyObject *)engine);
+	PyTypeObject *type = state->pool_type;
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)type->tp_alloc(type, 0);
+	if (pool == NULL)
+		return NULL;
+	pool->region = (struct kvi_py_region *)state->region_type->tp_alloc(state->region_type, 0);
+	if (pool->region == NULL) {
+		Py_DECREF(pool);
+		return NULL;
+	}
+	pool->region->owner = engine->owner;
+	return pool;
+}
+
+/* Register with the library, and put the pool among the engine's. */
+static int open_pool(struct kvi_py_engine *engine, struct kvi_py_pool *pool,
+		     const struct kvt_extent *extents)
+{
+	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_error error = { 0 };
+
+	config.extents = extents;
+	config.extent_count = pool->extent_count;
+	config.block_len = pool->block_len;
+	config.read_only = pool->read_only;
+	if (kvi_py_enter(engine) < 0)
+		return -1;
+	PyThreadState *thread = PyEval_SaveThread();
+	enum kvt_err err = kvt_region_open(engine->handle, &config, &pool->region->handle, &error);
+	PyEval_RestoreThread(thread);
+	if (err == KVT_OK && engine->closed) {
+		err = KVT_E_CLOSED;
+		error = (struct kvt_error){ err, 0, "the engine was closed meanwhile" };
+	}
+	int rc = -1;
+	if (err != KVT_OK)
+		kvi_py_raise(kvi_py_get_state((PyObject *)engine), &error, 0);
+	else
+		rc = PySet_Add(engine->pools, (PyObject *)pool);
+	if (rc == 0)
+		pool->engine = engine;
+	kvi_py_leave(engine);
+	return rc;
+}
+
+/* Take the memory of every array; all must have blocks of one size. */
+static int take_arrays(struct kvi_py_pool *pool, const struct kvi_py_cut *cut,
+		       struct kvt_extent *extents)
+{
+	struct kvi_py_region *region = pool->region;
+	char name[32] = "the array";
+
+	for (size_t i = 0; i < pool->extent_count; i++) {
+		struct kvi_py_layout layout = { .block_len = 0 };
+		if (pool->extent_count > 1)
+			snprintf(name, sizeof(name), "arrays[%zu]", i);
+		if (kvi_py_get_memory(PyTuple_GET_ITEM(pool->arrays, (Py_ssize_t)i), name, cut,
+				      &region->memories[i], &layout) < 0)
+			return -1;
+		region->memory_count = i + 1;
+		if (i > 0 && layout.block_len != pool->block_len) {
+			PyErr_Format(PyExc_ValueError,
+				     "%s has blocks of %zu bytes, arrays[0] of %zu: register them "
+				     "as two pools",
+				     name, layout.block_len, pool->block_len);
+			return -1;
+		}
+		extents[i] = layout.extent;
+		pool->block_len = layout.block_len;
+		if (i == 0 || layout.extent.count < pool->block_count)
+			pool->block_count = layout.extent.count;
+		pool->read_only |= layout.read_only;
+	}
+	return 0;
+}
+
+static int parse_size(PyObject *value, const char *name, size_t *size)
+{
+	long long number;
+
+	*size = 0;
+	if (value == Py_None)
+		return 0;
+	if (kvi_py_parse_int(value, name, 1, PY_SSIZE_T_MAX, &number) < 0)
+		return -1;
+	*size = (size_t)number;
+	return 0;
+}
+
+PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "arrays", "block_bytes", "stride", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	PyObject *arrays, *block_len = Py_None, *stride = Py_None;
+	struct kvi_py_cut cut;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:register", names, &arrays, &block_len,
+					 &stride) ||
+	    parse_size(block_len, "block_bytes", &cut.block_len) < 0 ||
+	    parse_size(stride, "stride", &cut.stride) < 0 || kvi_py_check_open(engine) < 0)
+		return NULL;
+	if (cut.stride != 0 && cut.block_len == 0) {
+		PyErr_SetString(PyExc_ValueError, "stride needs block_bytes");
+		return NULL;
+	}
+	struct kvi_py_pool *pool = make_pool(engine);
+	if (pool == NULL)
+		return NULL;
+	struct kvt_extent *extents = NULL;
+	bool is_list = PyList_Check(arrays) || PyTuple_Check(arrays);
+	pool->arrays = is_list ? PySequence_Tuple(arrays) : PyTuple_Pack(1, arrays);
+	if (pool->arrays == NULL)
+		goto err_pool;
+	pool->extent_count = (size_t)PyTuple_GET_SIZE(pool->arrays);
+	if (pool->extent_count < 1 || pool->extent_count > KVT_EXTENTS_MAX) {
+		PyErr_Format(PyExc_ValueError, "a pool has 1 to %d arrays, not %zu",
+			     KVT_EXTENTS_MAX, pool->extent_count);
+		goto err_pool;
+	}
+	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
+	pool->region->memories = PyMem_Calloc(pool->extent_count, sizeof(*pool->region->memories));
+	if (extents == NULL || pool->region->memories == NULL) {
+		PyErr_NoMemory();
+		goto err_pool;
+	}
+	if (take_arrays(pool, &cut, extents) < 0 || open_pool(engine, pool, extents) < 0)
+		goto err_pool;
+	PyMem_Free(extents);
+	return (PyObject *)pool;
+
+err_pool:
+	PyMem_Free(extents);
+	Py_DECREF(pool);
+	return NULL;
+}
+
+PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "count", "block_bytes", "extents", "dtype", "shape", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	PyObject *count_object, *block_len_object = Py_None, *extents_object = NULL;
+	PyObject *dtype = Py_None, *shape = Py_None;
+	long long count, extent_count = 1;
+	size_t block_len;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOO:allocate", names, &count_object,
+					 &block_len_object, &extents_object, &dtype, &shape) ||
+	    kvi_py_parse_int(count_object, "count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
+	    parse_size(block_len_object, "block_bytes", &block_len) < 0 ||
+	    kvi_py_check_open(engine) < 0)
+		return NULL;
+	if (extents_object != NULL &&
+	    kvi_py_parse_int(extents_object, "extents", 1, KVT_EXTENTS_MAX, &extent_count) < 0)
+		return NULL;
+	struct kvi_py_pool *pool = make_pool(engine);
+	if (pool == NULL)
+		return NULL;
+	struct kvt_extent *extents = NULL;
+	if (kvi_py_resolve_block(&dtype, &shape, &block_len) < 0)
+		goto err_pool;
+	pool->dtype = dtype;
+	pool->shape = shape;
+	pool->block_count = (size_t)count;
+	pool->block_len = block_len;
+	pool->extent_count = (size_t)extent_count;
+	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
+	if (extents == NULL) {
+		PyErr_NoMemory();
+		goto err_pool;
+	}
+	for (size_t i = 0; i < pool->extent_count; i++)
+		extents[i] = (struct kvt_extent){ NULL, pool->block_count, block_len };
+	if (open_pool(engine, pool, extents) < 0)
+		goto err_pool;
+	PyMem_Free(extents);
+	return (PyObject *)pool;
+
+err_pool:
+	PyMem_Free(extents);
+	Py_DECREF(pool);
+	return NULL;
+}
+
+/* ---- using and closing ---- */
+
+struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *object)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)object;
+
+	if (!Py_IS_TYPE(object, kvi_py_get_state((PyObject *)engine)->pool_type)) {
+		PyErr_Format(PyExc_TypeError, "pool must be a Pool, not %.200s",
+			     Py_TYPE(object)->tp_name);
+		return NULL;
+	}
+	if (pool->engine == NULL) {
+		PyErr_SetString(PyExc_ValueError, "pool is closed");
+		return NULL;
+	}
+	if (pool->engine != engine) {
+		PyErr_SetString(PyExc_ValueError, "pool is one of another engine");
+		return NULL;
+	}
+	return pool;
+}
+
+/* End what its region is used for, and let go of it: of allocated memory ndarrays may be left. */
+static void drop_region(struct kvi_py_engine *engine, struct kvi_py_pool *pool)
+{
+	struct kvi_py_region *region = pool->region;
+
+	pool->engine = NULL;
+	kvi_py_await_users(&pool->users);
+	pool->region = NULL;
+	if (region != NULL && !kvi_py_is_forked(region->owner)) {
+		PyThreadState *thread = kvi_py_begin_close();
+		kvt_region_stop(region->handle);
+		kvi_py_end_close(thread);
+	}
+	Py_XDECREF(region);
+	PyObject *conns = PyDict_Values(engine->conns);
+	for (Py_ssize_t i = 0; conns != NULL && i < PyList_GET_SIZE(conns); i++)
+		kvi_py_drop_exports((struct kvi_py_conn *)PyList_GET_ITEM(conns, i),
+				    (PyObject *)pool);
+	Py_XDECREF(conns);
+	PyErr_Clear();
+	Py_CLEAR(pool->arrays);
+}
+
+void kvi_py_drop_pools(struct kvi_py_engine *engine)
+{
+	PyObject *pool;
+
+	while (engine->pools != NULL && PySet_GET_SIZE(engine->pools) > 0) {
+		pool = PySet_Pop(engine->pools);
+		drop_region(engine, (struct kvi_py_pool *)pool);
+		Py_DECREF(pool);
+	}
+}
+
+static PyObject *pool_close(PyObject *self, PyObject *args)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
+	struct kvi_py_engine *engine = pool->engine;
+
+	(void)args;
+	if (engine == NULL)
+		Py_RETURN_NONE;
+	Py_INCREF(engine);
+	Py_INCREF(self);
+	if (PySet_Discard(engine->pools, self) >= 0)
+		drop_region(engine, pool);
+	Py_DECREF(self);
+	Py_DECREF(engine);
+	if (PyErr_Occurred())
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *pool_enter(PyObject *self, PyObject *args)
+{
+	(void)args;
+	if (((struct kvi_py_pool *)self)->engine != NULL)
+		return Py_NewRef(self);
+	PyErr_SetString(PyExc_ValueError, "pool is closed");
+	return NULL;
+}
+
+/* ---- attributes ---- */
+
+static PyObject *get_arrays(PyObject *self, void *closure)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
+
+	(void)closure;
+	if (pool->engine == NULL) {
+		PyErr_SetString(PyExc_ValueError, "pool is closed");
+		return NULL;
+	}
+	if (pool->arrays != NULL)
+		return Py_NewRef(pool->arrays);
+	PyObject *arrays = PyTuple_New((Py_ssize_t)pool->extent_count);
+	for (size_t i = 0; arrays != NULL && i < pool->extent_count; i++) {
+		PyObject *array = kvi_py_wrap_blocks(kvt_region_get_base(pool->region->handle, i),
+						     pool->block_count, pool->dtype, pool->shape,
+						     (PyObject *)pool->region);
+		if (array == NULL)
+			Py_CLEAR(arrays);
+		else
+			PyTuple_SET_ITEM(arrays, (Py_ssize_t)i, array);
+	}
+	return arrays;
+}
+
+#define SIZE_GETTER(field)                                                                         \
+	static PyObject *get_##field(PyObject *self, void *closure)                                \
+	{                                                                                          \
+		(void)closure;                                                                     \
+		return PyLong_FromSize_t(((struct kvi_py_pool *)self)->field);                     \
+	}
+
+SIZE_GETTER(block_count)
+SIZE_GETTER(block_len)
+SIZE_GETTER(extent_count)
+
+static PyObject *get_read_only(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct kvi_py_pool *)self)->read_only);
+}
+
+static PyObject *get_closed(PyObject *self, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((struct kvi_py_pool *)self)->engine == NULL);
+}
+
+static PyObject *pool_repr(PyObject *self)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
+
+	return PyUnicode_FromFormat("<kvtrans_engine.Pool: %zu x %zu blocks of %zu bytes%s%s>",
+				    pool->extent_count, pool->block_count, pool->block_len,
+				    pool->read_only ? ", read-only" : "",
+				    pool->engine == NULL ? ", closed" : "");
+}
+
+/* ---- the type ---- */
+
+static int pool_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(pool->region);
+	Py_VISIT(pool->arrays);
+	Py_VISIT(pool->dtype);
+	Py_VISIT(pool->shape);
+	return 0;
+}
+
+static void pool_dealloc(PyObject *self)
+{
+	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	Py_CLEAR(pool->region);
+	Py_CLEAR(pool->arrays);
+	Py_CLEAR(pool->dtype);
+	Py_CLEAR(pool->shape);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyGetSetDef pool_getset[] = {
+	{ "arrays", get_arrays, NULL,
+	  "What was registered, or ndarrays over memory that the engine allocated: a tuple, one "
+	  "for\n"
+	  "each extent.",
+	  NULL },
+	{ "block_count", get_block_count, NULL, "Blocks of an extent, the smallest one's.", NULL },
+	{ "block_bytes", get_block_len, NULL, "Bytes of a block.", NULL },
+	{ "extents", get_extent_count, NULL, "Number of extents, each with these blocks.", NULL },
+	{ "read_only", get_read_only, NULL, "True when it can be no destination.", NULL },
+	{ "closed", get_closed, NULL, "True once it was closed, or its engine was.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyMethodDef pool_methods[] = {
+	{ "close", pool_close, METH_NOARGS,
+	  "close($self)\n--\n\n"
+	  "End its transfers, withdraw its exports, and let go of the memory, which nobody "
+	  "touches\n"
+	  "any more. ndarrays of allocated memory stay valid. May be called again." },
+	{ "__enter__", pool_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the pool." },
+	{ "__exit__", pool_close, METH_VARARGS,
+	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the pool." },
+	{ NULL, NULL, 0, NULL },
+};
+
+static const char pool_doc[] = "Blocks of memory that transfers go from and to, as register() and "
+			       "allocate() return it.\n\n"
+			       "It stays registered until it is closed, or its engine is; what was "
+			       "registered is kept.";
+
+static PyType_Slot pool_slots[] = {
+	{ Py_tp_doc, (void *)pool_doc },
+	{ Py_tp_dealloc, pool_dealloc },
+	{ Py_tp_traverse, pool_traverse },
+	{ Py_tp_repr, pool_repr },
+	{ Py_tp_getset, pool_getset },
+	{ Py_tp_methods, pool_methods },
+	{ 0, NULL },
+};
+
+PyType_Spec kvi_py_pool_spec = {
+	.name = "kvtrans_engine.Pool",
+	.basicsize = sizeof(struct kvi_py_pool),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.slots = pool_slots,
+};
