@@ -36,6 +36,7 @@ PYTHON_TESTS = \
 	tests/python/test_bench.py \
 	tests/python/test_classic.py \
 	tests/python/test_errors.py \
+	tests/python/test_examples.py \
 	tests/python/test_lifetime.py \
 	tests/python/test_info.py \
 	tests/python/test_main.py \

@@ -62,7 +62,7 @@ def finish(process):
 
 def test_every_python_block_is_run_here():
     names = [block.split("\n", 1)[0] for block in find_blocks("python")]
-    assert names == ["# decode.py", "# prefill.py", "import kvtrans_engine"]
+    assert names == ["# decode.py", "# prefill.py"] + ["import kvtrans_engine"] * 2
 
 
 def test_the_two_classic_programs_meet(start):
@@ -80,8 +80,13 @@ def test_the_two_classic_programs_meet(start):
 
 
 def test_the_layers_land_in_place(start):
-    out = finish(start(find_blocks("python")[-1]))
+    out = finish(start(find_blocks("python")[2]))
     assert out == "the peer did not receive 2097152 bytes within 0.1 s\n"
+
+
+def test_blocks_are_written_and_told_of(start):
+    out = finish(start(find_blocks("python")[3]))
+    assert out == "26214400 bytes have landed\nb'request 7' True\n"
 
 
 def test_the_c_program_compiles_and_runs(tmp_path):

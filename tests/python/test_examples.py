@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples run, and are short enough to be read."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+SAYS = {
+    "connector.py": "24 requests of 8 layers were loaded and are right\n",
+    "async_blocks.py": "512 blocks, 8388608 bytes from 8 writers have landed\n",
+}
+
+
+@pytest.mark.parametrize("name, says", SAYS.items(), ids=SAYS.keys())
+def test_an_example_runs(name, says):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, says, "")
+
+
+@pytest.mark.parametrize("name", [*SAYS, "write_blocks.c", "send_receive.c"])
+def test_an_example_is_short(name):
+    assert len((EXAMPLES / name).read_text().splitlines()) < 120
