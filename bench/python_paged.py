@@ -39,7 +39,7 @@ class EnginePath(paged_peer.Path):
             access = "w" if self.arguments.paged == "write" else "r"
             self.conn.export(self.region, access=access, name="pool")
             return
-        self.conn = self.engine.open_connection("127.0.0.1", offer, timeout=TIMEOUT)
+        self.conn = self.engine.open_connection(self.arguments.host, offer, timeout=TIMEOUT)
         self.remote = self.conn.remote("pool", timeout=TIMEOUT)
         write = self.arguments.paged == "write"
         self.move = self.conn.write_blocks if write else self.conn.read_blocks
@@ -63,6 +63,7 @@ class EnginePath(paged_peer.Path):
 
 def add_options(parser):
     parser.add_argument("--interface", default="lo")
+    parser.add_argument("--host", default="127.0.0.1", help="the interface's address")
     parser.add_argument("--ncpus", type=int, default=1)
     parser.add_argument("--nconn", type=int, default=1)
 

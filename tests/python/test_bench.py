@@ -45,6 +45,22 @@ def test_baselines_move_every_byte_of_paged_transfers(program, op, pattern):
     assert (told["notified_us_p50"] is None) == (op == "read")
 
 
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_python_paged_moves_every_byte(op):
+    options = [*SHORT, f"--paged={op}", "--depth=3", f"--interface={INTERFACE}", f"--host={HOST}"]
+    options += [f"--provider={PROVIDER}"] if PROVIDER else []
+    done = subprocess.run(
+        [sys.executable, BENCH / "python_paged.py", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["verified"] and told["op"] == op and told["messages"] == told["transfers"] * 160
+
+
 PERF = ("--self", f"--interface={INTERFACE}", *([f"--provider={PROVIDER}"] if PROVIDER else []))
 
 
