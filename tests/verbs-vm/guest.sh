@@ -122,7 +122,8 @@ serve_pair() {
 run_pair() {
 	local block tries=0
 	local perf=(bench/kvtrans-perf --interface=eth0 --provider=verbs --verify --warmup=0.2)
-	until "${perf[@]}" --count=1 --seconds=0.1 10.0.2.1 >/dev/null 2>&1 || [ $((tries += 1)) -gt 30 ]; do
+	until "${perf[@]}" --count=1 --seconds=0.1 10.0.2.1 >"$WORK/first-try.log" 2>&1; do
+		[ $((tries += 1)) -le 20 ] || break
 		sleep 1
 	done
 	run info 60 tools/kvtrans-info 10.0.2.1

@@ -28,7 +28,7 @@ trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/packages" "$scratch/tree"
 cd "$scratch/packages"
 echo "Downloading $kernel and busybox-static"
-timeout 300 apt-get -qq download "$kernel" busybox-static || skip "apt-get download failed"
+timeout 300 apt-get -qq -o APT::Sandbox::User=root download "$kernel" busybox-static || skip "apt-get download failed"
 for package in *.deb; do
 	dpkg-deb -x "$package" "$scratch/tree"
 done

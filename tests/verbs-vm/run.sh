@@ -36,14 +36,14 @@ run_tests() {
 
 # Two guests; the first one's console is only kept.
 run_pair() {
-	local cable=(-m 2G -device "virtio-net-pci,netdev=cable")
+	local card=virtio-net-pci,netdev=cable,mac=52:54:00:00:02
 	local socket=stream,id=cable,addr.type=unix,addr.path=cable
 	cd "$work"
-	guest first 900 file:first.log "${cable[@]}" -netdev "$socket,server=on" </dev/null &
+	guest first 900 file:first.log -m 2G -device "$card:01" -netdev "$socket,server=on" </dev/null &
 	until [ -S cable ] || ! kill -0 $!; do
 		sleep 0.1
 	done
-	guest second 900 stdio "${cable[@]}" -netdev "$socket,server=off" </dev/null | sed -u 's/\r//' |
+	guest second 900 stdio -m 2G -device "$card:02" -netdev "$socket,server=off" </dev/null | sed -u 's/\r//' |
 		tee console.log || true
 	touch bye
 	wait $! || true
