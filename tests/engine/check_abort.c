@@ -302,9 +302,13 @@ START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
 	pthread_t thread;
 	uint8_t *back_source = make_pattern(LARGE_LEN, 2), *back_target = make_filled(LARGE_LEN, 0);
 	open_stage(_i & MANY_LANES);
-	start_held(0, 0);
+	/* Its CTS goes before the writes that are held, and the way back waits for none of them: else what
+	 * is released meanwhile may be all of the way there. */
 	struct kvt_transfer *back_receive = start_recv(stage.near, back_target, LARGE_LEN);
+	start_held(0, 0);
 	struct kvt_transfer *back_send = start_send(stage.far, back_source, LARGE_LEN);
+	while (get_stats(stage.bed.far.engine).segments == 0)
+		rest(KVI_MS);
 	release_until(back_target, HELD_OFFSET, 0);
 	struct kvt_transfer *queued = start_recv(stage.near, NULL, SIZE_MAX);
 

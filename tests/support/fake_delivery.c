@@ -271,9 +271,16 @@ size_t fake_step(struct kvi_cq *cq, size_t max, bool released)
 	size_t last_count;
 	do {
 		last_count = count;
-		kvi_list_for_each (node, next, &fake_world.cqs)
+		kvi_list_for_each (node, next, &fake_world.cqs) {
 			count += step_cq(kvi_container_of(node, struct kvi_cq, node), max - count,
 					 &view);
+			if (count < max)
+				continue;
+			/* The others have their turn first, next time. */
+			kvi_list_remove(node);
+			kvi_list_append(&fake_world.cqs, node);
+			break;
+		}
 	} while (count > last_count && count < max);
 	return count;
 }
