@@ -80,7 +80,7 @@ class Case:
 
     @property
     def unit(self):
-        return {"us_p50": "us", "gb_per_s": "GB/s", "blocks_per_s": "million blocks/s"}[self.figure]
+        return {"us_p50": "us, less is better", "gb_per_s": "GB/s", "blocks_per_s": "million blocks/s"}[self.figure]
 
     def scale(self, value):
         return value / 1e6 if self.figure == "blocks_per_s" else value

@@ -25,7 +25,7 @@ COLOURS = {
 
 def draw(results, path):
     """Write path.svg and path.png."""
-    cases = [case for case in results.cases if case.figure == "gb_per_s"]
+    cases = [case for case in results.cases if case.figure == "gb_per_s" and not case.is_ours_alone]
     if not cases:
         print("compare: no plot: there is no case whose figure is a rate")
         return
