@@ -200,7 +200,7 @@ def test_torch_tensors_are_taken_without_a_copy(link):
     _, remote = link.share([there, there])
     link.conn.read_blocks(pool, torch.arange(16), remote, list(range(16))).result(5)
     assert (cache.view(torch.int16) == 0x3F3F).all()
-    with pytest.raises(BufferError):
+    with pytest.raises((BufferError, RuntimeError), match="detach"):
         link.client.register(torch.zeros(4, 8, requires_grad=True))
 
 
@@ -300,7 +300,7 @@ def test_allocations_that_make_no_sense_are_refused(link):
         ((1, 8), {"shape": (3,)}, ValueError, "block_bytes=8 is not"),
         ((1,), {"shape": (0,)}, ValueError, "a dimension must be from 1"),
         ((1,), {"dtype": object, "shape": 1}, TypeError, "cannot be"),
-        ((1,), {"dtype": "nonsense", "shape": 1}, TypeError, ""),
+        ((1,), {"dtype": "nonsense", "shape": 1}, TypeError, "nonsense"),
         ((1,), {"shape": "8"}, TypeError, "a dimension must be an int"),
     ]
     for args, options, error, text in cases:
