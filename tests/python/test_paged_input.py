@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
+from conftest import HOST
 
 BLOCKS, BLOCK_BYTES = 16, 256
 
@@ -232,14 +233,14 @@ def test_a_descriptor_is_for_one_connection_of_one_session(link, open_engine):
     pool = link.server.register(bytearray(4096), block_bytes=64)
     desc = link.peer.export(pool)
     stranger = open_engine()
-    third = stranger.open_connection(link.conn.host, link.server.port)
+    third = stranger.open_connection(HOST, link.server.port)
     link.server.accept_connection(5)
     with pytest.raises((ValueError, kvtrans_engine.Error)):
         third.import_remote(desc)
     with pytest.raises((ValueError, kvtrans_engine.Error)):
         link.peer.import_remote(desc)  # its own
     link.conn.close()
-    again = link.client.open_connection("127.0.0.1", link.server.port)
+    again = link.client.open_connection(HOST, link.server.port)
     link.server.accept_connection(5)
     with pytest.raises((ValueError, kvtrans_engine.Error)):
         again.import_remote(desc)
