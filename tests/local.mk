@@ -10,6 +10,7 @@ C_TESTS = \
 	tests/engine/check_flow \
 	tests/engine/check_paged \
 	tests/engine/check_paged_end \
+	tests/engine/check_paged_events \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
 	tests/protocol/check_handshake \
@@ -105,6 +106,7 @@ tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
+tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)
 tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(ENGINE_BED)

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_paged_events.c - what an engine tells: transfers to reap, notifications, ends of connections, and
+ * the descriptor that is readable while there is something. And finding exports by name.
+ */
+#include "pages.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "support/runner.h"
+
+static bool is_readable(struct kvt_engine *engine)
+{
+	struct pollfd readable = { .fd = kvt_engine_get_fd(engine), .events = POLLIN };
+	return poll(&readable, 1, 0) == 1;
+}
+
+static struct kvt_transfer *start_reaped(struct kvt_conn *conn, const char *text)
+{
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	request.conn = conn;
+	request.notify = text;
+	request.notify_len = strlen(text);
+	request.reap = true;
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_OK);
+	return transfer;
+}
+
+/* ---- reaping ---- */
+
+START_TEST(transfers_are_reaped_once_in_the_order_they_complete)
+{
+	enum { COUNT = 10 };
+	struct kvt_transfer *transfers[COUNT], *reaped[COUNT + 1];
+	pages_open((unsigned)_i);
+	struct kvt_engine *engine = pages.bed.near.engine;
+	ck_assert(!is_readable(engine));
+	ck_assert_uint_eq(kvt_engine_reap(engine, reaped, COUNT), 0);
+	ck_assert_int_eq(kvt_engine_wait(engine, 0), KVT_E_AGAIN);
+	for (unsigned i = 0; i < COUNT; i++) {
+		transfers[i] = start_reaped(pages.bed.near.conn, "x");
+		await(transfers[i], KVT_OK);
+	}
+	finish(start_notify(pages.bed.near.conn, "not reaped", 10), KVT_OK);
+	ck_assert(is_readable(engine));
+	ck_assert_int_eq(kvt_engine_wait(engine, BED_PATIENCE_NS), KVT_OK);
+	ck_assert_uint_eq(kvt_engine_reap(engine, reaped, 3), 3);
+	ck_assert(is_readable(engine));
+
+	/* One that is freed before is not returned. */
+	kvt_transfer_free(transfers[5]);
+	ck_assert_uint_eq(kvt_engine_reap(engine, reaped + 3, COUNT), COUNT - 4);
+	for (unsigned i = 0, j = 0; i < COUNT; i++)
+		if (i != 5)
+			ck_assert_ptr_eq(reaped[j++], transfers[i]);
+	ck_assert(!is_readable(engine));
+	ck_assert_uint_eq(kvt_engine_reap(engine, reaped, COUNT), 0);
+	for (unsigned i = 0; i < COUNT; i++)
+		if (i != 5)
+			kvt_transfer_free(transfers[i]);
+	pages_close();
+}
+END_TEST
+
+/* Also those that fail, and sends and receives. */
+START_TEST(every_kind_of_transfer_can_be_reaped)
+{
+	struct kvt_transfer *reaped[4], *failed, *send, *receive;
+	struct kvt_send_request send_request = KVT_SEND_REQUEST_INIT;
+	struct kvt_recv_request recv_request = KVT_RECV_REQUEST_INIT;
+	uint8_t byte = 7;
+	pages_open((unsigned)_i);
+	struct kvt_kv *near = open_kv(pages.bed.near.conn, 1),
+		      *far = open_kv(pages.bed.far.conn, 1);
+	recv_request.len = SIZE_MAX;
+	recv_request.reap = true;
+	ck_assert_int_eq(kvt_recv_start(far, &recv_request, &receive, NULL), KVT_OK);
+	send_request.base = &byte;
+	send_request.len = 1;
+	send_request.reap = true;
+	ck_assert_int_eq(kvt_send_start(near, &send_request, &send, NULL), KVT_OK);
+	await(send, KVT_OK);
+	await(receive, KVT_OK);
+	ck_assert_uint_eq(kvt_engine_reap(pages.bed.near.engine, reaped, 4), 1);
+	ck_assert_ptr_eq(reaped[0], send);
+	ck_assert_uint_eq(kvt_engine_reap(pages.bed.far.engine, reaped, 4), 1);
+	ck_assert_ptr_eq(reaped[0], receive);
+
+	fake_hold(FAKE_SEND);
+	failed = start_reaped(pages.bed.near.conn, "x");
+	kvt_transfer_cancel(failed);
+	await(failed, KVT_E_CANCELLED);
+	fake_hold(0);
+	ck_assert_uint_eq(kvt_engine_reap(pages.bed.near.engine, reaped, 4), 1);
+	ck_assert_ptr_eq(reaped[0], failed);
+	kvt_transfer_free(send);
+	kvt_transfer_free(receive);
+	kvt_transfer_free(failed);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	pages_close();
+}
+END_TEST
+
+/* ---- notifications ---- */
+
+START_TEST(notifications_come_once_whole_and_in_order_on_a_lane)
+{
+	static const size_t lens[] = { 0, 1, 17, 4095, KVT_NOTIFY_LEN_MAX };
+	struct kvt_transfer *transfers[5];
+	struct kvt_event *event;
+	pages_open((unsigned)_i);
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	for (unsigned i = 0; i < 5; i++)
+		transfers[i] = start_notify(pages.bed.near.conn, bytes, lens[i]);
+	bool seen[5] = { false };
+	for (unsigned i = 0; i < 5; i++) {
+		ck_assert_int_eq(kvt_engine_wait(pages.bed.far.engine, BED_PATIENCE_NS), KVT_OK);
+		if (kvt_engine_get_event(pages.bed.far.engine, &event) != KVT_OK) {
+			i--;
+			continue;
+		}
+		ck_assert_int_eq(event->kind, KVT_EVENT_NOTIFICATION);
+		ck_assert_ptr_eq(event->conn, pages.bed.far.conn);
+		unsigned which = 0;
+		while (lens[which] != event->len)
+			which++;
+		/* On one lane they cannot overtake each other. */
+		ck_assert(!seen[which] && ((_i & MANY_LANES) || which == i));
+		seen[which] = true;
+		ck_assert(event->len == 0 || memcmp(event->data, bytes, event->len) == 0);
+		kvt_event_free(event);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		finish(transfers[i], KVT_OK);
+	ck_assert(!is_readable(pages.bed.far.engine));
+	expect_no_event(pages.bed.far.engine);
+	ck_assert_uint_eq(get_stats(pages.bed.far.engine).notifications, 5);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(an_application_may_announce_an_error)
+{
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	pages_open((unsigned)_i);
+	request.conn = pages.bed.near.conn;
+	request.notify = "gone";
+	request.notify_len = 4;
+	request.err = KVT_E_CANCELLED;
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_OK);
+	finish(transfer, KVT_OK);
+	expect_notification(pages.bed.far.engine, "gone", KVT_E_CANCELLED);
+	request.err = (enum kvt_err) - 12345;
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_E_INVALID);
+	request.err = KVT_OK;
+	request.notify_len = KVT_NOTIFY_LEN_MAX + 1;
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_E_INVALID);
+	pages_close();
+}
+END_TEST
+
+START_TEST(notifications_that_nobody_takes_make_the_next_ones_wait)
+{
+	enum { COUNT = 400 };
+	struct kvt_transfer *transfers[COUNT];
+	struct kvt_event *event;
+	pages_open(0);
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	request.conn = pages.bed.near.conn;
+	request.notify = bytes;
+	request.notify_len = KVT_NOTIFY_LEN_MAX;
+	for (unsigned i = 0; i < COUNT; i++)
+		ck_assert_int_eq(kvt_notify_start(&request, &transfers[i], NULL), KVT_OK);
+	rest(100 * KVI_MS);
+	unsigned done = 0;
+	for (unsigned i = 0; i < COUNT; i++)
+		done += kvt_transfer_is_done(transfers[i]);
+	ck_assert_msg(done > 100 && done < 300, "%u of %d are done", done, COUNT);
+
+	/* One more has its deadline, and is not told later. */
+	request.timeout_ns = 50 * KVI_MS;
+	request.notify_len = 3;
+	struct kvt_transfer *late;
+	ck_assert_int_eq(kvt_notify_start(&request, &late, NULL), KVT_OK);
+	finish(late, KVT_E_TIMEOUT);
+
+	unsigned taken = 0;
+	for (; taken < COUNT; taken++) {
+		int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
+		while (kvt_engine_get_event(pages.bed.far.engine, &event) != KVT_OK)
+			ck_assert_msg(kvi_clock_now() < deadline_ns, "only %u come", taken);
+		ck_assert_uint_eq(event->len, KVT_NOTIFY_LEN_MAX);
+		ck_assert_int_eq(event->err, KVT_OK);
+		kvt_event_free(event);
+	}
+	for (unsigned i = 0; i < COUNT; i++)
+		finish(transfers[i], KVT_OK);
+	rest(20 * KVI_MS);
+	expect_no_event(pages.bed.far.engine);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* ---- events and their connection ---- */
+
+START_TEST(events_wait_until_their_connection_is_accepted)
+{
+	struct kvt_error error;
+	struct kvt_event *event;
+	pages_open((unsigned)_i);
+	struct kvt_conn *near, *far;
+	ck_assert_int_eq(kvt_conn_open(pages.bed.near.engine, "127.0.0.1",
+				       kvt_engine_get_port(pages.bed.far.engine), BED_PATIENCE_NS,
+				       &near, &error),
+			 KVT_OK);
+	finish(start_notify(near, "early", 5), KVT_OK);
+	expect_no_event(pages.bed.far.engine);
+	ck_assert(!is_readable(pages.bed.far.engine));
+	ck_assert_int_eq(kvt_conn_accept(pages.bed.far.engine, BED_PATIENCE_NS, &far, &error),
+			 KVT_OK);
+	ck_assert(is_readable(pages.bed.far.engine));
+	ck_assert_int_eq(kvt_engine_get_event(pages.bed.far.engine, &event), KVT_OK);
+	ck_assert_ptr_eq(event->conn, far);
+	ck_assert_uint_eq(event->len, 5);
+
+	/* It is ours until freed, whatever becomes of its connection. */
+	finish(start_notify(near, "unseen", 6), KVT_OK);
+	kvt_conn_close(far);
+	ck_assert_mem_eq(event->data, "early", 5);
+	kvt_event_free(event);
+	expect_no_event(pages.bed.far.engine); /* of a closed connection there are none */
+	expect_conn_ended(pages.bed.near.engine, near, KVT_E_PEER_CLOSED);
+	kvt_conn_close(near);
+	pages_close();
+}
+END_TEST
+
+START_TEST(events_that_nobody_takes_go_with_their_connection)
+{
+	pages_open((unsigned)_i);
+	for (unsigned i = 0; i < 20; i++)
+		finish(start_notify(pages.bed.near.conn, "unseen", 6), KVT_OK);
+	ck_assert(is_readable(pages.bed.far.engine));
+	fake_kill_lanes(NULL);
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	pages_close(); /* which looks that no memory is left */
+}
+END_TEST
+
+/* What had come before the connection was lost can still be taken, and then its end. */
+START_TEST(the_end_of_a_connection_comes_after_its_notifications)
+{
+	pages_open((unsigned)_i);
+	finish(start_notify(pages.bed.near.conn, "first", 5), KVT_OK);
+	fake_kill_lanes(NULL);
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	expect_notification(pages.bed.far.engine, "first", KVT_OK);
+	expect_conn_ended(pages.bed.far.engine, pages.bed.far.conn, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.near.engine, pages.bed.near.conn, KVT_E_PEER_LOST);
+	expect_no_event(pages.bed.far.engine);
+	struct kvt_transfer *transfer;
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	request.conn = pages.bed.near.conn;
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_E_PEER_LOST);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+static void *wait_on_engine(void *arg)
+{
+	struct kvt_engine *engine = arg;
+	enum kvt_err *err = malloc(sizeof(*err));
+	ck_assert_ptr_nonnull(err);
+	*err = kvt_engine_wait(engine, BED_PATIENCE_NS);
+	return err;
+}
+
+START_TEST(a_wait_ends_when_something_happens)
+{
+	pthread_t thread;
+	void *err;
+	pages_open((unsigned)_i);
+	pthread_create(&thread, NULL, wait_on_engine, pages.bed.far.engine);
+	rest(20 * KVI_MS);
+	finish(start_notify(pages.bed.near.conn, "wake", 4), KVT_OK);
+	pthread_join(thread, &err);
+	ck_assert_int_eq(*(enum kvt_err *)err, KVT_OK);
+	free(err);
+	expect_notification(pages.bed.far.engine, "wake", KVT_OK);
+	int64_t started_ns = kvi_clock_now();
+	ck_assert_int_eq(kvt_engine_wait(pages.bed.far.engine, 30 * KVI_MS), KVT_E_AGAIN);
+	ck_assert_int_ge(kvi_clock_now() - started_ns, 29 * KVI_MS);
+	pages_close();
+}
+END_TEST
+
+/* ---- names ---- */
+
+static struct kvt_export *export_named(const char *name, enum kvt_err err)
+{
+	struct kvt_export *exported = NULL;
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_READ, name,
+					 &exported, NULL),
+			 err);
+	return exported;
+}
+
+static void *export_later(void *arg)
+{
+	rest(60 * KVI_MS);
+	return export_named(arg, KVT_OK);
+}
+
+START_TEST(an_export_is_found_by_its_name)
+{
+	struct kvt_remote *remote, *again;
+	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
+	struct kvt_conn *conn;
+	pthread_t thread;
+	void *late;
+	char longest[KVT_NAME_LEN_MAX + 2];
+	pages_open((unsigned)_i);
+	conn = pages.bed.near.conn;
+	struct kvt_export *exported = export_named("layers", KVT_OK);
+	export_named("layers", KVT_E_INVALID);
+	export_named("", KVT_E_INVALID);
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &remote, NULL), KVT_OK);
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &again, NULL), KVT_OK);
+	ck_assert_ptr_eq(remote, again);
+	kvt_remote_close(again);
+	ck_assert_int_eq(kvt_remote_get_info(remote, &info), KVT_OK);
+	ck_assert_uint_eq(info.extent_count, EXTENT_COUNT);
+	ck_assert_uint_eq(info.block_count, BLOCK_COUNT);
+	ck_assert_uint_eq(info.block_len, BLOCK_LEN);
+	ck_assert_uint_eq(info.len, 2 * BLOCK_COUNT * BLOCK_LEN + (BLOCK_COUNT - 1) * GAP_LEN);
+	ck_assert_uint_eq(info.access, KVT_ACCESS_READ);
+	ck_assert(!info.withdrawn);
+
+	/* For reading only, and so the peer says itself. */
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	request.region = pages.near;
+	request.remote = remote;
+	request.index_len = 4;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_ACCESS);
+	request.direction = KVT_READ;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
+	finish(transfer, KVT_OK);
+
+	/* Withdrawn, the name is free; and it may come late. */
+	kvt_export_close(exported);
+	kvt_remote_close(remote);
+	int64_t started_ns = kvi_clock_now();
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 100 * KVI_MS, &remote, NULL),
+			 KVT_E_TIMEOUT);
+	ck_assert_int_le(kvi_clock_now() - started_ns, 1000 * KVI_MS);
+	memset(longest, 'n', sizeof(longest));
+	longest[KVT_NAME_LEN_MAX + 1] = '\0';
+	ck_assert_int_eq(kvt_remote_find(conn, longest, 0, &remote, NULL), KVT_E_INVALID);
+	longest[KVT_NAME_LEN_MAX] = '\0';
+	pthread_create(&thread, NULL, export_later, longest);
+	ck_assert_int_eq(kvt_remote_find(conn, longest, BED_PATIENCE_NS, &remote, NULL), KVT_OK);
+	pthread_join(thread, &late);
+	kvt_remote_close(remote);
+	kvt_export_close(late);
+	pages_close();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("paged_events");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, transfers_are_reaped_once_in_the_order_they_complete, 0, 2);
+	tcase_add_loop_test(tests, every_kind_of_transfer_can_be_reaped, 0, 2);
+	tcase_add_loop_test(tests, notifications_come_once_whole_and_in_order_on_a_lane, 0, 2);
+	tcase_add_loop_test(tests, an_application_may_announce_an_error, 0, 2);
+	tcase_add_test(tests, notifications_that_nobody_takes_make_the_next_ones_wait);
+	tcase_add_loop_test(tests, events_wait_until_their_connection_is_accepted, 0, 2);
+	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
+	tcase_add_loop_test(tests, the_end_of_a_connection_comes_after_its_notifications, 0, 2);
+	tcase_add_loop_test(tests, a_wait_ends_when_something_happens, 0, 2);
+	tcase_add_loop_test(tests, an_export_is_found_by_its_name, 0, 2);
+	return run_tests("engine_paged_events", tests);
+}
