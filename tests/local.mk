@@ -11,6 +11,7 @@ C_TESTS = \
 	tests/engine/check_paged \
 	tests/engine/check_paged_end \
 	tests/engine/check_paged_events \
+	tests/engine/check_paged_hostile \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
 	tests/protocol/check_handshake \
@@ -107,6 +108,7 @@ tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
+tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)
 tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(ENGINE_BED)

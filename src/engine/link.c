@@ -171,6 +171,14 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 
 /* ---- receiving ---- */
 
+/* What a message takes of its lane's window. */
+static uint32_t get_charge(const struct kvi_message *message)
+{
+	bool charged = message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_NOTIFY ||
+		       message->type == KVI_MESSAGE_NOTIFY_FAILED;
+	return charged ? kvi_message_get_charge(message->meta_len, message->data_len) : 0;
+}
+
 /* Take a message, the only or the first or a further one of its packet. */
 static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message *message,
 				 bool is_first, bool is_last)
@@ -187,6 +195,10 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 		return KVT_E_PROTOCOL;
 	if (is_credit)
 		return KVT_OK;
+	/* Nor may it send more than it was given: that is memory of ours. */
+	link->window_taken += get_charge(message);
+	if (link->window_taken > KVI_LANE_WINDOW)
+		return KVT_E_PROTOCOL;
 	if (message->type >= KVI_MESSAGE_ATTACH)
 		return kvi_paged_on_message(link, message);
 	return kvi_channel_on_message(link, message);
@@ -335,10 +347,7 @@ size_t kvi_link_get_room(const struct kvi_link *link)
 
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 {
-	bool charged = message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_NOTIFY ||
-		       message->type == KVI_MESSAGE_NOTIFY_FAILED;
-	uint32_t charge = charged ? kvi_message_get_charge(message->meta_len, message->data_len)
-				  : 0;
+	uint32_t charge = get_charge(message);
 	if (charge > link->window_left)
 		return false;
 	/* Where the answers take the space that the message needs, they go first. */
@@ -380,7 +389,9 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
 
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
 {
-	link->owed_window += kvi_message_get_charge(meta_len, data_len);
+	uint32_t charge = kvi_message_get_charge(meta_len, data_len);
+	link->owed_window += charge;
+	link->window_taken -= charge;
 	kvi_part_touch(link->part);
 }
 

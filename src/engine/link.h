@@ -81,6 +81,7 @@ struct kvi_link {
 	unsigned send_credits;
 	unsigned owed_credits;
 	uint64_t window_left;
+	uint64_t window_taken; /* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 
 	struct kvi_segment segments[KVI_WRITES_MAX];

@@ -124,7 +124,8 @@ static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *
 {
 	size_t max_count = kvi_link_get_room(segment->link) / KVI_WIRE_SPAN_LEN;
 	struct kvi_cursor from = paged->cursor;
-	uint32_t count = cut_off(paged, KVI_SLOT_LEN, 0, (uint32_t)max_count);
+	uint32_t count =
+		cut_off(paged, kvi_stage_get_slot_len(segment->link), 0, (uint32_t)max_count);
 	struct kvi_question *question =
 		kvi_alloc(sizeof(*question) + (size_t)count * KVI_WIRE_SPAN_LEN);
 	if (question == NULL) {

@@ -46,6 +46,12 @@ void kvi_stage_free(struct kvi_stage *stage)
 
 /* ---- offering slots ---- */
 
+size_t kvi_stage_get_slot_len(const struct kvi_link *link)
+{
+	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
+	return max_len < KVI_SLOT_LEN ? max_len : KVI_SLOT_LEN;
+}
+
 static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 {
 	struct kvi_stage *stage = get_stage(link);
@@ -53,10 +59,11 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
 	if (stage->in != NULL || link->lane == NULL)
 		return KVT_OK;
-	stage->in = kvi_alloc_data(KVI_SLOTS * KVI_SLOT_LEN);
+	size_t slot_len = kvi_stage_get_slot_len(link);
+	stage->in = kvi_alloc_data(KVI_SLOTS * slot_len);
 	if (stage->in == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
-	enum kvt_err err = kvi_memory_open(link->cq, stage->in, KVI_SLOTS * KVI_SLOT_LEN,
+	enum kvt_err err = kvi_memory_open(link->cq, stage->in, KVI_SLOTS * slot_len,
 					   KVI_ACCESS_REMOTE_WRITE, kvi_conn_make_key(),
 					   &stage->in_memory, error);
 	if (err != KVT_OK) {
@@ -68,7 +75,7 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_STAGE,
 		.seq = KVI_SLOTS,
-		.len = KVI_SLOT_LEN,
+		.len = slot_len,
 		.grant_count = 1,
 		.grants = { { .address = grant.address, .key = grant.key } },
 	};
@@ -96,7 +103,7 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = get_stage(link);
-	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
+	size_t max_len = kvi_stage_get_slot_len(link);
 	if (stage == NULL)
 		return KVT_E_NO_MEMORY;
 	if (stage->slot_len != 0 || message->seq == 0 || message->seq > KVI_SLOTS_MAX ||
@@ -105,9 +112,7 @@ static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *me
 		return KVT_E_PROTOCOL;
 	stage->grant.address = message->grants[0].address;
 	stage->grant.key = message->grants[0].key;
-	stage->slot_len = message->len < KVI_SLOT_LEN ? message->len : KVI_SLOT_LEN;
-	if (stage->slot_len > max_len)
-		stage->slot_len = max_len;
+	stage->slot_len = message->len < max_len ? message->len : max_len;
 	stage->peer_slots = stage->slots_free = (unsigned)message->seq;
 	stage->peer_slot_len = message->len;
 	kvi_part_touch(link->part);
@@ -232,7 +237,7 @@ bool kvi_stage_is_offered(const struct kvi_link *link)
 
 const uint8_t *kvi_stage_get_slot(const struct kvi_link *link, uint64_t slot)
 {
-	return link->stage->in + slot * KVI_SLOT_LEN;
+	return link->stage->in + slot * kvi_stage_get_slot_len(link);
 }
 
 /* Where the peer waits for each, it has to be told at once; on a single lane it goes by what follows, and
@@ -248,10 +253,11 @@ void kvi_stage_release_slot(struct kvi_link *link)
 	}
 }
 
-static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t span_count)
+static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t slot_len,
+		   size_t span_count)
 {
 	const uint8_t *data = slot + span_count * KVI_WIRE_SPAN_LEN;
-	size_t left = KVI_SLOT_LEN - span_count * KVI_WIRE_SPAN_LEN;
+	size_t left = slot_len - span_count * KVI_WIRE_SPAN_LEN;
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(slot + i * KVI_WIRE_SPAN_LEN, &span);
@@ -267,15 +273,16 @@ static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t 
 
 static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_stage *stage = link->stage;
+	const struct kvi_stage *stage = link->stage;
+	size_t slot_len = kvi_stage_get_slot_len(link);
 	if (stage == NULL || stage->in == NULL || message->seq >= KVI_SLOTS ||
-	    message->len > KVI_SLOT_LEN / KVI_WIRE_SPAN_LEN)
+	    message->len > slot_len / KVI_WIRE_SPAN_LEN)
 		return KVT_E_PROTOCOL;
 	const uint8_t *slot = kvi_stage_get_slot(link, message->seq);
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
 	struct kvt_export *exported = kvi_export_find(link->conn, message->generation);
 	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
-				 !unpack(exported->region, slot, message->len)))
+				 !unpack(exported->region, slot, slot_len, message->len)))
 		return KVT_E_PROTOCOL;
 	kvi_stage_release_slot(link);
 	return KVT_OK;

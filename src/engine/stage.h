@@ -39,7 +39,7 @@ struct kvi_stage {
 	struct kvi_list free_packs;
 
 	/* of packs to receive */
-	uint8_t *in; /* KVI_SLOTS slots of KVI_SLOT_LEN; NULL: not offered */
+	uint8_t *in; /* KVI_SLOTS slots of kvi_stage_get_slot_len(); NULL: not offered */
 	struct kvi_memory *in_memory;
 	unsigned unpacked; /* slots that the peer has not been told of */
 
@@ -51,6 +51,9 @@ struct kvi_stage {
 /* Offer slots on every lane of the connection, where packing pays and it has not been done. */
 enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error);
 void kvi_stage_free(struct kvi_stage *stage); /* NULL is allowed */
+
+/* The length of slots that this side offers: what one operation of the provider can fill. */
+size_t kvi_stage_get_slot_len(const struct kvi_link *link);
 
 /* How much a pack can hold on this lane; 0: nothing can be packed there (yet). */
 size_t kvi_stage_get_len(const struct kvi_link *link);

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_paged_hostile.c - a peer that has authenticated and does not keep to the protocol of paged
+ * transfers. The near engine's own links say what no engine would say; it costs that connection, and
+ * nothing is written but where the export allows it.
+ */
+#include "pages.h"
+
+#include <stdlib.h>
+
+#include "engine/conn.h"
+#include "engine/stage.h"
+#include "support/runner.h"
+
+enum { SPAN_LEN = KVI_WIRE_SPAN_LEN };
+
+static void say_on(unsigned lane, struct kvi_message message)
+{
+	struct kvi_link *link = &pages.bed.near.conn->links[lane];
+	struct kvi_worker *worker = link->part->worker;
+	kvi_worker_lock(worker);
+	kvi_link_send(link, &message);
+	kvi_parts_flush(worker, false);
+	kvi_worker_unlock(worker);
+}
+
+static void say(struct kvi_message message)
+{
+	say_on(0, message);
+}
+
+/* The far engine has had enough of this connection, and serves another. */
+static void expect_refused(void)
+{
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_E_PROTOCOL);
+	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, CANARY), "something was written");
+	expect_new_pages();
+	pages_close();
+}
+
+static void expect_forgiven(void)
+{
+	fill_pages(KVT_WRITE, 3);
+	finish(start_blocks(KVT_WRITE, 3, "well", 0), KVT_OK);
+	ck_assert(are_moved(KVT_WRITE, 3));
+	expect_notification(pages.bed.far.engine, "well", KVT_OK);
+	pages_close();
+}
+
+/* What the peer has written into the first slot of the first lane. */
+static void fill_slot(struct kvi_wire_span span)
+{
+	uint8_t *slot = pages.bed.far.conn->links[0].stage->in;
+	memset(slot, 0x77, SMALL_SEGMENT_LEN);
+	kvi_wire_span_encode(&span, slot);
+}
+
+static uint64_t get_id(void)
+{
+	return pages.exported->id;
+}
+
+/* ---- packs ---- */
+
+static const struct kvi_wire_span bad_spans[] = {
+	{ .extent = EXTENT_COUNT, .len = 1, .offset = 0 },
+	{ .extent = UINT32_MAX, .len = 1, .offset = 0 },
+	{ .extent = 0, .len = 1, .offset = BLOCK_COUNT * BLOCK_LEN },
+	{ .extent = 0, .len = 2, .offset = BLOCK_COUNT * BLOCK_LEN - 1 },
+	{ .extent = 1, .len = BLOCK_LEN + 1, .offset = (BLOCK_COUNT - 1) * (BLOCK_LEN + GAP_LEN) },
+	{ .extent = 0, .len = 16, .offset = UINT64_MAX - 7 },
+	{ .extent = 0, .len = 1, .offset = (uint64_t)1 << 63 },
+	{ .extent = 0, .len = SMALL_SEGMENT_LEN - SPAN_LEN + 1, .offset = 0 },
+	{ .extent = 0, .len = UINT32_MAX, .offset = 0 },
+};
+enum { BAD_SPANS = sizeof(bad_spans) / sizeof(bad_spans[0]) };
+
+START_TEST(a_span_outside_its_extent_or_slot_is_refused)
+{
+	pages_open(PACKS | (_i >= BAD_SPANS ? MANY_LANES : 0));
+	fill_slot(bad_spans[_i % BAD_SPANS]);
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = get_id(), .len = 1 });
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_pack_that_cannot_be_is_refused)
+{
+	static const struct {
+		uint64_t slot, span_count;
+	} cases[] = {
+		{ KVI_SLOTS, 0 },
+		{ UINT64_MAX, 0 },
+		{ 0, SMALL_SEGMENT_LEN / SPAN_LEN + 1 },
+		{ 0, UINT64_MAX },
+	};
+	pages_open(PACKS);
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
+				  .seq = cases[_i].slot,
+				  .generation = get_id(),
+				  .len = cases[_i].span_count });
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_pack_where_no_slots_were_offered_is_refused)
+{
+	pages_open(0);
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = get_id(), .len = 0 });
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_pack_for_an_export_that_may_only_be_read_is_refused)
+{
+	struct kvt_export *read_only;
+	pages_open(PACKS);
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_READ, NULL,
+					 &read_only, NULL),
+			 KVT_OK);
+	fill_slot((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
+	say((struct kvi_message){
+		.type = KVI_MESSAGE_PACK, .generation = read_only->id, .len = 1 });
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	kvt_export_close(read_only);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_pack_for_no_export_is_dropped)
+{
+	pages_open(PACKS);
+	fill_slot((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
+	/* Its number is one that will never be: the near engine would take no PACK_ACK for it. */
+	pages.bed.near.conn->links[0].stage->slots_free--;
+	pages.bed.near.conn->links[0].stage->next_slot++;
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = 4711, .len = 1 });
+	rest(20 * KVI_MS);
+	ck_assert(holds_only(pages.far_memory, PAGES_LEN, CANARY));
+	expect_forgiven();
+}
+END_TEST
+
+/* ---- questions ---- */
+
+/* With an engine that reads, as the peer's slots are needed for an answer. */
+static void open_reading(unsigned way)
+{
+	pages_open(PACKS | way);
+	finish(start_blocks(KVT_READ, 2, NULL, 0), KVT_OK);
+}
+
+static void ask(uint64_t id, const struct kvi_wire_span *span, size_t len)
+{
+	uint8_t bytes[2 * SPAN_LEN] = { 0 };
+	kvi_wire_span_encode(span, bytes);
+	say((struct kvi_message){
+		.type = KVI_MESSAGE_READ, .generation = id, .data = bytes, .data_len = len });
+}
+
+START_TEST(a_question_for_what_is_not_there_is_refused)
+{
+	open_reading(_i >= BAD_SPANS ? MANY_LANES : 0);
+	struct kvi_wire_span span = bad_spans[_i % BAD_SPANS];
+	if (span.len == SMALL_SEGMENT_LEN - SPAN_LEN + 1)
+		span.len = SMALL_SEGMENT_LEN + 1; /* an answer has no spans in it */
+	ask(get_id(), &span, SPAN_LEN);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_question_that_is_none_is_refused)
+{
+	static const size_t lens[] = { 0, 1, SPAN_LEN - 1, SPAN_LEN + 1 };
+	open_reading(0);
+	ask(get_id(), &(struct kvi_wire_span){ .len = 1 }, lens[_i]);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_question_without_slots_for_the_answer_is_refused)
+{
+	pages_open(0);
+	ask(get_id(), &(struct kvi_wire_span){ .len = 1 }, SPAN_LEN);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_question_for_an_export_that_may_only_be_written_is_refused)
+{
+	struct kvt_export *write_only;
+	open_reading(0);
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_WRITE, NULL,
+					 &write_only, NULL),
+			 KVT_OK);
+	ask(write_only->id, &(struct kvi_wire_span){ .len = 64 }, SPAN_LEN);
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	kvt_export_close(write_only);
+	expect_refused();
+}
+END_TEST
+
+/* ---- what must not be said, or not now ---- */
+
+static const struct kvi_message bad_messages[] = {
+	{ .type = KVI_MESSAGE_PACK_ACK, .seq = 0 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .seq = 1 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .seq = UINT64_MAX },
+	{ .type = KVI_MESSAGE_WITHDRAWN, .generation = 1 }, /* it is not withdrawn */
+	{ .type = KVI_MESSAGE_WITHDRAWN, .generation = 99 },
+	{ .type = KVI_MESSAGE_FILLED, .seq = 0, .len = 0 },
+	{ .type = KVI_MESSAGE_FILLED, .seq = UINT64_MAX, .len = 0 },
+	{ .type = KVI_MESSAGE_DROPPED, .seq = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .seq = 0, .len = 4096, .grant_count = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .seq = KVI_SLOTS_MAX + 1, .len = 4096, .grant_count = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = SPAN_LEN, .grant_count = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = UINT64_MAX, .grant_count = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = 4096, .grant_count = 2 },
+};
+enum { BAD_MESSAGES = sizeof(bad_messages) / sizeof(bad_messages[0]) };
+
+START_TEST(what_answers_nothing_is_refused)
+{
+	pages_open(_i >= BAD_MESSAGES ? MANY_LANES : 0);
+	say(bad_messages[_i % BAD_MESSAGES]);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(slots_are_offered_once)
+{
+	struct kvi_message stage = {
+		.type = KVI_MESSAGE_STAGE, .seq = 2, .len = 4096, .grant_count = 1
+	};
+	pages_open(0);
+	say(stage);
+	rest(10 * KVI_MS);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	say(stage);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_withdrawal_is_confirmed_on_its_own_lane)
+{
+	pages_open(MANY_LANES);
+	unsigned home = (unsigned)(get_id() % pages.bed.far.conn->lane_count);
+	atomic_store(&pages.exported->state, KVI_EXPORT_CLOSING);
+	say_on((home + 1) % pages.bed.far.conn->lane_count,
+	       (struct kvi_message){ .type = KVI_MESSAGE_WITHDRAWN, .generation = get_id() });
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	atomic_store(&pages.exported->state, KVI_EXPORT_OPEN);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
+{
+	struct kvt_region *region;
+	struct kvt_export *exported;
+	struct kvt_remote *remote;
+	struct kvt_transfer *transfer;
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	uint8_t bytes[1024];
+	size_t len = sizeof(bytes);
+	int32_t index = 0;
+	pages_open(0);
+	/* The other way around: the far engine writes, and the near one claims to have got it. */
+	uint8_t *memory = make_filled(PAGES_LEN, CANARY);
+	region = open_region(pages.bed.near.engine, memory);
+	ck_assert_int_eq(kvt_export_open(pages.bed.near.conn, region, KVT_ACCESS_WRITE, NULL,
+					 &exported, NULL),
+			 KVT_OK);
+	ck_assert_int_eq(kvt_export_describe(exported, bytes, &len), KVT_OK);
+	ck_assert_int_eq(kvt_remote_import(pages.bed.far.conn, bytes, len, 0, &remote, NULL),
+			 KVT_OK);
+	request.region = pages.far;
+	request.remote = remote;
+	request.local = request.other = &index;
+	request.index_len = 4;
+	request.count = 1;
+	/* Not told: the provider has no room for its only segment. */
+	fake_fail_post(FAKE_WRITE, 1, KVT_E_AGAIN);
+	fake_hold(FAKE_WRITE | FAKE_SEND);
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
+	fake_hold(FAKE_WRITE);
+	say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .seq = 5 });
+	rest(20 * KVI_MS);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	ck_assert(!kvt_transfer_is_done(transfer));
+	fake_hold(0);
+	finish(transfer, KVT_OK);
+	ck_assert_mem_eq(memory, pages.far_memory, BLOCK_LEN);
+	kvt_remote_close(remote);
+	kvt_export_close(exported);
+	kvt_region_close(region);
+	free(memory);
+	expect_forgiven();
+}
+END_TEST
+
+/* ---- floods ---- */
+
+START_TEST(questions_without_end_are_answered_and_leave_nothing)
+{
+	pages_open((unsigned)_i);
+	for (uint64_t i = 0; i < 4000; i++)
+		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACH,
+					  .seq = 1000000 + i,
+					  .len = i % 2 == 0 ? 1000 + i : 0,
+					  .data = (const uint8_t *)"no such name",
+					  .data_len = i % 2 == 0 ? 0 : 12 });
+	expect_forgiven();
+}
+END_TEST
+
+START_TEST(answers_that_nobody_asked_for_are_ignored)
+{
+	pages_open((unsigned)_i);
+	for (uint64_t i = 0; i < 100; i++) {
+		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACHED, .seq = i });
+		say((struct kvi_message){
+			.type = KVI_MESSAGE_NO_EXPORT, .seq = i, .code = KVT_E_WITHDRAWN });
+		say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .seq = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_SYNC, .seq = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_WITHDRAW, .generation = 50 + i });
+	}
+	/* The answers to the last would be refused: they answer nothing of ours. */
+	rest(50 * KVI_MS);
+	ck_assert(holds_only(pages.far_memory, PAGES_LEN, CANARY));
+	ck_assert(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_E_PROTOCOL);
+	wait_until(kvt_conn_get_status(pages.bed.near.conn, NULL) == KVT_E_PROTOCOL);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+static const struct kvi_message charged[] = {
+	{ .type = KVI_MESSAGE_NOTIFY },
+	{ .type = KVI_MESSAGE_NOTIFY_FAILED, .code = KVT_E_TIMEOUT },
+	{ .type = KVI_MESSAGE_EAGER, .tag = 7 },
+};
+
+/* Nobody takes them; what a peer may make us keep is its window. */
+START_TEST(more_than_the_window_is_refused)
+{
+	enum { COUNT = KVI_LANE_WINDOW / KVT_NOTIFY_LEN_MAX };
+	uint8_t *bytes = make_filled(KVT_NOTIFY_LEN_MAX, 1);
+	pages_open(0);
+	for (uint64_t i = 0; i < COUNT; i++) {
+		struct kvi_message message = charged[_i];
+		message.seq = i;
+		message.data = bytes;
+		message.data_len = KVT_NOTIFY_LEN_MAX;
+		say(message);
+		/* Its answers come back to an engine that has sent nothing, and are no errors. */
+		if (i % 32 == 0)
+			rest(KVI_MS);
+	}
+	free(bytes);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_notification_has_its_limit)
+{
+	uint8_t *bytes = make_filled(KVT_NOTIFY_LEN_MAX + 1, 1);
+	pages_open(0);
+	say((struct kvi_message){
+		.type = KVI_MESSAGE_NOTIFY, .data = bytes, .data_len = KVT_NOTIFY_LEN_MAX + 1 });
+	free(bytes);
+	expect_refused();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("paged_hostile");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, a_span_outside_its_extent_or_slot_is_refused, 0, 2 * BAD_SPANS);
+	tcase_add_loop_test(tests, a_pack_that_cannot_be_is_refused, 0, 4);
+	tcase_add_test(tests, a_pack_where_no_slots_were_offered_is_refused);
+	tcase_add_test(tests, a_pack_for_an_export_that_may_only_be_read_is_refused);
+	tcase_add_test(tests, a_pack_for_no_export_is_dropped);
+	tcase_add_loop_test(tests, a_question_for_what_is_not_there_is_refused, 0, 2 * BAD_SPANS);
+	tcase_add_loop_test(tests, a_question_that_is_none_is_refused, 0, 4);
+	tcase_add_test(tests, a_question_without_slots_for_the_answer_is_refused);
+	tcase_add_test(tests, a_question_for_an_export_that_may_only_be_written_is_refused);
+	tcase_add_loop_test(tests, what_answers_nothing_is_refused, 0, 2 * BAD_MESSAGES);
+	tcase_add_test(tests, slots_are_offered_once);
+	tcase_add_test(tests, a_withdrawal_is_confirmed_on_its_own_lane);
+	tcase_add_test(tests, a_transfer_cannot_be_noted_before_it_says_so);
+	tcase_add_loop_test(tests, questions_without_end_are_answered_and_leave_nothing, 0, 2);
+	tcase_add_loop_test(tests, answers_that_nobody_asked_for_are_ignored, 0, 2);
+	tcase_add_loop_test(tests, more_than_the_window_is_refused, 0, 3);
+	tcase_add_test(tests, a_notification_has_its_limit);
+	return run_tests("engine_paged_hostile", tests);
+}
