@@ -14,6 +14,7 @@ C_TESTS = \
 	tests/engine/check_paged_hostile \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
+	tests/faults/check_paged_faults \
 	tests/protocol/check_handshake \
 	tests/protocol/check_malformed \
 	tests/protocol/check_vectors \
@@ -111,7 +112,9 @@ tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PA
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)
-tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(ENGINE_BED)
+FAULTS = tests/faults/faults.c tests/faults/faults.h $(ENGINE_BED)
+tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(FAULTS)
+tests_faults_check_paged_faults_SOURCES = tests/faults/check_paged_faults.c $(FAULTS)
 
 # Two processes over the public API and the shared library; one program, on two providers.
 tests_integration_check_integration_SOURCES = \

@@ -54,10 +54,13 @@ size_t kvi_stage_get_slot_len(const struct kvi_link *link)
 
 static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 {
+	/* Once a lane is closed, what it has was freed, or will be soon: it gets nothing more. */
+	if (link->lane == NULL)
+		return KVT_OK;
 	struct kvi_stage *stage = get_stage(link);
 	if (stage == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
-	if (stage->in != NULL || link->lane == NULL)
+	if (stage->in != NULL)
 		return KVT_OK;
 	size_t slot_len = kvi_stage_get_slot_len(link);
 	stage->in = kvi_alloc_data(KVI_SLOTS * slot_len);

@@ -303,7 +303,7 @@ END_TEST
 
 START_TEST(withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later)
 {
-	enum { ROUNDS = 60 };
+	enum { ROUNDS = 30 };
 	pages_open((unsigned)_i % MAIN_WAYS);
 	enum kvt_direction direction = get_direction(_i);
 	fake_set_chunk_len(64 * 1024);
@@ -312,7 +312,7 @@ START_TEST(withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later)
 		fake_reorder(round + 1);
 		fill_pages(direction, round);
 		struct kvt_transfer *transfer = start_blocks(direction, round, NULL, 0);
-		rest((int64_t)round * KVI_MS / 50);
+		rest((int64_t)round * KVI_MS / 25);
 		kvt_export_close(pages.exported);
 		ck_assert_int_eq(kvt_transfer_wait(transfer, BED_PATIENCE_NS), KVT_OK);
 		kvt_transfer_get_result(transfer, &result);
