@@ -135,6 +135,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_loss.c \
 	tests/integration/test_memory.c \
 	tests/integration/test_network.c \
+	tests/integration/test_paged.c \
 	tests/integration/test_process.c \
 	tests/integration/test_refusal.c \
 	tests/integration/test_strangers.c \

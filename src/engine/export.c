@@ -2,7 +2,6 @@
 /*
  * export.c - letting a peer access a region, and taking that back.
  */
-#include <sodium.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -65,12 +64,6 @@ static enum kvt_err open_windows(struct kvt_export *exported, struct kvt_error *
 	return KVT_OK;
 }
 
-/* What proves that this side of this very connection made the descriptor. */
-static void seal(const struct kvt_conn *conn, uint8_t *bytes, size_t len)
-{
-	crypto_generichash(bytes + len, KVI_MAC_LEN, bytes, len, conn->token, KVI_TOKEN_LEN);
-}
-
 static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *error)
 {
 	const struct kvi_layout *layout = &exported->region->layout;
@@ -95,7 +88,8 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 		kvi_window_get_grants(exported->windows[i], extent.grants);
 		kvi_descriptor_encode_extent(&descriptor, exported->descriptor, i, &extent);
 	}
-	seal(exported->conn, exported->descriptor, len);
+	kvi_descriptor_seal(exported->conn, exported->conn->is_server, exported->descriptor, len,
+			    exported->descriptor + len);
 	return KVT_OK;
 }
 

@@ -95,6 +95,10 @@ void kvi_share_end(struct kvt_conn *conn);
 /* ATTACH, ATTACHED, NO_EXPORT, WITHDRAW, WITHDRAWN; under the lock of the link's worker. */
 enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message);
 
+/* The MAC of a descriptor: what proves that this side of this very connection made it. */
+void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint8_t *bytes,
+			 size_t len, uint8_t mac[KVI_MAC_LEN]);
+
 /* export.c */
 void kvi_export_take_ref(struct kvt_export *exported);
 void kvi_export_drop_ref(struct kvt_export *exported);

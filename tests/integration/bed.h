@@ -135,6 +135,7 @@ TCase *make_limit_tests(void);
 TCase *make_abort_tests(void);
 TCase *make_stranger_tests(void);
 TCase *make_memory_tests(void);
+TCase *make_paged_tests(void);
 TCase *make_input_tests(void);
 TCase *make_growth_tests(void);
 TCase *make_process_tests(void);
