@@ -96,7 +96,7 @@ run_tests() {
 	# A process takes a second to start here; these tests leave nothing behind in theirs.
 	CK_FORK=no run fabric 120 tests/fabric/check_fabric
 	KVT_TEST_SHORT=1 KVT_TEST_ROUNDS=70 run integration 600 tests/integration/check_integration
-	run_python python 200 classic.py errors.py info.py transfer.py
+	run_python python 240 classic.py errors.py info.py paged_notify.py transfer.py
 	for block in 64 64K 1M; do
 		run "perf-$block" 60 bench/kvtrans-perf --self --verify --interface=cable0 --block="$block" "${perf[@]}"
 	done
@@ -109,6 +109,7 @@ run_long_tests() {
 		run abort 600 tests/integration/check_integration
 	KVT_TEST_ROUNDS=200 CK_FORK=no CK_RUN_CASE=hostile run hostile 300 tests/fabric/check_fabric
 	run_python python 600 arrays.py lifetime.py threads.py waits.py
+	run_python paged 600 "paged_"{aio,blocks,endings,input,notify,pools,waits}.py
 }
 
 # The first guest is the server until the second has done.
