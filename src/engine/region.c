@@ -101,10 +101,7 @@ static enum kvt_err copy_layout(struct kvt_region *region, const struct kvt_regi
 	return KVT_OK;
 }
 
-/*
- * Memory for all extents: zeroed, and huge pages where the kernel gives them. It is near the CPU that
- * touches it first, which the kernel sees to.
- */
+/* Memory for all extents: zeroed, near the NIC, and huge pages where the kernel gives them. */
 static enum kvt_err allocate(struct kvt_region *region, struct kvt_error *error)
 {
 	struct kvi_layout *layout = &region->layout;
@@ -120,6 +117,7 @@ static enum kvt_err allocate(struct kvt_region *region, struct kvt_error *error)
 	region->owned_len = len;
 	uintptr_t at = ((uintptr_t)mapped + HUGE_PAGE_LEN - 1) / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
 	madvise((void *)at, len - HUGE_PAGE_LEN, MADV_HUGEPAGE); /* a wish */
+	kvi_rail_bind_near(region->engine->rails[0], (void *)at, len - HUGE_PAGE_LEN);
 	for (size_t i = 0; i < layout->extent_count; i++) {
 		region->bases[i] = (uint8_t *)at;
 		at += (kvi_extent_get_len(layout, i) + 63) / 64 * 64;

@@ -70,6 +70,9 @@ const char *kvi_rail_get_host(const struct kvi_rail *rail);
 /* CPUs near the NIC (hwloc), at most max; 0 when unknown or when all are equally near. */
 size_t kvi_rail_get_near_cpus(const struct kvi_rail *rail, unsigned *cpus, size_t max);
 
+/* Have memory that nobody has touched yet come from the NUMA node near the NIC; a wish. */
+void kvi_rail_bind_near(const struct kvi_rail *rail, void *base, size_t len);
+
 /* ---- completion queues ---- */
 
 struct kvi_op {

@@ -81,6 +81,11 @@ size_t kvi_rail_get_near_cpus(const struct kvi_rail *rail, unsigned *cpus, size_
 	return 0;
 }
 
+void kvi_rail_bind_near(const struct kvi_rail *rail, void *base, size_t len)
+{
+	(void)rail, (void)base, (void)len;
+}
+
 /* ---- completion queues ---- */
 
 enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq_out, struct kvt_error *error)
