@@ -25,6 +25,7 @@ src_libkvi_base_la_SOURCES = \
 	src/base/bytes.h \
 	src/base/clock.c \
 	src/base/clock.h \
+	src/base/copy.h \
 	src/base/error.c \
 	src/base/error.h \
 	src/base/list.h \

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/copy.h"
+
 struct kvi_reader {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -94,7 +96,7 @@ static inline void kvi_write_bytes(struct kvi_writer *writer, const void *bytes,
 		return;
 	}
 	if (len > 0)
-		memcpy(writer->at, bytes, len);
+		kvi_copy(writer->at, bytes, len);
 	writer->at += len;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/copy.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
@@ -52,8 +53,8 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 	for (uint32_t i = 0; i < question->span_count; i++) {
 		struct kvi_piece piece;
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
-		memcpy(paged->region->bases[piece.local_extent] + piece.local_offset, slot,
-		       piece.len);
+		kvi_copy(paged->region->bases[piece.local_extent] + piece.local_offset, slot,
+			 piece.len);
 		slot += piece.len;
 		kvi_plan_advance(&paged->plan, &cursor, piece.len);
 	}
@@ -61,8 +62,8 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 
 static enum kvt_err on_answer(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_segment *segment = message->seq < KVI_WRITES_MAX ? &link->segments[message->seq]
-								    : NULL;
+	struct kvi_segment *segment = message->seq < KVI_SEGMENTS ? &link->segments[message->seq]
+								  : NULL;
 	bool is_filled = message->type == KVI_MESSAGE_FILLED;
 	if (segment == NULL || segment->question == NULL || !segment->awaits_ack ||
 	    (is_filled && message->len >= KVI_SLOTS))
@@ -133,7 +134,7 @@ static bool fill(const struct asked *asked, const struct kvt_export *exported)
 		const uint8_t *from = kvi_region_place(exported->region, &span);
 		if (from == NULL || span.len > room - pack->len)
 			return false;
-		memcpy(pack->bytes + pack->len, from, span.len);
+		kvi_copy(pack->bytes + pack->len, from, span.len);
 		pack->len += span.len;
 	}
 	return true;

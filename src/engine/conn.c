@@ -88,7 +88,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
 	kvi_list_init(&link->free_segments);
-	for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+	for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
 		link->segments[i].link = link;
 		kvi_list_append(&link->free_segments, &link->segments[i].node);
 	}

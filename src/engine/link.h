@@ -84,8 +84,9 @@ struct kvi_link {
 	uint64_t window_taken; /* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 
-	struct kvi_segment segments[KVI_WRITES_MAX];
+	struct kvi_segment segments[KVI_SEGMENTS];
 	struct kvi_list free_segments;
+	unsigned writes;	  /* segments that are operations: posted, or held */
 	struct kvi_segment *held; /* taken, but the provider had no room */
 	struct kvi_stage *stage;  /* NULL: nothing was ever packed on this lane */
 };

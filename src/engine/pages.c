@@ -8,9 +8,8 @@
  */
 #include "engine/paged.h"
 
-#include <string.h>
-
 #include "base/alloc.h"
+#include "base/copy.h"
 #include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
@@ -64,7 +63,7 @@ static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
 		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
-		memcpy(to, get_local(paged, &piece), piece.len);
+		kvi_copy(to, get_local(paged, &piece), piece.len);
 		to += piece.len;
 		kvi_plan_advance(&paged->plan, &cursor, piece.len);
 	}
@@ -146,12 +145,13 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 	size_t pack_len = kvi_stage_get_len(link);
 	struct kvi_piece piece;
 	kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
-	if (is_packed(paged, &piece)) {
-		if (paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
-			return cut_pack(paged, segment, pack_len);
-		if (paged->direction == KVT_READ && kvi_stage_is_offered(link))
-			return cut_question(paged, segment);
-	}
+	bool is_small = is_packed(paged, &piece);
+	if (is_small && paged->direction == KVT_READ && kvi_stage_is_offered(link))
+		return cut_question(paged, segment);
+	if (!kvi_link_may_write(link))
+		return KVI_TAKEN_LATER;
+	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
+		return cut_pack(paged, segment, pack_len);
 	segment->kind = get_kind(paged);
 	take_spans(paged, segment, kvi_engine_get_caps(link->conn->engine)->span_count);
 	return KVI_TAKEN;

@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/window.h"
@@ -128,7 +129,7 @@ static void deliver(struct kvi_channel *channel, struct kvi_exchange *receive,
 	kvi_list_remove(&arrival->node);
 	if (receive->base != NULL) {
 		if (arrival->len > 0)
-			memcpy(receive->base, arrival->data, arrival->len);
+			kvi_copy(receive->base, arrival->data, arrival->len);
 	} else {
 		receive->transfer.data = arrival->data;
 		arrival->data = NULL;
@@ -201,7 +202,7 @@ static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_
 	if (message->meta_len > 0)
 		memcpy(arrival->meta, message->meta, message->meta_len);
 	if (message->data_len > 0)
-		memcpy(arrival->data, message->data, message->data_len);
+		kvi_copy(arrival->data, message->data, message->data_len);
 	arrival->meta_len = message->meta_len;
 	arrival->seq = message->seq;
 	arrival->is_start = is_start;
@@ -223,7 +224,7 @@ static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_messag
 	if (message->meta_len > 0)
 		memcpy(meta, message->meta, message->meta_len);
 	if (message->data_len > 0)
-		memcpy(receive->base, message->data, message->data_len);
+		kvi_copy(receive->base, message->data, message->data_len);
 	receive->transfer.meta = meta;
 	receive->transfer.meta_len = message->meta_len;
 	receive->transfer.result_len = message->data_len;

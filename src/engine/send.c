@@ -166,6 +166,8 @@ static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment
 {
 	struct kvi_writing *writing = kvi_container_of(spread, struct kvi_writing, spread);
 	struct kvi_link *link = segment->link;
+	if (!kvi_link_may_write(link))
+		return KVI_TAKEN_LATER;
 	size_t offset = atomic_fetch_add(&writing->cursor, writing->segment_len);
 	if (offset >= writing->len)
 		return KVI_TAKEN_NOTHING;

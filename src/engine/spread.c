@@ -127,6 +127,11 @@ static bool is_exhausted(const struct kvi_stripe *stripe)
 	return atomic_load(&stripe->spread->exhausted);
 }
 
+bool kvi_link_may_write(const struct kvi_link *link)
+{
+	return link->writes < KVI_WRITES_MAX;
+}
+
 static void give_back(struct kvi_segment *segment)
 {
 	if (segment->pack != NULL)
@@ -134,6 +139,8 @@ static void give_back(struct kvi_segment *segment)
 	segment->pack = NULL;
 	kvi_free(segment->question);
 	segment->question = NULL;
+	if (segment->kind != KVI_SEGMENT_ASK)
+		segment->link->writes--;
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -238,6 +245,8 @@ static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *
 		if (taken != KVI_TAKEN)
 			continue;
 		stripe->posted++;
+		if (segment->kind != KVI_SEGMENT_ASK)
+			link->writes++;
 		kvi_list_remove(&segment->node);
 		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
 		kvi_list_append(&part->stripes, &stripe->node);
@@ -276,7 +285,7 @@ static void drop_stripes(struct kvi_part *part)
 {
 	kvi_list_for_each (node, next_node, &part->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
-		for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+		for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
 			struct kvi_segment *segment = &link->segments[i];
 			/* Never posted, or posted, and nobody will acknowledge it any more. */
 			if (segment != link->held && !segment->awaits_ack)

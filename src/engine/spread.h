@@ -43,8 +43,9 @@ enum kvi_taken {
 
 struct kvi_spread_source {
 	/*
-	 * Fill in the next segment, for segment->link: kind, spans, pack, awaits_ack. Under the lock of
-	 * that lane's worker; other workers may be in it for the same spread.
+	 * Fill in the next segment, for segment->link: kind, spans, pack, awaits_ack; one that is no
+	 * question only where kvi_link_may_write(). Under the lock of that lane's worker; other workers
+	 * may be in it for the same spread.
 	 */
 	enum kvi_taken (*take)(struct kvi_spread *spread, struct kvi_segment *segment);
 	/* With one lane only: everything is posted. NULL: nobody cares. */
@@ -90,6 +91,9 @@ uint64_t kvi_spread_finish(struct kvi_spread *spread);
 
 /* Post segments on the part's free lanes. True when something was posted. */
 bool kvi_stripes_pump(struct kvi_part *part);
+
+/* Whether the lane has room for another operation. */
+bool kvi_link_may_write(const struct kvi_link *link);
 
 /* The peer has unpacked what this segment wrote. */
 void kvi_segment_on_ack(struct kvi_segment *segment);

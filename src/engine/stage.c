@@ -8,9 +8,8 @@
  */
 #include "engine/stage.h"
 
-#include <string.h>
-
 #include "base/alloc.h"
+#include "base/copy.h"
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
@@ -267,7 +266,7 @@ static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t 
 		uint8_t *to = kvi_region_place(region, &span);
 		if (to == NULL || span.len > left)
 			return false;
-		memcpy(to, data, span.len);
+		kvi_copy(to, data, span.len);
 		data += span.len;
 		left -= span.len;
 	}
