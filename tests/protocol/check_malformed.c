@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_malformed.c - bytes that are not as docs/protocol.md says. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../support/runner.h"
@@ -15,6 +16,8 @@ static enum codec_outcome try_bytes(enum vector_kind kind, const uint8_t *from, 
 		return codec_try_frame(from, len);
 	case VECTOR_LANE_HELLO:
 		return codec_try_lane_hello(from, len);
+	case VECTOR_DESCRIPTOR:
+		return codec_try_descriptor(from, len);
 	case VECTOR_MESSAGE:
 		break;
 	}
@@ -111,7 +114,7 @@ static const struct {
 	{ "magic of a lane hello", "4 lane hello", 3, 0x4d },
 	{ "lane index 1,279", "4 lane hello", 37, 4 },
 	{ "message type 0", "5.12 GONE", 0, 0 },
-	{ "message type 14", "5.12 GONE", 0, 14 },
+	{ "message type 29", "5.26 NOTED", 0, 29 },
 	{ "message type 255", "5.12 GONE", 0, 255 },
 	{ "reserved byte of a message", "5.7 ACK", 1, 1 },
 	{ "tag of a CREDIT", "5.2 CREDIT", 8, 1 },
@@ -131,6 +134,35 @@ static const struct {
 	{ "reserved bytes of CTS", "5.5 CTS", 42, 1 },
 	{ "reserved bytes of CTS", "5.5 CTS", 43, 0x80 },
 	{ "generation 0", "5.6 FIN", 24, 0 },
+	{ "tag of an ATTACH", "5.15 ATTACH", 8, 1 },
+	{ "tag of a NOTIFY", "5.23 NOTIFY", 15, 0x80 },
+	{ "tag of a DROPPED", "5.29 DROPPED", 10, 1 },
+	{ "id 0", "5.18 WITHDRAW", 16, 0 },
+	{ "id 0", "5.19 WITHDRAWN", 16, 0 },
+	{ "id 0", "5.21 PACK", 24, 0 },
+	{ "id 0", "5.27 READ", 24, 0 },
+	{ "name that is longer than the message", "5.15 ATTACH by name", 32, 3 },
+	{ "name that is shorter than the message", "5.15 ATTACH by name", 32, 1 },
+	{ "data_len of 4 GiB", "5.16 ATTACHED", 27, 0xff },
+	{ "data_len too large", "5.23 NOTIFY", 24, 6 },
+	{ "data_len too small", "5.24 NOTIFY_FAILED", 28, 4 },
+	{ "data_len too large", "5.27 READ", 32, 0x20 },
+	{ "grant_count 0", "5.20 STAGE", 32, 0 },
+	{ "grant_count 2 of 1", "5.20 STAGE", 32, 2 },
+	{ "reserved bytes of STAGE", "5.20 STAGE", 34, 1 },
+	{ "magic of a descriptor", "7.1 descriptor", 3, 0x4c },
+	{ "version 2 of a descriptor", "7.1 descriptor", 4, 2 },
+	{ "access 0", "7.1 descriptor", 6, 0 },
+	{ "access bit 2", "7.1 descriptor", 6, 5 },
+	{ "grant_count 0", "7.1 descriptor", 7, 0 },
+	{ "grant_count 2 of 1", "7.1 descriptor", 7, 2 },
+	{ "grant_count 17", "7.1 descriptor", 7, 17 },
+	{ "id 0", "7.1 descriptor", 24, 0 },
+	{ "extent_count 0", "7.1 descriptor", 40, 0 },
+	{ "extent_count 1 of 2", "7.1 descriptor", 40, 1 },
+	{ "extent_count 3 of 2", "7.1 descriptor", 40, 3 },
+	{ "extent_count of 2^31", "7.1 descriptor", 43, 0x80 },
+	{ "reserved bytes of a descriptor", "7.1 descriptor", 44, 1 },
 };
 
 START_TEST(what_the_document_excludes_is_rejected)
@@ -216,6 +248,28 @@ START_TEST(grants_have_a_limit)
 }
 END_TEST
 
+START_TEST(extents_have_a_limit)
+{
+	struct kvi_descriptor descriptor = {
+		.id = 1,
+		.access = KVT_ACCESS_READ,
+		.grant_count = KVI_RAILS_MAX,
+		.extent_count = KVT_EXTENTS_MAX,
+		.block_len = 1,
+	};
+	for (uint32_t more = 0; more < 2; more++) {
+		descriptor.extent_count = KVT_EXTENTS_MAX + more;
+		size_t len = kvi_descriptor_get_len(&descriptor);
+		uint8_t *encoded = calloc(len, 1);
+		ck_assert_ptr_nonnull(encoded);
+		kvi_descriptor_encode(&descriptor, encoded);
+		ck_assert_int_eq(codec_try_descriptor(encoded, len),
+				 more == 0 ? CODEC_STABLE : CODEC_REJECTED);
+		free(encoded);
+	}
+}
+END_TEST
+
 START_TEST(rails_have_a_limit)
 {
 	static uint8_t encoded[KVI_CONTROL_FRAME_MAX];
@@ -249,13 +303,16 @@ START_TEST(an_unknown_code_is_read_as_a_broken_protocol)
 	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
 	ck_assert_int_eq(frame.farewell.code, KVT_E_PROTOCOL);
 
-	len = vector_get_bytes(vector_find("5.10 ABORT"), bytes);
-	for (unsigned i = 0; i < 4; i++)
-		bytes[24 + i] = (uint8_t)(code >> (8 * i));
-	struct kvi_message message;
-	size_t used;
-	ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
-	ck_assert_int_eq(message.code, KVT_E_PROTOCOL);
+	static const char *const names[] = { "5.10 ABORT", "5.17 NO_EXPORT", "5.24 NOTIFY_FAILED" };
+	for (size_t j = 0; j < 3; j++) {
+		struct kvi_message message;
+		size_t used;
+		len = vector_get_bytes(vector_find(names[j]), bytes);
+		for (unsigned i = 0; i < 4; i++)
+			bytes[24 + i] = (uint8_t)(code >> (8 * i));
+		ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
+		ck_assert_int_eq(message.code, KVT_E_PROTOCOL);
+	}
 }
 END_TEST
 
@@ -306,6 +363,7 @@ int main(void)
 	tcase_add_test(tests, meta_has_a_limit);
 	tcase_add_test(tests, eager_data_has_a_limit);
 	tcase_add_test(tests, grants_have_a_limit);
+	tcase_add_test(tests, extents_have_a_limit);
 	tcase_add_test(tests, rails_have_a_limit);
 	int code_count = (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0]));
 	tcase_add_loop_test(tests, an_unknown_code_is_read_as_a_broken_protocol, 0, code_count);

@@ -12,6 +12,14 @@
 
 static uint8_t bytes[VECTOR_LEN_MAX];
 
+static size_t encode_descriptor(const struct vector_descriptor *value, uint8_t *to)
+{
+	kvi_descriptor_encode(&value->head, to);
+	for (uint32_t i = 0; i < value->head.extent_count; i++)
+		kvi_descriptor_encode_extent(&value->head, to, i, &value->extents[i]);
+	return kvi_descriptor_get_len(&value->head);
+}
+
 static size_t encode(const struct vector *vector, uint8_t *to, size_t len)
 {
 	switch (vector->kind) {
@@ -19,6 +27,8 @@ static size_t encode(const struct vector *vector, uint8_t *to, size_t len)
 		return kvi_frame_encode(vector->value, to, len);
 	case VECTOR_MESSAGE:
 		return kvi_message_encode(vector->value, to, len);
+	case VECTOR_DESCRIPTOR:
+		return encode_descriptor(vector->value, to);
 	case VECTOR_LANE_HELLO:
 		kvi_lane_hello_encode(vector->value, to);
 	}
@@ -50,13 +60,17 @@ START_TEST(the_bytes_are_read_as_that_value)
 	case VECTOR_MESSAGE:
 		ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
 		break;
+	case VECTOR_DESCRIPTOR:
+		ck_assert_int_eq(codec_try_descriptor(bytes, len), CODEC_STABLE);
+		break;
 	}
 }
 END_TEST
 
 START_TEST(what_does_not_fit_is_not_written)
 {
-	if (vectors[_i].kind == VECTOR_LANE_HELLO)
+	/* Lane hellos and descriptors are written into room that is made for them. */
+	if (vectors[_i].kind == VECTOR_LANE_HELLO || vectors[_i].kind == VECTOR_DESCRIPTOR)
 		return;
 
 	uint8_t encoded[VECTOR_LEN_MAX + 1];
@@ -122,6 +136,50 @@ START_TEST(names_and_texts_are_strings)
 }
 END_TEST
 
+START_TEST(an_extent_of_a_descriptor_is_read_by_its_number)
+{
+	struct kvi_descriptor head;
+	struct kvi_descriptor_extent extent;
+	size_t len = vector_get_bytes(vector_find("7.1 descriptor"), bytes);
+	ck_assert_int_eq(kvi_descriptor_decode(bytes, len, &head), KVT_OK);
+	ck_assert_uint_eq(head.id, 5);
+	ck_assert_uint_eq(head.access, KVT_ACCESS_READ | KVT_ACCESS_WRITE);
+	ck_assert_uint_eq(head.grant_count, 1);
+	ck_assert_uint_eq(head.block_len, 4096);
+	ck_assert_uint_eq(head.extent_count, 2);
+	kvi_descriptor_decode_extent(&head, bytes, 1, &extent);
+	ck_assert_uint_eq(extent.count, 1);
+	ck_assert_uint_eq(extent.stride, 8192);
+	ck_assert_uint_eq(extent.grants[0].address, 0);
+	ck_assert_uint_eq(extent.grants[0].key, UINT64_MAX);
+	kvi_descriptor_decode_extent(&head, bytes, 0, &extent);
+	ck_assert_uint_eq(extent.count, 16);
+	ck_assert_uint_eq(extent.grants[0].address, UINT64_C(0x00007f0000001000));
+}
+END_TEST
+
+/* 7.3: extent, len, offset. */
+START_TEST(a_span_is_as_the_document_says)
+{
+	static const uint8_t golden[KVI_WIRE_SPAN_LEN] = { 0x04, 0x03, 0x02, 0x01, 0x08, 0x07,
+							   0x06, 0x05, 0x18, 0x17, 0x16, 0x15,
+							   0x14, 0x13, 0x12, 0x11 };
+	static const struct kvi_wire_span value = {
+		.extent = 0x01020304,
+		.len = 0x05060708,
+		.offset = UINT64_C(0x1112131415161718),
+	};
+	uint8_t encoded[KVI_WIRE_SPAN_LEN];
+	struct kvi_wire_span span;
+	kvi_wire_span_encode(&value, encoded);
+	ck_assert_mem_eq(encoded, golden, sizeof(golden));
+	kvi_wire_span_decode(golden, &span);
+	ck_assert_uint_eq(span.extent, value.extent);
+	ck_assert_uint_eq(span.len, value.len);
+	ck_assert_uint_eq(span.offset, value.offset);
+}
+END_TEST
+
 START_TEST(an_eager_of_the_greatest_meta_fits_in_the_announced_overhead)
 {
 	static uint8_t meta[KVT_META_LEN_MAX];
@@ -163,6 +221,8 @@ int main(void)
 	tcase_add_test(tests, meta_and_data_are_read_in_place);
 	tcase_add_test(tests, fields_that_a_message_lacks_are_zero);
 	tcase_add_test(tests, names_and_texts_are_strings);
+	tcase_add_test(tests, an_extent_of_a_descriptor_is_read_by_its_number);
+	tcase_add_test(tests, a_span_is_as_the_document_says);
 	tcase_add_test(tests, an_eager_of_the_greatest_meta_fits_in_the_announced_overhead);
 	tcase_add_test(tests, a_text_is_written_in_printable_ascii);
 	return run_tests("protocol_vectors", tests);

@@ -106,9 +106,43 @@ enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len)
 
 	uint8_t *encoded = copy_bytes(bytes, len);
 	size_t encoded_len = kvi_message_encode(&message, encoded, len);
-	if (message.type == KVI_MESSAGE_ABORT && message.code == KVT_E_PROTOCOL)
+	bool has_code = message.type == KVI_MESSAGE_ABORT ||
+			message.type == KVI_MESSAGE_NO_EXPORT ||
+			message.type == KVI_MESSAGE_NOTIFY_FAILED;
+	if (has_code && message.code == KVT_E_PROTOCOL)
 		forget_code(copy, MESSAGE_CODE_AT);
 	enum codec_outcome outcome = compare(copy, len, encoded, encoded_len);
+	free(encoded);
+	return outcome;
+}
+
+enum codec_outcome codec_try_descriptor(const uint8_t *bytes, size_t len)
+{
+	uint8_t *copy = copy_bytes(bytes, len);
+	struct kvi_descriptor descriptor;
+	memset(&descriptor, UNTOUCHED, sizeof(descriptor));
+	enum kvt_err err = kvi_descriptor_decode(copy, len, &descriptor);
+	if (err != KVT_OK) {
+		free(copy);
+		return err == KVT_E_PROTOCOL && is_untouched(&descriptor, sizeof(descriptor))
+			       ? CODEC_REJECTED
+			       : CODEC_BROKEN;
+	}
+	if (kvi_descriptor_get_len(&descriptor) != len) {
+		free(copy);
+		return CODEC_BROKEN;
+	}
+
+	uint8_t *encoded = calloc(len, 1);
+	if (encoded == NULL)
+		abort();
+	kvi_descriptor_encode(&descriptor, encoded);
+	for (uint32_t i = 0; i < descriptor.extent_count; i++) {
+		struct kvi_descriptor_extent extent;
+		kvi_descriptor_decode_extent(&descriptor, copy, i, &extent);
+		kvi_descriptor_encode_extent(&descriptor, encoded, i, &extent);
+	}
+	enum codec_outcome outcome = compare(copy, len, encoded, len);
 	free(encoded);
 	return outcome;
 }

@@ -19,5 +19,6 @@ enum codec_outcome {
 enum codec_outcome codec_try_frame(const uint8_t *bytes, size_t len);
 enum codec_outcome codec_try_lane_hello(const uint8_t *bytes, size_t len);
 enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len);
+enum codec_outcome codec_try_descriptor(const uint8_t *bytes, size_t len);
 
 #endif

@@ -12,6 +12,7 @@ enum fuzz_target {
 	FUZZ_MESSAGE,
 	FUZZ_CLIENT,
 	FUZZ_SERVER,
+	FUZZ_DESCRIPTOR,
 	FUZZ_TARGETS,
 };
 

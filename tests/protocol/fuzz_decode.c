@@ -79,6 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	case FUZZ_SERVER:
 		try_handshake(KVI_HANDSHAKE_SERVER, bytes, len);
 		break;
+	case FUZZ_DESCRIPTOR:
+		require(codec_try_descriptor(bytes, len) != CODEC_BROKEN);
+		break;
 	case FUZZ_TARGETS:
 		break;
 	}

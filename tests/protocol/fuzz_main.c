@@ -68,6 +68,7 @@ static void add_vectors(void)
 		[VECTOR_FRAME] = FUZZ_FRAME,
 		[VECTOR_LANE_HELLO] = FUZZ_LANE_HELLO,
 		[VECTOR_MESSAGE] = FUZZ_MESSAGE,
+		[VECTOR_DESCRIPTOR] = FUZZ_DESCRIPTOR,
 	};
 	for (size_t i = 0; i < vector_count; i++) {
 		uint8_t bytes[VECTOR_LEN_MAX];
@@ -147,7 +148,7 @@ static void change_current(void)
 static void mend_length(void)
 {
 	bool is_frame = current.len >= 9 && current.bytes[0] != FUZZ_MESSAGE &&
-			current.bytes[0] != FUZZ_LANE_HELLO;
+			current.bytes[0] != FUZZ_LANE_HELLO && current.bytes[0] != FUZZ_DESCRIPTOR;
 	if (!is_frame || get_random(2) == 0)
 		return;
 	size_t body_len = current.len - 9;

@@ -176,6 +176,119 @@ static const struct kvi_message gone = { .type = KVI_MESSAGE_GONE,
 static const struct kvi_message gone_ack = { .type = KVI_MESSAGE_GONE_ACK, .credits = 1, .tag = 9 };
 static const struct kvi_message bye = { .type = KVI_MESSAGE_BYE, .window = 16 };
 
+static const struct kvi_message attach = {
+	.type = KVI_MESSAGE_ATTACH,
+	.seq = 3,
+	.len = UINT64_C(0x0102030405060708),
+};
+
+static const struct kvi_message attach_name = {
+	.type = KVI_MESSAGE_ATTACH,
+	.seq = 4,
+	.data = (const uint8_t *)"kv",
+	.data_len = 2,
+};
+
+static const struct kvi_message attached = {
+	.type = KVI_MESSAGE_ATTACHED,
+	.credits = 2,
+	.seq = 4,
+	.data = (const uint8_t *)"KVTD",
+	.data_len = 4,
+};
+
+static const struct kvi_message no_export = {
+	.type = KVI_MESSAGE_NO_EXPORT,
+	.seq = 3,
+	.code = KVT_E_WITHDRAWN,
+};
+
+static const struct kvi_message withdraw = { .type = KVI_MESSAGE_WITHDRAW, .generation = 5 };
+static const struct kvi_message withdrawn = { .type = KVI_MESSAGE_WITHDRAWN, .generation = 5 };
+
+static const struct kvi_message stage = {
+	.type = KVI_MESSAGE_STAGE,
+	.seq = 8,
+	.len = 256 * 1024,
+	.grant_count = 1,
+	.grants = { { .address = UINT64_C(0x00007f0000001000), .key = 0xab } },
+};
+
+static const struct kvi_message pack = {
+	.type = KVI_MESSAGE_PACK,
+	.seq = 7,
+	.generation = 5,
+	.len = 4096,
+};
+
+static const struct kvi_message pack_ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = 4 };
+
+static const struct kvi_message notify = {
+	.type = KVI_MESSAGE_NOTIFY,
+	.seq = 9,
+	.data = (const uint8_t *)"req:1",
+	.data_len = 5,
+};
+
+static const struct kvi_message notify_failed = {
+	.type = KVI_MESSAGE_NOTIFY_FAILED,
+	.window = 41,
+	.seq = 9,
+	.code = KVT_E_TIMEOUT,
+	.data = (const uint8_t *)"req:1",
+	.data_len = 5,
+};
+
+static const struct kvi_message synced = { .type = KVI_MESSAGE_SYNC, .seq = 10 };
+static const struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = 10 };
+
+/* A span of 4,096 bytes at 0x10000 of extent 2. */
+static const uint8_t span_bytes[] = { 2, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0 };
+
+static const struct kvi_message read_blocks = {
+	.type = KVI_MESSAGE_READ,
+	.seq = 1,
+	.generation = 5,
+	.data = span_bytes,
+	.data_len = sizeof(span_bytes),
+};
+
+static const struct kvi_message filled = { .type = KVI_MESSAGE_FILLED, .seq = 1, .len = 7 };
+static const struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED, .seq = 1 };
+
+static const struct vector_descriptor descriptor = {
+	.head = {
+		.session = SESSION,
+		.id = 5,
+		.access = KVT_ACCESS_READ | KVT_ACCESS_WRITE,
+		.grant_count = 1,
+		.extent_count = 2,
+		.block_len = 4096,
+	},
+	.extents = {
+		{ .count = 16,
+		  .stride = 4096,
+		  .grants = { { .address = UINT64_C(0x00007f0000001000), .key = 0xab } } },
+		{ .count = 1, .stride = 8192, .grants = { { .address = 0, .key = UINT64_MAX } } },
+	},
+};
+
+static const struct vector_descriptor railed_descriptor = {
+	.head = {
+		.session = SESSION,
+		.id = UINT64_C(0x1122334455667788),
+		.access = KVT_ACCESS_READ,
+		.grant_count = 2,
+		.extent_count = 1,
+		.block_len = 1,
+	},
+	.extents = {
+		{ .count = 3,
+		  .stride = 2,
+		  .grants = { { .address = 1, .key = 2 }, { .address = 3, .key = 4 } } },
+	},
+};
+
 const struct vector vectors[] = {
 	{ "3.1 HELLO", VECTOR_FRAME,
 	  "4b56 01 00 31000000 "
@@ -237,6 +350,60 @@ const struct vector vectors[] = {
 	{ "5.12 GONE", VECTOR_MESSAGE, "0b 00 0000 00000000 0000000000000080", &gone },
 	{ "5.13 GONE_ACK", VECTOR_MESSAGE, "0c 00 0100 00000000 0900000000000000", &gone_ack },
 	{ "5.14 BYE", VECTOR_MESSAGE, "0d 00 0000 10000000 0000000000000000", &bye },
+	{ "5.15 ATTACH", VECTOR_MESSAGE,
+	  "0e 00 0000 00000000 0000000000000000 "
+	  "0300000000000000 0807060504030201 00000000",
+	  &attach },
+	{ "5.15 ATTACH by name", VECTOR_MESSAGE,
+	  "0e 00 0000 00000000 0000000000000000 "
+	  "0400000000000000 0000000000000000 02000000 6b76",
+	  &attach_name },
+	{ "5.16 ATTACHED", VECTOR_MESSAGE,
+	  "0f 00 0200 00000000 0000000000000000 0400000000000000 04000000 4b565444", &attached },
+	{ "5.17 NO_EXPORT", VECTOR_MESSAGE,
+	  "10 00 0000 00000000 0000000000000000 0300000000000000 e8ffffff", &no_export },
+	{ "5.18 WITHDRAW", VECTOR_MESSAGE, "11 00 0000 00000000 0000000000000000 0500000000000000",
+	  &withdraw },
+	{ "5.19 WITHDRAWN", VECTOR_MESSAGE, "12 00 0000 00000000 0000000000000000 0500000000000000",
+	  &withdrawn },
+	{ "5.20 STAGE", VECTOR_MESSAGE,
+	  "13 00 0000 00000000 0000000000000000 "
+	  "0800000000000000 0000040000000000 0100 0000 00100000007f0000 ab00000000000000",
+	  &stage },
+	{ "5.21 PACK", VECTOR_MESSAGE,
+	  "14 00 0000 00000000 0000000000000000 "
+	  "0700000000000000 0500000000000000 0010000000000000",
+	  &pack },
+	{ "5.22 PACK_ACK", VECTOR_MESSAGE, "15 00 0000 00000000 0000000000000000 0400000000000000",
+	  &pack_ack },
+	{ "5.23 NOTIFY", VECTOR_MESSAGE,
+	  "16 00 0000 00000000 0000000000000000 0900000000000000 05000000 7265713a31", &notify },
+	{ "5.24 NOTIFY_FAILED", VECTOR_MESSAGE,
+	  "17 00 0000 29000000 0000000000000000 "
+	  "0900000000000000 ecffffff 05000000 7265713a31",
+	  &notify_failed },
+	{ "5.25 SYNC", VECTOR_MESSAGE, "18 00 0000 00000000 0000000000000000 0a00000000000000",
+	  &synced },
+	{ "5.26 NOTED", VECTOR_MESSAGE, "19 00 0000 00000000 0000000000000000 0a00000000000000",
+	  &noted },
+	{ "5.27 READ", VECTOR_MESSAGE,
+	  "1a 00 0000 00000000 0000000000000000 "
+	  "0100000000000000 0500000000000000 10000000 02000000 00100000 0000010000000000",
+	  &read_blocks },
+	{ "5.28 FILLED", VECTOR_MESSAGE,
+	  "1b 00 0000 00000000 0000000000000000 0100000000000000 0700000000000000", &filled },
+	{ "5.29 DROPPED", VECTOR_MESSAGE, "1c 00 0000 00000000 0000000000000000 0100000000000000",
+	  &dropped },
+	{ "7.1 descriptor", VECTOR_DESCRIPTOR,
+	  "4b565444 0100 03 01 " SESSION_HEX "0500000000000000 0010000000000000 02000000 00000000 "
+	  "1000000000000000 0010000000000000 00100000007f0000 ab00000000000000 "
+	  "0100000000000000 0020000000000000 0000000000000000 ffffffffffffffff",
+	  &descriptor },
+	{ "7.1 descriptor of two rails", VECTOR_DESCRIPTOR,
+	  "4b565444 0100 01 02 " SESSION_HEX "8877665544332211 0100000000000000 01000000 00000000 "
+	  "0300000000000000 0200000000000000 "
+	  "0100000000000000 0200000000000000 0300000000000000 0400000000000000",
+	  &railed_descriptor },
 };
 
 const size_t vector_count = sizeof(vectors) / sizeof(vectors[0]);

@@ -15,15 +15,22 @@ enum vector_kind {
 	VECTOR_FRAME,
 	VECTOR_LANE_HELLO,
 	VECTOR_MESSAGE,
+	VECTOR_DESCRIPTOR,
 };
 
 enum { VECTOR_LEN_MAX = 1024 };
+
+/* Without its MAC, which is the engine's business. */
+struct vector_descriptor {
+	struct kvi_descriptor head;
+	struct kvi_descriptor_extent extents[2];
+};
 
 struct vector {
 	const char *name;
 	enum vector_kind kind;
 	const char *hex;   /* spaces between fields */
-	const void *value; /* struct kvi_frame, kvi_lane_hello or kvi_message */
+	const void *value; /* struct kvi_frame, kvi_lane_hello, kvi_message or vector_descriptor */
 };
 
 extern const struct vector vectors[];
