@@ -166,11 +166,117 @@ START_TEST(kvs_that_come_and_go_leave_nothing)
 }
 END_TEST
 
+/* ---- regions and exports ---- */
+
+enum { PAGE_LEN = 4 * KIB, PAGE_COUNT = 64, PAGED_CYCLES = 200 };
+
+static struct kvt_region *open_region(struct kvt_engine *engine)
+{
+	static uint8_t memory[PAGE_COUNT * PAGE_LEN];
+	struct kvt_extent extent = { memory, PAGE_COUNT, PAGE_LEN };
+	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_region *region = NULL;
+	config.extents = &extent;
+	config.extent_count = 1;
+	config.block_len = PAGE_LEN;
+	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
+	return region;
+}
+
+static void take_notification(struct kvt_engine *engine)
+{
+	struct kvt_event *event = NULL;
+	must_become(kvt_engine_get_event(engine, &event) == KVT_OK);
+	must(event->err == KVT_OK, "%s", kvt_err_get_name(event->err));
+	kvt_event_free(event);
+}
+
+/* Export, let the peer move blocks, withdraw. */
+static void play_exports(struct peer *test, const void *arg)
+{
+	(void)arg;
+	struct side side;
+	struct level level = { 0, 0 };
+	side_serve(&side, test, NULL);
+	for (uint64_t i = 0; i < WARM_CYCLES + get_share(PAGED_CYCLES); i++) {
+		struct kvt_export *exported = NULL;
+		if (i == WARM_CYCLES) {
+			level = get_level();
+			peer_tell(test, 0);
+		}
+		struct kvt_region *region = open_region(side.engine);
+		must(kvt_export_open(side.conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pages",
+				     &exported, NULL) == KVT_OK,
+		     "no export");
+		take_notification(side.engine);
+		take_notification(side.engine);
+		if (i % 2 == 0)
+			kvt_export_close(exported);
+		kvt_region_close(region); /* withdraws it, too */
+		if (i % 2 == 1)
+			kvt_export_close(exported);
+		peer_tell(test, 0);
+	}
+	expect_level(&level);
+	must(get_stats(side.engine).registrations == 0, "registrations are left");
+	side_close(&side);
+}
+
+static void move_blocks(struct kvt_region *region, struct kvt_remote *remote,
+			enum kvt_direction direction, bool turned)
+{
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	struct kvt_transfer *transfer = NULL;
+	int32_t local[PAGE_COUNT], other[PAGE_COUNT];
+	for (int32_t i = 0; i < PAGE_COUNT; i++) {
+		local[i] = i;
+		other[i] = turned ? PAGE_COUNT - 1 - i : i;
+	}
+	request.direction = direction;
+	request.region = region;
+	request.remote = remote;
+	request.local = local;
+	request.other = other;
+	request.index_len = sizeof(local[0]);
+	request.count = PAGE_COUNT;
+	request.notify = "";
+	must(kvt_blocks_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
+	finish(transfer, KVT_OK);
+}
+
+START_TEST(regions_and_exports_that_come_and_go_leave_nothing)
+{
+	struct stage stage;
+	struct level level = { 0, 0 };
+	stage_open(&stage, play_exports, NULL, NULL);
+	for (uint64_t i = 0; i < WARM_CYCLES + get_share(PAGED_CYCLES); i++) {
+		struct kvt_remote *remote = NULL;
+		if (i == WARM_CYCLES) {
+			peer_hear(&stage.peer); /* it rests */
+			level = get_level();
+		}
+		struct kvt_region *region = open_region(stage.side.engine);
+		must(kvt_remote_find(stage.side.conn, "pages", PATIENCE_NS, &remote, NULL) ==
+			     KVT_OK,
+		     "no remote");
+		move_blocks(region, remote, KVT_WRITE, i % 2 == 0);
+		move_blocks(region, remote, KVT_READ, i % 2 == 0);
+		peer_hear(&stage.peer);
+		kvt_remote_close(remote);
+		kvt_region_close(region);
+	}
+	expect_level(&level);
+	peer_finish(&stage.peer);
+	stage_close(&stage);
+}
+END_TEST
+
 TCase *make_growth_tests(void)
 {
 	TCase *tests = tcase_create("growth");
 	tcase_add_test(tests, connections_that_come_and_go_leave_nothing);
 	tcase_add_test(tests, engines_that_come_and_go_leave_nothing);
 	tcase_add_test(tests, kvs_that_come_and_go_leave_nothing);
+	tcase_add_test(tests, regions_and_exports_that_come_and_go_leave_nothing);
 	return tests;
 }
