@@ -422,19 +422,31 @@ static bool flush_credit(struct kvi_link *link)
 	return post_packet(link, packet, len) == KVT_OK;
 }
 
+/* Notifications wait for the window, and in their order; everything else for a packet alone, and goes past
+ * them. */
+static bool begin_waiting(struct kvi_link *link)
+{
+	bool did = false, window_is_full = false;
+	kvi_list_for_each (node, next_node, &link->waiting) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, link_node);
+		if (window_is_full && transfer->needs_window)
+			continue;
+		if (transfer->kind->begin(transfer))
+			did = true;
+		else if (transfer->needs_window && has_room(link))
+			window_is_full = true;
+		else
+			break;
+	}
+	return did;
+}
+
 bool kvi_link_flush(struct kvi_link *link, bool lazily)
 {
 	if (link->lane == NULL || !link->connected)
 		return false;
-	bool did = false;
-	while (!kvi_list_is_empty(&link->waiting)) {
-		struct kvi_list *node = kvi_list_get_first(&link->waiting);
-		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, link_node);
-		if (!transfer->kind->begin(transfer))
-			break;
-		did = true;
-	}
+	bool did = begin_waiting(link);
 	if (!lazily || link->queue_urgent)
 		while (post_next(link, NULL))
 			did = true;

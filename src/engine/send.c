@@ -50,7 +50,7 @@ void kvi_send_start(struct kvi_exchange *send)
 	send->state = KVI_SEND_WAITING;
 	kvi_list_append(&send->channel->sends, &send->node);
 	kvi_list_append(&link->waiting, &send->transfer.link_node);
-	if (alone && !kvi_send_begin(send))
+	if (!alone || !kvi_send_begin(send))
 		kvi_part_touch(link->part);
 }
 

@@ -38,8 +38,9 @@ struct kvt_transfer {
 	struct kvt_conn *conn;
 	struct kvi_worker *worker;
 	int64_t started_ns;
-	bool reap;     /* inbox.h: the application wants it from kvt_engine_reap() */
-	bool is_large; /* its start leaves the posting to whoever drives */
+	bool reap;	   /* inbox.h: the application wants it from kvt_engine_reap() */
+	bool needs_window; /* what waits in link->waiting is a notification */
+	bool is_large;	   /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
 

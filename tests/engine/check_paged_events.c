@@ -209,6 +209,46 @@ START_TEST(notifications_that_nobody_takes_make_the_next_ones_wait)
 }
 END_TEST
 
+START_TEST(notifications_that_wait_hold_up_nothing_else)
+{
+	enum { COUNT = 700 };
+	struct kvt_transfer *transfers[COUNT];
+	pages_open(_i == 0 ? 0 : PACKS);
+	struct kvt_kv *near = open_kv(pages.bed.near.conn, 7),
+		      *far = open_kv(pages.bed.far.conn, 7);
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	for (unsigned i = 0; i < COUNT; i++)
+		transfers[i] =
+			start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX - i % 2 * 4000);
+	wait_until(kvt_transfer_is_done(transfers[100]));
+	rest(20 * KVI_MS);
+	ck_assert(!kvt_transfer_is_done(transfers[COUNT - 1]));
+
+	for (int direction = KVT_WRITE; direction <= KVT_READ; direction++) {
+		fill_pages((enum kvt_direction)direction, 5);
+		finish(start_blocks((enum kvt_direction)direction, 5, NULL, KVI_SECOND), KVT_OK);
+		ck_assert(are_moved((enum kvt_direction)direction, 5));
+	}
+	exchange(near, far, 1000, 1);
+	exchange(far, near, 1000, 2);
+	exchange(near, far, LARGE_LEN, 3);
+	ck_assert(!kvt_transfer_is_done(transfers[COUNT - 1]));
+
+	/* They still come in their order. */
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct kvt_event *event;
+		wait_until(kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_OK);
+		ck_assert_uint_eq(event->len, KVT_NOTIFY_LEN_MAX - i % 2 * 4000);
+		kvt_event_free(event);
+		finish(transfers[i], KVT_OK);
+	}
+	free(bytes);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	pages_close();
+}
+END_TEST
+
 /* ---- events and their connection ---- */
 
 START_TEST(events_wait_until_their_connection_is_accepted)
@@ -385,6 +425,7 @@ int main(void)
 	tcase_add_loop_test(tests, notifications_come_once_whole_and_in_order_on_a_lane, 0, 2);
 	tcase_add_loop_test(tests, an_application_may_announce_an_error, 0, 2);
 	tcase_add_test(tests, notifications_that_nobody_takes_make_the_next_ones_wait);
+	tcase_add_loop_test(tests, notifications_that_wait_hold_up_nothing_else, 0, 2);
 	tcase_add_loop_test(tests, events_wait_until_their_connection_is_accepted, 0, 2);
 	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
 	tcase_add_loop_test(tests, the_end_of_a_connection_comes_after_its_notifications, 0, 2);
