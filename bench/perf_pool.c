@@ -50,7 +50,7 @@ static size_t read_available_memory(void)
 
 const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies)
 {
-	static char text[160];
+	static char text[256];
 	size_t available = read_available_memory();
 	size_t usable = available / 5 * 4;
 
