@@ -108,7 +108,7 @@ run_long_tests() {
 	KVT_TEST_SHORT=1 KVT_TEST_ROUNDS=400 CK_RUN_CASE=abort \
 		run abort 600 tests/integration/check_integration
 	KVT_TEST_ROUNDS=200 CK_FORK=no CK_RUN_CASE=hostile run hostile 300 tests/fabric/check_fabric
-	run_python python 600 arrays.py lifetime.py threads.py waits.py
+	run_python python 600 arrays.py connection.py lifetime.py threads.py waits.py
 	run_python paged 600 "paged_"{aio,blocks,endings,input,notify,pools,waits}.py
 }
 
