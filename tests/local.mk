@@ -59,6 +59,7 @@ PYTHON_TESTS = \
 
 SHELL_TESTS = \
 	tests/model/check_rule_q.sh \
+	tests/model/check_withdraw.sh \
 	tests/shape/check_budget.sh \
 	tests/shape/check_headers.sh \
 	tests/shape/check_layers.sh \
@@ -206,7 +207,9 @@ EXTRA_DIST += \
 	$(PYTHON_TESTS) \
 	tests/python/conftest.py \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
+	tests/model/model.sh \
 	tests/model/rule_q.pml \
+	tests/model/withdraw.pml \
 	tests/shape/shape.sh \
 	tests/support/run_pytest.sh \
 	tests/support/runner.h \
