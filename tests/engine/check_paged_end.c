@@ -24,14 +24,15 @@ static void hold_all(void)
 	fake_hold(FAKE_WRITE | FAKE_READ);
 }
 
-/* A transfer with a notification, stopped when something of it has moved. */
+/* A transfer with a notification, stopped when something of it has moved, and more is out. */
 static struct kvt_transfer *start_held(enum kvt_direction direction, int64_t timeout_ns)
 {
 	fill_pages(direction, 5);
 	hold_all();
-	uint64_t before = fake_get_counts().bytes;
+	struct fake_counts before = fake_get_counts();
 	struct kvt_transfer *transfer = start_blocks(direction, 5, "told", timeout_ns);
-	wait_until(fake_release(3) > 0 && fake_get_counts().bytes > before);
+	wait_until(fake_get_counts().ops >= before.ops + KVI_WRITES_MAX);
+	wait_until(fake_release(1) > 0 && fake_get_counts().bytes > before.bytes);
 	return transfer;
 }
 
