@@ -17,10 +17,11 @@ enum {
 	KVI_LANE_WINDOW = 1024 * 1024, /* eager bytes sent on a lane and not yet consumed */
 	KVI_EAGER_LEN = 64 * 1024,
 	KVI_EAGER_LEN_MAX = 1024 * 1024,
-	/* 256 KiB to 1 MiB fill a tcp path; larger loses the cache, smaller pays per operation. */
-	KVI_SEGMENT_LEN = 1024 * 1024,
+	/* Smaller pays per operation; larger is no faster, and messages wait behind it. */
+	KVI_SEGMENT_LEN = 2 * 1024 * 1024,
 	KVI_WRITES_MAX = 4, /* operations in flight per lane, so that messages do not wait long */
-	KVI_SEGMENTS = 8,   /* and with what the peer was asked for, which fills its slots */
+	KVI_WRITES_LEN_MAX = 4 * 1024 * 1024, /* and so many bytes */
+	KVI_SEGMENTS = 8, /* and with what the peer was asked for, which fills its slots */
 	/* Blocks are packed into slots of this size, which a CPU's cache holds on both sides. */
 	KVI_SLOT_LEN = 256 * 1024,
 	KVI_SLOTS =

@@ -129,7 +129,15 @@ static bool is_exhausted(const struct kvi_stripe *stripe)
 
 bool kvi_link_may_write(const struct kvi_link *link)
 {
-	return link->writes < KVI_WRITES_MAX;
+	return link->writes < KVI_WRITES_MAX && link->writes_len < KVI_WRITES_LEN_MAX;
+}
+
+static size_t get_len(const struct kvi_segment *segment)
+{
+	size_t len = 0;
+	for (unsigned i = 0; i < segment->span_count; i++)
+		len += segment->spans[i].len;
+	return len;
 }
 
 static void give_back(struct kvi_segment *segment)
@@ -139,8 +147,10 @@ static void give_back(struct kvi_segment *segment)
 	segment->pack = NULL;
 	kvi_free(segment->question);
 	segment->question = NULL;
-	if (segment->kind != KVI_SEGMENT_ASK)
+	if (segment->kind != KVI_SEGMENT_ASK) {
 		segment->link->writes--;
+		segment->link->writes_len -= get_len(segment);
+	}
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -245,8 +255,10 @@ static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *
 		if (taken != KVI_TAKEN)
 			continue;
 		stripe->posted++;
-		if (segment->kind != KVI_SEGMENT_ASK)
+		if (segment->kind != KVI_SEGMENT_ASK) {
 			link->writes++;
+			link->writes_len += get_len(segment);
+		}
 		kvi_list_remove(&segment->node);
 		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
 		kvi_list_append(&part->stripes, &stripe->node);
