@@ -14,6 +14,7 @@ enum {
 	BLOCK_COUNT = 301,
 	TINY_LEN = 8,
 	TINY_COUNT = 1000003,
+	SHORT_TINY_COUNT = 20011,
 	FALL_LEN = 256 * MIB,
 	FALL_BLOCK_LEN = 32 * KIB,
 	STORM_LEN = 16 * MIB,
@@ -125,8 +126,9 @@ static const struct pool pools[] = {
 static struct pool get_pool(const struct pool *pool)
 {
 	struct pool shared = *pool;
+	/* Where nothing is packed, each is an operation. */
 	if (shared.block_len == TINY_LEN)
-		shared.count = get_share(TINY_COUNT) | 1;
+		shared.count = is_short() ? SHORT_TINY_COUNT : get_share(TINY_COUNT) | 1;
 	return shared;
 }
 
