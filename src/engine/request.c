@@ -16,6 +16,9 @@
 /* More, or more than one operation, takes longer to post than a caller wants to wait. */
 enum { LARGE_LEN = 64 * 1024 };
 
+/* Of blocks or spans: beyond it their memory cannot be counted. */
+#define COUNT_MAX (SIZE_MAX / 256)
+
 /* What the requests of all kinds have in common. */
 struct options {
 	const void *notify;
@@ -123,72 +126,79 @@ static void choose_way(struct kvi_paged *paged)
 		paged->pack_below = caps->pack_below;
 }
 
-static void attach(struct kvi_paged *paged, enum kvt_direction direction, struct kvt_region *region,
-		   struct kvt_remote *remote)
+/* A transfer between two sides that fit each other, without its plan. */
+static enum kvt_err prepare(enum kvt_direction direction, struct kvt_region *region,
+			    struct kvt_remote *remote, const struct options *options,
+			    struct kvi_paged **paged_out, struct kvt_error *error)
 {
+	struct kvi_paged *paged;
+	enum kvt_err err = check_sides(direction, region, remote, error);
+	if (err == KVT_OK)
+		err = make(remote->conn, options, &paged, error);
+	if (err != KVT_OK)
+		return err;
 	paged->direction = direction;
 	paged->region = region;
 	paged->remote = remote;
 	kvi_region_take_ref(region);
 	kvi_remote_take_ref(remote);
+	*paged_out = paged;
+	return KVT_OK;
+}
+
+/* plan_err: how laying out the plan went. */
+static enum kvt_err finish(struct kvi_paged *paged, enum kvt_err plan_err,
+			   const struct options *options, struct kvt_transfer **transfer,
+			   struct kvt_error *error)
+{
+	if (plan_err != KVT_OK) {
+		kvi_paged_free(&paged->transfer);
+		return plan_err;
+	}
+	choose_way(paged);
+	return submit(paged, options, transfer, error);
 }
 
 enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *request,
 			      struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	if (request == NULL || request->size != sizeof(*request) || transfer == NULL ||
-	    request->count > INT32_MAX * 64LL ||
+	    request->count > COUNT_MAX ||
 	    (request->count > 0 && (request->local == NULL || request->other == NULL)))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid blocks request is given");
 	if (request->index_len != 4 && request->index_len != 8)
 		return kvi_fail(error, KVT_E_INVALID, 0, "indices of %zu bytes; they have 4 or 8",
 				request->index_len);
-	enum kvt_err err = check_sides(request->direction, request->region, request->remote, error);
-	if (err != KVT_OK)
-		return err;
 	struct options options = { request->notify, request->notify_len, request->timeout_ns,
 				   request->reap };
 	struct kvi_paged *paged;
-	err = make(request->remote->conn, &options, &paged, error);
+	enum kvt_err err = prepare(request->direction, request->region, request->remote, &options,
+				   &paged, error);
 	if (err != KVT_OK)
 		return err;
-	attach(paged, request->direction, request->region, request->remote);
 	err = kvi_plan_init_blocks(&paged->plan, &request->region->layout, &request->remote->layout,
 				   request, error);
-	if (err != KVT_OK) {
-		kvi_paged_free(&paged->transfer);
-		return err;
-	}
-	choose_way(paged);
-	return submit(paged, &options, transfer, error);
+	return finish(paged, err, &options, transfer, error);
 }
 
 enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
 			     struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	if (request == NULL || request->size != sizeof(*request) || transfer == NULL ||
-	    request->count > INT32_MAX * 64LL ||
+	    request->count > COUNT_MAX ||
 	    (request->count > 0 &&
 	     (request->local == NULL || request->other == NULL || request->lens == NULL)))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
-	enum kvt_err err = check_sides(request->direction, request->region, request->remote, error);
-	if (err != KVT_OK)
-		return err;
 	struct options options = { request->notify, request->notify_len, request->timeout_ns,
 				   request->reap };
 	struct kvi_paged *paged;
-	err = make(request->remote->conn, &options, &paged, error);
+	enum kvt_err err = prepare(request->direction, request->region, request->remote, &options,
+				   &paged, error);
 	if (err != KVT_OK)
 		return err;
-	attach(paged, request->direction, request->region, request->remote);
 	err = kvi_plan_init_spans(&paged->plan, &request->region->layout, &request->remote->layout,
 				  request, error);
-	if (err != KVT_OK) {
-		kvi_paged_free(&paged->transfer);
-		return err;
-	}
-	choose_way(paged);
-	return submit(paged, &options, transfer, error);
+	return finish(paged, err, &options, transfer, error);
 }
 
 enum kvt_err kvt_notify_start(const struct kvt_notify_request *request,
