@@ -117,10 +117,13 @@ static void choose_way(struct kvi_paged *paged)
 	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
 	bool writes = paged->direction == KVT_WRITE;
 	paged->only_home = conn->lane_count == 1 || paged->plan.len < KVI_SPREAD_LEN;
-	paged->in_order = writes && paged->only_home && caps->send_after_write;
 	paged->segment_len = kvi_spread_get_segment_len(conn, paged->plan.len, paged->only_home);
 	paged->transfer.is_large = paged->plan.len > LARGE_LEN ||
 				   paged->plan.piece_count > caps->span_count;
+	/* A single write with nothing to say behind it is confirmed by the provider alone, which is quicker
+	 * than the peer's engine. */
+	paged->in_order = writes && paged->only_home && caps->send_after_write &&
+			  (paged->notify != NULL || paged->transfer.is_large);
 	/* What one operation can carry is not worth a copy. */
 	if (caps->send_after_write && paged->plan.piece_count > caps->span_count)
 		paged->pack_below = caps->pack_below;
