@@ -215,8 +215,16 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	struct kvt_transfer *read;
 	int32_t indices[16];
 	pages_open(_i == 0 ? 0 : PACKS);
-	uint8_t *memory = make_filled(PAGES_LEN, 0);
+	uint8_t *memory = make_filled(PAGES_LEN, 0), *source = make_filled(PAGES_LEN, 5);
 	struct kvt_region *region = open_region(pages.bed.near.engine, memory);
+	/* Other memory of the peer's than that which is written. */
+	struct kvt_region *far = open_region(pages.bed.far.engine, source);
+	struct kvt_export *exported;
+	struct kvt_remote *remote;
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, far, KVT_ACCESS_READ, "source",
+					 &exported, NULL),
+			 KVT_OK);
+	ck_assert_int_eq(kvt_remote_find(pages.bed.near.conn, "source", 0, &remote, NULL), KVT_OK);
 	fake_set_chunk_len(256);
 	fake_hold(FAKE_WRITE | FAKE_READ);
 	struct kvt_transfer *write = start_blocks(KVT_WRITE, 4, NULL, 0);
@@ -224,7 +232,7 @@ START_TEST(a_small_read_overtakes_a_large_write)
 		indices[i] = 3 * i;
 	request.direction = KVT_READ;
 	request.region = region;
-	request.remote = pages.remote;
+	request.remote = remote;
 	request.local = indices;
 	request.other = indices;
 	request.index_len = 4;
@@ -244,7 +252,11 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	finish(read, KVT_OK);
 	finish(write, KVT_OK);
 	ck_assert(are_moved(KVT_WRITE, 4));
+	kvt_remote_close(remote);
+	kvt_export_close(exported);
+	kvt_region_close(far);
 	kvt_region_close(region);
+	free(source);
 	free(memory);
 	pages_close();
 }
