@@ -65,7 +65,7 @@ static int serve_job(struct perf_peer *peer, struct kvt_engine *engine)
 	if ((status = perf_say(peer, "ready")))
 		return status;
 	return job.mode == PERF_IDLE ? perf_follow_idle(peer, &job)
-				     : perf_accept_connects(peer, engine, &job);
+				     : perf_accept_connects(peer, engine);
 }
 
 /* Serve one client after another. Their failures are theirs: only a single one's is the result. */

@@ -116,7 +116,8 @@ static int take_result(struct kvt_transfer **transfer, size_t *len)
 	return status;
 }
 
-int perf_hear(struct perf_peer *peer, char *text, int64_t timeout_ns)
+int perf_start_hear(struct perf_peer *peer, char *text, int64_t timeout_ns,
+		    struct kvt_transfer **transfer)
 {
 	const struct kvt_recv_request request = {
 		.size = sizeof(request),
@@ -125,14 +126,19 @@ int perf_hear(struct perf_peer *peer, char *text, int64_t timeout_ns)
 		.timeout_ns = timeout_ns,
 	};
 	struct kvt_error error = { 0 };
+
+	if (kvt_recv_start(peer->control, &request, transfer, &error))
+		return perf_blame("listening to the peer", &error);
+	return PERF_OK;
+}
+
+int perf_hear(struct perf_peer *peer, char *text, int64_t timeout_ns)
+{
 	struct kvt_transfer *transfer;
 	size_t len;
 
-	if (kvt_recv_start(peer->control, &request, &transfer, &error))
-		return perf_blame("listening to the peer", &error);
-	await_transfer(transfer);
-	int status = take_result(&transfer, &len);
-	if (!status)
+	int status = perf_start_hear(peer, text, timeout_ns, &transfer);
+	if (!status && !(status = perf_await(&transfer, &len)))
 		text[len] = '\0';
 	return status;
 }

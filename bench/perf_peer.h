@@ -34,6 +34,9 @@ int perf_blame(const char *what, const struct kvt_error *error);
 /* Send one line to the peer; receive one into PERF_TEXT_LEN bytes, waiting at most timeout_ns. */
 int perf_say(struct perf_peer *peer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int perf_hear(struct perf_peer *peer, char *text, int64_t timeout_ns);
+/* Begin to receive a line of at most PERF_TEXT_LEN - 1 bytes; perf_await() tells its length. */
+int perf_start_hear(struct perf_peer *peer, char *text, int64_t timeout_ns,
+		    struct kvt_transfer **transfer);
 
 int perf_start_send(struct perf_peer *peer, struct kvt_kv *kv, const void *base, size_t len,
 		    struct kvt_transfer **transfer);

@@ -13,9 +13,9 @@
  * report's. */
 int perf_probe_connects(struct kvt_engine *engine, const struct perf_options *options,
 			struct perf_report *report);
-/* The server's side: take them, and keep each until the next one has come. */
-int perf_accept_connects(struct perf_peer *peer, struct kvt_engine *engine,
-			 const struct perf_job *job);
+/* The server's side: take those that come, and keep each until the next one has, until the client
+ * says that it is done. */
+int perf_accept_connects(struct perf_peer *peer, struct kvt_engine *engine);
 
 /* Leave the connection alone for the job's duration, on both sides. */
 int perf_probe_idle(struct perf_peer *peer, const struct perf_job *job, struct perf_report *report);
