@@ -219,7 +219,8 @@ static void play_exports(struct peer *test, const void *arg)
 	}
 	expect_level(&level);
 	must(get_stats(side.engine).registrations == 0, "registrations are left");
-	peer_hear(test); /* the other side has counted, too: closing takes the connection's sockets */
+	/* The other side has counted, too: closing takes the connection's sockets. */
+	peer_hear(test);
 	side_close(&side);
 }
 
