@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LINE = 64 }; /* of a cache */
+
 void *kvi_alloc(size_t len)
 {
 	return kvi_alloc_array(1, len);
@@ -23,7 +25,8 @@ void *kvi_alloc_array(size_t count, size_t len)
 
 void *kvi_alloc_data(size_t len)
 {
-	return len == 0 ? NULL : malloc(len);
+	void *memory = NULL;
+	return len == 0 || posix_memalign(&memory, LINE, len) != 0 ? NULL : memory;
 }
 
 char *kvi_alloc_string(const char *text)

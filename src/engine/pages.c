@@ -59,7 +59,7 @@ static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 		      struct kvi_cursor cursor)
 {
 	struct kvi_piece piece;
-	uint8_t *to = pack->bytes + pack->span_count * KVI_WIRE_SPAN_LEN;
+	uint8_t *to = pack->bytes + kvi_pack_get_offset(pack->span_count);
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
 		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
@@ -113,7 +113,7 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	struct kvi_pack *pack = kvi_stage_take(segment->link);
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
-	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, UINT32_MAX);
+	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX);
 	segment->pack = pack;
 	return KVI_TAKEN;
 }
@@ -121,6 +121,8 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 /* Cut a question off the plan; under its lock. */
 static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *segment)
 {
+	if (segment->link->questions >= KVI_QUESTIONS_MAX)
+		return KVI_TAKEN_LATER;
 	size_t max_count = kvi_link_get_room(segment->link) / KVI_WIRE_SPAN_LEN;
 	struct kvi_cursor from = paged->cursor;
 	uint32_t count =

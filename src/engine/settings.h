@@ -19,13 +19,18 @@ enum {
 	KVI_EAGER_LEN_MAX = 1024 * 1024,
 	/* Smaller pays per operation; larger is no faster, and messages wait behind it. */
 	KVI_SEGMENT_LEN = 2 * 1024 * 1024,
-	KVI_WRITES_MAX = 4, /* operations in flight per lane, so that messages do not wait long */
-	KVI_WRITES_LEN_MAX = 4 * 1024 * 1024, /* and so many bytes */
-	KVI_SEGMENTS = 8, /* and with what the peer was asked for, which fills its slots */
-	/* Blocks are packed into slots of this size, which a CPU's cache holds on both sides. */
-	KVI_SLOT_LEN = 256 * 1024,
-	KVI_SLOTS =
-		8, /* that a side offers on a lane: the peer fills some while others are unpacked */
+	/* In flight per lane: no more bytes, so that messages do not wait long, and as many operations
+	 * as fill that with blocks of 16 KiB, four in each. */
+	KVI_WRITES_LEN_MAX = 4 * 1024 * 1024,
+	KVI_WRITES_MAX = 64,
+	KVI_QUESTIONS_MAX = 8, /* what the peer was asked for fills our slots */
+	KVI_SEGMENTS = KVI_WRITES_MAX + KVI_QUESTIONS_MAX,
+	/* Blocks are packed into slots: the peer fills some while others are unpacked. A pack costs some
+	 * 30 us of CPU whatever is in it; larger ones make messages wait for the copies. */
+	KVI_SLOT_LEN = 1024 * 1024,
+	KVI_SLOTS = 4,
+	KVI_PACKS = 2,		   /* buffers to fill them from */
+	KVI_PACK_SPANS_MAX = 8192, /* however small the blocks are */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };

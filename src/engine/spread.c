@@ -129,7 +129,7 @@ static bool is_exhausted(const struct kvi_stripe *stripe)
 
 bool kvi_link_may_write(const struct kvi_link *link)
 {
-	return link->writes < KVI_WRITES_MAX && link->writes_len < KVI_WRITES_LEN_MAX;
+	return link->writes < link->writes_max && link->writes_len < KVI_WRITES_LEN_MAX;
 }
 
 static size_t get_len(const struct kvi_segment *segment)
@@ -140,6 +140,18 @@ static size_t get_len(const struct kvi_segment *segment)
 	return len;
 }
 
+/* Enter a segment that was taken, or take it out again. */
+static void count(struct kvi_segment *segment, int sign)
+{
+	struct kvi_link *link = segment->link;
+	if (segment->kind == KVI_SEGMENT_ASK) {
+		link->questions += (unsigned)sign;
+		return;
+	}
+	link->writes += (unsigned)sign;
+	link->writes_len += (size_t)sign * get_len(segment);
+}
+
 static void give_back(struct kvi_segment *segment)
 {
 	if (segment->pack != NULL)
@@ -147,10 +159,7 @@ static void give_back(struct kvi_segment *segment)
 	segment->pack = NULL;
 	kvi_free(segment->question);
 	segment->question = NULL;
-	if (segment->kind != KVI_SEGMENT_ASK) {
-		segment->link->writes--;
-		segment->link->writes_len -= get_len(segment);
-	}
+	count(segment, -1);
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -255,10 +264,7 @@ static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *
 		if (taken != KVI_TAKEN)
 			continue;
 		stripe->posted++;
-		if (segment->kind != KVI_SEGMENT_ASK) {
-			link->writes++;
-			link->writes_len += get_len(segment);
-		}
+		count(segment, 1);
 		kvi_list_remove(&segment->node);
 		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
 		kvi_list_append(&part->stripes, &stripe->node);

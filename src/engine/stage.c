@@ -9,7 +9,6 @@
 #include "engine/stage.h"
 
 #include "base/alloc.h"
-#include "base/copy.h"
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
@@ -48,7 +47,7 @@ void kvi_stage_free(struct kvi_stage *stage)
 size_t kvi_stage_get_slot_len(const struct kvi_link *link)
 {
 	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
-	return max_len < KVI_SLOT_LEN ? max_len : KVI_SLOT_LEN;
+	return max_len < KVI_SLOT_LEN ? max_len - max_len % KVI_COPY_LINE : KVI_SLOT_LEN;
 }
 
 static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
@@ -125,23 +124,23 @@ static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *me
 
 size_t kvi_stage_get_len(const struct kvi_link *link)
 {
-	return link->stage == NULL ? 0 : link->stage->slot_len;
+	const size_t pad = KVI_COPY_LINE - KVI_WIRE_SPAN_LEN;
+	return link->stage == NULL || link->stage->slot_len < pad ? 0 : link->stage->slot_len - pad;
 }
 
 static bool make_packs(struct kvi_link *link, struct kvi_stage *stage)
 {
-	stage->out = kvi_alloc_data(KVI_WRITES_MAX * stage->slot_len);
+	stage->out = kvi_alloc_data(KVI_PACKS * stage->slot_len);
 	if (stage->out == NULL)
 		return false;
 	if (kvi_engine_get_caps(link->conn->engine)->local_memory &&
-	    kvi_memory_open(link->cq, stage->out, KVI_WRITES_MAX * stage->slot_len,
-			    KVI_ACCESS_LOCAL, kvi_conn_make_key(), &stage->out_memory,
-			    NULL) != KVT_OK) {
+	    kvi_memory_open(link->cq, stage->out, KVI_PACKS * stage->slot_len, KVI_ACCESS_LOCAL,
+			    kvi_conn_make_key(), &stage->out_memory, NULL) != KVT_OK) {
 		kvi_free(stage->out);
 		stage->out = NULL;
 		return false;
 	}
-	for (unsigned i = 0; i < KVI_WRITES_MAX; i++) {
+	for (unsigned i = 0; i < KVI_PACKS; i++) {
 		stage->packs[i].bytes = stage->out + i * stage->slot_len;
 		kvi_list_append(&stage->free_packs, &stage->packs[i].node);
 	}
@@ -258,8 +257,8 @@ void kvi_stage_release_slot(struct kvi_link *link)
 static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t slot_len,
 		   size_t span_count)
 {
-	const uint8_t *data = slot + span_count * KVI_WIRE_SPAN_LEN;
-	size_t left = slot_len - span_count * KVI_WIRE_SPAN_LEN;
+	const uint8_t *data = slot + kvi_pack_get_offset(span_count);
+	size_t left = slot_len - kvi_pack_get_offset(span_count); /* a slot is of whole lines */
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(slot + i * KVI_WIRE_SPAN_LEN, &span);

@@ -9,6 +9,7 @@
 #ifndef KVI_ENGINE_STAGE_H
 #define KVI_ENGINE_STAGE_H
 
+#include "base/copy.h"
 #include "engine/link.h"
 #include "engine/settings.h"
 
@@ -34,8 +35,8 @@ struct kvi_stage {
 	struct kvi_segment
 		*awaiting[KVI_SLOTS_MAX]; /* whose segment is not done before that; NULL: none */
 	uint8_t *out;
-	struct kvi_memory *out_memory;	       /* where the provider needs it */
-	struct kvi_pack packs[KVI_WRITES_MAX]; /* no lane writes more at a time */
+	struct kvi_memory *out_memory; /* where the provider needs it */
+	struct kvi_pack packs[KVI_PACKS];
 	struct kvi_list free_packs;
 
 	/* of packs to receive */
@@ -52,10 +53,17 @@ struct kvi_stage {
 enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error);
 void kvi_stage_free(struct kvi_stage *stage); /* NULL is allowed */
 
-/* The length of slots that this side offers: what one operation of the provider can fill. */
+/* The length of slots that this side offers: what one operation of the provider can fill, in whole
+ * cache lines. */
 size_t kvi_stage_get_slot_len(const struct kvi_link *link);
 
-/* How much a pack can hold on this lane; 0: nothing can be packed there (yet). */
+/* Where the bytes behind so many spans begin: on a cache line, where they are copied fastest. */
+static inline size_t kvi_pack_get_offset(size_t span_count)
+{
+	return (span_count * KVI_WIRE_SPAN_LEN + KVI_COPY_LINE - 1) & ~(size_t)(KVI_COPY_LINE - 1);
+}
+
+/* How much a pack can hold on this lane, spans included; 0: nothing can be packed there (yet). */
 size_t kvi_stage_get_len(const struct kvi_link *link);
 
 /* A slot and a buffer for it, NULL when there is none free now. The slots are written in the order they

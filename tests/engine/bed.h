@@ -21,7 +21,8 @@
 #define BED_PATIENCE_NS (20 * KVI_SECOND)
 
 /* Small enough that a message is many segments, so that tests can stop it between two. */
-enum { SMALL_SEGMENT_LEN = 64 * 1024, LARGE_LEN = 2 * 1024 * 1024 };
+/* With small segments and few posts a large message is never posted at once. */
+enum { SMALL_SEGMENT_LEN = 64 * 1024, FEW_POSTS = 8, LARGE_LEN = 2 * 1024 * 1024 };
 
 struct side {
 	struct kvt_engine *engine;

@@ -31,6 +31,7 @@ static void open_stage(bool many_lanes)
 	struct kvt_engine_config config = make_config();
 	struct kvi_caps caps = fake_get_default_caps();
 	caps.max_segment_len = SMALL_SEGMENT_LEN;
+	caps.tx_count = FEW_POSTS;
 	fake_set_caps(&caps);
 	if (many_lanes) {
 		config.ncpus = 3;

@@ -19,6 +19,8 @@ static enum kvt_direction get_direction(int way)
 	return way & READS ? KVT_READ : KVT_WRITE;
 }
 
+enum { SOME_SEGMENTS = 2 };
+
 static void hold_all(void)
 {
 	fake_hold(FAKE_WRITE | FAKE_READ);
@@ -32,7 +34,7 @@ static struct kvt_transfer *start_held(enum kvt_direction direction, int64_t tim
 	uint64_t segments = get_stats(pages.bed.near.engine).segments;
 	uint64_t bytes = fake_get_counts().bytes;
 	struct kvt_transfer *transfer = start_blocks(direction, 5, "told", timeout_ns);
-	wait_until(get_stats(pages.bed.near.engine).segments >= segments + KVI_WRITES_MAX);
+	wait_until(get_stats(pages.bed.near.engine).segments >= segments + SOME_SEGMENTS);
 	wait_until(fake_release(1) > 0 && fake_get_counts().bytes > bytes);
 	return transfer;
 }

@@ -14,6 +14,7 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 	struct kvi_caps caps = fake_get_default_caps();
 	*config = make_config();
 	caps.max_segment_len = SMALL_SEGMENT_LEN;
+	caps.tx_count = FEW_POSTS;
 	if (way & MANY_LANES) {
 		config->ncpus = 3;
 		config->nconn_per_cpu = 2;

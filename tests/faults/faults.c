@@ -201,6 +201,7 @@ void run_all(void (*script)(const struct kvt_engine_config *config), int index)
 	struct kvt_engine_config config = make_config();
 	struct kvi_caps caps = fake_get_default_caps();
 	caps.max_segment_len = SMALL_SEGMENT_LEN;
+	caps.tx_count = FEW_POSTS;
 	caps.pack_below = PACK_BELOW;
 	if (index >= FAULT_COUNT) {
 		/* Two rails, two workers, and everything registered. */
