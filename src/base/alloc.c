@@ -25,6 +25,11 @@ void *kvi_alloc_array(size_t count, size_t len)
 
 void *kvi_alloc_data(size_t len)
 {
+	return len == 0 ? NULL : malloc(len);
+}
+
+void *kvi_alloc_lines(size_t len)
+{
 	void *memory = NULL;
 	return len == 0 || posix_memalign(&memory, LINE, len) != 0 ? NULL : memory;
 }

@@ -61,7 +61,7 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 	if (stage->in != NULL)
 		return KVT_OK;
 	size_t slot_len = kvi_stage_get_slot_len(link);
-	stage->in = kvi_alloc_data(KVI_SLOTS * slot_len);
+	stage->in = kvi_alloc_lines(KVI_SLOTS * slot_len);
 	if (stage->in == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the slots of a lane");
 	enum kvt_err err = kvi_memory_open(link->cq, stage->in, KVI_SLOTS * slot_len,
@@ -130,7 +130,7 @@ size_t kvi_stage_get_len(const struct kvi_link *link)
 
 static bool make_packs(struct kvi_link *link, struct kvi_stage *stage)
 {
-	stage->out = kvi_alloc_data(KVI_PACKS * stage->slot_len);
+	stage->out = kvi_alloc_lines(KVI_PACKS * stage->slot_len);
 	if (stage->out == NULL)
 		return false;
 	if (kvi_engine_get_caps(link->conn->engine)->local_memory &&

@@ -72,6 +72,11 @@ void *kvi_alloc_data(size_t len)
 	return count_live(malloc(len));
 }
 
+void *kvi_alloc_lines(size_t len)
+{
+	return kvi_alloc_data(len);
+}
+
 char *kvi_alloc_string(const char *text)
 {
 	return is_failing() ? NULL : count_live(strdup(text));

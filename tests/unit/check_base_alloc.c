@@ -35,6 +35,7 @@ START_TEST(no_bytes_are_no_memory)
 	ck_assert_ptr_null(kvi_alloc_array(0, 8));
 	ck_assert_ptr_null(kvi_alloc_array(8, 0));
 	ck_assert_ptr_null(kvi_alloc_data(0));
+	ck_assert_ptr_null(kvi_alloc_lines(0));
 }
 END_TEST
 
@@ -53,6 +54,19 @@ START_TEST(data_belongs_to_malloc)
 	ck_assert_ptr_nonnull(data);
 	memset(data, 1, 100);
 	free(data);
+}
+END_TEST
+
+START_TEST(lines_begin_on_a_line)
+{
+	for (size_t len = 1; len < 5000; len *= 3) {
+		uint8_t *lines = kvi_alloc_lines(len);
+
+		ck_assert_ptr_nonnull(lines);
+		ck_assert_uint_eq((uintptr_t)lines % 64, 0);
+		memset(lines, 1, len);
+		kvi_free(lines);
+	}
 }
 END_TEST
 
@@ -84,6 +98,7 @@ int main(void)
 	tcase_add_test(tests, no_bytes_are_no_memory);
 	tcase_add_test(tests, an_array_that_overflows_is_no_memory);
 	tcase_add_test(tests, data_belongs_to_malloc);
+	tcase_add_test(tests, lines_begin_on_a_line);
 	tcase_add_test(tests, a_string_is_copied_with_its_end);
 	tcase_add_test(tests, freeing_nothing_is_allowed);
 	return run_tests("base_alloc", tests);
