@@ -4,6 +4,7 @@
  */
 #include "bed.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ struct level {
 
 static long get_rss(void)
 {
+	malloc_trim(0); /* what the allocator keeps of what was freed is no growth */
 	long size = 0, resident = 0;
 	FILE *file = fopen("/proc/self/statm", "r");
 	must(file != NULL && fscanf(file, "%ld %ld", &size, &resident) == 2, "no /proc");
