@@ -34,6 +34,11 @@ for package in *.deb; do
 done
 
 cd "$scratch/tree"
+# Debian 13 has both in /usr, and compresses modules.
+for directory in bin lib; do
+	[ -e "$directory" ] || ln -s "usr/$directory" "$directory"
+done
+find lib/ -name '*.ko.xz' -print0 | xargs -0 -r -P "$(nproc)" -n 200 xz -d
 version=$(ls lib/modules)
 list=lib/modules/$version/modules.dep
 bin/busybox depmod -b . "$version"
@@ -44,8 +49,8 @@ echo "${modules[*]}" >"$scratch/root/modules"
 	echo bin/busybox
 	echo "$list"
 	for module in "${modules[@]}"; do
-		# The module's file, and those that it needs.
-		grep "/$module\.ko:" "$list" | tr -d : | tr ' ' '\n' | sed "s|^|${list%/*}/|"
+		# The file of the module, unless the kernel has it built in, and those that it needs.
+		sed -n "\|/$module\.ko:|p" "$list" | tr -d : | tr ' ' '\n' | sed "s|^|${list%/*}/|"
 	done | sort -u
 } | xargs cp --parents -t "$scratch/root"
 
