@@ -6,6 +6,7 @@
 #ifndef KVI_BASE_BYTES_H
 #define KVI_BASE_BYTES_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,9 +54,9 @@ static inline uint64_t kvi_read_uint(struct kvi_reader *reader, size_t len)
 {
 	const uint8_t *bytes = kvi_read_bytes(reader, len);
 	uint64_t value = 0;
-	for (size_t i = 0; bytes != NULL && i < len; i++)
-		value |= (uint64_t)bytes[i] << (8 * i);
-	return value;
+	if (bytes != NULL)
+		memcpy(&value, bytes, len);
+	return le64toh(value);
 }
 
 static inline uint8_t kvi_read_u8(struct kvi_reader *reader)
@@ -102,10 +103,8 @@ static inline void kvi_write_bytes(struct kvi_writer *writer, const void *bytes,
 
 static inline void kvi_write_uint(struct kvi_writer *writer, uint64_t value, size_t len)
 {
-	uint8_t bytes[8];
-	for (size_t i = 0; i < len; i++)
-		bytes[i] = (uint8_t)(value >> (8 * i));
-	kvi_write_bytes(writer, bytes, len);
+	value = htole64(value);
+	kvi_write_bytes(writer, &value, len);
 }
 
 static inline void kvi_write_u8(struct kvi_writer *writer, uint8_t value)

@@ -19,6 +19,10 @@ static inline void kvi_copy(void *to, const void *from, size_t len)
 {
 	uint8_t *out = to;
 	const uint8_t *in = from;
+	if (len == sizeof(uint64_t)) {
+		memcpy(out, in, sizeof(uint64_t)); /* a load and a store, where a call costs more */
+		return;
+	}
 	if (len >= KVI_COPY_SHORT && (((uintptr_t)out | (uintptr_t)in) % KVI_COPY_LINE) != 0) {
 		/* Of a length that the compiler knows: it becomes loads and stores, not a call. */
 		for (; len >= KVI_COPY_LINE; len -= KVI_COPY_LINE) {

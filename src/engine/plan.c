@@ -16,12 +16,6 @@
 
 /* ---- layouts ---- */
 
-uint64_t kvi_extent_get_len(const struct kvi_layout *layout, size_t extent)
-{
-	const struct kvi_extent *at = &layout->extents[extent];
-	return (at->count - 1) * at->stride + layout->block_len;
-}
-
 bool kvi_layout_complete(struct kvi_layout *layout)
 {
 	if (layout->extent_count == 0 || layout->block_len == 0 || layout->block_len > INT64_MAX)

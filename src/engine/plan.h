@@ -25,7 +25,11 @@ struct kvi_layout {
 };
 
 /* Bytes from the first block to the end of the last. */
-uint64_t kvi_extent_get_len(const struct kvi_layout *layout, size_t extent);
+static inline uint64_t kvi_extent_get_len(const struct kvi_layout *layout, size_t extent)
+{
+	const struct kvi_extent *at = &layout->extents[extent];
+	return (at->count - 1) * at->stride + layout->block_len;
+}
 
 /* Fill in starts and sums from block_len, counts and strides. False when they are no layout: no extents
  * or blocks, blocks that overlap, or more than 2^63 - 1 bytes. */

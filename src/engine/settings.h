@@ -30,7 +30,7 @@ enum {
 	KVI_SLOT_LEN = 1024 * 1024,
 	KVI_SLOTS = 4,
 	KVI_PACKS = 2,		   /* buffers to fill them from */
-	KVI_PACK_SPANS_MAX = 8192, /* however small the blocks are */
+	KVI_PACK_SPANS_MAX = 2048, /* however small the blocks are */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };

@@ -200,7 +200,11 @@ void kvi_stage_announce(struct kvi_segment *segment)
 		.len = pack->span_count,
 	};
 	stage->awaiting[pack->slot] = segment->awaits_ack ? segment : NULL;
-	kvi_link_send_now(segment->link, &message);
+	/* The last one waits for what follows it: the transfer's end in the same packet. */
+	if (atomic_load(&segment->stripe->spread->exhausted))
+		kvi_link_send(segment->link, &message);
+	else
+		kvi_link_send_now(segment->link, &message);
 }
 
 void kvi_stage_forget(const struct kvi_segment *segment)
