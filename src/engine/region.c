@@ -48,17 +48,6 @@ struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t
 				       : kvi_window_get_memory(region->windows[extent], link);
 }
 
-uint8_t *kvi_region_place(const struct kvt_region *region, const struct kvi_wire_span *span)
-{
-	const struct kvi_layout *layout = &region->layout;
-	if (span->extent >= layout->extent_count)
-		return NULL;
-	uint64_t len = kvi_extent_get_len(layout, span->extent);
-	if (span->offset > len || span->len > len - span->offset)
-		return NULL;
-	return region->bases[span->extent] + span->offset;
-}
-
 /* ---- open ---- */
 
 static enum kvt_err check_config(struct kvt_engine *engine, const struct kvt_region_config *config,

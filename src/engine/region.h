@@ -43,7 +43,17 @@ struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t
 					 const struct kvi_link *link);
 
 /* Where a span of the peer's is; NULL: it is not within its extent. */
-uint8_t *kvi_region_place(const struct kvt_region *region, const struct kvi_wire_span *span);
+static inline uint8_t *kvi_region_place(const struct kvt_region *region,
+					const struct kvi_wire_span *span)
+{
+	const struct kvi_layout *layout = &region->layout;
+	if (span->extent >= layout->extent_count)
+		return NULL;
+	uint64_t len = kvi_extent_get_len(layout, span->extent);
+	if (span->offset > len || span->len > len - span->offset)
+		return NULL;
+	return region->bases[span->extent] + span->offset;
+}
 
 /* The engine stops and all connections have ended: deregister all regions. */
 void kvi_regions_stop(struct kvt_engine *engine);

@@ -1,30 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * descriptor.c - descriptors of exports, and the spans of a packed slot, to bytes and back, as
- * docs/protocol.md 7 says. Like decode.c it accepts what the document allows and nothing else, and
- * never allocates: extents are read one by one.
+ * descriptor.c - descriptors of exports to bytes and back, as docs/protocol.md 7.1 says. Like decode.c
+ * it accepts what the document allows and nothing else, and never allocates: extents are read one by
+ * one.
  */
 #include <string.h>
 
 #include "base/bytes.h"
 #include "wire/layout.h"
 #include "wire/wire.h"
-
-void kvi_wire_span_encode(const struct kvi_wire_span *span, uint8_t bytes[KVI_WIRE_SPAN_LEN])
-{
-	struct kvi_writer writer = kvi_writer_init(bytes, KVI_WIRE_SPAN_LEN);
-	kvi_write_u32(&writer, span->extent);
-	kvi_write_u32(&writer, span->len);
-	kvi_write_u64(&writer, span->offset);
-}
-
-void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN], struct kvi_wire_span *span)
-{
-	struct kvi_reader reader = kvi_reader_init(bytes, KVI_WIRE_SPAN_LEN);
-	span->extent = kvi_read_u32(&reader);
-	span->len = kvi_read_u32(&reader);
-	span->offset = kvi_read_u64(&reader);
-}
 
 static size_t get_extent_len(const struct kvi_descriptor *descriptor)
 {

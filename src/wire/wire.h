@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * wire.h - what KVTrans says to its peer, as values. encode.c writes them, decode.c reads them; both
- * are pure. docs/protocol.md is the authority; each struct cites its section. decode.c is the only code
- * that touches bytes from a peer, and nothing after it re-checks lengths. Everything is little-endian.
+ * are pure. docs/protocol.md is the authority; each struct cites its section. Only decode.c, descriptor.c
+ * and the spans below touch bytes from a peer, and nothing after them re-checks lengths. Everything is
+ * little-endian.
  */
 #ifndef KVI_WIRE_WIRE_H
 #define KVI_WIRE_WIRE_H
@@ -12,6 +13,8 @@
 #include <stdint.h>
 
 #include <kvtrans.h>
+
+#include "base/bytes.h"
 
 enum {
 	KVI_WIRE_VERSION_MIN = 1,
@@ -210,8 +213,24 @@ struct kvi_wire_span {
 	uint64_t offset; /* in the extent */
 };
 
-void kvi_wire_span_encode(const struct kvi_wire_span *span, uint8_t bytes[KVI_WIRE_SPAN_LEN]);
-void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN], struct kvi_wire_span *span);
+/* Inline, as there are thousands of them in a packet. */
+static inline void kvi_wire_span_encode(const struct kvi_wire_span *span,
+					uint8_t bytes[KVI_WIRE_SPAN_LEN])
+{
+	struct kvi_writer writer = kvi_writer_init(bytes, KVI_WIRE_SPAN_LEN);
+	kvi_write_u32(&writer, span->extent);
+	kvi_write_u32(&writer, span->len);
+	kvi_write_u64(&writer, span->offset);
+}
+
+static inline void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN],
+					struct kvi_wire_span *span)
+{
+	struct kvi_reader reader = kvi_reader_init(bytes, KVI_WIRE_SPAN_LEN);
+	span->extent = kvi_read_u32(&reader);
+	span->len = kvi_read_u32(&reader);
+	span->offset = kvi_read_u64(&reader);
+}
 
 /* ---- descriptors of exports (section 7.1) ---- */
 
