@@ -11,7 +11,8 @@
 #include "engine/kv.h"
 #include "support/runner.h"
 
-enum { CANARY = 0xEE, HELD_OFFSET = 2 * 4096 };
+/* Many times what is posted at once, so that none of it ends while another is released. */
+enum { CANARY = 0xEE, HELD_OFFSET = 2 * 4096, MESSAGE_LEN = 3 * LARGE_LEN };
 
 /* A large message that is stopped in the middle of its writes. */
 struct stage {
@@ -40,15 +41,15 @@ static void open_stage(bool many_lanes)
 	bed_open(&stage.bed, &config);
 	stage.near = open_kv(stage.bed.near.conn, 7);
 	stage.far = open_kv(stage.bed.far.conn, 7);
-	stage.source = make_pattern(LARGE_LEN, 1);
-	stage.target = make_filled(LARGE_LEN, 0);
+	stage.source = make_pattern(MESSAGE_LEN, 1);
+	stage.target = make_filled(MESSAGE_LEN, 0);
 }
 
 static void start_held(int64_t send_ns, int64_t receive_ns)
 {
 	fake_hold(FAKE_WRITE);
-	stage.receive = start_recv_within(stage.far, stage.target, LARGE_LEN, receive_ns);
-	stage.send = start_send_within(stage.near, stage.source, LARGE_LEN, send_ns);
+	stage.receive = start_recv_within(stage.far, stage.target, MESSAGE_LEN, receive_ns);
+	stage.send = start_send_within(stage.near, stage.source, MESSAGE_LEN, send_ns);
 	release_until(stage.target, HELD_OFFSET, 0);
 }
 
@@ -64,11 +65,12 @@ static void close_stage(void)
 /* Nobody writes to the target or reads the source any more. */
 static void expect_fenced(void)
 {
-	memset(stage.target, CANARY, LARGE_LEN);
+	memset(stage.target, CANARY, MESSAGE_LEN);
 	fake_hold(0);
 	rest(30 * KVI_MS);
-	ck_assert_msg(holds_only(stage.target, LARGE_LEN, CANARY), "written after the receive had "
-								   "ended");
+	ck_assert_msg(holds_only(stage.target, MESSAGE_LEN, CANARY), "written after the receive "
+								     "had "
+								     "ended");
 }
 
 /* The connection was cut; a new one works. */
@@ -87,7 +89,7 @@ static void expect_new_connection(void)
 	bed_connect(&stage.bed);
 	stage.near = open_kv(stage.bed.near.conn, 7);
 	stage.far = open_kv(stage.bed.far.conn, 7);
-	exchange(stage.near, stage.far, LARGE_LEN, 9);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 9);
 }
 
 /* Of one lane and of many; by cancelling and by a deadline. */
@@ -109,10 +111,10 @@ START_TEST(a_receive_given_up_between_writes_ends_when_the_sender_has_stopped)
 
 	/* The message is where it was. */
 	ck_assert(!kvt_transfer_is_done(stage.send));
-	ck_assert_uint_eq(finish(start_recv(stage.far, stage.target, LARGE_LEN), KVT_OK),
-			  LARGE_LEN);
+	ck_assert_uint_eq(finish(start_recv(stage.far, stage.target, MESSAGE_LEN), KVT_OK),
+			  MESSAGE_LEN);
 	finish(stage.send, KVT_OK);
-	ck_assert(holds_pattern(stage.target, LARGE_LEN, 1));
+	ck_assert(holds_pattern(stage.target, MESSAGE_LEN, 1));
 	close_stage();
 }
 END_TEST
@@ -159,8 +161,8 @@ START_TEST(a_send_given_up_between_writes_ends_when_they_are_done)
 	finish(stage.send, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
 	expect_fenced();
-	exchange(stage.near, stage.far, LARGE_LEN, 2);
-	exchange(stage.far, stage.near, LARGE_LEN, 3);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
+	exchange(stage.far, stage.near, MESSAGE_LEN, 3);
 	close_stage();
 }
 END_TEST
@@ -178,7 +180,7 @@ START_TEST(a_send_given_up_cuts_the_connection_when_its_writes_do_not_end)
 	int64_t took_ns = kvi_clock_now() - started_ns;
 	ck_assert_int_ge(took_ns, 700 * KVI_MS);
 	ck_assert_int_le(took_ns, 2500 * KVI_MS);
-	memset(stage.source, 0, LARGE_LEN);
+	memset(stage.source, 0, MESSAGE_LEN);
 	finish(stage.receive, KVT_E_PEER_LOST);
 	expect_fenced();
 	expect_new_connection();
@@ -197,7 +199,7 @@ START_TEST(both_sides_may_give_up_at_once)
 	finish(stage.send, KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
 	expect_fenced();
-	exchange(stage.near, stage.far, LARGE_LEN, 2);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
 	close_stage();
 }
 END_TEST
@@ -208,7 +210,7 @@ START_TEST(a_cancel_that_crosses_the_end_of_the_message_gets_the_message)
 		     1; /* above the eager limit; its FIN is posted behind the writes */
 	open_stage(false);
 	fake_hold(FAKE_WRITE);
-	stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+	stage.receive = start_recv(stage.far, stage.target, MESSAGE_LEN);
 	stage.send = start_send(stage.near, stage.source, len);
 	release_until(stage.target, HELD_OFFSET, 0);
 	kvt_transfer_cancel(stage.receive);
@@ -227,7 +229,7 @@ START_TEST(a_send_given_up_behind_its_last_message_leaves_that_message_to_the_re
 	size_t len = SMALL_SEGMENT_LEN + 1;
 	open_stage(false);
 	fake_hold(FAKE_WRITE);
-	stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+	stage.receive = start_recv(stage.far, stage.target, MESSAGE_LEN);
 	stage.send = start_send(stage.near, stage.source, len);
 	release_until(stage.target, HELD_OFFSET, 0);
 	kvt_transfer_cancel(stage.send);
@@ -236,7 +238,7 @@ START_TEST(a_send_given_up_behind_its_last_message_leaves_that_message_to_the_re
 	kvt_transfer_wait(stage.send, BED_PATIENCE_NS);
 	kvt_transfer_free(
 		stage.send); /* cancelled or done: the acknowledgement may have come in time */
-	memset(stage.source, 0, LARGE_LEN);
+	memset(stage.source, 0, MESSAGE_LEN);
 	ck_assert_uint_eq(finish(stage.receive, KVT_OK), len);
 	ck_assert(holds_pattern(stage.target, len, 1));
 	close_stage();
@@ -262,8 +264,8 @@ START_TEST(cancels_at_any_moment_leave_both_sides_in_step)
 	open_stage(_i & MANY_LANES);
 	fake_reorder((uint64_t)_i + 1);
 	for (uint32_t i = 0; i < 40; i++) {
-		size_t len = i % 3 == 0 ? 5000 : LARGE_LEN;
-		stage.receive = start_recv(stage.far, stage.target, LARGE_LEN);
+		size_t len = i % 3 == 0 ? 5000 : MESSAGE_LEN;
+		stage.receive = start_recv(stage.far, stage.target, MESSAGE_LEN);
 		stage.send = start_send(stage.near, stage.source, len);
 		rest(i % 8 * KVI_MS / 4);
 		if (i % 2 == 0)
@@ -272,13 +274,13 @@ START_TEST(cancels_at_any_moment_leave_both_sides_in_step)
 			kvt_transfer_cancel(stage.send);
 		if (settle(stage.receive) == KVT_OK)
 			ck_assert(holds_pattern(stage.target, len, 1));
-		memset(stage.target, CANARY, LARGE_LEN);
+		memset(stage.target, CANARY, MESSAGE_LEN);
 		settle(stage.send);
 		/* An eager message may have come after its receive had gone. */
 		settle(start_recv(stage.far, NULL, SIZE_MAX));
-		ck_assert(holds_only(stage.target, LARGE_LEN, CANARY));
+		ck_assert(holds_only(stage.target, MESSAGE_LEN, CANARY));
 	}
-	exchange(stage.near, stage.far, LARGE_LEN, 4);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 4);
 	close_stage();
 }
 END_TEST
@@ -301,13 +303,14 @@ static void *let_go_when_closing(void *arg)
 START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
 {
 	pthread_t thread;
-	uint8_t *back_source = make_pattern(LARGE_LEN, 2), *back_target = make_filled(LARGE_LEN, 0);
+	uint8_t *back_source = make_pattern(MESSAGE_LEN, 2),
+		*back_target = make_filled(MESSAGE_LEN, 0);
 	open_stage(_i & MANY_LANES);
 	/* Its CTS goes before the writes that are held, and the way back waits for none of them: else what
 	 * is released meanwhile may be all of the way there. */
-	struct kvt_transfer *back_receive = start_recv(stage.near, back_target, LARGE_LEN);
+	struct kvt_transfer *back_receive = start_recv(stage.near, back_target, MESSAGE_LEN);
 	start_held(0, 0);
-	struct kvt_transfer *back_send = start_send(stage.far, back_source, LARGE_LEN);
+	struct kvt_transfer *back_send = start_send(stage.far, back_source, MESSAGE_LEN);
 	while (get_stats(stage.bed.far.engine).segments == 0)
 		rest(KVI_MS);
 	release_until(back_target, HELD_OFFSET, 0);
@@ -316,20 +319,20 @@ START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
 	pthread_create(&thread, NULL, let_go_when_closing, stage.near);
 	kvt_kv_close(stage.near);
 	ck_assert(kvt_transfer_is_done(stage.send) && kvt_transfer_is_done(back_receive));
-	memset(stage.source, 0, LARGE_LEN);
-	memset(back_target, CANARY, LARGE_LEN);
+	memset(stage.source, 0, MESSAGE_LEN);
+	memset(back_target, CANARY, MESSAGE_LEN);
 	pthread_join(thread, NULL);
 	finish(stage.send, KVT_E_CLOSED);
 	finish(back_receive, KVT_E_CLOSED);
 	finish(queued, KVT_E_CLOSED);
 	finish(stage.receive, KVT_E_CANCELLED);
 	finish(back_send, KVT_E_PEER_CLOSED);
-	ck_assert(holds_only(back_target, LARGE_LEN, CANARY));
+	ck_assert(holds_only(back_target, MESSAGE_LEN, CANARY));
 
 	/* The tag is free again, and the peer's KV meets the new one. */
 	stage.near = open_kv(stage.bed.near.conn, 7);
-	exchange(stage.near, stage.far, LARGE_LEN, 3);
-	exchange(stage.far, stage.near, LARGE_LEN, 4);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 3);
+	exchange(stage.far, stage.near, MESSAGE_LEN, 4);
 	close_stage();
 	free(back_source);
 	free(back_target);
@@ -358,12 +361,12 @@ START_TEST(freeing_a_transfer_in_flight_cancels_it_first)
 	start_held(0, 0);
 	fake_hold(0);
 	kvt_transfer_free(stage.receive);
-	memset(stage.target, CANARY, LARGE_LEN);
+	memset(stage.target, CANARY, MESSAGE_LEN);
 	kvt_transfer_free(stage.send);
-	memset(stage.source, 0, LARGE_LEN);
+	memset(stage.source, 0, MESSAGE_LEN);
 	rest(20 * KVI_MS);
-	ck_assert(holds_only(stage.target, LARGE_LEN, CANARY));
-	exchange(stage.near, stage.far, LARGE_LEN, 3);
+	ck_assert(holds_only(stage.target, MESSAGE_LEN, CANARY));
+	exchange(stage.near, stage.far, MESSAGE_LEN, 3);
 	close_stage();
 }
 END_TEST
