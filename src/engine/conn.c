@@ -87,9 +87,6 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->free_packets);
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
-	/* Half of what the provider takes is left to messages. */
-	size_t half = kvi_engine_get_caps(engine)->tx_count / 2;
-	link->writes_max = half >= KVI_WRITES_MAX ? KVI_WRITES_MAX : half > 0 ? (unsigned)half : 1;
 	kvi_list_init(&link->free_segments);
 	for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
 		link->segments[i].link = link;

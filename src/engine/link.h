@@ -87,7 +87,6 @@ struct kvi_link {
 	struct kvi_segment segments[KVI_SEGMENTS];
 	struct kvi_list free_segments;
 	unsigned writes; /* segments that are operations: posted, or held */
-	unsigned writes_max;
 	size_t writes_len;
 	unsigned questions;	  /* segments that are questions: sent, and not answered */
 	struct kvi_segment *held; /* taken, but the provider had no room */

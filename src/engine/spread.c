@@ -129,7 +129,10 @@ static bool is_exhausted(const struct kvi_stripe *stripe)
 
 bool kvi_link_may_write(const struct kvi_link *link)
 {
-	return link->writes < link->writes_max && link->writes_len < KVI_WRITES_LEN_MAX;
+	/* Half of what the provider takes is left to messages, but one write is always in order. */
+	size_t half = kvi_engine_get_caps(link->conn->engine)->tx_count / 2;
+	return link->writes < KVI_WRITES_MAX && link->writes_len < KVI_WRITES_LEN_MAX &&
+	       (link->writes == 0 || link->writes < half);
 }
 
 static size_t get_len(const struct kvi_segment *segment)
