@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINE = 64 }; /* of a cache */
+#include "base/copy.h"
 
 void *kvi_alloc(size_t len)
 {
@@ -31,7 +31,7 @@ void *kvi_alloc_data(size_t len)
 void *kvi_alloc_lines(size_t len)
 {
 	void *memory = NULL;
-	return len == 0 || posix_memalign(&memory, LINE, len) != 0 ? NULL : memory;
+	return len == 0 || posix_memalign(&memory, KVI_COPY_LINE, len) != 0 ? NULL : memory;
 }
 
 char *kvi_alloc_string(const char *text)
