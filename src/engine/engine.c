@@ -30,6 +30,14 @@ bool kvi_engine_is_forked(const struct kvt_engine *engine)
 	return engine->fork_count != kvi_fork_get_count();
 }
 
+void kvi_engine_meet_workers(struct kvt_engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+}
+
 void kvi_engine_take_ref(struct kvt_engine *engine)
 {
 	atomic_fetch_add(&engine->refs, 1);

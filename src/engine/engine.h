@@ -67,6 +67,10 @@ void kvi_engine_leave(struct kvt_engine *engine);
 /* Ask the interrupted hook; the caller holds no lock. */
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
 
+/* What any worker does under its lock when this is called has been done when it returns, and is seen. The
+ * caller holds no worker's lock. */
+void kvi_engine_meet_workers(struct kvt_engine *engine);
+
 void kvi_engine_take_ref(struct kvt_engine *engine);
 void kvi_engine_drop_ref(struct kvt_engine *engine);
 

@@ -364,10 +364,7 @@ void kvi_export_withdraw(struct kvt_export *exported)
 		tell_peer(exported);
 	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);
 	/* Who found it before, and unpacks into it, does so under a worker's lock. */
-	for (unsigned i = 0; i < engine->worker_count; i++) {
-		kvi_worker_lock(engine->workers[i]);
-		kvi_worker_unlock(engine->workers[i]);
-	}
+	kvi_engine_meet_workers(engine);
 	deregister(exported);
 	pthread_mutex_lock(&conn->share.lock);
 	kvi_list_remove(&exported->node);
