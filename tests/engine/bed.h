@@ -20,8 +20,8 @@
 
 #define BED_PATIENCE_NS (20 * KVI_SECOND)
 
-/* Small enough that a message is many segments, so that tests can stop it between two. */
-/* With small segments and few posts a large message is never posted at once. */
+/* For tests that stop a large message between two of its segments: there are many, and a lane has few
+ * of them posted at a time. */
 enum { SMALL_SEGMENT_LEN = 64 * 1024, FEW_POSTS = 8, LARGE_LEN = 2 * 1024 * 1024 };
 
 struct side {

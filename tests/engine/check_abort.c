@@ -68,9 +68,8 @@ static void expect_fenced(void)
 	memset(stage.target, CANARY, MESSAGE_LEN);
 	fake_hold(0);
 	rest(30 * KVI_MS);
-	ck_assert_msg(holds_only(stage.target, MESSAGE_LEN, CANARY), "written after the receive "
-								     "had "
-								     "ended");
+	bool is_fenced = holds_only(stage.target, MESSAGE_LEN, CANARY);
+	ck_assert_msg(is_fenced, "written after the receive had ended");
 }
 
 /* The connection was cut; a new one works. */
