@@ -8,6 +8,8 @@
  */
 #include "engine/paged.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/copy.h"
 #include "engine/ask.h"
@@ -54,12 +56,16 @@ static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
 	kvi_wire_span_encode(&span, bytes);
 }
 
-/* Copy what was cut off: the spans in front, the bytes behind them. */
+/* Copy what was cut off: the spans in front, the bytes behind them. The gap between is cleared: it is sent,
+ * and the buffer is memory that held something else. */
 static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 		      struct kvi_cursor cursor)
 {
 	struct kvi_piece piece;
-	uint8_t *to = pack->bytes + kvi_pack_get_offset(pack->span_count);
+	size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
+	size_t offset = kvi_pack_get_offset(pack->span_count);
+	uint8_t *to = pack->bytes + offset;
+	memset(pack->bytes + spans_len, 0, offset - spans_len);
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
 		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);

@@ -69,7 +69,8 @@ void *kvi_alloc_data(size_t len)
 {
 	if (len == 0 || is_failing())
 		return NULL;
-	return count_live(malloc(len));
+	void *memory = malloc(len);
+	return memory == NULL ? NULL : count_live(memset(memory, FAILING_ALLOC_FILL, len));
 }
 
 void *kvi_alloc_lines(size_t len)

@@ -8,6 +8,9 @@
 
 #include <stdbool.h>
 
+/* What memory that is not zeroed holds: the fake fabric aborts when so many of these in a row are sent. */
+enum { FAILING_ALLOC_FILL = 0xA5, FAILING_ALLOC_FILL_RUN = 8 };
+
 /* The nth allocation from now (1: the next) gives NULL, once; 0 disarms. */
 void failing_alloc_arm(unsigned nth);
 /* True when it came to that since failing_alloc_arm(). A loop over nth ends when it does not. */

@@ -3,10 +3,13 @@
  * fake_post.c - what callers of the fake fabric do with operations: post them and have them reported.
  * Here wrong use aborts; data moves in fake_delivery.c.
  */
+#define _GNU_SOURCE 1 /* memmem */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "failing_alloc.h"
 #include "fake_internal.h"
 
 void fake_enter_cq(struct kvi_cq *cq, const char *call)
@@ -51,6 +54,19 @@ static void check_buffer(const struct kvi_lane *lane, const struct fake_post *po
 			 post->len, (void *)post->buffer, memory->len, (void *)memory->base);
 }
 
+/* Aborts when heap bytes that nobody wrote are about to be sent; see failing_alloc.h. */
+static void check_written(const struct fake_post *post)
+{
+	uint8_t unwritten[FAILING_ALLOC_FILL_RUN];
+	memset(unwritten, FAILING_ALLOC_FILL, sizeof(unwritten));
+	const uint8_t *found =
+		post->len == 0 ? NULL
+			       : memmem(post->buffer, post->len, unwritten, sizeof(unwritten));
+	if (found != NULL)
+		fake_die("a post of %zu bytes sends memory that was never written, from byte %zu",
+			 post->len, (size_t)(found - post->buffer));
+}
+
 /* Aborts unless the post keeps to fabric.h. */
 static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
 		       const struct fake_post *post)
@@ -63,6 +79,8 @@ static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
 		return;
 	if (lane->state == FAKE_LANE_NEW || lane->state == FAKE_LANE_CONNECTING)
 		fake_die("a post on a lane that is not connected");
+	if (post->kind != FAKE_READ)
+		check_written(post);
 	size_t max_len = lane->cq->rail->caps.max_segment_len;
 	if (post->kind != FAKE_SEND && post->len > max_len)
 		fake_die("a segment of %zu bytes, where %zu is the most", post->len, max_len);
