@@ -4,6 +4,14 @@
 set -e
 cd "$(dirname "$0")"
 
+case $PWD in
+*[[:space:]]*)
+	echo "autogen.sh: the source directory is '$PWD': make and libtool do not work with blanks in a path," \
+		"so move it" >&2
+	exit 1
+	;;
+esac
+
 missing=
 for tool in autoreconf automake libtoolize pkg-config; do
 	command -v "$tool" >/dev/null || missing="$missing $tool"
