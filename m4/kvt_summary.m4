@@ -5,7 +5,11 @@ kvt_python_text="no (--without-python)"
 AS_VAR_IF([with_python], [auto], [kvt_python_text="NO: tried$kvt_python_refused
       to have it: apt install python3-dev python3-numpy, or PYTHON=/path/to/python3"])
 AS_VAR_IF([kvt_python_found], [yes],
-	[kvt_python_text="$PYTHON ($PYTHON_VERSION, NumPy $kvt_numpy_version)"])
+	[kvt_python_text="$PYTHON ($PYTHON_VERSION)"])
+kvt_numpy_text=
+AS_VAR_IF([kvt_python_found], [yes],
+	[kvt_numpy_text="
+    NumPy        $kvt_numpy_version ($kvt_numpy_include), to run with $NUMPY_REQUIRES"])
 kvt_check_text="yes"
 AS_VAR_IF([kvt_have_check], [no], [kvt_check_text="NO: the C tests are left out (apt install check)"])
 kvt_ucx_text="yes"
@@ -19,7 +23,7 @@ AC_MSG_NOTICE([
     prefix       $prefix
     compiler     $CC $CFLAGS
     libfabric    $kvt_libfabric_tried
-    Python       $kvt_python_text
+    Python       $kvt_python_text$kvt_numpy_text
     Check        $kvt_check_text
     UCX          $kvt_ucx_text
     sanitizers   ${kvt_sanitizers:-none}

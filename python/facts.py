@@ -33,9 +33,10 @@ def find_numpy():
 
 def find_site_dir(prefix):
     """The directory under prefix that this Python searches anyway, else the usual one, relative."""
-    prefix = os.path.normpath(prefix)
-    for path in site.getsitepackages():
-        if os.path.normpath(path).startswith(prefix.rstrip("/") + "/"):
+    prefix = os.path.normpath(prefix).rstrip("/") + "/"
+    for path in map(os.path.normpath, site.getsitepackages()):
+        # What is below /usr/local does not belong to /usr.
+        if path.startswith(prefix) and not path.startswith(prefix + "local/"):
             return os.path.relpath(path, prefix), True
     base = {"base": "/", "platbase": "/", "installed_base": "/", "installed_platbase": "/"}
     return sysconfig.get_path("platlib", "posix_prefix", vars=base).lstrip("/"), False
@@ -52,9 +53,13 @@ site_dir, on_path = find_site_dir(sys.argv[1])
 facts = {
     "PYTHON": sys.executable,
     "PYTHON_VERSION": "%d.%d.%d" % sys.version_info[:3],
-    "PYTHON_CPPFLAGS": "-isystem %s -isystem %s" % (include_dir, numpy_include),
+    # NumPy's first: Debian has those of its own NumPy in include_dir, too.
+    "PYTHON_CPPFLAGS": "-isystem %s -isystem %s" % (shlex.quote(numpy_include), shlex.quote(include_dir)),
     "PYTHON_EXT_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
     "kvt_numpy_version": numpy_version,
+    "kvt_numpy_include": numpy_include,
+    # An extension that was built with NumPy 1 does not load with NumPy 2; the reverse works.
+    "kvt_numpy_requires": ">=1.24,<2" if numpy_version.startswith("1.") else ">=1.24",
     "kvt_python_dir": site_dir,
     "kvt_python_dir_on_path": "yes" if on_path else "no",
 }
