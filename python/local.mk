@@ -36,7 +36,13 @@ PYTHON_PACKAGE_FILES = \
 	python/kvtrans_engine/batch.py \
 	python/kvtrans_engine/py.typed
 
-EXTRA_DIST += $(PYTHON_PACKAGE_FILES) pyproject.toml python/build_backend.py python/facts.py
+EXTRA_DIST += \
+	$(PYTHON_PACKAGE_FILES) \
+	pyproject.toml \
+	python/build_backend.py \
+	python/facts.py \
+	python/licenses/hwloc.txt \
+	python/licenses/libsodium.txt
 PYTHON_MODULE = python/kvtrans_engine/_kvtrans.la
 
 if HAVE_PYTHON
@@ -50,9 +56,12 @@ python_kvtrans_engine__kvtrans_la_CFLAGS = $(KVI_CFLAGS) -Wno-missing-prototypes
 python_kvtrans_engine__kvtrans_la_LIBADD = $(KVI_ALL)
 # -rpath makes libtool link a module and not an archive; nothing is installed there.
 python_kvtrans_engine__kvtrans_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
-	-rpath $(libdir) -export-symbols-regex '^PyInit__kvtrans$$'
+	-rpath $(libdir) -export-symbols-regex '^PyInit__kvtrans$$' $(PYTHON_EXT_LDFLAGS)
+# For a wheel, which has libraries beside the module.
+PYTHON_EXT_LDFLAGS =
 
 kvtrans_engine_dir = $(DESTDIR)$(pyexecdir)/kvtrans_engine
+kvtrans_engine_info = $(DESTDIR)$(pyexecdir)/kvtrans_engine-$(PACKAGE_VERSION).dist-info
 
 .PHONY: install-python uninstall-python
 
@@ -64,13 +73,19 @@ install-python: $(PYTHON_MODULE)
 	for file in $(PYTHON_PACKAGE_FILES); do \
 		$(INSTALL_DATA) $(srcdir)/$$file "$(kvtrans_engine_dir)" || exit 1; \
 	done
+	$(MKDIR_P) "$(kvtrans_engine_info)/licenses"
+	cat python/metadata.txt $(srcdir)/README.md > python/METADATA
+	echo make > python/INSTALLER
+	$(INSTALL_DATA) python/METADATA python/INSTALLER "$(kvtrans_engine_info)"
+	$(INSTALL_DATA) $(srcdir)/LICENSE "$(kvtrans_engine_info)/licenses"
+CLEANFILES += python/METADATA python/INSTALLER
 
 uninstall-python:
 	rm -f "$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)"
 	for file in $(PYTHON_PACKAGE_FILES); do \
 		rm -f "$(kvtrans_engine_dir)/$${file##*/}"; \
 	done
-	rm -rf "$(kvtrans_engine_dir)/__pycache__"
+	rm -rf "$(kvtrans_engine_dir)/__pycache__" "$(kvtrans_engine_info)"
 	-test ! -d "$(kvtrans_engine_dir)" || rmdir "$(kvtrans_engine_dir)"
 
 # What the Python tests and examples import: the package as users get it, in the build tree.

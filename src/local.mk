@@ -146,3 +146,11 @@ src_libkvtrans_la_LDFLAGS = $(AM_LDFLAGS) $(NO_UNDEFINED_LDFLAGS) -no-undefined 
 	-Wl,--version-script=$(top_srcdir)/src/libkvtrans.map
 EXTRA_src_libkvtrans_la_DEPENDENCIES = src/libkvtrans.map
 EXTRA_DIST += src/libkvtrans.map
+
+# No .la: it helps libtool alone, and names the .la files of all that we link with. Without it libtool does
+# not know what to uninstall.
+install-exec-hook:
+	rm -f "$(DESTDIR)$(libdir)/libkvtrans.la"
+uninstall-hook:
+	cd "$(DESTDIR)$(libdir)" && rm -f $$(sed -n \
+		"s/^library_names='\(.*\)'/\1/p; s/^old_library='\(.*\)'/\1/p" $(abs_top_builddir)/src/libkvtrans.la)
