@@ -1,35 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PEP 517 backend: pip install . by way of configure and make, the only build there is.
+"""PEP 517 and PEP 660 backend: pip install . by way of configure and make, the only build there is.
 
-The wheel is what `make install-python` installs, so no list of sources stands here. Flags for configure
-are given with -C configure=..., as often as needed:
+The wheel is what `make install-python` installs, so no list of sources and no metadata stand here. It
+holds libkvtrans, and copies of libsodium and hwloc; libfabric stays outside, so that the host's own is used,
+with the providers that are there. Flags for configure are given with -C configure=..., as often as needed:
 
     pip install . -C configure=--with-libfabric=/opt/libfabric
+
+The sources are copied to a temporary directory and built there, so they are never written to. Two builds of
+the same sources give the same bytes: times are SOURCE_DATE_EPOCH, and no path of a build is in what it made.
 
 Standard library only.
 """
 
 import base64
+import gzip
 import hashlib
 import io
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+import time
 import zipfile
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 NAME = "kvtrans_engine"
-FIXED_TIME = (2020, 1, 1, 0, 0, 0)
 
-# What an earlier build in the source tree may have left, and no copy should take over.
-BUILT = ("config.status", "config.h", "config.log", "libtool", "stamp-h1", "Makefile", "stage*", "build",
-         ".git", ".libs", ".deps", ".dirstamp", "*.o", "*.lo", "*.la", "*.log", "*.trs", "__pycache__")
+# What autogen.sh, configure and make may have left in the source tree, and no copy should take over.
+MADE_AT_THE_TOP = shutil.ignore_patterns(
+    ".git", "build", "stage", "stage.stamp", "autom4te.cache", "config.h", "config.log", "config.status", "libtool",
+    "stamp-h1", "Makefile", "kvtrans-*.tar.*", "METADATA", "INSTALLER", "metadata.txt", "kvtrans.pc", "env.sh")
+MADE_ANYWHERE = shutil.ignore_patterns(".libs", ".deps", ".dirstamp", "*.o", "*.lo", "*.la", "*.log", "*.trs", "__pycache__")
+
+# Libraries that travel in the wheel, as pkg-config names them, and configure's variable for each. Their files
+# get names of their own, as long as the old ones: another libhwloc in the process (MPI's, say) may be of a
+# version that does not fit.
+BUNDLED = {"libsodium": "SODIUM_LIBS", "hwloc": "HWLOC_LIBS"}
 
 
 def read_version():
@@ -37,32 +50,51 @@ def read_version():
     return re.search(r"AC_INIT\(\[kvtrans\], \[([^]]+)\]", text).group(1)
 
 
-def clean_environment():
-    """The environment without what pip's build isolation adds: it hides the NumPy that is installed."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
+INFO = f"{NAME}-{read_version()}.dist-info"
 
 
-def numpy_version(environment):
-    probe = [sys.executable, "-c", "import numpy; print(numpy.__version__)"]
-    result = subprocess.run(probe, env=environment, capture_output=True, text=True)
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def run(command, cwd, environment):
+def run(command, cwd):
     print("+", *command, flush=True)
-    if subprocess.run(command, cwd=cwd, env=environment).returncode != 0:
+    if subprocess.run(command, cwd=cwd).returncode != 0:
         raise SystemExit(f"kvtrans: {command[0]} failed; its words are above")
 
 
-def configure(directory, arguments, environment):
+def ask(*command):
+    """What a command prints, without the newline; None when it fails."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def make_directory():
+    """A temporary directory without a blank in its path, with which make and libtool do not work."""
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if not re.search(r"\s", parent) and os.access(parent, os.W_OK):
+            return tempfile.TemporaryDirectory(prefix="kvtrans-", dir=parent)
+    raise SystemExit("kvtrans: make and libtool do not work with blanks in a path: set TMPDIR to a directory without")
+
+
+def choose_ignored(directory, names):
+    ignored = MADE_ANYWHERE(directory, names)
+    if pathlib.Path(directory) in (SOURCE, SOURCE / "src", SOURCE / "python", SOURCE / "tests"):
+        ignored |= MADE_AT_THE_TOP(directory, names)
+    # Build directories, whatever their names.
+    return ignored | {name for name in names if os.path.exists(os.path.join(directory, name, "config.status"))}
+
+
+def configure(directory, *arguments):
     """Copy the sources below directory and configure them in directory/build, which is returned."""
     source = directory / "source"
-    shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns(*BUILT), symlinks=True)
+    shutil.copytree(SOURCE, source, ignore=choose_ignored, symlinks=True)
+    for path in [source, *source.rglob("*")]:  # a clone may be read-only, and its copy would be, too
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
     if not (source / "configure").exists():
-        run(["./autogen.sh"], source, environment)
+        run(["./autogen.sh"], source)
     build = directory / "build"
     build.mkdir()
-    run([str(source / "configure"), *arguments], build, environment)
+    run([str(source / "configure"), *arguments], build)
     return build
 
 
@@ -71,96 +103,163 @@ def settings_of(config_settings):
     return [arguments] if isinstance(arguments, str) else list(arguments)
 
 
-def make(build, environment, *arguments):
-    run(["make", f"-j{os.cpu_count() or 1}", *arguments], build, environment)
+def make(build, *arguments):
+    run(["make", f"-j{os.cpu_count() or 1}", *arguments], build)
 
 
-def metadata(requires_numpy=">=1.24"):
-    return (
-        "Metadata-Version: 2.1\n"
-        "Name: kvtrans-engine\n"
-        f"Version: {read_version()}\n"
-        "Summary: Moves KV cache between processes over libfabric\n"
-        "License: Apache-2.0\n"
-        "Requires-Python: >=3.10\n"
-        f"Requires-Dist: numpy{requires_numpy}\n"
+def map_paths(directory):
+    """Compiler flags that put the same words into what is built, wherever it is built."""
+    numpy = ask(sys.executable, "-c", "import numpy; print(numpy.get_include())")
+    paths = {directory / "source": f"kvtrans-{read_version()}", directory / "build": "build", numpy: "numpy"}
+    return " ".join(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in paths.items())
+
+
+def rename_library(module, directory):
+    """Copy the library that pkg-config knows as module into directory, under a name of ours, which is returned."""
+    libdir = ask("pkg-config", "--variable=libdir", module)
+    path = pathlib.Path(libdir or "", f"lib{module.removeprefix('lib')}.so")
+    if not libdir or not path.exists():
+        print(f"kvtrans: pkg-config shows no {path.name}, so the wheel will need that of the system", flush=True)
+        return None
+    content = path.read_bytes()
+    old = re.search(rb"\0lib(%s\.so\.[0-9]+)\0" % module.removeprefix("lib").encode(), content).group(1)
+    name = f"kvt{old.decode()}"
+    (directory / name).write_bytes(content.replace(b"\0lib%s\0" % old, b"\0kvt%s\0" % old))
+    return name
+
+
+def bundle_libraries(directory, given):
+    """Copy libraries for the wheel into directory; return make's variables that link with the copies."""
+    directory.mkdir()
+    variables = ["PYTHON_EXT_LDFLAGS=-Wl,-rpath,'$$ORIGIN'"]
+    for module, variable in BUNDLED.items():
+        # Who says what to link with means just that.
+        if variable in os.environ or any(argument.startswith(f"{variable}=") for argument in given):
+            continue
+        name = rename_library(module, directory)
+        if name:
+            variables.append(f"{variable}=-L{directory} -l:{name}")
+    return variables
+
+
+def build_package(directory, config_settings):
+    """Build below directory; return {path: content} of what belongs into site-packages."""
+    settings = settings_of(config_settings)
+    build = configure(directory, f"PYTHON={sys.executable}", "--with-python", *settings)
+    stage, libraries = directory / "stage", directory / "libraries"
+    make(build, "install-python", "DESTDIR=", f"pyexecdir={stage}", f"MAP_CFLAGS={map_paths(directory)}",
+         *bundle_libraries(libraries, settings))
+    files = {file.relative_to(stage).as_posix(): file.read_bytes() for file in stage.rglob("*") if file.is_file()}
+    del files[f"{INFO}/INSTALLER"]
+    for file in libraries.iterdir():
+        files[f"{NAME}/{file.name}"] = file.read_bytes()
+    return add_licences(files, [file.name for file in libraries.iterdir()])
+
+
+def add_licences(files, libraries):
+    """Those of the libraries that travel along."""
+    lines = ""
+    for name in sorted(file.name for file in (SOURCE / "python" / "licenses").iterdir()):
+        if any(library.startswith(f"kvt{name.removeprefix('lib').removesuffix('.txt')}.") for library in libraries):
+            files[f"{INFO}/licenses/{name}"] = (SOURCE / "python" / "licenses" / name).read_bytes()
+            lines += f"License-File: {name}\n"
+    metadata = files[f"{INFO}/METADATA"].decode()
+    files[f"{INFO}/METADATA"] = metadata.replace("License-File: LICENSE\n", f"License-File: LICENSE\n{lines}", 1).encode()
+    return files
+
+
+def get_time():
+    """The time of everything in an archive: SOURCE_DATE_EPOCH, else one that never changes."""
+    return int(os.environ.get("SOURCE_DATE_EPOCH", 1577836800))
+
+
+def write_wheel(directory, tag, files):
+    """files: {name in the wheel: bytes}. WHEEL and RECORD are added; the name of the wheel is returned."""
+    files[f"{INFO}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: kvtrans\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
     )
-
-
-def wheel_tag():
-    abi = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    platform = re.sub(r"[-.]", "_", sysconfig.get_platform())
-    return f"{abi}-{abi}{sys.abiflags}-{platform}"
-
-
-def write_wheel(path, files):
-    """files: {name in the wheel: bytes}. RECORD is added."""
-    info = f"{NAME}-{read_version()}.dist-info"
     record = ""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+    filename = f"{NAME}-{read_version()}-{tag}.whl"
+    # Zip knows no time before 1980.
+    date = max(time.gmtime(get_time())[:6], (1980, 1, 1, 0, 0, 0))
+    with zipfile.ZipFile(os.path.join(directory, filename), "w", zipfile.ZIP_DEFLATED) as wheel:
         def add(name, content):
-            entry = zipfile.ZipInfo(name, FIXED_TIME)
+            entry = zipfile.ZipInfo(name, date)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16
+            entry.external_attr = (0o100755 if ".so" in name else 0o100644) << 16
             wheel.writestr(entry, content)
 
         for name, content in sorted(files.items()):
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             record += f"{name},sha256={digest},{len(content)}\n"
             add(name, content)
-        add(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
+        add(f"{INFO}/RECORD", record + f"{INFO}/RECORD,,\n")
+    return filename
+
+
+def get_tag():
+    """For this Python, on this platform: not manylinux, since libfabric has to be there."""
+    version = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    platform = re.sub(r"[-.]", "_", sysconfig.get_platform())
+    return f"{version}-{version}{sys.abiflags}-{platform}"
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    """NumPy's headers, unless this Python has them: so nothing is fetched where it is installed."""
-    return [] if numpy_version(clean_environment()) else ["numpy>=1.24"]
+    """NumPy's headers: with those of NumPy 2, the extension runs with NumPy 1, too; the reverse fails."""
+    return ["numpy>=2"]
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    environment = clean_environment()
-    if not numpy_version(environment):
-        environment = dict(os.environ)
-    numpy = numpy_version(environment) or ""
-    with tempfile.TemporaryDirectory(prefix="kvtrans-") as name:
-        directory = pathlib.Path(name)
-        arguments = [f"PYTHON={sys.executable}", "--with-python", *settings_of(config_settings)]
-        build = configure(directory, arguments, environment)
-        stage = directory / "stage"
-        make(build, environment, "install-python", "DESTDIR=", f"pyexecdir={stage}")
+    with make_directory() as name:
+        files = build_package(pathlib.Path(name), config_settings)
+    return write_wheel(wheel_directory, get_tag(), files)
 
-        files = {file.relative_to(stage).as_posix(): file.read_bytes()
-                 for file in stage.rglob("*") if file.is_file()}
-    tag = wheel_tag()
-    info = f"{NAME}-{read_version()}.dist-info"
-    # A module built with NumPy 1 does not load with NumPy 2; the reverse works.
-    requires = ">=1.24,<2" if numpy.startswith("1.") else ">=1.24"
-    files[f"{info}/METADATA"] = metadata(requires).encode()
-    files[f"{info}/WHEEL"] = (
-        f"Wheel-Version: 1.0\nGenerator: kvtrans\nRoot-Is-Purelib: false\nTag: {tag}\n".encode()
-    )
-    files[f"{info}/LICENSE"] = (SOURCE / "LICENSE").read_bytes()
-    filename = f"{NAME}-{read_version()}-{tag}.whl"
-    write_wheel(os.path.join(wheel_directory, filename), files)
-    return filename
+
+get_requires_for_build_editable = get_requires_for_build_wheel
+
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    """A wheel that points to build/editable-TAG, where the Python files are links to those of the source
+    tree. What is written in C takes another pip install -e."""
+    tag = get_tag()
+    place = SOURCE / "build" / f"editable-{tag}"
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        (place / NAME).mkdir(parents=True)
+    except OSError as error:
+        raise SystemExit(f"kvtrans: an editable install keeps what it builds in {place}: {error.strerror}") from None
+    with make_directory() as name:
+        files = build_package(pathlib.Path(name), config_settings)
+    package = [file for file in files if file.startswith(f"{NAME}/")]
+    for file in package:
+        content = files.pop(file)
+        if (SOURCE / "python" / file).exists():
+            (place / file).symlink_to(SOURCE / "python" / file)
+        else:
+            (place / file).write_bytes(content)
+    files[f"__editable__.{NAME}.pth"] = f"{place}\n".encode()
+    return write_wheel(wheel_directory, tag, files)
 
 
 def build_sdist(sdist_directory, config_settings=None):
     """The tarball of make dist, under the name that Python's tools expect, with PKG-INFO."""
-    version = read_version()
-    filename = f"{NAME}-{version}.tar.gz"
-    environment = clean_environment()
-    with tempfile.TemporaryDirectory(prefix="kvtrans-") as name:
-        build = configure(pathlib.Path(name), ["--without-python", *settings_of(config_settings)], environment)
-        make(build, environment, "dist-gzip")
-        with tarfile.open(build / f"kvtrans-{version}.tar.gz") as old, tarfile.open(
-            os.path.join(sdist_directory, filename), "w:gz", format=tarfile.PAX_FORMAT
-        ) as new:
-            for member in old:
-                content = old.extractfile(member) if member.isfile() else None
-                member.name = member.name.replace(f"kvtrans-{version}", f"{NAME}-{version}", 1)
-                new.addfile(member, content)
-            text = metadata().encode()
-            member = tarfile.TarInfo(f"{NAME}-{version}/PKG-INFO")
-            member.size = len(text)
-            new.addfile(member, io.BytesIO(text))
+    old_root, root = f"kvtrans-{read_version()}", f"{NAME}-{read_version()}"
+    with make_directory() as name:
+        build = configure(pathlib.Path(name), "--without-python", *settings_of(config_settings))
+        make(build, "dist-gzip")
+        files = {}
+        with tarfile.open(build / f"{old_root}.tar.gz") as tarball:
+            for member in tarball:
+                if member.isfile():
+                    files[root + member.name.removeprefix(old_root)] = (tarball.extractfile(member).read(), member.mode)
+        head = (build / "python" / "metadata.txt").read_bytes()
+    files[f"{root}/PKG-INFO"] = (head + (SOURCE / "README.md").read_bytes(), 0o644)
+    filename = f"{root}.tar.gz"
+    with open(os.path.join(sdist_directory, filename), "wb") as file, \
+            gzip.GzipFile("", "wb", fileobj=file, mtime=get_time()) as zipped, \
+            tarfile.open(mode="w", fileobj=zipped, format=tarfile.PAX_FORMAT) as tarball:
+        for path, (content, mode) in sorted(files.items()):
+            member = tarfile.TarInfo(path)
+            member.size, member.mode, member.mtime = len(content), 0o755 if mode & 0o100 else 0o644, get_time()
+            tarball.addfile(member, io.BytesIO(content))
     return filename
