@@ -5,7 +5,7 @@ AC_DEFUN([KVT_PATHS], [
 _KVT_PATH([the source directory], [$srcdir])
 _KVT_PATH([the build directory], [$(pwd)])
 m4_foreach_w([kvt_dir], [prefix exec_prefix bindir libdir includedir datarootdir mandir pyexecdir],
-	[_KVT_PATH([--]kvt_dir, [$kvt_dir])])
+	[_KVT_PATH(kvt_dir, [$kvt_dir])])
 _KVT_PATH([--with-libfabric], [$with_libfabric])
 ])
 

@@ -74,6 +74,7 @@ NPY_ABI_VERSION"]) | eval "$CC -E -P -x c $PYTHON_CPPFLAGS $CPPFLAGS -" 2>&AS_ME
 AS_CASE(["$kvt_numpy_version"],
 	["$kvt_numpy_abi".*], [AC_MSG_RESULT([$kvt_numpy_include])],
 	[AC_MSG_RESULT([no])
-	 AC_MSG_ERROR([$PYTHON has NumPy $kvt_numpy_version, with headers in $kvt_numpy_include, but the compiler finds those of
-NumPy ${kvt_numpy_abi:-(none: config.log has its words)}. Do CPPFLAGS or CPATH name a directory with another NumPy?])])
+	 AC_MSG_ERROR([$PYTHON has NumPy $kvt_numpy_version, with headers in
+$kvt_numpy_include, but the compiler finds those of NumPy ${kvt_numpy_abi:-(none: config.log has its words)}.
+Do CPPFLAGS or CPATH name a directory with another NumPy?])])
 ])

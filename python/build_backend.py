@@ -33,11 +33,14 @@ import zipfile
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 NAME = "kvtrans_engine"
 
-# What autogen.sh, configure and make may have left in the source tree, and no copy should take over.
-MADE_AT_THE_TOP = shutil.ignore_patterns(
-    ".git", "build", "stage", "stage.stamp", "autom4te.cache", "config.h", "config.log", "config.status", "libtool",
-    "stamp-h1", "Makefile", "kvtrans-*.tar.*", "METADATA", "INSTALLER", "metadata.txt", "kvtrans.pc", "env.sh")
-MADE_ANYWHERE = shutil.ignore_patterns(".libs", ".deps", ".dirstamp", "*.o", "*.lo", "*.la", "*.log", "*.trs", "__pycache__")
+# What configure and make may have left in the source tree, and no copy should take over.
+MADE = {
+    ".git", "Makefile", "autom4te.cache", "build", "config.h", "config.log", "config.status", "libtool",
+    "python/INSTALLER", "python/METADATA", "python/metadata.txt", "src/kvtrans.pc", "stage", "stage.stamp",
+    "stamp-h1", "tests/env.sh",
+}
+MADE_ANYWHERE = shutil.ignore_patterns(
+    ".libs", ".deps", ".dirstamp", "*.o", "*.lo", "*.la", "*.log", "*.trs", "__pycache__")
 
 # Libraries that travel in the wheel, as pkg-config names them, and configure's variable for each. Their files
 # get names of their own, as long as the old ones: another libhwloc in the process (MPI's, say) may be of a
@@ -72,15 +75,16 @@ def make_directory():
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if not re.search(r"\s", parent) and os.access(parent, os.W_OK):
             return tempfile.TemporaryDirectory(prefix="kvtrans-", dir=parent)
-    raise SystemExit("kvtrans: make and libtool do not work with blanks in a path: set TMPDIR to a directory without")
+    raise SystemExit("kvtrans: make and libtool do not work with blanks in a path: set TMPDIR to one without")
 
 
 def choose_ignored(directory, names):
-    ignored = MADE_ANYWHERE(directory, names)
-    if pathlib.Path(directory) in (SOURCE, SOURCE / "src", SOURCE / "python", SOURCE / "tests"):
-        ignored |= MADE_AT_THE_TOP(directory, names)
-    # Build directories, whatever their names.
-    return ignored | {name for name in names if os.path.exists(os.path.join(directory, name, "config.status"))}
+    """The names in directory that are not sources: also build directories and venvs, whatever they are called."""
+    def is_made(path):
+        return (path.relative_to(SOURCE).as_posix() in MADE
+                or (path / "config.status").exists() or (path / "pyvenv.cfg").exists())
+
+    return MADE_ANYWHERE(directory, names) | {name for name in names if is_made(pathlib.Path(directory, name))}
 
 
 def configure(directory, *arguments):
@@ -90,7 +94,8 @@ def configure(directory, *arguments):
     for path in [source, *source.rglob("*")]:  # a clone may be read-only, and its copy would be, too
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o200)
-    if not (source / "configure").exists():
+    # In a clone it may be there, and be older than what it was made from.
+    if (SOURCE / ".git").exists() or not (source / "configure").exists():
         run(["./autogen.sh"], source)
     build = directory / "build"
     build.mkdir()
@@ -110,12 +115,12 @@ def make(build, *arguments):
 def map_paths(directory):
     """Compiler flags that put the same words into what is built, wherever it is built."""
     numpy = ask(sys.executable, "-c", "import numpy; print(numpy.get_include())")
-    paths = {directory / "source": f"kvtrans-{read_version()}", directory / "build": "build", numpy: "numpy"}
-    return " ".join(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in paths.items())
+    names = {directory / "source": f"kvtrans-{read_version()}", directory / "build": "build", numpy: "numpy"}
+    return " ".join(shlex.quote(f"-ffile-prefix-map={path}={name}") for path, name in names.items())
 
 
 def rename_library(module, directory):
-    """Copy the library that pkg-config knows as module into directory, under a name of ours, which is returned."""
+    """Copy the library that pkg-config knows as module into directory; return its name there, one of ours."""
     libdir = ask("pkg-config", "--variable=libdir", module)
     path = pathlib.Path(libdir or "", f"lib{module.removeprefix('lib')}.so")
     if not libdir or not path.exists():
@@ -158,13 +163,12 @@ def build_package(directory, config_settings):
 
 def add_licences(files, libraries):
     """Those of the libraries that travel along."""
-    lines = ""
-    for name in sorted(file.name for file in (SOURCE / "python" / "licenses").iterdir()):
-        if any(library.startswith(f"kvt{name.removeprefix('lib').removesuffix('.txt')}.") for library in libraries):
-            files[f"{INFO}/licenses/{name}"] = (SOURCE / "python" / "licenses" / name).read_bytes()
-            lines += f"License-File: {name}\n"
-    metadata = files[f"{INFO}/METADATA"].decode()
-    files[f"{INFO}/METADATA"] = metadata.replace("License-File: LICENSE\n", f"License-File: LICENSE\n{lines}", 1).encode()
+    lines = b"License-File: LICENSE\n"
+    for module in BUNDLED:
+        if any(library.startswith(f"kvt{module.removeprefix('lib')}.") for library in libraries):
+            files[f"{INFO}/licenses/{module}.txt"] = (SOURCE / "python" / "licenses" / f"{module}.txt").read_bytes()
+            lines += f"License-File: {module}.txt\n".encode()
+    files[f"{INFO}/METADATA"] = files[f"{INFO}/METADATA"].replace(b"License-File: LICENSE\n", lines, 1)
     return files
 
 
@@ -227,7 +231,8 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         shutil.rmtree(place, ignore_errors=True)
         (place / NAME).mkdir(parents=True)
     except OSError as error:
-        raise SystemExit(f"kvtrans: an editable install keeps what it builds in {place}: {error.strerror}") from None
+        raise SystemExit(
+            f"kvtrans: an editable install keeps what it builds in {place}: {error.strerror}") from None
     with make_directory() as name:
         files = build_package(pathlib.Path(name), config_settings)
     package = [file for file in files if file.startswith(f"{NAME}/")]
@@ -251,7 +256,8 @@ def build_sdist(sdist_directory, config_settings=None):
         with tarfile.open(build / f"{old_root}.tar.gz") as tarball:
             for member in tarball:
                 if member.isfile():
-                    files[root + member.name.removeprefix(old_root)] = (tarball.extractfile(member).read(), member.mode)
+                    path = root + member.name.removeprefix(old_root)
+                    files[path] = (tarball.extractfile(member).read(), member.mode)
         head = (build / "python" / "metadata.txt").read_bytes()
     files[f"{root}/PKG-INFO"] = (head + (SOURCE / "README.md").read_bytes(), 0o644)
     filename = f"{root}.tar.gz"

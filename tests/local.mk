@@ -216,4 +216,5 @@ EXTRA_DIST += \
 	tests/support/summary.sh \
 	tests/support/tsan.supp
 
+include tests/package/local.mk
 include tests/verbs-vm/local.mk
