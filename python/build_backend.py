@@ -121,16 +121,17 @@ def map_paths(directory):
 
 def rename_library(module, directory):
     """Copy the library that pkg-config knows as module into directory; return its name there, one of ours."""
-    libdir = ask("pkg-config", "--variable=libdir", module)
-    path = pathlib.Path(libdir or "", f"lib{module.removeprefix('lib')}.so")
-    if not libdir or not path.exists():
-        print(f"kvtrans: pkg-config shows no {path.name}, so the wheel will need that of the system", flush=True)
+    name = module.removeprefix("lib")
+    path = pathlib.Path(ask("pkg-config", "--variable=libdir", module) or "", f"lib{name}.so")
+    content = path.read_bytes() if path.exists() else b""
+    # The name that the linker writes into what is linked with it stands in its table of strings.
+    soname = re.search(rb"\0lib(%s\.so\.[0-9]+)\0" % name.encode(), content)
+    if not soname:
+        print(f"kvtrans: pkg-config leads to no {path.name}, so the wheel will need the system's", flush=True)
         return None
-    content = path.read_bytes()
-    old = re.search(rb"\0lib(%s\.so\.[0-9]+)\0" % module.removeprefix("lib").encode(), content).group(1)
-    name = f"kvt{old.decode()}"
-    (directory / name).write_bytes(content.replace(b"\0lib%s\0" % old, b"\0kvt%s\0" % old))
-    return name
+    old, new = (prefix + soname[1] for prefix in (b"lib", b"kvt"))
+    (directory / new.decode()).write_bytes(content.replace(b"\0%s\0" % old, b"\0%s\0" % new))
+    return new.decode()
 
 
 def bundle_libraries(directory, given):

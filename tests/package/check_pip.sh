@@ -50,7 +50,8 @@ build_sdist() {
 does "pip wheel works in a clone that cannot be written, among blanks" \
 	read_only "$pip" wheel -q --no-deps -w "$shape_tmp/from clone" "$clone"
 does "an sdist is built" build_sdist "$clone" "$shape_tmp/sdist"
-does "pip wheel works from the sdist" "$pip" wheel -q --no-deps -w "$shape_tmp/from sdist" "$shape_tmp"/sdist/*.tar.gz
+does "pip wheel works from the sdist" \
+	"$pip" wheel -q --no-deps -w "$shape_tmp/from sdist" "$shape_tmp"/sdist/*.tar.gz
 wheel=$(echo "$shape_tmp/from clone"/*.whl)
 does "both wheels are the same, byte for byte" cmp "$wheel" "$shape_tmp/from sdist/${wheel##*/}"
 tar -xzf "$shape_tmp"/sdist/*.tar.gz -C "$shape_tmp"
@@ -87,7 +88,8 @@ grep -acE "kvtrans-[a-z0-9_]{8}/|pip-build-env|$shape_tmp|$KVT_SRCDIR" "$extensi
 END
 holds "its metadata is valid and complete" < "$shape_tmp/metadata"
 
-# run_tests VENV LOG: all Python tests, with the package that is installed there and nowhere else.
+# run_tests VENV LOG: all Python tests, with the package that is installed there and nowhere else. A shell
+# starts what is in the background with SIGINT ignored, and the tests send it.
 run_tests() {
 	(
 		unset PYTHONPATH
@@ -96,24 +98,24 @@ run_tests() {
 import sys, kvtrans_engine, numpy
 print("kvtrans_engine in", kvtrans_engine.__file__, "with NumPy", numpy.__version__)
 sys.exit(not kvtrans_engine.__file__.startswith(sys.prefix))' &&
-			PYTHONDONTWRITEBYTECODE=1 "$1/bin/python" -m pytest -q -p no:cacheprovider "$KVT_SRCDIR/tests/python"
+			PYTHONDONTWRITEBYTECODE=1 env --default-signal=INT "$1/bin/python" -m pytest -q \
+				-p no:cacheprovider "$KVT_SRCDIR/tests/python"
 	) > "$2" 2>&1
 }
 
 does "the wheel installs beside NumPy 1.26" "$shape_tmp/old numpy/bin/pip" install -q "$wheel"
 does "the wheel installs beside NumPy 2" "$pip" install -q "$wheel"
-# They wait more than they compute, so both at once. Their temporary files may not be among blanks: sockets.
-unset TMPDIR
+# They wait more than they compute, so both at once.
 run_tests "$shape_tmp/old numpy" "$shape_tmp/old.log" &
 does "the Python tests pass with the wheel and NumPy 2" run_tests "$shape_tmp/new numpy" "$shape_tmp/new.log"
 does "the Python tests pass with the wheel and NumPy 1.26" wait $!
-head -n 1 "$shape_tmp/old.log" "$shape_tmp/new.log"
+head -q -n 1 "$shape_tmp/old.log" "$shape_tmp/new.log"
 grep -hE '^(FAILED|ERROR) |^E  | (passed|failed).* in ' "$shape_tmp/old.log" "$shape_tmp/new.log"
 
 does "an editable install works" "$pip" install -q --no-build-isolation -e "$clone"
 echo 'EDITED = 1' >> "$clone/python/kvtrans_engine/__init__.py"
 does "what is edited in the clone is what is imported" \
 	"$python" -c 'import kvtrans_engine as k; k.Engine("lo").close(); assert k.EDITED'
-refuses "an editable install of a clone that cannot be written is refused" "an editable install keeps what it builds" \
-	read_only "$pip" install --no-build-isolation -e "$clone"
+refuses "an editable install of a clone that cannot be written is refused" \
+	"an editable install keeps what it builds" read_only "$pip" install --no-build-isolation -e "$clone"
 finish
