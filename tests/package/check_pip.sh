@@ -70,7 +70,7 @@ done | grep -vE '^(libfabric\.so\.1|kvt(hwloc|sodium)\.so\.[0-9]+|lib(c|m|udev)\
 	holds "it needs libfabric, libudev and the C library from outside, and no more"
 grep -acE "kvtrans-[a-z0-9_]{8}/|pip-build-env|$shape_tmp|$KVT_SRCDIR" "$extension" | grep -v '^0$' |
 	holds "no path of the build is in the extension"
-"$python" - "$shape_tmp"/wheel/kvtrans_engine-*.dist-info README.md > "$shape_tmp/metadata" 2>&1 <<-'END'
+"$python" - "$shape_tmp"/wheel/kvtrans_engine-*.dist-info "$clone/README.md" > "$shape_tmp/metadata" 2>&1 <<-'END'
 	import pathlib, sys
 	from packaging.metadata import Metadata
 
