@@ -31,7 +31,7 @@ or let the source tree do it: ./quickstart deps])
 ])
 ])
 
-# KVT_CHECK: the unit test framework. Without it everything builds, and make check leaves C tests out.
+# KVT_CHECK: the unit test framework. Without it everything else builds, and make check skips the C tests.
 AC_DEFUN([KVT_CHECK], [
 PKG_CHECK_MODULES([CHECK], [check >= 0.15], [kvt_have_check=yes], [kvt_have_check=no])
 AM_CONDITIONAL([HAVE_CHECK], [test $kvt_have_check = yes])

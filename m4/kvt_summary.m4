@@ -11,7 +11,7 @@ AS_VAR_IF([kvt_python_found], [yes],
 	[kvt_numpy_text="
     NumPy        $kvt_numpy_version ($kvt_numpy_include), to run with $NUMPY_REQUIRES"])
 kvt_check_text="yes"
-AS_VAR_IF([kvt_have_check], [no], [kvt_check_text="NO: the C tests are left out (apt install check)"])
+AS_VAR_IF([kvt_have_check], [no], [kvt_check_text="NO: the C tests will be skipped (apt install check)"])
 kvt_ucx_text="yes"
 AS_VAR_IF([kvt_have_ucx], [no], [kvt_ucx_text="no: bench/raw_ucx is left out (apt install libucx-dev)"])
 # Twice: exec_prefix is ${prefix} by itself.

@@ -18,5 +18,7 @@ done
 compiles c include/kvtrans.h -std=c11 -pedantic -I. | holds "kvtrans.h is strict C11"
 if echo | $KVT_CC -x c++ -fsyntax-only - 2>/dev/null; then
 	compiles c++ include/kvtrans.h -std=c++17 -I. | holds "kvtrans.h is C++17"
+else
+	leave_out "kvtrans.h in C++: $KVT_CC has no C++"
 fi
 finish
