@@ -216,6 +216,7 @@ EXTRA_DIST += \
 	tests/shape/shape.sh \
 	tests/support/run_check.sh \
 	tests/support/run_pytest.sh \
+	tests/support/punctual.h \
 	tests/support/runner.h \
 	tests/support/summary.sh \
 	tests/support/tsan.supp

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "support/punctual.h"
+
 static const char *const interfaces[] = { "fake0" };
 
 struct kvt_engine_config make_config(void)
@@ -194,6 +196,13 @@ void rest(int64_t time_ns)
 {
 	struct timespec time = { .tv_sec = time_ns / KVI_SECOND, .tv_nsec = time_ns % KVI_SECOND };
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+void expect_took(int64_t since_ns, int64_t at_least_ns, int64_t at_most_ns)
+{
+	int64_t took_ns = kvi_clock_now() - since_ns;
+	ck_assert_int_ge(took_ns, at_least_ns);
+	ck_assert_int_le(took_ns, get_limit(at_most_ns));
 }
 
 /* ---- memory ---- */

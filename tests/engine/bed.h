@@ -75,6 +75,8 @@ void release_until(const uint8_t *target, size_t offset, uint8_t fill);
 
 struct kvt_stats get_stats(struct kvt_engine *engine);
 void rest(int64_t time_ns);
+/* So much time has passed since then, by what is promised (support/punctual.h). */
+void expect_took(int64_t since_ns, int64_t at_least_ns, int64_t at_most_ns);
 
 /* Memory filled with one byte, a pattern that depends on seed and position, and the questions for both. */
 uint8_t *make_filled(size_t len, uint8_t fill);

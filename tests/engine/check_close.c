@@ -190,7 +190,7 @@ START_TEST(a_polite_close_ends_what_is_in_flight_with_its_side_of_the_story)
 	int64_t started_ns = kvi_clock_now();
 	kvt_conn_close(bed.near.conn);
 	bed.near.conn = NULL;
-	ck_assert_int_le(kvi_clock_now() - started_ns, 2 * KVI_SECOND);
+	expect_took(started_ns, 0, 2 * KVI_SECOND);
 	finish(near_send, KVT_E_CLOSED);
 	finish(near_receive, KVT_E_CLOSED);
 	finish(far_send, KVT_E_PEER_CLOSED);
@@ -342,7 +342,6 @@ struct waiter {
 	struct kvt_transfer *transfer;
 	uint16_t port;
 	enum kvt_err err;
-	int64_t ended_ns;
 };
 
 static void *wait_in_accept(void *arg)
@@ -350,7 +349,6 @@ static void *wait_in_accept(void *arg)
 	struct waiter *waiter = arg;
 	struct kvt_conn *conn;
 	waiter->err = kvt_conn_accept(waiter->engine, KVT_FOREVER, &conn, NULL);
-	waiter->ended_ns = kvi_clock_now();
 	return NULL;
 }
 
@@ -360,7 +358,6 @@ static void *wait_in_connect(void *arg)
 	struct kvt_conn *conn;
 	waiter->err = kvt_conn_open(waiter->engine, "127.0.0.1", waiter->port, BED_PATIENCE_NS,
 				    &conn, NULL);
-	waiter->ended_ns = kvi_clock_now();
 	return NULL;
 }
 
@@ -368,7 +365,6 @@ static void *wait_for_transfer(void *arg)
 {
 	struct waiter *waiter = arg;
 	waiter->err = kvt_transfer_wait(waiter->transfer, KVT_FOREVER);
-	waiter->ended_ns = kvi_clock_now();
 	return NULL;
 }
 
@@ -405,12 +401,12 @@ START_TEST(stopping_an_engine_wakes_every_call_that_waits)
 	rest(50 * KVI_MS);
 	int64_t started_ns = kvi_clock_now();
 	kvt_engine_stop(bed.near.engine);
-	ck_assert_int_le(kvi_clock_now() - started_ns, 2 * KVI_SECOND);
+	expect_took(started_ns, 0, 2 * KVI_SECOND);
 	for (unsigned i = 0; i < 5; i++) {
 		pthread_join(waiters[i].thread, NULL);
-		ck_assert_int_le(waiters[i].ended_ns - started_ns, 2 * KVI_SECOND);
 		ck_assert_int_eq(waiters[i].err, i < 3 ? KVT_E_CLOSED : KVT_OK);
 	}
+	expect_took(started_ns, 0, 2 * KVI_SECOND);
 	finish(receive, KVT_E_CLOSED);
 	kvt_engine_stop(bed.near.engine); /* again: nothing happens */
 	kvt_kv_close(kv);

@@ -278,14 +278,20 @@ START_TEST(a_send_that_gives_up_before_its_receive_is_skipped)
 	uint8_t *source = make_pattern(LARGE_LEN, 1), *target = make_filled(LARGE_LEN, 0);
 	bed_open(&bed, NULL);
 	struct kvt_kv *near = open_kv(bed.near.conn, 7), *far = open_kv(bed.far.conn, 7);
+	struct kvt_kv *near_other = open_kv(bed.near.conn, 8),
+		      *far_other = open_kv(bed.far.conn, 8);
 	finish(start_send_within(near, source, LARGE_LEN, 20 * KVI_MS), KVT_E_TIMEOUT);
 	struct kvt_transfer *cancelled = start_send(near, source, LARGE_LEN);
 	kvt_transfer_cancel(cancelled);
 	finish(cancelled, KVT_E_CANCELLED);
+	/* Behind what was said of both on the only lane. A receive from before would be for the first. */
+	exchange(near_other, far_other, 10, 1);
 	exchange(near, far, LARGE_LEN, 2);
 	exchange(near, far, 10, 3);
 	kvt_kv_close(near);
 	kvt_kv_close(far);
+	kvt_kv_close(near_other);
+	kvt_kv_close(far_other);
 	bed_close(&bed);
 	free(source);
 	free(target);

@@ -6,7 +6,7 @@
 
 #include "faults/faults.h"
 
-#define RUN_NS (10 * KVI_SECOND)
+#define RUN_NS (40 * KVI_SECOND)
 
 /* What can fail. */
 struct fault {

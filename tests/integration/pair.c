@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/punctual.h"
+
 enum { PEERS_MAX = 8, LIFE_SECONDS = 120, SLOW_FACTOR = 5 };
 
 /* What is said: a number, or that the other end has failed and why. */
@@ -62,7 +64,7 @@ uint64_t get_share(uint64_t count)
 
 bool is_within(int64_t since_ns, int64_t limit_ns)
 {
-	return get_time_ns() - since_ns <= limit_ns * (is_slow() ? SLOW_FACTOR : 1);
+	return get_time_ns() - since_ns <= get_limit(limit_ns) * (is_slow() ? SLOW_FACTOR : 1);
 }
 
 /* ---- failing ---- */

