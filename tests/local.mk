@@ -222,4 +222,5 @@ EXTRA_DIST += \
 	tests/support/tsan.supp
 
 include tests/package/local.mk
+include tests/distro/local.mk
 include tests/verbs-vm/local.mk
