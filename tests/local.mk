@@ -221,6 +221,13 @@ EXTRA_DIST += \
 	tests/support/summary.sh \
 	tests/support/tsan.supp
 
+# What takes long, on a machine that nobody else uses.
+.PHONY: check-long
+check-long:
+	KVT_TEST_LONG=1 KVT_TEST_PUNCTUAL=1 $(MAKE) $(AM_MAKEFLAGS) -j1 check
+	$(MAKE) $(AM_MAKEFLAGS) check-verbs-long
+	$(MAKE) $(AM_MAKEFLAGS) check-distro
+
 include tests/package/local.mk
 include tests/distro/local.mk
 include tests/verbs-vm/local.mk

@@ -138,6 +138,10 @@ static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
 		else if (events[i].data.u32 == FD_EVENTS)
 			worker->events_due = true;
 	}
+	/* Whoever clears a wake does the work that it tells of. Stopping is the thread's own: a guest
+	 * that took its wake gives it back. */
+	if (atomic_load(&worker->stopping))
+		kvi_wake(&worker->wake);
 	return count >= 0 || wait_errno != EINTR;
 }
 

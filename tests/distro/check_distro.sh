@@ -52,7 +52,8 @@ enter() {
 	cp /etc/resolv.conf /etc/hosts "$1/etc/"
 	# shellcheck disable=SC2016 # The inner shell expands it.
 	unshare --mount --pid --fork --kill-child bash -c '
-		mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && mount -t tmpfs tmpfs "$1/tmp" &&
+		mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
+			mount --rbind /sys "$1/sys" && mount -t tmpfs tmpfs "$1/tmp" &&
 			exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
 				bash /kvtrans/tests/distro/in_root.sh' bash "$1"
 }

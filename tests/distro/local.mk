@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Tests of what others make of a release: packages, and other distributions. Not a part of make check: they
-# install what they need.
+# What others make of a release: packages, and other distributions. Not a part of make check: it installs
+# what it needs.
 
 .PHONY: check-debian check-distro
 
