@@ -10,7 +10,7 @@
 
 #include "support/runner.h"
 
-enum { STOPS = 100 };
+enum { STOPS = 300 };
 
 static struct bed bed;
 
@@ -373,14 +373,13 @@ static void *wait_for_transfer(void *arg)
 /* Short waits, one after the other, until the engine is stopped. */
 static void *wait_again_and_again(void *arg)
 {
-	struct kvt_recv_request request = KVT_RECV_REQUEST_INIT;
-	struct kvt_transfer *receive;
-	request.len = SIZE_MAX;
-	request.timeout_ns = KVI_MS;
-	while (kvt_recv_start(arg, &request, &receive, NULL) == KVT_OK) {
+	struct kvt_result result = KVT_RESULT_INIT;
+	do {
+		struct kvt_transfer *receive = start_recv_within(arg, NULL, SIZE_MAX, KVI_MS);
 		kvt_transfer_wait(receive, KVT_FOREVER);
+		kvt_transfer_get_result(receive, &result);
 		kvt_transfer_free(receive);
-	}
+	} while (result.err == KVT_E_TIMEOUT);
 	return NULL;
 }
 
