@@ -24,6 +24,10 @@ step() {
 	echo "-- $text: $([ "$status" -eq 0 ] && echo ok || echo FAILED) ($((SECONDS - start)) s)"
 }
 
+has_run_c_tests() {
+	! grep -rl --include='*.log' 'configure found no Check' build/tests
+}
+
 install_with_pip() {
 	apt-get -qqy --no-install-recommends install python3-venv >/dev/null &&
 		python3 -m venv --system-site-packages /venv &&
@@ -33,6 +37,7 @@ install_with_pip() {
 
 step "./quickstart demo" ./quickstart demo
 step "./quickstart check" ./quickstart check
+step "the demo came first, and the C tests were run all the same" has_run_c_tests
 step "pip install ." install_with_pip
 step "the Debian packages" make -s -C build check-debian
 echo "$passed passed, $failed failed"
