@@ -10,7 +10,7 @@
 
 #include "support/runner.h"
 
-enum { STOPS = 300 };
+enum { STOPS = 1000 };
 
 static struct bed bed;
 
