@@ -12,6 +12,7 @@ C_TESTS = \
 	tests/engine/check_paged_end \
 	tests/engine/check_paged_events \
 	tests/engine/check_paged_hostile \
+	tests/engine/check_stop \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
 	tests/faults/check_paged_faults \
@@ -108,6 +109,7 @@ tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
+tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)

@@ -10,8 +10,6 @@
 
 #include "support/runner.h"
 
-enum { STOPS = 1000 };
-
 static struct bed bed;
 
 static enum kvt_err try_send(struct kvt_kv *kv, const void *base, size_t len)
@@ -370,19 +368,6 @@ static void *wait_for_transfer(void *arg)
 	return NULL;
 }
 
-/* Short waits, one after the other, until the engine is stopped. */
-static void *wait_again_and_again(void *arg)
-{
-	struct kvt_result result = KVT_RESULT_INIT;
-	do {
-		struct kvt_transfer *receive = start_recv_within(arg, NULL, SIZE_MAX, KVI_MS);
-		kvt_transfer_wait(receive, KVT_FOREVER);
-		kvt_transfer_get_result(receive, &result);
-		kvt_transfer_free(receive);
-	} while (result.err == KVT_E_TIMEOUT);
-	return NULL;
-}
-
 /* A port where nobody ever answers. */
 static int listen_silently(uint16_t *port)
 {
@@ -435,25 +420,6 @@ static int interrupt(void *arg)
 	++*(int *)arg;
 	return 1;
 }
-
-/* A thread that waits takes part in the work, and may take a wake that was for the worker's own. */
-START_TEST(an_engine_that_threads_wait_in_stops_every_time)
-{
-	for (unsigned round = 0; round < STOPS; round++) {
-		pthread_t threads[4];
-		bed_open(&bed, NULL);
-		struct kvt_kv *kv = open_kv(bed.near.conn, 5);
-		for (unsigned i = 0; i < 4; i++)
-			pthread_create(&threads[i], NULL, wait_again_and_again, kv);
-		rest(round % 8 * KVI_MS / 4);
-		kvt_engine_stop(bed.near.engine);
-		for (unsigned i = 0; i < 4; i++)
-			pthread_join(threads[i], NULL);
-		kvt_kv_close(kv);
-		bed_close(&bed);
-	}
-}
-END_TEST
 
 START_TEST(the_interrupted_hook_ends_every_call_that_waits)
 {
@@ -520,7 +486,6 @@ int main(void)
 	tcase_add_test(tests, both_sides_may_close_at_once);
 	tcase_add_loop_test(tests, handles_outlive_their_engine_in_any_order, 0, 3);
 	tcase_add_test(tests, stopping_an_engine_wakes_every_call_that_waits);
-	tcase_add_test(tests, an_engine_that_threads_wait_in_stops_every_time);
 	tcase_add_test(tests, the_interrupted_hook_ends_every_call_that_waits);
 	tcase_add_test(tests, a_send_to_a_kv_that_never_opens_ends_with_the_connection);
 	return run_tests("engine_close", tests);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_stop.c - an engine is stopped while threads wait in it. One that waits takes part in the work, and
+ * may take the wake that was for the worker's own thread.
+ */
+#include "bed.h"
+
+#include <pthread.h>
+
+#include "support/runner.h"
+
+enum { STOPS = 1000, THREADS = 4 };
+
+static struct bed bed;
+
+/* Short waits, one after the other, until the engine is stopped. */
+static void *wait_again_and_again(void *arg)
+{
+	struct kvt_result result = KVT_RESULT_INIT;
+	do {
+		struct kvt_transfer *receive = start_recv_within(arg, NULL, SIZE_MAX, KVI_MS);
+		kvt_transfer_wait(receive, KVT_FOREVER);
+		kvt_transfer_get_result(receive, &result);
+		kvt_transfer_free(receive);
+	} while (result.err == KVT_E_TIMEOUT);
+	return NULL;
+}
+
+START_TEST(an_engine_that_threads_wait_in_stops_every_time)
+{
+	for (unsigned round = 0; round < STOPS; round++) {
+		pthread_t threads[THREADS];
+		bed_open(&bed, NULL);
+		struct kvt_kv *kv = open_kv(bed.near.conn, 5);
+		for (unsigned i = 0; i < THREADS; i++)
+			pthread_create(&threads[i], NULL, wait_again_and_again, kv);
+		rest(round % 8 * KVI_MS / 4);
+		kvt_engine_stop(bed.near.engine);
+		for (unsigned i = 0; i < THREADS; i++)
+			pthread_join(threads[i], NULL);
+		kvt_kv_close(kv);
+		bed_close(&bed);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("stop");
+	tcase_set_timeout(tests, 300);
+	tcase_add_test(tests, an_engine_that_threads_wait_in_stops_every_time);
+	return run_tests("engine_stop", tests);
+}
