@@ -88,11 +88,12 @@ uninstall-python:
 	rm -rf "$(kvtrans_engine_dir)/__pycache__" "$(kvtrans_engine_info)"
 	-test ! -d "$(kvtrans_engine_dir)" || rmdir "$(kvtrans_engine_dir)"
 
-# What the Python tests and examples import: the package as users get it, in the build tree.
+# What the Python tests and examples import: the package as users get it, in the build tree. A line with
+# $(MAKE) is run by make -n, too (Debian's helpers ask so which targets there are): it stands alone.
 stage.stamp: $(PYTHON_MODULE) $(PYTHON_PACKAGE_FILES)
-	$(AM_V_GEN)rm -rf stage && \
-	$(MAKE) $(AM_MAKEFLAGS) install-python DESTDIR= pyexecdir="$(abs_top_builddir)/stage" >/dev/null && \
-	touch $@
+	$(AM_V_GEN)rm -rf stage
+	@$(MAKE) $(AM_MAKEFLAGS) install-python DESTDIR= pyexecdir="$(abs_top_builddir)/stage" >/dev/null
+	@touch $@
 check_DATA += stage.stamp
 
 install-exec-local: install-python
