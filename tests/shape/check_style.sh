@@ -20,6 +20,7 @@ if command -v shellcheck >/dev/null; then
 		echo autogen.sh
 		echo quickstart
 		echo .ci/run
+		echo debian/tests/readme
 	} | xargs shellcheck -x 2>&1 | holds "shellcheck has nothing to say"
 else
 	leave_out "the shell scripts: shellcheck is not installed"
