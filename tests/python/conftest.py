@@ -141,7 +141,7 @@ def in_thread():
 
     yield start
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive(), "a call is still waiting"
 
 
@@ -172,7 +172,7 @@ def start_python():
 def run_python(start_python):
     """Run a script in another Python to its end: (exit status, stdout, stderr)."""
 
-    def run(script, *args, timeout=30):
+    def run(script, *args, timeout=120):
         process = start_python(script, *args)
         out, err = process.communicate(timeout=timeout)
         return process.returncode, out, err
