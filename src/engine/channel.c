@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "engine/conn.h"
+#include "engine/engine.h"
 #include "engine/kv.h"
 #include "engine/part.h"
 #include "engine/recv.h"
@@ -41,6 +42,7 @@ struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link
 	channel = kvi_alloc(sizeof(*channel));
 	if (channel == NULL)
 		return NULL;
+	kvi_inbox_hold(&part->conn->engine->inbox, part->conn, sizeof(*channel));
 	channel->tag = tag;
 	channel->link = link;
 	kvi_list_init(&channel->sends);
@@ -56,6 +58,13 @@ struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link
 	return channel;
 }
 
+void kvi_arrival_take(struct kvi_channel *channel, struct kvi_arrival *arrival)
+{
+	kvi_list_remove(&arrival->node);
+	if (!arrival->is_start)
+		atomic_fetch_sub(&channel->link->conn->arrivals, 1);
+}
+
 void kvi_arrival_free(struct kvi_arrival *arrival)
 {
 	if (arrival == NULL)
@@ -67,9 +76,9 @@ void kvi_arrival_free(struct kvi_arrival *arrival)
 
 static void drop_arrivals(struct kvi_channel *channel)
 {
-	struct kvi_list *node;
-	while ((node = kvi_list_take_first(&channel->arrivals)) != NULL) {
+	kvi_list_for_each (node, next_node, &channel->arrivals) {
 		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		kvi_arrival_take(channel, arrival);
 		if (!arrival->is_start)
 			kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
 		kvi_arrival_free(arrival);
@@ -256,14 +265,13 @@ static void drop_starts(struct kvi_channel *channel)
 		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
 		if (!arrival->is_start)
 			continue;
-		kvi_list_remove(node);
+		kvi_arrival_take(channel, arrival);
 		kvi_arrival_free(arrival);
 	}
 }
 
-bool kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause)
+void kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause)
 {
-	bool any = false;
 	struct kvi_channel *channel, *next;
 	HASH_ITER(hh, part->channels, channel, next)
 	{
@@ -271,13 +279,11 @@ bool kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause)
 		fail_list(&channel->granted, cause);
 		fail_list(&channel->receives, cause);
 		drop_starts(channel);
-		any |= !kvi_list_is_empty(&channel->arrivals);
 		if (channel->kv == NULL)
 			continue;
 		kvi_window_close(channel->kv->window);
 		channel->kv->window = NULL;
 	}
-	return any;
 }
 
 void kvi_channels_free(struct kvi_part *part)

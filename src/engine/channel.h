@@ -86,13 +86,15 @@ void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const c
 
 /*
  * End every transfer of the part with cause; the lanes are cut. Eager messages stay: the sender was
- * told that we have them, so a receive gets them even now. True when there are any.
+ * told that we have them, so a receive gets them even now.
  */
-bool kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause);
+void kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause);
 
 /* Free the part's channels, with what waits in them. */
 void kvi_channels_free(struct kvi_part *part);
 
+/* Take an arrival out of its channel; it is the caller's. */
+void kvi_arrival_take(struct kvi_channel *channel, struct kvi_arrival *arrival);
 void kvi_arrival_free(struct kvi_arrival *arrival);
 
 #endif

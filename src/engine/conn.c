@@ -87,11 +87,8 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->free_packets);
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
+	kvi_list_init(&link->parked);
 	kvi_list_init(&link->free_segments);
-	for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
-		link->segments[i].link = link;
-		kvi_list_append(&link->free_segments, &link->segments[i].node);
-	}
 }
 
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
@@ -155,6 +152,17 @@ void kvi_conn_on_lane_bye(struct kvt_conn *conn)
 		kvi_control_wake(conn->engine->control);
 }
 
+/* The application may have it; under engine->lock. */
+static void set_was_open(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	conn->was_open = true;
+	kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_TOTAL, 1);
+	if (conn->is_server)
+		kvi_list_append(&engine->ready, &conn->ready_node);
+	pthread_cond_broadcast(&engine->changed);
+}
+
 void kvi_conn_set_open(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
@@ -165,12 +173,8 @@ void kvi_conn_set_open(struct kvt_conn *conn)
 		atomic_store(&conn->state, KVI_CONN_OPEN);
 	pthread_mutex_unlock(&conn->lock);
 	if (opened) {
-		conn->was_open = true;
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, 1);
-		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_TOTAL, 1);
-		if (conn->is_server)
-			kvi_list_append(&engine->ready, &conn->ready_node);
-		pthread_cond_broadcast(&engine->changed);
+		set_was_open(conn);
 	}
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -197,10 +201,29 @@ static void tell_end(struct kvt_conn *conn)
 	kvi_inbox_add_event(&conn->engine->inbox, event);
 }
 
+/*
+ * Under engine->lock: whether the handle of a connection that has ended goes with it. The application
+ * has it, or will get it for what the peer left. Such a one may not have been open here: the peer sends
+ * as soon as it has our READY, and can be gone before we look at its own. Who left nothing needs no
+ * place among those that wait.
+ */
+static bool goes_unseen(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	if (conn->left_something && !conn->was_open)
+		set_was_open(conn);
+	bool unaccepted = conn->is_server &&
+			  (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
+	if (!unaccepted || conn->left_something)
+		return false;
+	kvi_list_remove(&conn->ready_node);
+	engine->unaccepted_count--;
+	return true;
+}
+
 void kvi_conn_tear_down(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
-	bool has_arrivals = false;
 	unsigned count = conn->lane_count > 0 ? engine->worker_count : 0;
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
@@ -209,35 +232,54 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	}
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
-		has_arrivals |= kvi_part_fail(&conn->parts[i]);
+		kvi_part_fail(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	kvi_share_end(conn);
+	bool left_something = atomic_load(&conn->arrivals) > 0 ||
+			      kvi_inbox_holds_events(&engine->inbox, conn);
 	tell_end(conn);
 
-	bool drop_handle = false;
 	pthread_mutex_lock(&engine->lock);
 	atomic_store(&conn->state, KVI_CONN_ENDED);
 	conn->is_torn_down = true;
+	conn->left_something = left_something;
 	kvi_list_remove(&conn->node);
 	engine->conn_count--;
 	if (conn->was_open)
-		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, -1);
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, -1); /* as set_open counted it */
 	if (conn->cause.code == KVT_E_PEER_LOST)
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_LOST, 1);
-	/* One that never opened has no handle. One that waits to be accepted is kept for the messages it
-	 * left, but peers that come, send and go must not fill the memory of an engine that never looks. */
-	bool waits = !kvi_list_is_empty(&conn->ready_node);
-	if (waits && has_arrivals && engine->orphan_count < KVI_ORPHANS_MAX) {
-		engine->orphan_count++;
-	} else if (waits || (conn->is_server && !conn->was_open)) {
-		kvi_list_remove(&conn->ready_node);
-		drop_handle = true;
-	}
+	bool drop_handle = goes_unseen(conn);
 	pthread_cond_broadcast(&engine->changed);
 	pthread_mutex_unlock(&engine->lock);
 	if (drop_handle)
 		kvi_conn_drop_ref(conn);
+}
+
+void kvi_conn_await_end(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	/* The goodbye is bounded, too. */
+	pthread_mutex_lock(&engine->lock);
+	while (!conn->is_torn_down && !engine->stopped)
+		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void kvi_conn_hand_out(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	kvi_inbox_hand_out(&engine->inbox, conn);
+	/* Who takes packets under a worker's lock sees from now on that nothing is to be parked. */
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct kvi_worker *worker = engine->workers[i];
+		kvi_worker_lock(worker);
+		kvi_list_for_each (node, next_node, &conn->parts[i].links)
+			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
+		kvi_parts_flush(worker, false);
+		kvi_worker_unlock(worker);
+	}
 }
 
 enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error)
@@ -259,14 +301,9 @@ void kvt_conn_close(struct kvt_conn *conn)
 {
 	if (conn == NULL || kvi_engine_is_forked(conn->engine))
 		return;
-	struct kvt_engine *engine = conn->engine;
 	kvi_conn_fail(conn, KVT_E_CLOSED, 0, "the connection was closed on this side");
-	/* The goodbye is bounded, and so is the tear-down: it waits for no peer. */
-	pthread_mutex_lock(&engine->lock);
-	while (!conn->is_torn_down && !engine->stopped)
-		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
-	pthread_mutex_unlock(&engine->lock);
-	kvi_inbox_forget(&engine->inbox, conn);
+	kvi_conn_await_end(conn);
+	kvi_inbox_forget(&conn->engine->inbox, conn);
 	kvi_conn_drop_ref(conn);
 }
 

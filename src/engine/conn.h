@@ -47,6 +47,7 @@ struct kvt_conn {
 	struct kvi_lanes *peer_lanes; /* client: where to connect; set by the control thread */
 	bool was_open;
 	bool is_torn_down;
+	bool left_something; /* from then on: messages or notifications that the peer was told we have */
 
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
@@ -56,14 +57,16 @@ struct kvt_conn {
 	struct kvi_session *session;
 
 	/* under the inbox's lock */
-	bool handed_out; /* the application has it */
-	struct kvi_list held_events;
+	struct kvi_list held_events; /* for when the application has it */
+	size_t held_len;	     /* what the peer has made us keep until then */
 	struct kvi_event *ended; /* made beforehand, for the end; NULL once it is told */
 
 	struct kvi_share share;
 
 	/* atomic */
 	_Atomic(enum kvi_conn_state) state;
+	atomic_bool handed_out;	 /* the application has it; set under the inbox's lock */
+	atomic_size_t arrivals;	 /* eager messages that wait for a receive */
 	atomic_uint refs; /* the handle's, the control thread's, one a KV's and a transfer's */
 	atomic_uint lanes_connected;
 	atomic_uint lanes_closing; /* lanes on which the peer has said BYE */
@@ -94,8 +97,17 @@ void kvi_conn_on_lane_connected(struct kvt_conn *conn);
 /* The peer will send nothing more on a lane; under its worker's lock. */
 void kvi_conn_on_lane_bye(struct kvt_conn *conn);
 
-/* Control thread: cut the lanes, end the transfers, set ENDED. */
+/*
+ * Control thread: cut the lanes, end the transfers, set ENDED. What the peer was told that we have is
+ * kept, and the connection with it, which accepting gives out as any other.
+ */
 void kvi_conn_tear_down(struct kvt_conn *conn);
+
+/* Wait until a connection that has failed is torn down, which waits for no peer. */
+void kvi_conn_await_end(struct kvt_conn *conn);
+
+/* The application gets it now, and with it what came before. No lock is held. */
+void kvi_conn_hand_out(struct kvt_conn *conn);
 
 /* KVT_OK when open, else the cause, copied to error (may be NULL). */
 enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error);

@@ -175,10 +175,17 @@ static bool knows_lanes(const struct kvt_conn *conn)
 	return conn->peer_lanes != NULL;
 }
 
-/* A peer may have sent and gone before we look: its messages are in the connection all the same. */
 static bool was_open(const struct kvt_conn *conn)
 {
 	return conn->was_open;
+}
+
+/* A peer may have sent and gone before we look: its messages are in the connection all the same, and it
+ * was told so. Not where it is this side that ended the call. */
+static bool has_left_something(struct kvt_conn *conn, enum kvt_err err)
+{
+	kvi_conn_await_end(conn);
+	return conn->left_something && err != KVT_E_CANCELLED && err != KVT_E_CLOSED;
 }
 
 static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
@@ -261,14 +268,16 @@ static enum kvt_err open_conn(struct kvt_engine *engine, const char *host, uint1
 		err = open_lanes(conn, error);
 	if (err == KVT_OK)
 		err = await_conn(conn, was_open, deadline_ns, error);
-	if (err == KVT_OK) {
-		kvi_inbox_hand_out(&engine->inbox, conn);
-		*conn_out = conn;
-		return KVT_OK;
+	if (err != KVT_OK) {
+		kvi_conn_fail(conn, err, 0, "%s", error->text);
+		if (!has_left_something(conn, err)) {
+			kvt_conn_close(conn);
+			return err;
+		}
 	}
-	kvi_conn_fail(conn, err, 0, "%s", error->text);
-	kvt_conn_close(conn); /* waits until it is torn down */
-	return err;
+	kvi_conn_hand_out(conn);
+	*conn_out = conn;
+	return KVT_OK;
 }
 
 enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,

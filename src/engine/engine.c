@@ -265,9 +265,9 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	if (err != KVT_OK)
 		return err;
 	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
-	struct kvi_list *node;
+	struct kvi_list *node = NULL;
 	pthread_mutex_lock(&engine->lock);
-	while ((node = kvi_list_take_first(&engine->ready)) == NULL && err == KVT_OK) {
+	while (err == KVT_OK && (node = kvi_list_take_first(&engine->ready)) == NULL) {
 		int64_t slice_ns = kvi_deadline_after(100 * KVI_MS);
 		if (atomic_load(&engine->stopping)) {
 			err = kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
@@ -286,13 +286,12 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	struct kvt_conn *conn = NULL;
 	if (node != NULL) {
 		conn = kvi_container_of(node, struct kvt_conn, ready_node);
-		engine->orphan_count -= conn->is_torn_down;
+		engine->unaccepted_count--;
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn != NULL) {
-		kvi_inbox_hand_out(&engine->inbox, conn);
+		kvi_conn_hand_out(conn);
 		*conn_out = conn;
-		err = KVT_OK;
 	}
 	kvi_engine_leave(engine);
 	return err;

@@ -95,7 +95,7 @@ void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	struct kvt_conn *conn = event->event.conn;
 	pthread_mutex_lock(&inbox->lock);
-	if (conn->handed_out) {
+	if (atomic_load(&conn->handed_out)) {
 		kvi_list_append(&inbox->events, &event->node);
 		kvi_wake(&inbox->wake);
 	} else {
@@ -104,10 +104,46 @@ void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
+/* ---- connections that the application does not have ---- */
+
+void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len)
+{
+	if (atomic_load(&conn->handed_out))
+		return;
+	pthread_mutex_lock(&inbox->lock);
+	if (!atomic_load(&conn->handed_out)) {
+		conn->held_len += len;
+		atomic_fetch_add(&inbox->held_len, len);
+	}
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+bool kvi_inbox_has_room(const struct kvi_inbox *inbox, const struct kvt_conn *conn)
+{
+	return atomic_load(&conn->handed_out) ||
+	       atomic_load(&inbox->held_len) < KVI_UNACCEPTED_LEN_MAX;
+}
+
+bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&inbox->lock);
+	bool holds = !kvi_list_is_empty(&conn->held_events);
+	pthread_mutex_unlock(&inbox->lock);
+	return holds;
+}
+
+/* Under lock. */
+static void stop_holding(struct kvi_inbox *inbox, struct kvt_conn *conn)
+{
+	atomic_fetch_sub(&inbox->held_len, conn->held_len);
+	conn->held_len = 0;
+}
+
 void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
 {
 	pthread_mutex_lock(&inbox->lock);
-	conn->handed_out = true;
+	atomic_store(&conn->handed_out, true);
+	stop_holding(inbox, conn);
 	if (!kvi_list_is_empty(&conn->held_events))
 		kvi_wake(&inbox->wake);
 	kvi_list_move_all(&inbox->events, &conn->held_events);
@@ -117,7 +153,8 @@ void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
 void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
 {
 	pthread_mutex_lock(&inbox->lock);
-	conn->handed_out = false;
+	atomic_store(&conn->handed_out, false);
+	stop_holding(inbox, conn);
 	kvi_list_for_each (node, next_node, &inbox->events) {
 		struct kvi_event *event = kvi_container_of(node, struct kvi_event, node);
 		if (event->event.conn != conn)

@@ -5,7 +5,7 @@
  *
  * Nothing in it holds a reference: a transfer leaves it when its handle is freed, events leave it when
  * their connection is closed. Events of a connection that the application does not have yet wait in the
- * connection. lock is a leaf.
+ * connection; what such connections keep, messages included, is counted here. lock is a leaf.
  */
 #ifndef KVI_ENGINE_INBOX_H
 #define KVI_ENGINE_INBOX_H
@@ -30,6 +30,7 @@ struct kvi_inbox {
 
 	/* atomic */
 	atomic_size_t done_count;
+	atomic_size_t held_len; /* of all connections; changed under lock */
 };
 
 /* What a struct kvt_event is the beginning of. */
@@ -51,6 +52,13 @@ void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfe
 /* An event with room for len bytes of data; NULL: no memory. */
 struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kind, size_t len);
 void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event);
+
+/* The peer makes us keep len bytes; this counts while the application does not have the connection. */
+void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);
+/* Whether more may be taken from the peer of conn now. */
+bool kvi_inbox_has_room(const struct kvi_inbox *inbox, const struct kvt_conn *conn);
+/* Whether notifications wait for the application to get the connection. */
+bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn);
 
 /* The application has the connection now, or no longer. */
 void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn);

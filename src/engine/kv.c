@@ -30,11 +30,11 @@ void kvi_kv_drop_ref(struct kvt_kv *kv)
 static enum kvt_err bind_channel(struct kvt_kv *kv, struct kvt_error *error)
 {
 	struct kvt_conn *conn = kv->conn;
-	/* After its end a connection still has what the peer sent eagerly. */
-	struct kvi_channel *channel = kvi_channel_find(kv->link->part, kv->tag);
-	if (kv->link->part->cut && (channel == NULL || kvi_list_is_empty(&channel->arrivals)))
+	/* After its end a connection still has what the peer sent eagerly; an application opens its KVs in
+	 * their order, so also those without. */
+	if (kv->link->part->cut && atomic_load(&conn->arrivals) == 0)
 		return kvi_conn_check(conn, error);
-	channel = kvi_channel_get(kv->link->part, kv->link, kv->tag);
+	struct kvi_channel *channel = kvi_channel_get(kv->link->part, kv->link, kv->tag);
 	if (channel == NULL)
 		return kvi_fail(error, KVT_E_LIMIT, 0,
 				"no room for another KV; a connection has at most %d", KVI_KVS_MAX);

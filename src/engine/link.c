@@ -64,8 +64,13 @@ static enum kvt_err make_packets(struct kvi_link *link, struct kvt_error *error)
 	link->send_len = KVI_MESSAGE_OVERHEAD + link->conn->eager_len;
 	link->slab = kvi_alloc_data(count * link->packet_len);
 	link->packets = kvi_alloc_array(count, sizeof(link->packets[0]));
-	if (link->slab == NULL || link->packets == NULL)
+	link->segments = kvi_alloc_array(KVI_SEGMENTS, sizeof(link->segments[0]));
+	if (link->slab == NULL || link->packets == NULL || link->segments == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the packets of a lane");
+	for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
+		link->segments[i].link = link;
+		kvi_list_append(&link->free_segments, &link->segments[i].node);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		struct kvi_packet *packet = &link->packets[i];
 		packet->link = link;
@@ -144,8 +149,12 @@ void kvi_link_free(struct kvi_link *link)
 	kvi_list_remove(&link->node);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
+	kvi_list_init(&link->parked);
 	kvi_free(link->packets);
 	link->packets = NULL;
+	kvi_list_init(&link->free_segments);
+	kvi_free(link->segments);
+	link->segments = NULL;
 	kvi_free(link->slab);
 	link->slab = NULL;
 	kvi_stage_free(link->stage);
@@ -221,6 +230,31 @@ static enum kvt_err take_packet(struct kvi_link *link, const uint8_t *bytes, siz
 	return err;
 }
 
+/* Take a packet of len bytes, and post its receive again. */
+static void take_in(struct kvi_link *link, struct kvi_packet *packet, size_t len)
+{
+	bool is_credit = false;
+	enum kvt_err err = take_packet(link, packet->bytes, len, &is_credit);
+	if (err != KVT_OK) {
+		kvi_conn_fail(link->conn, err, 0, "the peer sent a message of %zu bytes that %s",
+			      len,
+			      err == KVT_E_PROTOCOL ? "is not of the protocol" : "cannot be taken");
+		return;
+	}
+	if (post_receive(link, packet) && !is_credit)
+		link->owed_credits++;
+	kvi_part_touch(link->part);
+}
+
+void kvi_link_unpark(struct kvi_link *link)
+{
+	struct kvi_list *node;
+	while (link->lane != NULL && (node = kvi_list_take_first(&link->parked)) != NULL) {
+		struct kvi_packet *packet = kvi_container_of(node, struct kvi_packet, node);
+		take_in(link, packet, packet->len);
+	}
+}
+
 static void on_received(struct kvi_post *post, const struct kvi_completion *completion)
 {
 	struct kvi_packet *packet = kvi_container_of(post, struct kvi_packet, post);
@@ -233,17 +267,13 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 			      "the peer is gone: lane %u broke", link->index);
 		return;
 	}
-	bool is_credit = false;
-	enum kvt_err err = take_packet(link, packet->bytes, completion->len, &is_credit);
-	if (err != KVT_OK) {
-		kvi_conn_fail(link->conn, err, 0, "the peer sent a message of %zu bytes that %s",
-			      completion->len,
-			      err == KVT_E_PROTOCOL ? "is not of the protocol" : "cannot be taken");
-		return;
+	if (kvi_list_is_empty(&link->parked) &&
+	    kvi_inbox_has_room(&link->conn->engine->inbox, link->conn)) {
+		take_in(link, packet, completion->len);
+	} else {
+		packet->len = completion->len;
+		kvi_list_append(&link->parked, &packet->node);
 	}
-	if (post_receive(link, packet) && !is_credit)
-		link->owed_credits++;
-	kvi_part_touch(link->part);
 }
 
 /* ---- sending ---- */

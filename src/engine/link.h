@@ -10,6 +10,9 @@
  * Answers are gathered: a flush posts all that wait as one packet, and a first message takes them along,
  * so that a ping-pong costs one packet a leg though every message is acknowledged.
  *
+ * Messages of a peer that the application has not accepted are taken, and acknowledged, as long as the
+ * engine has room for such (inbox.h); then its packets are parked, and it waits.
+ *
  * All functions are called under the worker's lock.
  */
 #ifndef KVI_ENGINE_LINK_H
@@ -33,6 +36,7 @@ struct kvi_packet {
 	struct kvi_list node;
 	struct kvi_link *link;
 	uint8_t *bytes;
+	size_t len; /* parked: of what came */
 };
 
 enum kvi_segment_kind {
@@ -77,6 +81,7 @@ struct kvi_link {
 	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */
 	struct kvi_list waiting; /* sends that wait for room: transfers, by link_node */
+	struct kvi_list parked;	 /* packets that came, and are not taken before the connection is accepted */
 
 	unsigned send_credits;
 	unsigned owed_credits;
@@ -84,7 +89,7 @@ struct kvi_link {
 	uint64_t window_taken; /* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 
-	struct kvi_segment segments[KVI_SEGMENTS];
+	struct kvi_segment *segments; /* KVI_SEGMENTS; as long as the packets */
 	struct kvi_list free_segments;
 	unsigned writes; /* segments that are operations: posted, or held */
 	size_t writes_len;
@@ -103,6 +108,9 @@ enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t
 /* The fence of one lane. Its posts are handed out by the next progress; then kvi_link_free(). */
 void kvi_link_close(struct kvi_link *link);
 void kvi_link_free(struct kvi_link *link);
+
+/* Take what was parked. */
+void kvi_link_unpark(struct kvi_link *link);
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event);
 

@@ -109,6 +109,7 @@ static enum kvt_err on_notify(struct kvi_link *link, const struct kvi_message *m
 	if (message->data_len > 0)
 		memcpy(event->data, message->data, message->data_len);
 	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
+	kvi_inbox_hold(&link->conn->engine->inbox, link->conn, sizeof(*event) + event->event.len);
 	kvi_inbox_add_event(&link->conn->engine->inbox, event);
 	return KVT_OK;
 }

@@ -73,13 +73,12 @@ void kvi_part_cut(struct kvi_part *part)
 	kvi_stripes_pump(part);
 }
 
-bool kvi_part_fail(struct kvi_part *part)
+void kvi_part_fail(struct kvi_part *part)
 {
 	/* Shares that ended on other workers are reported by mail. */
 	kvi_worker_progress(part->worker);
 	kvi_paged_fail(part->worker, part->conn);
-	bool has_arrivals = kvi_channels_fail(part, &part->conn->cause);
+	kvi_channels_fail(part, &part->conn->cause);
 	kvi_list_for_each (node, next_node, &part->links)
 		kvi_link_free(kvi_container_of(node, struct kvi_link, node));
-	return has_arrivals;
 }

@@ -36,8 +36,7 @@ bool kvi_parts_flush(struct kvi_worker *worker, bool lazily);
 /* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
 void kvi_part_cut(struct kvi_part *part);
 
-/* After all parts of the connection are cut: every transfer here ends with the connection's
- * cause. True when eager messages are left for receives to come. */
-bool kvi_part_fail(struct kvi_part *part);
+/* After all parts of the connection are cut: every transfer here ends with the connection's cause. */
+void kvi_part_fail(struct kvi_part *part);
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/copy.h"
 #include "base/error.h"
 #include "engine/conn.h"
+#include "engine/engine.h"
 #include "engine/window.h"
 
 static void match(struct kvi_channel *channel);
@@ -87,7 +88,7 @@ static void grant(struct kvi_channel *channel, struct kvi_exchange *receive,
 			return;
 		}
 	}
-	kvi_list_remove(&arrival->node);
+	kvi_arrival_take(channel, arrival);
 	receive->arrival = arrival;
 	receive->state = KVI_RECV_GRANTED;
 	kvi_list_remove(&receive->node);
@@ -126,7 +127,7 @@ static void refuse(struct kvi_channel *channel, struct kvi_exchange *receive,
 static void deliver(struct kvi_channel *channel, struct kvi_exchange *receive,
 		    struct kvi_arrival *arrival)
 {
-	kvi_list_remove(&arrival->node);
+	kvi_arrival_take(channel, arrival);
 	if (receive->base != NULL) {
 		if (arrival->len > 0)
 			kvi_copy(receive->base, arrival->data, arrival->len);
@@ -208,6 +209,11 @@ static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_
 	arrival->is_start = is_start;
 	arrival->len = len;
 	kvi_list_append(&channel->arrivals, &arrival->node);
+	struct kvt_conn *conn = channel->link->conn;
+	if (!is_start)
+		atomic_fetch_add(&conn->arrivals, 1);
+	kvi_inbox_hold(&conn->engine->inbox, conn,
+		       sizeof(*arrival) + message->meta_len + message->data_len);
 	return KVT_OK;
 }
 
@@ -299,7 +305,7 @@ enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_messa
 		arrival = find_arrival(channel, message->seq);
 	if (arrival == NULL || arrival->len != message->len)
 		return KVT_E_PROTOCOL;
-	kvi_list_remove(&arrival->node);
+	kvi_arrival_take(channel, arrival);
 	receive->arrival = NULL;
 	receive->transfer.meta = arrival->meta;
 	receive->transfer.meta_len = arrival->meta_len;
@@ -338,7 +344,7 @@ void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *me
 {
 	struct kvi_arrival *arrival = find_arrival(channel, message->seq);
 	if (arrival != NULL) {
-		kvi_list_remove(&arrival->node);
+		kvi_arrival_take(channel, arrival);
 		kvi_arrival_free(arrival);
 	}
 	struct kvi_exchange *receive = find_granted(channel, message->seq, 0);

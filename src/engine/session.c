@@ -67,6 +67,17 @@ static void send_farewell(struct kvi_session *session, enum kvi_frame_type type,
 
 /* ---- handshake ---- */
 
+static void refuse_for_room(struct kvi_session *session, bool accepts)
+{
+	char text[KVT_TEXT_LEN] = "this engine has no room for another peer";
+	if (!accepts)
+		snprintf(text, sizeof(text),
+			 "%d peers wait until the application of this engine accepts them",
+			 KVI_UNACCEPTED_MAX);
+	send_farewell(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, text);
+	kvi_session_end(session);
+}
+
 /* A server knows its peer now: make the connection and say where its lanes are. */
 static void serve_lanes(struct kvi_session *session)
 {
@@ -76,17 +87,17 @@ static void serve_lanes(struct kvi_session *session)
 	struct kvt_error error;
 
 	pthread_mutex_lock(&engine->lock);
-	bool has_room = engine->conn_count < KVI_CONNECTIONS_MAX;
+	bool accepts = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
+	bool has_room = accepts && engine->conn_count < KVI_CONNECTIONS_MAX;
 	struct kvt_conn *conn = has_room ? kvi_conn_alloc(engine, true) : NULL;
 	if (conn != NULL) {
 		engine->conn_count++;
+		engine->unaccepted_count++;
 		kvi_list_append(&engine->conns, &conn->node);
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn == NULL) {
-		send_farewell(session, KVI_FRAME_REFUSE, KVT_E_LIMIT,
-			      "this engine has no room for another peer");
-		kvi_session_end(session);
+		refuse_for_room(session, accepts);
 		return;
 	}
 	session->control->pending--;
@@ -162,6 +173,36 @@ static void feed_handshake(struct kvi_session *session)
 		on_refused(session);
 }
 
+/* ---- ready ---- */
+
+static bool has_failed(const struct kvi_session *session)
+{
+	return session->conn != NULL && atomic_load(&session->conn->state) == KVI_CONN_FAILING;
+}
+
+/* Once the lanes are there and the peer's, too, the connection is open. */
+static void check_lanes(struct kvi_session *session)
+{
+	struct kvt_conn *conn = session->conn;
+	if (has_failed(session) || conn->lane_count == 0 ||
+	    atomic_load(&conn->lanes_connected) < conn->lane_count)
+		return;
+	if (!session->ready_sent) {
+		struct kvi_frame ready = { .type = KVI_FRAME_READY };
+		session->ready_sent = true;
+		send_frame(session, &ready);
+	}
+	if (session->state != KVI_SESSION_LANES || !session->ready_received)
+		return;
+	session->state = KVI_SESSION_OPEN;
+	if (!session->peer_closes)
+		session->deadline_ns = KVI_NEVER;
+	if (session->uses_listeners)
+		kvi_control_leave_listeners(session->control);
+	session->uses_listeners = false;
+	kvi_conn_set_open(conn);
+}
+
 /* ---- frames ---- */
 
 static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes *lanes)
@@ -191,6 +232,7 @@ static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame
 		if (session->state != KVI_SESSION_LANES || session->ready_received)
 			return KVT_E_PROTOCOL;
 		session->ready_received = true;
+		check_lanes(session); /* before we read that the peer has gone */
 		return KVT_OK;
 	case KVI_FRAME_HEARTBEAT:
 		return KVT_OK;
@@ -275,11 +317,6 @@ void kvi_session_on_io(struct kvi_session *session)
 
 /* ---- timers and state ---- */
 
-static bool has_failed(const struct kvi_session *session)
-{
-	return session->conn != NULL && atomic_load(&session->conn->state) == KVI_CONN_FAILING;
-}
-
 /* The connection has failed or been closed on this side: tell the peer, and end or wait for it to go. */
 static void say_goodbye(struct kvi_session *session)
 {
@@ -297,26 +334,6 @@ static void say_goodbye(struct kvi_session *session)
 		      cause.text);
 	if (!polite)
 		kvi_session_end(session);
-}
-
-static void check_lanes(struct kvi_session *session)
-{
-	struct kvt_conn *conn = session->conn;
-	if (conn->lane_count == 0 || atomic_load(&conn->lanes_connected) < conn->lane_count)
-		return;
-	if (!session->ready_sent) {
-		struct kvi_frame ready = { .type = KVI_FRAME_READY };
-		session->ready_sent = true;
-		send_frame(session, &ready);
-	}
-	if (session->state != KVI_SESSION_LANES || !session->ready_received)
-		return;
-	session->state = KVI_SESSION_OPEN;
-	session->deadline_ns = KVI_NEVER;
-	if (session->uses_listeners)
-		kvi_control_leave_listeners(session->control);
-	session->uses_listeners = false;
-	kvi_conn_set_open(conn);
 }
 
 static void pass_deadline(struct kvi_session *session)
@@ -358,7 +375,7 @@ int64_t kvi_session_check(struct kvi_session *session, int64_t now_ns)
 		return next_ns;
 	if (now_ns >= session->deadline_ns)
 		pass_deadline(session);
-	if (session->state == KVI_SESSION_LANES && !has_failed(session))
+	if (session->state == KVI_SESSION_LANES)
 		check_lanes(session);
 	if (session->state == KVI_SESSION_OPEN && !has_failed(session)) {
 		next_ns = check_heartbeat(session, now_ns);

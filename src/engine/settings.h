@@ -10,7 +10,10 @@
 enum {
 	KVI_CPUS_MAX = 256,
 	KVI_CONNECTIONS_MAX = 4096,
-	KVI_ORPHANS_MAX = 64,	   /* connections that ended unaccepted, kept for what they sent */
+	/* What peers can make an engine keep whose application does not accept them: so many connections,
+	 * open or ended, and about so many bytes in all of them; then they wait. */
+	KVI_UNACCEPTED_MAX = 1024,
+	KVI_UNACCEPTED_LEN_MAX = 256 * 1024 * 1024,
 	KVI_KVS_MAX = 65536,	   /* tags per connection */
 	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
 	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
