@@ -18,6 +18,7 @@ PYTHON_EXT_SOURCES = \
 	python/ext/memory.c \
 	python/ext/methods.c \
 	python/ext/module.c \
+	python/ext/notes.c \
 	python/ext/outcome.c \
 	python/ext/paged.c \
 	python/ext/paged.h \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * dispatch.c - what an engine tells without being asked: paged transfers that have ended, and
- * events. All of it is taken from the library in one place, kvi_py_take_in(), by whichever thread looks first
+ * events, which notes.c keeps. All of it is taken from the library in one place, kvi_py_take_in(), by whichever thread looks first
  * (reap, notifications, wait, an event loop), and kept until it is asked for, so that these never
  * steal from each other. No thread of the engine ever comes here.
  *
@@ -22,20 +22,6 @@ enum {
 
 static const char stray_name[] = "kvt_event";
 
-static PyStructSequence_Field notification_fields[] = {
-	{ "conn", "The Connection it came on." },
-	{ "data", "What the peer sent: bytes." },
-	{ "error", "None, or the exception object that says why the peer's transfer failed." },
-	{ NULL, NULL },
-};
-
-PyStructSequence_Desc kvi_py_notification_desc = {
-	.name = "kvtrans_engine.Notification",
-	.doc = "What a peer sent: behind the data of a transfer, or by itself.",
-	.fields = notification_fields,
-	.n_in_sequence = 3,
-};
-
 /* ---- life ---- */
 
 int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch)
@@ -49,11 +35,13 @@ int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch)
 	dispatch->conns = PyDict_New();
 	dispatch->strays = PyList_New(0);
 	dispatch->notes = PyList_New(0);
+	dispatch->ends = PyList_New(0);
 	dispatch->listeners = PyList_New(0);
 	bool complete = dispatch->flying != NULL && dispatch->loose != NULL &&
 			dispatch->finished != NULL && dispatch->orphans != NULL &&
 			dispatch->conns != NULL && dispatch->strays != NULL &&
-			dispatch->notes != NULL && dispatch->listeners != NULL;
+			dispatch->notes != NULL && dispatch->ends != NULL &&
+			dispatch->listeners != NULL;
 	return complete ? 0 : -1;
 }
 
@@ -63,6 +51,7 @@ int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, 
 	Py_VISIT(dispatch->finished);
 	Py_VISIT(dispatch->conns);
 	Py_VISIT(dispatch->notes);
+	Py_VISIT(dispatch->ends);
 	Py_VISIT(dispatch->listeners);
 	return 0;
 }
@@ -76,6 +65,7 @@ void kvi_py_free_dispatch(struct kvi_py_dispatch *dispatch)
 	Py_CLEAR(dispatch->conns);
 	Py_CLEAR(dispatch->strays);
 	Py_CLEAR(dispatch->notes);
+	Py_CLEAR(dispatch->ends);
 	Py_CLEAR(dispatch->listeners);
 }
 
@@ -216,33 +206,6 @@ static void free_stray(PyObject *capsule)
 	kvt_event_free(PyCapsule_GetPointer(capsule, stray_name));
 }
 
-static int add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
-		    const struct kvt_event *event)
-{
-	struct kvi_py_state *state = kvi_py_get_state((PyObject *)engine);
-	struct kvt_error error = { .code = event->err };
-	PyObject *failure = NULL;
-
-	PyObject *note = PyStructSequence_New(state->notification_type);
-	PyObject *data = PyBytes_FromStringAndSize(event->data, (Py_ssize_t)event->len);
-	if (event->err == KVT_OK)
-		failure = Py_NewRef(Py_None);
-	else
-		failure = kvi_py_make_error(state, &error, 0);
-	if (note == NULL || data == NULL || failure == NULL) {
-		Py_XDECREF(note);
-		Py_XDECREF(data);
-		Py_XDECREF(failure);
-		return -1;
-	}
-	PyStructSequence_SetItem(note, 0, Py_NewRef((PyObject *)conn));
-	PyStructSequence_SetItem(note, 1, data);
-	PyStructSequence_SetItem(note, 2, failure);
-	int rc = PyList_Append(engine->dispatch.notes, note);
-	Py_DECREF(note);
-	return rc;
-}
-
 /* Hand an event to its connection, which is in the table. Frees the event. */
 static int deliver(struct kvi_py_engine *engine, struct kvi_py_conn *conn, struct kvt_event *event)
 {
@@ -250,9 +213,9 @@ static int deliver(struct kvi_py_engine *engine, struct kvi_py_conn *conn, struc
 
 	Py_INCREF(conn);
 	if (!conn->closed && event->kind == KVT_EVENT_CONN_ENDED)
-		kvi_py_tell_lost(conn);
+		kvi_py_take_end(conn);
 	else if (!conn->closed)
-		rc = add_note(engine, conn, event);
+		rc = kvi_py_add_note(engine, conn, event);
 	kvt_event_free(event);
 	Py_DECREF(conn);
 	return rc;
@@ -360,6 +323,7 @@ static Py_ssize_t take_events(struct kvi_py_engine *engine)
 
 Py_ssize_t kvi_py_take_in(struct kvi_py_engine *engine)
 {
+	Py_ssize_t end_count = kvi_py_tell_ends(engine);
 	Py_ssize_t transfer_count = take_transfers(engine);
 	Py_ssize_t event_count = transfer_count < 0 ? -1 : take_events(engine);
 
@@ -367,10 +331,10 @@ Py_ssize_t kvi_py_take_in(struct kvi_py_engine *engine)
 		kvi_py_sync_ready(&engine->dispatch);
 	if (event_count > 0)
 		kvi_py_tell_listeners(engine);
-	return event_count < 0 ? -1 : transfer_count + event_count;
+	return event_count < 0 ? -1 : end_count + transfer_count + event_count;
 }
 
-static Py_ssize_t enter_and_pull(struct kvi_py_engine *engine)
+Py_ssize_t kvi_py_enter_and_pull(struct kvi_py_engine *engine)
 {
 	if (kvi_py_enter(engine) < 0)
 		return -1;
@@ -384,7 +348,7 @@ PyObject *kvi_py_reap(PyObject *self, PyObject *args)
 	struct kvi_py_dispatch *dispatch = &((struct kvi_py_engine *)self)->dispatch;
 
 	(void)args;
-	if (enter_and_pull((struct kvi_py_engine *)self) < 0)
+	if (kvi_py_enter_and_pull((struct kvi_py_engine *)self) < 0)
 		return NULL;
 	if (PyDict_GET_SIZE(dispatch->finished) == 0)
 		return PyList_New(0);
@@ -398,46 +362,12 @@ PyObject *kvi_py_reap(PyObject *self, PyObject *args)
 	return transfers;
 }
 
-PyObject *kvi_py_notifications(PyObject *self, PyObject *args)
-{
-	struct kvi_py_dispatch *dispatch = &((struct kvi_py_engine *)self)->dispatch;
-
-	(void)args;
-	if (enter_and_pull((struct kvi_py_engine *)self) < 0)
-		return NULL;
-	PyObject *fresh = PyList_New(0);
-	if (fresh == NULL || PyList_GET_SIZE(dispatch->notes) == 0)
-		return fresh;
-	PyObject *notes = dispatch->notes;
-	dispatch->notes = fresh;
-	kvi_py_sync_ready(dispatch);
-	return notes;
-}
-
-PyObject *kvi_py_next_notification(PyObject *self, PyObject *args)
-{
-	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
-	PyObject *notes = engine->dispatch.notes;
-
-	(void)args;
-	if (PyList_GET_SIZE(notes) == 0 && !engine->closed && enter_and_pull(engine) < 0)
-		return NULL;
-	notes = engine->dispatch.notes;
-	if (PyList_GET_SIZE(notes) == 0)
-		Py_RETURN_NONE;
-	PyObject *note = Py_NewRef(PyList_GET_ITEM(notes, 0));
-	if (PyList_SetSlice(notes, 0, 1, NULL) < 0)
-		Py_CLEAR(note);
-	kvi_py_sync_ready(&engine->dispatch);
-	return note;
-}
-
 PyObject *kvi_py_pull(PyObject *self, PyObject *args)
 {
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 
 	(void)args;
-	if (enter_and_pull(engine) < 0)
+	if (kvi_py_enter_and_pull(engine) < 0)
 		return NULL;
 	return PyBool_FromLong(PyList_GET_SIZE(engine->dispatch.notes) >= NOTES_MAX);
 }

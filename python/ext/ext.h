@@ -89,11 +89,12 @@ struct kvi_py_dispatch {
 	PyObject *conns;     /* dict: handle to Connection, until its close has returned */
 	PyObject *strays;    /* list: events of connections that are just being opened */
 	PyObject *notes;     /* list of Notification */
+	PyObject *ends;	     /* list of Connection: ended, and all their notifications were asked for */
 	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
 	unsigned starting;   /* calls that start a transfer without the GIL */
 	unsigned opening;    /* calls that open or accept a connection */
 	int poll_fd;	     /* what fileno() gives, or -1 */
-	int ready_fd;	     /* readable while something is in finished or notes, or -1 */
+	int ready_fd;	     /* readable while something is in finished, notes or ends, or -1 */
 	bool is_ready;
 };
 
@@ -172,7 +173,9 @@ struct kvi_py_conn {
 	struct kvi_py_engine *engine;	       /* borrowed; NULL once closed */
 	unsigned users;			       /* calls inside the library with this handle */
 	bool closed;
-	bool ended; /* the engine has told, and on_lost was called */
+	bool ended;	       /* the engine has told, and on_lost was called */
+	bool end_is_due;       /* the engine has told, and notifications are to be asked for first */
+	Py_ssize_t note_count; /* of those */
 	pid_t owner;
 	PyObject *id;
 	PyObject *exports; /* dict: descriptor to struct kvi_py_export */
@@ -375,8 +378,6 @@ void kvi_py_call_back(PyObject *function, PyObject *argument);
 
 /* ---- dispatch.c ---- */
 
-extern PyStructSequence_Desc kvi_py_notification_desc;
-
 int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch);
 int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, void *arg);
 /* The engine has stopped: give every transfer its outcome, tell who listens, let go of all. */
@@ -402,10 +403,26 @@ void kvi_py_remove_handle(struct kvi_py_engine *engine, struct kvi_py_conn *conn
 /* Take in what has happened: the number of things, or -1. Between kvi_py_enter and kvi_py_leave. */
 Py_ssize_t kvi_py_take_in(struct kvi_py_engine *engine);
 
+/* The same, between the two. */
+Py_ssize_t kvi_py_enter_and_pull(struct kvi_py_engine *engine);
+
 PyObject *kvi_py_reap(PyObject *self, PyObject *args);
+PyObject *kvi_py_pull(PyObject *self, PyObject *args);
+
+/* ---- notes.c ---- */
+
+extern PyStructSequence_Desc kvi_py_notification_desc;
+
+/* Keep a notification of conn. */
+int kvi_py_add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
+		    const struct kvt_event *event);
+/* conn has ended: tell it, behind its notifications. Runs Python code. */
+void kvi_py_take_end(struct kvi_py_conn *conn);
+/* Tell the ends that waited for notifications: how many. Runs Python code. */
+Py_ssize_t kvi_py_tell_ends(struct kvi_py_engine *engine);
+
 PyObject *kvi_py_notifications(PyObject *self, PyObject *args);
 PyObject *kvi_py_next_notification(PyObject *self, PyObject *args);
-PyObject *kvi_py_pull(PyObject *self, PyObject *args);
 
 /* ---- watch.c ---- */
 
