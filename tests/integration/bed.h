@@ -130,6 +130,7 @@ TCase *make_traffic_tests(void);
 TCase *make_refusal_tests(void);
 TCase *make_loss_tests(void);
 TCase *make_death_tests(void);
+TCase *make_delivery_tests(void);
 TCase *make_goodbye_tests(void);
 TCase *make_limit_tests(void);
 TCase *make_abort_tests(void);
