@@ -41,6 +41,7 @@ PYTHON_TESTS = \
 	tests/python/test_bench.py \
 	tests/python/test_classic.py \
 	tests/python/test_connection.py \
+	tests/python/test_delivery.py \
 	tests/python/test_errors.py \
 	tests/python/test_examples.py \
 	tests/python/test_lifetime.py \
