@@ -201,23 +201,42 @@ static void tell_end(struct kvt_conn *conn)
 	kvi_inbox_add_event(&conn->engine->inbox, event);
 }
 
+bool kvi_conn_take_place(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	pthread_mutex_lock(&engine->lock);
+	bool has_room = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
+	if (has_room && conn->is_server) {
+		conn->has_place = true;
+		engine->unaccepted_count++;
+	}
+	pthread_mutex_unlock(&engine->lock);
+	return has_room || !conn->is_server;
+}
+
+void kvi_conn_leave_place(struct kvt_conn *conn)
+{
+	conn->engine->unaccepted_count -= conn->has_place;
+	conn->has_place = false;
+}
+
 /*
  * Under engine->lock: whether the handle of a connection that has ended goes with it. The application
  * has it, or will get it for what the peer left. Such a one may not have been open here: the peer sends
- * as soon as it has our READY, and can be gone before we look at its own. Who left nothing needs no
- * place among those that wait.
+ * as soon as it has our READY, and can be gone before we look at its own. What came before our READY is
+ * nothing that we owe.
  */
 static bool goes_unseen(struct kvt_conn *conn)
 {
-	struct kvt_engine *engine = conn->engine;
+	bool waits = conn->is_server &&
+		     (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
+	conn->left_something &= !waits || conn->has_place;
 	if (conn->left_something && !conn->was_open)
 		set_was_open(conn);
-	bool unaccepted = conn->is_server &&
-			  (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
-	if (!unaccepted || conn->left_something)
+	if (!waits || conn->left_something)
 		return false;
 	kvi_list_remove(&conn->ready_node);
-	engine->unaccepted_count--;
+	kvi_conn_leave_place(conn);
 	return true;
 }
 

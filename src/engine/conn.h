@@ -45,6 +45,7 @@ struct kvt_conn {
 	struct kvi_list node;	      /* in engine->conns */
 	struct kvi_list ready_node;   /* in engine->ready */
 	struct kvi_lanes *peer_lanes; /* client: where to connect; set by the control thread */
+	bool has_place; /* server: among those that wait to be accepted */
 	bool was_open;
 	bool is_torn_down;
 	bool left_something; /* from then on: messages or notifications that the peer was told we have */
@@ -102,6 +103,12 @@ void kvi_conn_on_lane_bye(struct kvt_conn *conn);
  * kept, and the connection with it, which accepting gives out as any other.
  */
 void kvi_conn_tear_down(struct kvt_conn *conn);
+
+/* Before the peer of a server is told that we are ready, and so may send: whether there is room for what
+ * it leaves, should it go unaccepted. Taken until it is accepted, or has gone and left nothing. */
+bool kvi_conn_take_place(struct kvt_conn *conn);
+/* Under engine->lock. */
+void kvi_conn_leave_place(struct kvt_conn *conn);
 
 /* Wait until a connection that has failed is torn down, which waits for no peer. */
 void kvi_conn_await_end(struct kvt_conn *conn);

@@ -286,7 +286,7 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	struct kvt_conn *conn = NULL;
 	if (node != NULL) {
 		conn = kvi_container_of(node, struct kvt_conn, ready_node);
-		engine->unaccepted_count--;
+		kvi_conn_leave_place(conn);
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn != NULL) {

@@ -40,7 +40,7 @@ struct kvt_engine {
 	struct kvi_list ready;	/* accepted by us, not yet by the application */
 	struct kvi_list regions;
 	unsigned conn_count;
-	unsigned unaccepted_count; /* peers that called us and are not the application's yet */
+	unsigned unaccepted_count; /* peers that may have left something, and are not the application's yet */
 	bool stopped;
 
 	/* atomic */

@@ -67,13 +67,14 @@ static void send_farewell(struct kvi_session *session, enum kvi_frame_type type,
 
 /* ---- handshake ---- */
 
-static void refuse_for_room(struct kvi_session *session, bool accepts)
+#define TOO_MANY_WAIT "%d peers wait until the application of this engine accepts them"
+
+/* No connection could be made, or none would find a place when it is ready. */
+static void refuse(struct kvi_session *session, bool too_many_wait)
 {
 	char text[KVT_TEXT_LEN] = "this engine has no room for another peer";
-	if (!accepts)
-		snprintf(text, sizeof(text),
-			 "%d peers wait until the application of this engine accepts them",
-			 KVI_UNACCEPTED_MAX);
+	if (too_many_wait)
+		snprintf(text, sizeof(text), TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
 	send_farewell(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, text);
 	kvi_session_end(session);
 }
@@ -87,17 +88,16 @@ static void serve_lanes(struct kvi_session *session)
 	struct kvt_error error;
 
 	pthread_mutex_lock(&engine->lock);
-	bool accepts = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
-	bool has_room = accepts && engine->conn_count < KVI_CONNECTIONS_MAX;
+	bool too_many_wait = engine->unaccepted_count >= KVI_UNACCEPTED_MAX;
+	bool has_room = !too_many_wait && engine->conn_count < KVI_CONNECTIONS_MAX;
 	struct kvt_conn *conn = has_room ? kvi_conn_alloc(engine, true) : NULL;
 	if (conn != NULL) {
 		engine->conn_count++;
-		engine->unaccepted_count++;
 		kvi_list_append(&engine->conns, &conn->node);
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn == NULL) {
-		refuse_for_room(session, accepts);
+		refuse(session, too_many_wait);
 		return;
 	}
 	session->control->pending--;
@@ -187,6 +187,10 @@ static void check_lanes(struct kvi_session *session)
 	if (has_failed(session) || conn->lane_count == 0 ||
 	    atomic_load(&conn->lanes_connected) < conn->lane_count)
 		return;
+	if (!session->ready_sent && !kvi_conn_take_place(conn)) {
+		kvi_conn_fail(conn, KVT_E_LIMIT, 0, TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
+		return;
+	}
 	if (!session->ready_sent) {
 		struct kvi_frame ready = { .type = KVI_FRAME_READY };
 		session->ready_sent = true;

@@ -105,6 +105,8 @@ START_TEST(a_peer_that_went_before_it_was_accepted_is_accepted_with_all_it_left)
 	unsigned what = (unsigned)_i;
 	open_apart(NULL);
 	leave(call(), what);
+	/* It keeps nothing of the fabric's while it waits. */
+	wait_until(fake_get_counts().lanes == 0 && fake_get_counts().memories == 0);
 	wait_until(get_stats(bed.far.engine).connections == 0);
 	if (what & (NOTES | MESSAGES))
 		inherit(accept_next(), what);

@@ -3,6 +3,7 @@
 
 import asyncio
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -75,6 +76,8 @@ def test_what_a_peer_left_is_received_however_it_went(open_engine, start_python,
     if way != "stop":
         process.communicate(timeout=20)
     if late:
+        while server.stats()["connections"] > 0:
+            time.sleep(0.01)
         ok, ip, port, conn_id = server.accept(timeout=20)
         assert ok and ip == HOST and port > 0
         conn = server.connection(conn_id)
