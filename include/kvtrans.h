@@ -212,13 +212,18 @@ KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, 
 				   int64_t timeout_ns, struct kvt_conn **conn,
 				   struct kvt_error *error);
 
-/* Take the next peer that connected. timeout_ns: KVT_FOREVER waits, 0 polls. Errors: TIMEOUT, CLOSED, ... */
+/*
+ * Take the next peer that connected. timeout_ns: KVT_FOREVER waits, 0 polls. Errors: TIMEOUT, CLOSED, ...
+ * A peer that has gone is taken, too, when it left messages or notifications: they are received and told
+ * of as on a connection that ended later. 1,024 peers may wait; further ones are refused with LIMIT.
+ */
 KVT_API enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 				     struct kvt_conn **conn, struct kvt_error *error);
 
 /*
- * Say goodbye, fail what is in flight with KVT_E_CLOSED, cut the lanes, give back the handle. Returns
- * within about 1 s. The connection's KVs stay valid handles until closed. NULL is allowed.
+ * Say goodbye, fail what is in flight with KVT_E_CLOSED, cut the lanes, give back the handle. Events of
+ * the connection that were not taken are dropped. Returns within about 1 s. The connection's KVs stay
+ * valid handles until closed. NULL is allowed.
  */
 KVT_API void kvt_conn_close(struct kvt_conn *conn);
 
@@ -256,8 +261,8 @@ struct kvt_kv_config {
 KVT_API enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *config,
 				 struct kvt_kv **kv, struct kvt_error *error);
 
-/* Cancel what is in flight on this KV (KVT_E_CLOSED), wait until nobody touches its memory, give back
- * the handle. Returns within about 1 s. NULL is allowed. */
+/* Cancel what is in flight on this KV (KVT_E_CLOSED), wait until nobody touches its memory, drop the
+ * messages that no receive has taken, give back the handle. Returns within about 1 s. NULL is allowed. */
 KVT_API void kvt_kv_close(struct kvt_kv *kv);
 
 enum { KVT_META_LEN_MAX = 4096 };
@@ -265,7 +270,8 @@ enum { KVT_META_LEN_MAX = 4096 };
 /*
  * Send len bytes at base. meta: up to KVT_META_LEN_MAX bytes that travel with the message (copied).
  * timeout_ns: 0 is 60 s. Success means the receiver has the bytes: in its buffer, or, up to eager_len,
- * in its engine. The memory must stay unchanged until the transfer completes.
+ * in its engine, from where it gets them whatever becomes of this side or the connection. The memory must
+ * stay unchanged until the transfer completes.
  */
 struct kvt_send_request {
 	size_t size;

@@ -153,7 +153,8 @@ enum kvt_direction {
 /*
  * What all paged transfers have. notify: NULL, or up to KVT_NOTIFY_LEN_MAX bytes (copied) that the
  * peer's engine gets as an event after the data, once, also when the transfer failed (the event's err
- * tells). timeout_ns: 0 is 60 s. reap: kvt_engine_reap() shall return the transfer.
+ * tells). Success means that its application will get it, whatever becomes of this side or the connection.
+ * timeout_ns: 0 is 60 s. reap: kvt_engine_reap() shall return the transfer.
  */
 
 /*
@@ -254,7 +255,8 @@ KVT_API size_t kvt_engine_reap(struct kvt_engine *engine, struct kvt_transfer **
 
 enum kvt_event_kind {
 	KVT_EVENT_NOTIFICATION, /* data: what the peer sent. err: KVT_OK, or why its transfer failed */
-	KVT_EVENT_CONN_ENDED, /* err: why. Once for each connection that the application has */
+	/* err: why. Once for each connection that the application has, after its notifications */
+	KVT_EVENT_CONN_ENDED,
 };
 
 struct kvt_event {

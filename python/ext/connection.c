@@ -211,9 +211,11 @@ PyMethodDef kvi_py_conn_methods[] = {
 	       "landed."),
 	{ "on_lost", on_lost, METH_O,
 	  "on_lost($self, callback, /)\n--\n\n"
-	  "Call callback(connection) once the connection has ended: from reap(), "
-	  "notifications(),\n"
-	  "wait() or the event loop, whichever looks first. Returns callback." },
+	  "Call callback(connection) once the connection has ended, and its notifications "
+	  "were asked\n"
+	  "for: from reap(), notifications(), wait() or the event loop, whichever looks first. "
+	  "Returns\n"
+	  "callback." },
 	{ "stats", conn_stats, METH_NOARGS,
 	  "stats($self)\n--\n\nCounters of this connection, as Engine.stats() has them." },
 	{ "close", conn_close, METH_NOARGS,

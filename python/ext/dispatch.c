@@ -37,11 +37,10 @@ int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch)
 	dispatch->notes = PyList_New(0);
 	dispatch->ends = PyList_New(0);
 	dispatch->listeners = PyList_New(0);
-	bool complete = dispatch->flying != NULL && dispatch->loose != NULL &&
-			dispatch->finished != NULL && dispatch->orphans != NULL &&
-			dispatch->conns != NULL && dispatch->strays != NULL &&
-			dispatch->notes != NULL && dispatch->ends != NULL &&
-			dispatch->listeners != NULL;
+	bool complete =
+		dispatch->flying != NULL && dispatch->loose != NULL && dispatch->finished != NULL &&
+		dispatch->orphans != NULL && dispatch->conns != NULL && dispatch->strays != NULL &&
+		dispatch->notes != NULL && dispatch->ends != NULL && dispatch->listeners != NULL;
 	return complete ? 0 : -1;
 }
 

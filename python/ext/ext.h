@@ -82,14 +82,14 @@ int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_
 
 /* What an engine has told and nobody has taken yet, and who is to be told; see dispatch.c. */
 struct kvi_py_dispatch {
-	PyObject *flying;    /* dict: handle to Transfer, started and not reaped */
-	PyObject *loose;     /* dict: handle to address of a Transfer that is not kept */
-	PyObject *finished;  /* dict: handle to Transfer, in the order of completion */
-	PyObject *orphans;   /* set: handles reaped before their start call was back */
-	PyObject *conns;     /* dict: handle to Connection, until its close has returned */
-	PyObject *strays;    /* list: events of connections that are just being opened */
-	PyObject *notes;     /* list of Notification */
-	PyObject *ends;	     /* list of Connection: ended, and all their notifications were asked for */
+	PyObject *flying;   /* dict: handle to Transfer, started and not reaped */
+	PyObject *loose;    /* dict: handle to address of a Transfer that is not kept */
+	PyObject *finished; /* dict: handle to Transfer, in the order of completion */
+	PyObject *orphans;  /* set: handles reaped before their start call was back */
+	PyObject *conns;    /* dict: handle to Connection, until its close has returned */
+	PyObject *strays;   /* list: events of connections that are just being opened */
+	PyObject *notes;    /* list of Notification */
+	PyObject *ends; /* list of Connection: ended, and all their notifications were asked for */
 	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
 	unsigned starting;   /* calls that start a transfer without the GIL */
 	unsigned opening;    /* calls that open or accept a connection */
@@ -173,8 +173,8 @@ struct kvi_py_conn {
 	struct kvi_py_engine *engine;	       /* borrowed; NULL once closed */
 	unsigned users;			       /* calls inside the library with this handle */
 	bool closed;
-	bool ended;	       /* the engine has told, and on_lost was called */
-	bool end_is_due;       /* the engine has told, and notifications are to be asked for first */
+	bool ended;	 /* the engine has told, and on_lost was called */
+	bool end_is_due; /* the engine has told, and notifications are to be asked for first */
 	Py_ssize_t note_count; /* of those */
 	pid_t owner;
 	PyObject *id;

@@ -22,8 +22,7 @@ static const int64_t slice_ns = 100 * 1000 * 1000;
 void kvi_py_sync_ready(struct kvi_py_dispatch *dispatch)
 {
 	bool is_ready = PyDict_GET_SIZE(dispatch->finished) > 0 ||
-			PyList_GET_SIZE(dispatch->notes) > 0 ||
-			PyList_GET_SIZE(dispatch->ends) > 0;
+			PyList_GET_SIZE(dispatch->notes) > 0 || PyList_GET_SIZE(dispatch->ends) > 0;
 
 	if (dispatch->ready_fd < 0 || is_ready == dispatch->is_ready)
 		return;

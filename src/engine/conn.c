@@ -228,8 +228,7 @@ void kvi_conn_leave_place(struct kvt_conn *conn)
  */
 static bool goes_unseen(struct kvt_conn *conn)
 {
-	bool waits = conn->is_server &&
-		     (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
+	bool waits = conn->is_server && (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
 	conn->left_something &= !waits || conn->has_place;
 	if (conn->left_something && !conn->was_open)
 		set_was_open(conn);

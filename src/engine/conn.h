@@ -45,7 +45,7 @@ struct kvt_conn {
 	struct kvi_list node;	      /* in engine->conns */
 	struct kvi_list ready_node;   /* in engine->ready */
 	struct kvi_lanes *peer_lanes; /* client: where to connect; set by the control thread */
-	bool has_place; /* server: among those that wait to be accepted */
+	bool has_place;		      /* server: among those that wait to be accepted */
 	bool was_open;
 	bool is_torn_down;
 	bool left_something; /* from then on: messages or notifications that the peer was told we have */
@@ -60,14 +60,14 @@ struct kvt_conn {
 	/* under the inbox's lock */
 	struct kvi_list held_events; /* for when the application has it */
 	size_t held_len;	     /* what the peer has made us keep until then */
-	struct kvi_event *ended; /* made beforehand, for the end; NULL once it is told */
+	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
 
 	struct kvi_share share;
 
 	/* atomic */
 	_Atomic(enum kvi_conn_state) state;
-	atomic_bool handed_out;	 /* the application has it; set under the inbox's lock */
-	atomic_size_t arrivals;	 /* eager messages that wait for a receive */
+	atomic_bool handed_out; /* the application has it; set under the inbox's lock */
+	atomic_size_t arrivals; /* eager messages that wait for a receive */
 	atomic_uint refs; /* the handle's, the control thread's, one a KV's and a transfer's */
 	atomic_uint lanes_connected;
 	atomic_uint lanes_closing; /* lanes on which the peer has said BYE */

@@ -14,9 +14,9 @@ enum {
 	 * open or ended, and about so many bytes in all of them; then they wait. */
 	KVI_UNACCEPTED_MAX = 1024,
 	KVI_UNACCEPTED_LEN_MAX = 256 * 1024 * 1024,
-	KVI_KVS_MAX = 65536,	   /* tags per connection */
-	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
-	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
+	KVI_KVS_MAX = 65536,	       /* tags per connection */
+	KVI_TRANSFERS_MAX = 65536,     /* in flight per connection */
+	KVI_RX_COUNT = 32,	       /* receives kept posted on each lane */
 	KVI_LANE_WINDOW = 1024 * 1024, /* eager bytes sent on a lane and not yet consumed */
 	KVI_EAGER_LEN = 64 * 1024,
 	KVI_EAGER_LEN_MAX = 1024 * 1024,

@@ -298,7 +298,8 @@ START_TEST(a_sender_waits_once_so_much_was_left_that_no_more_is_kept)
 {
 	struct kvt_engine_config config = make_config();
 	config.eager_len = KVI_EAGER_LEN_MAX;
-	const size_t len = KVI_EAGER_LEN_MAX - 1024; /* with what goes with it, less than a window */
+	const size_t len =
+		KVI_EAGER_LEN_MAX - 1024; /* with what goes with it, less than a window */
 	const unsigned count = KVI_UNACCEPTED_LEN_MAX / KVI_EAGER_LEN_MAX + 1;
 	uint8_t *bytes = make_pattern(len, 1);
 	fake_set_chunk_len(len);
@@ -379,15 +380,15 @@ int main(void)
 {
 	TCase *tests = tcase_create("delivery");
 	tcase_set_timeout(tests, 240);
-	tcase_add_loop_test(
-		tests, a_peer_that_went_before_it_was_accepted_is_accepted_with_all_it_left, 0,
-		BEQUESTS);
+	tcase_add_loop_test(tests,
+			    a_peer_that_went_before_it_was_accepted_is_accepted_with_all_it_left, 0,
+			    BEQUESTS);
 	tcase_add_loop_test(tests, a_peer_that_goes_after_it_was_accepted_leaves_the_same, 0,
 			    BEQUESTS);
 	tcase_add_test(tests, kvs_are_opened_in_their_order_also_where_the_first_has_no_message);
-	tcase_add_loop_test(
-		tests, of_peers_that_come_and_go_while_the_application_accepts_none_is_missed, 0,
-		4);
+	tcase_add_loop_test(tests,
+			    of_peers_that_come_and_go_while_the_application_accepts_none_is_missed,
+			    0, 4);
 	tcase_add_test(tests, peers_are_refused_once_so_many_wait_that_no_more_are_kept);
 	tcase_add_test(tests, a_sender_waits_once_so_much_was_left_that_no_more_is_kept);
 	tcase_add_test(tests, an_interrupted_accept_leaves_the_peer_for_the_next_one);

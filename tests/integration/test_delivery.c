@@ -166,8 +166,7 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	if (bequest.what == MESSAGE)
 		recv_pattern(side.kv, SMALL_LEN, 1);
 	if (bequest.what == LARGE_MESSAGE)
-		must(finish(receive, KVT_OK) == LARGE_LEN &&
-			     holds_pattern(bytes, LARGE_LEN, 1),
+		must(finish(receive, KVT_OK) == LARGE_LEN && holds_pattern(bytes, LARGE_LEN, 1),
 		     "another message");
 	if (bequest.what == NOTED_WRITE)
 		must(holds_pattern(bytes, BLOCK_COUNT * BLOCK_LEN, 1), "other blocks");
