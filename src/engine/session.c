@@ -329,14 +329,17 @@ static void say_goodbye(struct kvi_session *session)
 	kvi_conn_check(conn, &cause);
 	bool was_open = session->state == KVI_SESSION_OPEN;
 	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes;
-	if (polite) {
+	/* A peer that found no place has lanes already: it shall hear why before it sees them break. */
+	bool found_no_place = cause.code == KVT_E_LIMIT && !was_open && session->is_server;
+	if (polite)
 		kvi_conn_say_bye(conn);
+	if (polite || found_no_place) {
 		session->state = KVI_SESSION_GOODBYE;
 		session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
 	}
 	send_farewell(session, was_open ? KVI_FRAME_GOODBYE : KVI_FRAME_REFUSE, cause.code,
 		      cause.text);
-	if (!polite)
+	if (!polite && !found_no_place)
 		kvi_session_end(session);
 }
 

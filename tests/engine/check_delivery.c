@@ -247,6 +247,36 @@ END_TEST
 
 /* ---- limits ---- */
 
+struct caller {
+	pthread_t thread;
+	struct kvt_conn *conn;
+	enum kvt_err err;
+};
+
+static void *call_at_once(void *arg)
+{
+	struct caller *caller = arg;
+	caller->err = try_connect(&caller->conn, NULL);
+	return NULL;
+}
+
+/* Two peers have said hello before either is ready, and there is a place for one of them. */
+static struct kvt_conn *race_for_the_last_place(void)
+{
+	struct caller callers[2] = { { .conn = NULL }, { .conn = NULL } };
+	fake_hold(FAKE_CONNECT);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&callers[i].thread, NULL, call_at_once, &callers[i]);
+	rest(50 * KVI_MS);
+	fake_hold(0);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(callers[i].thread, NULL);
+	unsigned winner = callers[0].err == KVT_OK ? 0 : 1;
+	ck_assert_int_eq(callers[winner].err, KVT_OK);
+	ck_assert_int_eq(callers[!winner].err, KVT_E_LIMIT);
+	return callers[winner].conn;
+}
+
 START_TEST(peers_are_refused_once_so_many_wait_that_no_more_are_kept)
 {
 	struct kvt_error error;
@@ -257,7 +287,8 @@ START_TEST(peers_are_refused_once_so_many_wait_that_no_more_are_kept)
 	enum { STAYING = 10 };
 	struct kvt_conn *staying[STAYING];
 	for (unsigned i = 0; i < KVI_UNACCEPTED_MAX; i++) {
-		struct kvt_conn *near = call();
+		struct kvt_conn *near = i == KVI_UNACCEPTED_MAX - 1 ? race_for_the_last_place()
+								    : call();
 		snprintf(text, sizeof(text), "%u", i);
 		finish(start_notify(near, text, strlen(text)), KVT_OK);
 		if (i < STAYING)
