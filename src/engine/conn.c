@@ -205,13 +205,10 @@ bool kvi_conn_take_place(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
 	pthread_mutex_lock(&engine->lock);
-	bool has_room = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
-	if (has_room && conn->is_server) {
-		conn->has_place = true;
-		engine->unaccepted_count++;
-	}
+	conn->has_place = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
+	engine->unaccepted_count += conn->has_place;
 	pthread_mutex_unlock(&engine->lock);
-	return has_room || !conn->is_server;
+	return conn->has_place;
 }
 
 void kvi_conn_leave_place(struct kvt_conn *conn)

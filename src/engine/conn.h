@@ -104,7 +104,7 @@ void kvi_conn_on_lane_bye(struct kvt_conn *conn);
  */
 void kvi_conn_tear_down(struct kvt_conn *conn);
 
-/* Before the peer of a server is told that we are ready, and so may send: whether there is room for what
+/* A server's, before the peer is told that we are ready, and so may send: whether there is room for what
  * it leaves, should it go unaccepted. Taken until it is accepted, or has gone and left nothing. */
 bool kvi_conn_take_place(struct kvt_conn *conn);
 /* Under engine->lock. */

@@ -81,8 +81,7 @@ struct kvi_link {
 	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */
 	struct kvi_list waiting; /* sends that wait for room: transfers, by link_node */
-	struct kvi_list
-		parked; /* packets that came, and are not taken before the connection is accepted */
+	struct kvi_list parked;	 /* packets that came, until the connection is accepted */
 
 	unsigned send_credits;
 	unsigned owed_credits;

@@ -187,7 +187,7 @@ static void check_lanes(struct kvi_session *session)
 	if (has_failed(session) || conn->lane_count == 0 ||
 	    atomic_load(&conn->lanes_connected) < conn->lane_count)
 		return;
-	if (!session->ready_sent && !kvi_conn_take_place(conn)) {
+	if (!session->ready_sent && session->is_server && !kvi_conn_take_place(conn)) {
 		kvi_conn_fail(conn, KVT_E_LIMIT, 0, TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
 		return;
 	}
