@@ -165,12 +165,10 @@ bool kvi_py_is_raised(enum kvt_err err)
 
 void kvi_py_raise(struct kvi_py_state *state, const struct kvt_error *error, size_t size)
 {
-	if (error->code == KVT_E_NO_MEMORY) {
-		PyErr_NoMemory();
-		return;
-	}
-	if (error->code == KVT_E_INVALID) {
-		PyErr_SetString(PyExc_ValueError, get_text(error));
+	if (error->code == KVT_E_NO_MEMORY || error->code == KVT_E_INVALID) {
+		PyObject *class = error->code == KVT_E_INVALID ? PyExc_ValueError
+							       : PyExc_MemoryError;
+		PyErr_SetString(class, get_text(error));
 		return;
 	}
 	PyObject *object = kvi_py_make_error(state, error, size);

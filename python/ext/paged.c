@@ -87,7 +87,7 @@ static int parse_extents(struct start *start)
 	if (start->extent_count > EXTENTS_FEW)
 		start->extents = PyMem_Calloc(start->extent_count, sizeof(size_t));
 	if (start->extents == NULL) {
-		PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError, "no memory for the numbers of the extents");
 		goto out_items;
 	}
 	rc = 0;

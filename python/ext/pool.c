@@ -181,7 +181,7 @@ PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
 	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
 	pool->region->memories = PyMem_Calloc(pool->extent_count, sizeof(*pool->region->memories));
 	if (extents == NULL || pool->region->memories == NULL) {
-		PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
 		goto err_pool;
 	}
 	if (take_arrays(pool, &cut, extents) < 0 || open_pool(engine, pool, extents) < 0)
@@ -226,7 +226,7 @@ PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 	pool->extent_count = (size_t)extent_count;
 	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
 	if (extents == NULL) {
-		PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
 		goto err_pool;
 	}
 	for (size_t i = 0; i < pool->extent_count; i++)

@@ -46,11 +46,49 @@ static void read_name(struct kvi_reader *reader, char name[KVI_NAME_LEN])
 	read_string(reader, name, 1, KVI_NAME_LEN - 1);
 }
 
-/* A peer may know codes that we do not, and may not tell of success in place of an error. */
+/* What a peer says of itself is not true of this process: a code of a wrong call, of a lack of memory, of
+ * something that was closed here, is never taken as it stands. */
 static enum kvt_err read_code(struct kvi_reader *reader)
 {
 	enum kvt_err code = (enum kvt_err)(int32_t)kvi_read_u32(reader);
-	return kvt_err_get_scope(code) == KVT_SCOPE_NONE ? KVT_E_PROTOCOL : code;
+	switch (code) {
+	case KVT_E_NO_MEMORY:
+		return KVT_E_LIMIT;
+	case KVT_E_CLOSED:
+		return KVT_E_PEER_CLOSED;
+	case KVT_E_INVALID:
+	case KVT_E_UNSUPPORTED:
+	case KVT_E_FORKED:
+	case KVT_E_AGAIN:
+		return KVT_E_PROTOCOL;
+	default:
+		return kvt_err_get_scope(code) == KVT_SCOPE_NONE ? KVT_E_PROTOCOL : code;
+	}
+}
+
+/* No transfer failed, and no engine of ours. */
+static enum kvt_err read_refusal_code(struct kvi_reader *reader)
+{
+	enum kvt_err code = read_code(reader);
+	if (code == KVT_E_FABRIC || code == KVT_E_INTERNAL)
+		return KVT_E_UNREACHABLE;
+	return kvt_err_get_scope(code) == KVT_SCOPE_TRANSFER ? KVT_E_PROTOCOL : code;
+}
+
+/* In order, or why not. */
+static enum kvt_err read_goodbye_code(struct kvi_reader *reader)
+{
+	struct kvi_reader ahead = *reader;
+	bool is_in_order = (int32_t)kvi_read_u32(&ahead) == KVT_E_CLOSED;
+	enum kvt_err code = read_code(reader);
+	return is_in_order ? KVT_E_CLOSED : code;
+}
+
+static enum kvt_err read_no_export_code(struct kvi_reader *reader)
+{
+	enum kvt_err code = (enum kvt_err)(int32_t)kvi_read_u32(reader);
+	bool is_one = code == KVT_E_WITHDRAWN || code == KVT_E_AGAIN || code == KVT_E_LIMIT;
+	return is_one ? code : KVT_E_PROTOCOL;
 }
 
 static void read_lane_limits(struct kvi_reader *reader, uint16_t *lane_count, uint32_t *eager_len,
@@ -89,9 +127,11 @@ static void read_welcome(struct kvi_reader *reader, struct kvi_welcome *welcome)
 	read_name(reader, welcome->provider);
 }
 
-static void read_farewell(struct kvi_reader *reader, struct kvi_farewell *farewell)
+static void read_farewell(struct kvi_reader *reader, struct kvi_frame *frame)
 {
-	farewell->code = read_code(reader);
+	struct kvi_farewell *farewell = &frame->farewell;
+	farewell->code = frame->type == KVI_FRAME_REFUSE ? read_refusal_code(reader)
+							 : read_goodbye_code(reader);
 	read_string(reader, farewell->text, 0, KVT_TEXT_LEN - 1);
 }
 
@@ -150,7 +190,7 @@ enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *f
 		break;
 	case KVI_FRAME_REFUSE:
 	case KVI_FRAME_GOODBYE:
-		read_farewell(&reader, &read.farewell);
+		read_farewell(&reader, &read);
 		break;
 	case KVI_FRAME_LANES:
 		read_lanes(&reader, &read.lanes);
@@ -195,7 +235,8 @@ static void read_message_fields(struct kvi_reader *reader, unsigned fields,
 	if (fields & KVI_HAS_LEN)
 		message->len = kvi_read_u64(reader);
 	if (fields & KVI_HAS_CODE)
-		message->code = read_code(reader);
+		message->code = message->type == KVI_MESSAGE_NO_EXPORT ? read_no_export_code(reader)
+								       : read_code(reader);
 	if (fields & KVI_HAS_META) {
 		message->meta_len = kvi_read_u32(reader);
 		require(reader, message->meta_len <= KVT_META_LEN_MAX);

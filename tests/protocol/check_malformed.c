@@ -291,28 +291,62 @@ START_TEST(rails_have_a_limit)
 }
 END_TEST
 
+/* How a frame or message whose code is at an offset is read with another code in its place. */
+static enum kvt_err read_as(const char *name, bool is_frame, int32_t code)
+{
+	size_t len = vector_get_bytes(vector_find(name), bytes);
+	for (unsigned i = 0; i < 4; i++)
+		bytes[(is_frame ? 8 : 24) + i] = (uint8_t)((uint32_t)code >> (8 * i));
+	struct kvi_frame frame;
+	struct kvi_message message;
+	size_t used;
+	enum kvt_err err = is_frame ? kvi_frame_decode(bytes, len, &frame)
+				    : kvi_message_decode(bytes, len, &message, &used);
+	ck_assert_int_eq(err, KVT_OK);
+	return is_frame ? frame.farewell.code : message.code;
+}
+
 static const int32_t unknown_codes[] = { 0, 1, -8, -46, 0x7fffffff, -0x7fffffff - 1 };
 
 START_TEST(an_unknown_code_is_read_as_a_broken_protocol)
 {
-	uint32_t code = (uint32_t)unknown_codes[_i];
-	size_t len = vector_get_bytes(vector_find("3.3 REFUSE"), bytes);
-	for (unsigned i = 0; i < 4; i++)
-		bytes[8 + i] = (uint8_t)(code >> (8 * i));
-	struct kvi_frame frame;
-	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
-	ck_assert_int_eq(frame.farewell.code, KVT_E_PROTOCOL);
+	int32_t code = unknown_codes[_i];
+	ck_assert_int_eq(read_as("3.3 REFUSE", true, code), KVT_E_PROTOCOL);
+	ck_assert_int_eq(read_as("3.7 GOODBYE", true, code), KVT_E_PROTOCOL);
+	ck_assert_int_eq(read_as("5.10 ABORT", false, code), KVT_E_PROTOCOL);
+	ck_assert_int_eq(read_as("5.17 NO_EXPORT", false, code), KVT_E_PROTOCOL);
+	ck_assert_int_eq(read_as("5.24 NOTIFY_FAILED", false, code), KVT_E_PROTOCOL);
+}
+END_TEST
 
-	static const char *const names[] = { "5.10 ABORT", "5.17 NO_EXPORT", "5.24 NOTIFY_FAILED" };
-	for (size_t j = 0; j < 3; j++) {
-		struct kvi_message message;
-		size_t used;
-		len = vector_get_bytes(vector_find(names[j]), bytes);
-		for (unsigned i = 0; i < 4; i++)
-			bytes[24 + i] = (uint8_t)(code >> (8 * i));
-		ck_assert_int_eq(kvi_message_decode(bytes, len, &message, &used), KVT_OK);
-		ck_assert_int_eq(message.code, KVT_E_PROTOCOL);
-	}
+/* Rows of protocol 1: what is told, and what it is read as in REFUSE, in ABORT and NOTIFY_FAILED, in
+ * NO_EXPORT, in GOODBYE. */
+static const enum kvt_err told_codes[][5] = {
+#define OTHER KVT_E_PROTOCOL
+	{ KVT_E_INVALID, OTHER, OTHER, OTHER, OTHER },
+	{ KVT_E_NO_MEMORY, KVT_E_LIMIT, KVT_E_LIMIT, OTHER, KVT_E_LIMIT },
+	{ KVT_E_UNSUPPORTED, OTHER, OTHER, OTHER, OTHER },
+	{ KVT_E_CLOSED, KVT_E_PEER_CLOSED, KVT_E_PEER_CLOSED, OTHER, KVT_E_CLOSED },
+	{ KVT_E_FORKED, OTHER, OTHER, OTHER, OTHER },
+	{ KVT_E_AGAIN, OTHER, OTHER, KVT_E_AGAIN, OTHER },
+	{ KVT_E_LIMIT, KVT_E_LIMIT, KVT_E_LIMIT, KVT_E_LIMIT, KVT_E_LIMIT },
+	{ KVT_E_TIMEOUT, OTHER, KVT_E_TIMEOUT, OTHER, KVT_E_TIMEOUT },
+	{ KVT_E_WITHDRAWN, OTHER, KVT_E_WITHDRAWN, KVT_E_WITHDRAWN, KVT_E_WITHDRAWN },
+	{ KVT_E_VERSION, KVT_E_VERSION, KVT_E_VERSION, OTHER, KVT_E_VERSION },
+	{ KVT_E_NO_PROVIDER, KVT_E_NO_PROVIDER, KVT_E_NO_PROVIDER, OTHER, KVT_E_NO_PROVIDER },
+	{ KVT_E_FABRIC, KVT_E_UNREACHABLE, KVT_E_FABRIC, OTHER, KVT_E_FABRIC },
+	{ KVT_E_INTERNAL, KVT_E_UNREACHABLE, KVT_E_INTERNAL, OTHER, KVT_E_INTERNAL },
+#undef OTHER
+};
+
+START_TEST(a_code_that_is_true_of_the_peer_alone_is_not_read_as_ours)
+{
+	const enum kvt_err *row = told_codes[_i];
+	ck_assert_int_eq(read_as("3.3 REFUSE", true, row[0]), row[1]);
+	ck_assert_int_eq(read_as("5.10 ABORT", false, row[0]), row[2]);
+	ck_assert_int_eq(read_as("5.24 NOTIFY_FAILED", false, row[0]), row[2]);
+	ck_assert_int_eq(read_as("5.17 NO_EXPORT", false, row[0]), row[3]);
+	ck_assert_int_eq(read_as("3.7 GOODBYE", true, row[0]), row[4]);
 }
 END_TEST
 
@@ -367,6 +401,9 @@ int main(void)
 	tcase_add_test(tests, rails_have_a_limit);
 	int code_count = (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0]));
 	tcase_add_loop_test(tests, an_unknown_code_is_read_as_a_broken_protocol, 0, code_count);
+	int told_count = (int)(sizeof(told_codes) / sizeof(told_codes[0]));
+	tcase_add_loop_test(tests, a_code_that_is_true_of_the_peer_alone_is_not_read_as_ours, 0,
+			    told_count);
 	tcase_add_test(tests, an_unknown_frame_says_whether_it_may_be_skipped);
 	tcase_add_test(tests, a_frame_header_is_checked_before_its_body_is_there);
 	return run_tests("protocol_malformed", tests);

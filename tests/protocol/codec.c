@@ -29,10 +29,9 @@ static bool is_untouched(const void *value, size_t len)
 	return true;
 }
 
-/* An unknown code is read as KVT_E_PROTOCOL, and that is what is written. */
-static void forget_code(uint8_t *bytes, size_t at)
+/* Some codes are read as others (protocol 1), and what was read is what is written. */
+static void put_code(uint8_t *bytes, size_t at, enum kvt_err code)
 {
-	int32_t code = KVT_E_PROTOCOL;
 	for (unsigned i = 0; i < 4; i++)
 		bytes[at + i] = (uint8_t)((uint32_t)code >> (8 * i));
 }
@@ -60,10 +59,8 @@ enum codec_outcome codec_try_frame(const uint8_t *bytes, size_t len)
 								      : CODEC_BROKEN;
 	}
 
-	if (frame.type == KVI_FRAME_REFUSE || frame.type == KVI_FRAME_GOODBYE) {
-		if (frame.farewell.code == KVT_E_PROTOCOL)
-			forget_code(copy, FRAME_CODE_AT);
-	}
+	if (frame.type == KVI_FRAME_REFUSE || frame.type == KVI_FRAME_GOODBYE)
+		put_code(copy, FRAME_CODE_AT, frame.farewell.code);
 	size_t encoded_len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
 	return compare(copy, len, encoded, encoded_len);
 }
@@ -109,8 +106,8 @@ enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len)
 	bool has_code = message.type == KVI_MESSAGE_ABORT ||
 			message.type == KVI_MESSAGE_NO_EXPORT ||
 			message.type == KVI_MESSAGE_NOTIFY_FAILED;
-	if (has_code && message.code == KVT_E_PROTOCOL)
-		forget_code(copy, MESSAGE_CODE_AT);
+	if (has_code)
+		put_code(copy, MESSAGE_CODE_AT, message.code);
 	enum codec_outcome outcome = compare(copy, len, encoded, encoded_len);
 	free(encoded);
 	return outcome;
