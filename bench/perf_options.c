@@ -36,6 +36,7 @@ enum {
 	OPTION_NCONN,
 	OPTION_EAGER,
 	OPTION_SPIN,
+	OPTION_LANE_PORTS,
 };
 
 static const struct argp_option option_table[] = {
@@ -75,6 +76,8 @@ static const struct argp_option option_table[] = {
 	{ "nconn", OPTION_NCONN, "N", 0, "lanes of a worker (1)", 3 },
 	{ "eager", OPTION_EAGER, "BYTES", 0, "largest eager message (64K); 0: none", 3 },
 	{ "spin", OPTION_SPIN, "US", 0, "microseconds of polling before sleeping; 0: none", 3 },
+	{ "lane-ports", OPTION_LANE_PORTS, "RANGE", 0,
+	  "ports that the client's lanes connect to, as 40000-40100 (any)", 3 },
 	{ NULL, 0, NULL, 0, "What is printed:", 4 },
 	{ "json", OPTION_JSON, NULL, 0, "one JSON object a result", 4 },
 	{ 0 },
@@ -118,6 +121,9 @@ static int parse_engine_option(int key, const char *text, struct perf_options *o
 			return -1;
 		if (!options->eager_len)
 			options->eager_len = KVT_NO_EAGER;
+		return 0;
+	case OPTION_LANE_PORTS:
+		options->lane_ports = text;
 		return 0;
 	case OPTION_SPIN:
 		if (perf_parse_number(text, 0, 1000000, &number))

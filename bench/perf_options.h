@@ -18,6 +18,7 @@ struct perf_options {
 	const char *interfaces[PERF_INTERFACES_MAX];
 	size_t interface_count;
 	const char *provider;
+	const char *lane_ports;
 	unsigned ncpus;
 	unsigned nconn;
 	size_t eager_len; /* as in struct kvt_engine_config */

@@ -44,6 +44,7 @@ int perf_open_engine(const struct perf_options *options, uint16_t port, struct k
 		.interfaces = options->interfaces,
 		.interface_count = options->interface_count,
 		.provider = options->provider,
+		.lane_ports = options->lane_ports,
 		.ncpus = options->ncpus,
 		.nconn_per_cpu = options->nconn,
 		.listen_port = port,

@@ -113,6 +113,9 @@ struct kvt_transfer;
  * interrupted     called on the calling thread at least every 100 ms while a call waits; nonzero ends
  *                 the call with KVT_E_CANCELLED (kvt_transfer_wait: KVT_E_AGAIN). Calls that close or
  *                 free may ask it too, and wait on: their wait is bounded
+ * lane_ports      ports that peers connect their lanes to, as "40000-40100", for a firewall that lets
+ *                 these and listen_port through; engines of one host may share them, each takes one
+ *                 per interface while a peer connects. Default: any free port
  */
 struct kvt_engine_config {
 	size_t size;
@@ -130,6 +133,7 @@ struct kvt_engine_config {
 	size_t cpu_count;
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
+	const char *lane_ports;
 };
 
 #define KVT_NO_EAGER SIZE_MAX
@@ -137,7 +141,7 @@ struct kvt_engine_config {
 #define KVT_ENGINE_CONFIG_INIT                                                                     \
 	{                                                                                          \
 		sizeof(struct kvt_engine_config), NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, 0,     \
-			NULL, NULL                                                                 \
+			NULL, NULL, NULL                                                           \
 	}
 
 /*
@@ -205,8 +209,11 @@ KVT_API enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_
 /* ---- connections ---- */
 
 /*
- * Connect to the engine at host:port. timeout_ns: 0 is 5 s. Errors: UNREACHABLE (refused, no answer in
- * time), VERSION, AUTH, PROTOCOL, LIMIT, CLOSED, CANCELLED (interrupted), FORKED.
+ * Connect to the engine on a port of host: a name or an IP address, IPv6 also as "[::1]" and with its
+ * zone as "fe80::1%eth0". All addresses of a name are tried, the families in turn, until one is an
+ * engine's. timeout_ns: 0 is 5 s. Errors, which name host, address and port: UNREACHABLE (refused, no
+ * answer in time), VERSION, AUTH, PROTOCOL, NO_PROVIDER, LIMIT, CLOSED, CANCELLED (interrupted), FORKED;
+ * INVALID (the text says what to pass).
  */
 KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,
 				   int64_t timeout_ns, struct kvt_conn **conn,

@@ -126,6 +126,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/stats.h \
 	src/engine/stream.c \
 	src/engine/stream.h \
+	src/engine/target.c \
+	src/engine/target.h \
 	src/engine/transfer.c \
 	src/engine/transfer.h \
 	src/engine/window.c \

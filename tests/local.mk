@@ -40,6 +40,7 @@ PYTHON_TESTS = \
 	tests/python/test_arrays.py \
 	tests/python/test_bench.py \
 	tests/python/test_classic.py \
+	tests/python/test_connect.py \
 	tests/python/test_connection.py \
 	tests/python/test_delivery.py \
 	tests/python/test_errors.py \

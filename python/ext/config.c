@@ -18,7 +18,7 @@ enum {
 struct engine_args {
 	PyObject *interface, *ncpus, *nconn_per_cpu, *listen_port;
 	PyObject *eager_len, *heartbeat, *lost_after, *spin, *cpus;
-	const char *provider;
+	const char *provider, *lane_ports;
 	PyObject *names;	 /* owned: a tuple of str */
 	const char **interfaces; /* owned; points into names */
 	unsigned *cpu_list;	 /* owned */
@@ -36,13 +36,14 @@ static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
 	/* clang-format off */
 	static char *names[] = {
 		"interface", "ncpus", "nconn_per_cpu", "listen_port",
-		"provider", "eager_len", "heartbeat", "lost_after", "spin", "cpus", NULL,
+		"provider", "eager_len", "heartbeat", "lost_after", "spin", "cpus",
+		"lane_ports", NULL,
 	};
 	int parsed = PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|OOO$zOOOOO:Engine", names,
+		args, kwargs, "O|OOO$zOOOOOz:Engine", names,
 		&out->interface, &out->ncpus, &out->nconn_per_cpu, &out->listen_port,
 		&out->provider, &out->eager_len, &out->heartbeat, &out->lost_after, &out->spin,
-		&out->cpus);
+		&out->cpus, &out->lane_ports);
 	/* clang-format on */
 	return parsed ? 0 : -1;
 }
@@ -84,7 +85,7 @@ static int parse_interfaces(struct engine_args *args, struct kvt_engine_config *
 	}
 	args->interfaces = PyMem_Calloc((size_t)count, sizeof(*args->interfaces));
 	if (args->interfaces == NULL) {
-		PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError, "no memory for the list of interfaces");
 		return -1;
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
@@ -111,7 +112,7 @@ static int parse_cpus(struct engine_args *args, struct kvt_engine_config *config
 	}
 	args->cpu_list = PyMem_Calloc((size_t)count, sizeof(*args->cpu_list));
 	if (args->cpu_list == NULL) {
-		PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError, "no memory for the list of CPUs");
 		goto err_list;
 	}
 	for (Py_ssize_t i = 0; i < count; i++) {
@@ -165,6 +166,7 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 	    kvi_py_parse_seconds(args->spin, "spin", 0, KVT_NO_SPIN, &config->spin_ns) < 0)
 		return -1;
 	config->provider = args->provider;
+	config->lane_ports = args->lane_ports;
 	config->ncpus = (unsigned)ncpus;
 	config->nconn_per_cpu = (unsigned)nconn;
 	config->listen_port = (uint16_t)port;

@@ -233,6 +233,7 @@ class Engine:
         lost_after: float | None = None,
         spin: float | None = None,
         cpus: Sequence[SupportsIndex] | None = None,
+        lane_ports: str | None = None,
     ) -> Self: ...
     @property
     def port(self) -> int: ...

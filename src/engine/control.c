@@ -124,7 +124,8 @@ enum kvt_err kvi_control_use_listeners(struct kvi_control *control, struct kvi_l
 	for (size_t i = 0; i < engine->rail_count; i++) {
 		struct kvi_listener **listener = &control->listeners[i];
 		if (*listener == NULL) {
-			enum kvt_err err = kvi_listener_open(engine->rails[i], listener, error);
+			enum kvt_err err = kvi_listener_open(
+				engine->rails[i], engine->settings.lane_ports, listener, error);
 			if (err == KVT_OK &&
 			    !watch(control, kvi_listener_get_fd(*listener), listener))
 				err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");

@@ -2,144 +2,42 @@
 /*
  * dial.c - this side calls: from a name to an open connection, on the caller's thread, within its time
  * limit. What may block on a peer (resolving, connecting, a provider's route look-up) happens here and
- * never on the engine's threads.
+ * in target.c, never on the engine's threads.
  */
-#define _GNU_SOURCE 1 /* getaddrinfo_a */
-#include <errno.h>
-#include <netdb.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
 #include "engine/conn.h"
 #include "engine/control.h"
 #include "engine/engine.h"
+#include "engine/target.h"
 
 enum { SLICE_MS = 50 };
 
-/* ---- resolving ---- */
+/* ---- the connection ---- */
 
-/* One look-up. On the heap, because a look-up that cannot be cancelled goes on without us. */
-struct lookup {
-	struct gaicb request;
-	struct addrinfo hints;
-	char host[256];
-	char service[8];
-};
-
-static enum kvt_err fail_lookup(const struct lookup *lookup, int status, struct kvt_error *error)
+/* The time is up: say what it is that did not come. */
+static void blame_silence(struct kvt_conn *conn)
 {
-	return kvi_fail(error, KVT_E_UNREACHABLE, status == EAI_SYSTEM ? errno : 0,
-			"cannot resolve %s: %s", lookup->host, gai_strerror(status));
-}
-
-/* Wait for a look-up, in slices that ask the interrupted hook. */
-static enum kvt_err await_lookup(struct kvt_engine *engine, struct lookup *lookup,
-				 int64_t deadline_ns, struct kvt_error *error)
-{
-	const struct gaicb *requests[] = { &lookup->request };
-	struct timespec slice = { .tv_nsec = SLICE_MS * KVI_MS };
-	int status;
-	while ((status = gai_error(&lookup->request)) == EAI_INPROGRESS) {
-		gai_suspend(requests, 1, &slice);
-		if (kvi_engine_is_interrupted(engine))
-			return kvi_fail(error, KVT_E_CANCELLED, 0, "interrupted while resolving %s",
-					lookup->host);
-		if (kvi_clock_now() >= deadline_ns || atomic_load(&engine->stopping))
-			return kvi_fail(error, KVT_E_UNREACHABLE, 0, "cannot resolve %s in time",
-					lookup->host);
-	}
-	return status == 0 ? KVT_OK : fail_lookup(lookup, status, error);
-}
-
-static enum kvt_err resolve(struct kvt_engine *engine, const char *host, uint16_t port,
-			    int64_t deadline_ns, struct addrinfo **addresses,
-			    struct kvt_error *error)
-{
-	struct lookup *lookup = kvi_alloc(sizeof(*lookup));
-	if (lookup == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to resolve %s", host);
-	snprintf(lookup->host, sizeof(lookup->host), "%s", host);
-	snprintf(lookup->service, sizeof(lookup->service), "%u", port);
-	lookup->hints.ai_socktype = SOCK_STREAM;
-	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	enum kvt_err err = KVT_OK;
-	if (getaddrinfo(lookup->host, lookup->service, &lookup->hints, addresses) == 0)
-		goto out_free;
-
-	lookup->hints.ai_flags = AI_NUMERICSERV;
-	lookup->request.ar_name = lookup->host;
-	lookup->request.ar_service = lookup->service;
-	lookup->request.ar_request = &lookup->hints;
-	struct gaicb *requests[] = { &lookup->request };
-	int status = getaddrinfo_a(GAI_NOWAIT, requests, 1, NULL);
-	err = status == 0 ? await_lookup(engine, lookup, deadline_ns, error)
-			  : fail_lookup(lookup, status, error);
-	if (err == KVT_OK) {
-		*addresses = lookup->request.ar_result;
-	} else if (status == 0 && gai_cancel(&lookup->request) == EAI_NOTCANCELED) {
-		return err; /* still in use by the resolver's thread: given up to it */
-	}
-out_free:
-	kvi_free(lookup);
-	return err;
-}
-
-/* ---- connecting ---- */
-
-/* Connect one address; returns the socket or a negative errno (-ECANCELED: interrupted). */
-static int connect_address(struct kvt_engine *engine, const struct addrinfo *address,
-			   int64_t deadline_ns)
-{
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int err = connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
-	while (err == EINPROGRESS || err == EINTR) {
-		struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
-		int ready = poll(&pollfd, 1, kvi_deadline_get_ms(deadline_ns, SLICE_MS));
-		if (kvi_engine_is_interrupted(engine)) {
-			err = ECANCELED;
-		} else if (ready > 0) {
-			socklen_t len = sizeof(err);
-			if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
-				err = errno;
-		} else if (kvi_clock_now() >= deadline_ns || atomic_load(&engine->stopping)) {
-			err = ETIMEDOUT;
+	for (unsigned i = 0; conn->peer_lanes != NULL && i < conn->lane_count; i++) {
+		struct kvi_link *link = &conn->links[i];
+		kvi_worker_lock(link->part->worker);
+		bool connected = link->connected;
+		kvi_worker_unlock(link->part->worker);
+		if (!connected) {
+			kvi_link_fail_unconnected(link, 0);
+			return;
 		}
 	}
-	if (err == 0)
-		return fd;
-	close(fd);
-	return -err;
+	kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
+		      conn->peer_lanes == NULL ? "the peer took the call and did not answer in time"
+					       : "the peer did not complete the connection in "
+						 "time");
 }
-
-static enum kvt_err connect_any(struct kvt_engine *engine, const struct addrinfo *addresses,
-				int64_t deadline_ns, int *fd_out, struct kvt_error *error)
-{
-	int fd = -EADDRNOTAVAIL;
-	for (const struct addrinfo *address = addresses;
-	     address != NULL && fd < 0 && fd != -ECANCELED; address = address->ai_next)
-		fd = connect_address(engine, address, deadline_ns);
-	if (fd >= 0) {
-		*fd_out = fd;
-		return KVT_OK;
-	}
-	if (fd == -ECANCELED)
-		return kvi_fail(error, KVT_E_CANCELLED, 0, "interrupted while connecting");
-	if (fd == -EMFILE || fd == -ENFILE)
-		return kvi_fail(error, KVT_E_LIMIT, -fd, "no descriptor for a connection: %s",
-				strerror(-fd));
-	return kvi_fail(error, KVT_E_UNREACHABLE, -fd, "cannot connect: %s", strerror(-fd));
-}
-
-/* ---- the connection ---- */
 
 /* Wait until what() holds or the connection fails; the time limit and the hook make it fail. */
 static enum kvt_err await_conn(struct kvt_conn *conn, bool (*what)(const struct kvt_conn *conn),
@@ -162,8 +60,7 @@ static enum kvt_err await_conn(struct kvt_conn *conn, bool (*what)(const struct 
 		if (interrupted)
 			kvi_conn_fail(conn, KVT_E_CANCELLED, 0, "interrupted while connecting");
 		else if (gave_up)
-			kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
-				      "the peer did not answer in time");
+			blame_silence(conn);
 		pthread_mutex_lock(&engine->lock);
 	}
 	pthread_mutex_unlock(&engine->lock);
@@ -203,6 +100,11 @@ static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
 			err = kvi_link_open(link, lanes->rails[rail].address,
 					    lanes->rails[rail].len, NULL, error);
 		kvi_worker_unlock(worker);
+		/* Some providers look for the way at once. */
+		if (err == KVT_E_UNREACHABLE && error->provider_errno != 0) {
+			kvi_link_fail_unconnected(link, error->provider_errno);
+			return kvi_conn_check(conn, error);
+		}
 		if (err != KVT_OK)
 			return err;
 	}
@@ -243,41 +145,69 @@ static enum kvt_err make_conn(struct kvt_engine *engine, const char *host, uint1
 	return KVT_OK;
 }
 
-static enum kvt_err open_conn(struct kvt_engine *engine, const char *host, uint16_t port,
-			      int64_t deadline_ns, struct kvt_conn **conn_out,
-			      struct kvt_error *error)
+/* What is asked of a peer ends at the limit; open only within the other one. */
+static enum kvt_err meet(struct kvt_conn *conn, int64_t answer_ns, int64_t deadline_ns,
+			 struct kvt_error *error)
 {
-	struct addrinfo *addresses = NULL;
-	int fd = -1;
-	struct kvt_conn *conn = NULL;
-	enum kvt_err err = resolve(engine, host, port, deadline_ns, &addresses, error);
-	if (err != KVT_OK)
-		return err;
-	err = connect_any(engine, addresses, deadline_ns, &fd, error);
-	freeaddrinfo(addresses);
-	if (err != KVT_OK)
-		return err;
-	err = make_conn(engine, host, port, fd, &conn, error);
-	if (err != KVT_OK) {
-		close(fd);
-		return err;
-	}
-
-	err = await_conn(conn, knows_lanes, deadline_ns, error);
+	enum kvt_err err = await_conn(conn, knows_lanes, answer_ns, error);
 	if (err == KVT_OK)
 		err = open_lanes(conn, error);
 	if (err == KVT_OK)
 		err = await_conn(conn, was_open, deadline_ns, error);
+	return err;
+}
+
+/*
+ * One connected socket to an open connection. An address may take the call and be no engine's: a filter
+ * in between, or another service. While there are further ones, it has 2 s to answer, or half of the time
+ * that is left; *is_stranger tells that it has not, or with what is no KVTrans.
+ */
+static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_conn **conn_out,
+			       bool *is_stranger, struct kvt_error *error)
+{
+	struct kvt_conn *conn = NULL;
+	*is_stranger = false;
+	enum kvt_err err = make_conn(target->engine, target->host, target->port, fd, &conn, error);
 	if (err != KVT_OK) {
+		close(fd);
+		return err;
+	}
+	int64_t answer_ns = target->deadline_ns;
+	if (kvi_target_has_more(target)) {
+		int64_t half_ns = (target->deadline_ns - kvi_clock_now()) / 2;
+		answer_ns =
+			kvi_deadline_after(half_ns < KVI_HANDSHAKE_NS ? half_ns : KVI_HANDSHAKE_NS);
+	}
+	err = meet(conn, answer_ns, target->deadline_ns, error);
+	if (err != KVT_OK) {
+		*is_stranger = (err == KVT_E_UNREACHABLE || err == KVT_E_PROTOCOL) &&
+			       conn->peer_lanes == NULL;
 		kvi_conn_fail(conn, err, 0, "%s", error->text);
 		if (!has_left_something(conn, err)) {
-			kvt_conn_close(conn);
+			kvt_conn_close(conn); /* waits until it is torn down */
 			return err;
 		}
 	}
 	kvi_conn_hand_out(conn);
 	*conn_out = conn;
 	return KVT_OK;
+}
+
+static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
+			      struct kvt_error *error)
+{
+	bool is_stranger = true;
+	enum kvt_err err = KVT_E_UNREACHABLE;
+	while (is_stranger) {
+		int fd;
+		err = kvi_target_connect(target, &fd, error);
+		if (err != KVT_OK)
+			return err;
+		err = try_socket(target, fd, conn, &is_stranger, error);
+		if (is_stranger)
+			kvi_target_set_aside(target, error);
+	}
+	return err == KVT_OK ? err : kvi_target_blame(target, error);
 }
 
 enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,
@@ -288,9 +218,6 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 		error = &own_error;
 	if (engine == NULL || host == NULL || conn == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no host is given");
-	if (host[0] == '\0' || strlen(host) >= sizeof(((struct lookup *)NULL)->host))
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"the host has no name, or one of over 255 bytes");
 	if (port == 0 || timeout_ns < 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"port %u, timeout %lld ns: allowed are 1 to 65535, and 0 ns and "
@@ -299,9 +226,17 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 	enum kvt_err err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
 		return err;
-	err = open_conn(engine, host, port,
-			kvi_deadline_after(timeout_ns != 0 ? timeout_ns : KVI_CONNECT_NS), conn,
-			error);
+	struct kvi_target target = {
+		.engine = engine,
+		.host = host,
+		.port = port,
+		.deadline_ns = kvi_deadline_after(timeout_ns != 0 ? timeout_ns : KVI_CONNECT_NS),
+	};
+	err = kvi_target_open(&target, error);
+	if (err == KVT_OK) {
+		err = open_conn(&target, conn, error);
+		kvi_target_close(&target);
+	}
 	kvi_engine_leave(engine);
 	return err;
 }

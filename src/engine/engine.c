@@ -99,6 +99,12 @@ static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engin
 		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
 				"provider %s has a domain per worker but keys of its own",
 				caps->provider);
+	if (engine->settings.lane_ports.low != 0 && !caps->one_port)
+		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
+				"lane_ports: with provider %s each lane opens a port that cannot "
+				"be "
+				"chosen; use another provider",
+				caps->provider);
 	memcpy(engine->provider, caps->provider, sizeof(engine->provider));
 	return KVT_OK;
 }

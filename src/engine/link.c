@@ -174,8 +174,25 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, event->provider_errno,
 			      "lane %u was shut down by the peer", link->index);
 	else
-		kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, event->provider_errno,
+		kvi_link_fail_unconnected(link, event->provider_errno);
+}
+
+void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
+{
+	const struct kvi_lanes *lanes = link->conn->peer_lanes;
+	if (lanes == NULL) {
+		kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno,
 			      "lane %u could not be connected", link->index);
+		return;
+	}
+	unsigned rail = link->index % lanes->rail_count;
+	char address[KVI_ADDRESS_TEXT_LEN];
+	kvi_address_print(lanes->rails[rail].address, lanes->rails[rail].len, address);
+	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno,
+		      "lane %u, to %s: %s. Lanes use ports of their own: open them in the firewall "
+		      "(lane_ports of the engine there)",
+		      link->index, address,
+		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time");
 }
 
 /* ---- receiving ---- */
@@ -262,6 +279,10 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 	link->part->posted--;
 	if (link->lane == NULL)
 		return;
+	if (completion->err != KVT_OK && !link->connected) {
+		kvi_link_fail_unconnected(link, completion->provider_errno);
+		return;
+	}
 	if (completion->err != KVT_OK) {
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
 			      "the peer is gone: lane %u broke", link->index);

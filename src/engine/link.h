@@ -114,6 +114,9 @@ void kvi_link_unpark(struct kvi_link *link);
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event);
 
+/* The lane could not be connected, for this errno (0: nobody answered): fail its connection. */
+void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno);
+
 /* How much data an answer can carry. */
 size_t kvi_link_get_room(const struct kvi_link *link);
 

@@ -4,6 +4,9 @@
  */
 #include "engine/settings.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
@@ -48,6 +51,31 @@ static enum kvt_err check_counts(const struct kvt_engine_config *config,
 	return KVT_OK;
 }
 
+/* A port of one to five digits; NULL: there is none. Returns what stands behind it. */
+static const char *read_port(const char *text, uint16_t *port)
+{
+	size_t len = strspn(text, "0123456789");
+	unsigned long number = len >= 1 && len <= 5 ? strtoul(text, NULL, 10) : 0;
+	*port = (uint16_t)number;
+	return number >= 1 && number <= UINT16_MAX ? text + len : NULL;
+}
+
+/* "40000-40100", or "40000" alone. */
+static enum kvt_err read_lane_ports(const char *text, struct kvi_ports *ports,
+				    struct kvt_error *error)
+{
+	const char *rest = read_port(text, &ports->low);
+	ports->high = ports->low;
+	if (rest != NULL && *rest == '-')
+		rest = read_port(rest + 1, &ports->high);
+	if (rest != NULL && *rest == '\0' && ports->low <= ports->high)
+		return KVT_OK;
+	return kvi_fail(error, KVT_E_INVALID, 0,
+			"lane_ports is \"%.40s\"; allowed is a range of ports from 1 to 65535, as "
+			"\"40000-40100\"",
+			text);
+}
+
 enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 			       const struct kvt_engine_config *config, struct kvt_error *error)
 {
@@ -63,6 +91,12 @@ enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 	enum kvt_err err = check_counts(config, &found, error);
 	if (err != KVT_OK)
 		return err;
+
+	if (config->lane_ports != NULL) {
+		err = read_lane_ports(config->lane_ports, &found.lane_ports, error);
+		if (err != KVT_OK)
+			return err;
+	}
 
 	found.eager_len = config->eager_len == 0	      ? KVI_EAGER_LEN
 			  : config->eager_len == KVT_NO_EAGER ? 0

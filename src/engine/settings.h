@@ -7,6 +7,8 @@
 
 #include <kvtrans.h>
 
+#include "fabric/fabric.h"
+
 enum {
 	KVI_CPUS_MAX = 256,
 	KVI_CONNECTIONS_MAX = 4096,
@@ -48,6 +50,7 @@ struct kvi_settings {
 	unsigned ncpus;
 	unsigned nconn_per_cpu;
 	uint16_t listen_port;
+	struct kvi_ports lane_ports;
 	size_t eager_len;
 	int64_t heartbeat_ns;
 	int64_t lost_after_ns;

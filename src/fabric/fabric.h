@@ -32,7 +32,9 @@ struct kvi_lane_request;
 
 enum {
 	KVI_PROVIDER_LEN = 32,
-	KVI_ADDRESS_LEN_MAX = 128,  /* of an endpoint's address */
+	KVI_ADDRESS_LEN_MAX = 128, /* of an endpoint's address */
+	KVI_HOST_LEN = 64,	   /* of an IP address as text, with its zone */
+	KVI_ADDRESS_TEXT_LEN = KVI_HOST_LEN + 16,
 	KVI_LANE_DATA_LEN_MAX = 48, /* bytes a lane request carries; verbs has 55 at most */
 	KVI_SPANS_MAX = 4,	    /* of one RMA operation: as many as tcp takes */
 };
@@ -49,6 +51,7 @@ struct kvi_caps {
 	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
 	bool own_domains;      /* each cq has a domain of its own */
+	bool one_port;	       /* lanes connect to the port of the listener and to no other */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 };
 
@@ -142,13 +145,23 @@ struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory);
 
 /* ---- listeners ---- */
 
-/* Accept lanes on the rail. Open only while an authenticated peer is about to connect. */
-enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_listener **listener,
-			       struct kvt_error *error);
+/* Ports that a listener may take; low 0: any that is free. */
+struct kvi_ports {
+	uint16_t low;
+	uint16_t high;
+};
+
+/* Accept lanes on the rail. Open only while an authenticated peer is about to connect. Errors: LIMIT
+ * (all ports are in use), FABRIC, NO_MEMORY. */
+enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
+			       struct kvi_listener **listener, struct kvt_error *error);
 void kvi_listener_close(struct kvi_listener *listener); /* NULL is allowed */
 /* Copies the address, at most KVI_ADDRESS_LEN_MAX bytes, and returns its length. */
 size_t kvi_listener_get_address(const struct kvi_listener *listener, uint8_t *address);
 int kvi_listener_get_fd(const struct kvi_listener *listener);
+
+/* Such an address, of a listener of the peer's, as text for errors: "192.0.2.1 port 40000". */
+void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS_TEXT_LEN]);
 
 /* The next lane request, NULL when there is none. It must be accepted (kvi_lane_open) or rejected. */
 struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener);

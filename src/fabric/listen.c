@@ -4,6 +4,8 @@
  * bytes a request carries are the caller's to judge.
  */
 #include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -23,14 +25,52 @@ struct kvi_listener {
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
 };
 
-enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_listener **listener,
-			       struct kvt_error *error)
+/* Listen where info says; what: the call that failed. */
+static int listen_at(struct kvi_listener *listener, struct fi_info *info, const char **what)
+{
+	*what = "fi_passive_ep";
+	int ret = fi_passive_ep(listener->rail->fabric, info, &listener->pep, NULL);
+	if (ret != 0)
+		return ret;
+	*what = "fi_listen";
+	listener->address_len = sizeof(listener->address);
+	ret = fi_pep_bind(listener->pep, &listener->eq->fid, 0);
+	if (ret == 0)
+		ret = fi_listen(listener->pep);
+	if (ret == 0)
+		ret = fi_getname(&listener->pep->fid, listener->address, &listener->address_len);
+	if (ret != 0)
+		fi_close(&listener->pep->fid);
+	return ret;
+}
+
+/* Listen on the first port that is free: other engines of this host may have the same range. */
+static int listen_within(struct kvi_listener *listener, struct kvi_ports ports, const char **what)
+{
+	*what = "fi_dupinfo";
+	struct fi_info *info = fi_dupinfo(listener->rail->info);
+	if (info == NULL)
+		return -FI_ENOMEM;
+	const struct sockaddr *address = info->src_addr;
+	int ret = -FI_EADDRINUSE;
+	for (unsigned port = ports.low; port <= ports.high && ret == -FI_EADDRINUSE; port++) {
+		if (address->sa_family == AF_INET)
+			((struct sockaddr_in *)info->src_addr)->sin_port = htons((uint16_t)port);
+		else
+			((struct sockaddr_in6 *)info->src_addr)->sin6_port = htons((uint16_t)port);
+		ret = listen_at(listener, info, what);
+	}
+	fi_freeinfo(info);
+	return ret;
+}
+
+enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
+			       struct kvi_listener **listener, struct kvt_error *error)
 {
 	struct kvi_listener *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	opened->rail = rail;
-	opened->address_len = sizeof(opened->address);
 	atomic_init(&opened->users, 1);
 
 	const char *what = "fi_eq_open";
@@ -42,29 +82,35 @@ enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_listener **list
 	ret = fi_control(&opened->eq->fid, FI_GETWAIT, &opened->fd);
 	if (ret != 0)
 		goto close_eq;
-	what = "fi_passive_ep";
-	ret = fi_passive_ep(rail->fabric, rail->info, &opened->pep, NULL);
+	ret = ports.low == 0 ? listen_at(opened, rail->info, &what)
+			     : listen_within(opened, ports, &what);
 	if (ret != 0)
 		goto close_eq;
-	what = "fi_listen";
-	ret = fi_pep_bind(opened->pep, &opened->eq->fid, 0);
-	if (ret == 0)
-		ret = fi_listen(opened->pep);
-	if (ret == 0)
-		ret = fi_getname(&opened->pep->fid, opened->address, &opened->address_len);
-	if (ret != 0)
-		goto close_pep;
 	kvi_socket_bound_listener(opened->address, opened->address_len);
 	*listener = opened;
 	return KVT_OK;
 
-close_pep:
-	fi_close(&opened->pep->fid);
 close_eq:
 	fi_close(&opened->eq->fid);
 free_listener:
 	kvi_free(opened);
+	if (ret == -FI_EADDRINUSE && ports.low != 0)
+		return kvi_fail(error, KVT_E_LIMIT, -ret,
+				"all ports of lane_ports, %u to %u, are in use on %s", ports.low,
+				ports.high, rail->interface.host);
 	return kvi_fabric_fail(error, ret, what);
+}
+
+void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS_TEXT_LEN])
+{
+	struct sockaddr_storage copy = { .ss_family = AF_UNSPEC };
+	char host[KVI_HOST_LEN], port[8];
+	memcpy(&copy, address, len < sizeof(copy) ? len : sizeof(copy));
+	if (getnameinfo((struct sockaddr *)&copy, (socklen_t)len, host, sizeof(host), port,
+			sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(text, KVI_ADDRESS_TEXT_LEN, "%s port %s", host, port);
+	else
+		snprintf(text, KVI_ADDRESS_TEXT_LEN, "an address that is no IP address");
 }
 
 static void reject_all(struct kvi_listener *listener)

@@ -15,6 +15,7 @@ struct kvi_profile {
 	bool own_domains;  /* one domain per cq, not one per rail */
 	bool shutdown;	   /* fi_shutdown() before fi_close() of an endpoint */
 	bool forbids_fork; /* a child of a process that used it cannot use it */
+	bool many_ports;   /* each lane opens a port of its own, which nobody can choose */
 	bool strays;	   /* half-open connections survive their listener, on blocking sockets */
 	const char *use;   /* what it is taken for, in words for users */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */

@@ -29,7 +29,8 @@ void bed_open(struct bed *bed)
 	struct kvt_error error = { 0 };
 	side_open(&bed->near);
 	side_open(&bed->far);
-	enum kvt_err err = kvi_listener_open(bed->far.rail, &bed->listener, &error);
+	const struct kvi_ports any = { 0, 0 };
+	enum kvt_err err = kvi_listener_open(bed->far.rail, any, &bed->listener, &error);
 	ck_assert_msg(err == KVT_OK, "listener: %s", error.text);
 }
 

@@ -114,9 +114,10 @@ START_TEST(connecting_to_nobody_loses_the_lane)
 	struct bed bed;
 	struct end near;
 	struct kvi_listener *listener;
+	const struct kvi_ports any = { 0, 0 };
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
 	bed_open(&bed);
-	ck_assert_int_eq(kvi_listener_open(bed.far.rail, &listener, NULL), KVT_OK);
+	ck_assert_int_eq(kvi_listener_open(bed.far.rail, any, &listener, NULL), KVT_OK);
 	size_t len = kvi_listener_get_address(listener, address);
 	kvi_listener_close(listener);
 

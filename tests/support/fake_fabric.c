@@ -4,6 +4,7 @@
  * until they are connected. Closing something that is in use aborts.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -192,9 +193,16 @@ struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory)
 
 /* ---- listeners ---- */
 
-enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_listener **listener_out,
-			       struct kvt_error *error)
+void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS_TEXT_LEN])
 {
+	(void)address;
+	snprintf(text, KVI_ADDRESS_TEXT_LEN, "an address of %zu bytes", len);
+}
+
+enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
+			       struct kvi_listener **listener_out, struct kvt_error *error)
+{
+	(void)ports;
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_LISTENER, error);
 	if (err == KVT_OK) {

@@ -90,6 +90,49 @@ START_TEST(what_is_given_is_taken)
 }
 END_TEST
 
+START_TEST(lane_ports_are_a_range_or_one_port)
+{
+	static const struct {
+		const char *text;
+		struct kvi_ports ports;
+	} good[] = {
+		{ "40000-40100", { 40000, 40100 } },
+		{ "1-65535", { 1, 65535 } },
+		{ "40000", { 40000, 40000 } },
+		{ "40000-40000", { 40000, 40000 } },
+	};
+	static const char *const bad[] = { "",
+					   "-",
+					   "0",
+					   "0-10",
+					   "40100-40000",
+					   "1-65536",
+					   "40000-",
+					   "-40000",
+					   "a-b",
+					   " 1-2",
+					   "1-2 ",
+					   "1-2-3",
+					   "1,2",
+					   "+1-2",
+					   "1- 2",
+					   "99999999999999999999-2",
+					   "000001-2" };
+	struct kvt_engine_config config = make_config();
+	ck_assert_uint_eq(accept(&config).lane_ports.low, 0);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		config.lane_ports = good[i].text;
+		struct kvi_settings settings = accept(&config);
+		ck_assert_uint_eq(settings.lane_ports.low, good[i].ports.low);
+		ck_assert_uint_eq(settings.lane_ports.high, good[i].ports.high);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		config.lane_ports = bad[i];
+		refuse(&config, "lane_ports", "40000-40100");
+	}
+}
+END_TEST
+
 START_TEST(eager_messages_and_spinning_can_be_turned_off)
 {
 	struct kvt_engine_config config = make_config();
@@ -193,6 +236,7 @@ int main(void)
 	TCase *tests = tcase_create("settings");
 	tcase_add_test(tests, zero_means_the_default);
 	tcase_add_test(tests, what_is_given_is_taken);
+	tcase_add_test(tests, lane_ports_are_a_range_or_one_port);
 	tcase_add_test(tests, eager_messages_and_spinning_can_be_turned_off);
 	tcase_add_test(tests, a_peer_is_lost_after_three_heartbeats_by_default);
 	tcase_add_test(tests, a_config_of_another_size_is_refused);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * target.h - who is called: a host and a port, the addresses that the name stands for, and how far each
+ * was tried. Of one call, on its caller's thread.
+ */
+#ifndef KVI_ENGINE_TARGET_H
+#define KVI_ENGINE_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <kvtrans.h>
+
+struct kvt_engine;
+struct kvi_attempt;
+
+struct kvi_target {
+	struct kvt_engine *engine;
+	const char *host; /* as it was given; lent */
+	uint16_t port;
+	int64_t deadline_ns;
+	struct addrinfo *addresses;
+	struct kvi_attempt *attempts; /* one an address, in the order in which they are tried */
+	struct pollfd *pollfds;
+	size_t count;
+	struct kvi_attempt *chosen; /* whose socket was handed out; NULL: none */
+};
+
+/*
+ * Check host and find its addresses. INVALID (the text says what to pass), UNREACHABLE (the name is
+ * not known, or was not resolved in time), CANCELLED, CLOSED, NO_MEMORY. Close it on success.
+ */
+enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error);
+void kvi_target_close(struct kvi_target *target);
+
+/*
+ * Connect to the first address that answers, as RFC 8305 says: the families take turns, the next
+ * attempt begins when one has failed, or 250 ms after the last. The socket is the caller's. UNREACHABLE
+ * tells of each address what became of it; LIMIT (descriptors), CANCELLED, CLOSED.
+ */
+enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_error *error);
+
+/* The chosen address was no engine's, for this reason: connect again for the next. */
+void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cause);
+/* There are addresses left besides the chosen one. */
+bool kvi_target_has_more(const struct kvi_target *target);
+
+/* Put the chosen host, address and port before the text of error. Returns its code. */
+enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error);
+
+#endif

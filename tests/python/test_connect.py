@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names, addresses and ports: what connect() does with them, and what it says when it cannot.
+
+Most tests run a script in a network namespace of their own, whose hosts, addresses and firewall they
+choose; that takes root, unshare(1), ip(8) and nft(8).
+"""
+
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from conftest import HOST, PROVIDER
+
+import kvtrans_engine
+
+FIREWALL = """
+    table inet kvt {
+        chain input {
+            type filter hook input priority 0;
+            %s
+        }
+    }
+"""
+
+PREAMBLE = """
+    import os, socket, sys, time
+    import numpy as np
+    import kvtrans_engine
+    from kvtrans_engine import Engine
+
+    def call(host, port, timeout=5.0, **options):
+        "Connect; return the seconds that it took and the error, None: there is none."
+        with Engine("lo", ncpus=1, **options) as caller:
+            begin = time.monotonic()
+            ok, _ = caller.connect(host, port, timeout=timeout)
+            return time.monotonic() - begin, None if ok else caller.last_error
+"""
+
+
+def can_make_networks():
+    if shutil.which("nft") is None or shutil.which("unshare") is None:
+        return False
+    probe = "ip link set lo up && nft add table inet kvt"
+    return subprocess.run(["unshare", "-nm", "sh", "-c", probe], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def networks():
+    if PROVIDER == "verbs":
+        pytest.skip("Soft-RoCE knows no network namespaces")
+    if not can_make_networks():
+        pytest.skip("a network namespace takes root, ip(8) and nft(8)")
+
+
+@pytest.fixture
+def run_in_network(networks, tmp_path):
+    """Run a script in a namespace with these commands, firewall rules and hosts; it must succeed."""
+
+    def run(script, commands=(), rules="", hosts=""):
+        (tmp_path / "hosts").write_text("127.0.0.1 localhost\n" + hosts)
+        (tmp_path / "firewall").write_text(FIREWALL % rules)
+        (tmp_path / "script.py").write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(script))
+        steps = [
+            "ip link set lo up",
+            f"mount --bind {tmp_path}/hosts /etc/hosts",
+            *commands,
+            f"nft -f {tmp_path}/firewall",
+            f"exec {sys.executable} {tmp_path}/script.py",
+        ]
+        done = subprocess.run(
+            ["unshare", "-nm", "sh", "-ec", "\n".join(steps)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+# ---- several addresses ----
+
+SILENT_FIRST = {
+    "commands": ["ip addr add 2001:db8::7/128 dev lo nodad", "ip addr add 2001:db8::8/128 dev lo nodad"],
+    "rules": "ip6 daddr 2001:db8::/32 drop; ip daddr 127.0.0.64/26 drop;",
+}
+
+
+def test_a_silent_address_costs_a_quarter_of_a_second(run_in_network):
+    run_in_network(
+        """
+        assert socket.getaddrinfo("cache1", 1, type=socket.SOCK_STREAM)[0][0] == socket.AF_INET6
+        with Engine("lo", ncpus=1) as engine:
+            seconds, error = call("cache1", engine.port)
+            assert error is None and 0.2 < seconds < 1.5, (seconds, error)
+        """,
+        hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
+        **SILENT_FIRST,
+    )
+
+
+def test_the_families_take_turns(run_in_network):
+    run_in_network(
+        """
+        with Engine("lo", ncpus=1) as engine:
+            fds = len(os.listdir("/proc/self/fd"))
+            with Engine("lo", ncpus=1) as caller:
+                begin = time.monotonic()
+                conn = caller.open_connection("cache1", engine.port)
+                assert time.monotonic() - begin < 0.48  # third in the resolver's order
+                assert conn.host == "cache1"
+        """,
+        hosts="2001:db8::7 cache1\n2001:db8::8 cache1\n127.0.0.1 cache1\n",
+        **SILENT_FIRST,
+    )
+
+
+def test_a_refused_address_costs_nothing(run_in_network):
+    run_in_network(
+        """
+        with Engine("lo", ncpus=1) as engine:
+            seconds, error = call("cache1", engine.port)
+            assert error is None and seconds < 0.2, (seconds, error)
+        """,
+        ["ip addr add 2001:db8::7/128 dev lo nodad"],
+        hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
+    )
+
+
+def test_a_short_time_limit_reaches_every_address(run_in_network):
+    run_in_network(
+        """
+        with Engine("lo", ncpus=1) as engine:
+            seconds, error = call("cache1", engine.port, timeout=0.25)
+            assert error is None and seconds < 0.25, (seconds, error)
+        """,
+        hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
+        **SILENT_FIRST,
+    )
+
+
+def test_each_address_is_told_what_became_of_it(run_in_network):
+    run_in_network(
+        """
+        seconds, error = call("cache1", 12345, timeout=1)
+        assert isinstance(error, kvtrans_engine.Unreachable) and 0.9 < seconds < 1.5
+        assert str(error).startswith("cache1 port 12345: ")
+        assert "2001:db8::7: it did not answer in time" in str(error), error
+        assert "127.0.0.1: Connection refused" in str(error), error
+        seconds, error = call("127.0.0.70", 12345, timeout=0.3)
+        assert str(error) == "127.0.0.70 port 12345: it did not answer in time"
+        seconds, error = call("cache2", 12345, timeout=0.3)
+        assert str(error) == "cache2 (127.0.0.70) port 12345: it did not answer in time"
+        """,
+        hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n127.0.0.70 cache2\n",
+        **SILENT_FIRST,
+    )
+
+
+def test_an_address_that_is_no_engines_is_passed_over(run_in_network):
+    run_in_network(
+        """
+        import threading
+        def serve(answer):
+            listener = socket.create_server(("2001:db8::7", 0), family=socket.AF_INET6)
+            def run():
+                fd, _ = listener.accept()
+                if answer:
+                    fd.recv(100)
+                    fd.sendall(answer)
+                time.sleep(10)
+            threading.Thread(target=run, daemon=True).start()
+            return listener.getsockname()[1]
+
+        for answer, least, most in ((b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n", 0, 1), (b"", 0.9, 2.5)):
+            port = serve(answer)
+            with Engine("lo", ncpus=1, listen_port=port) as engine:
+                seconds, error = call("cache1", port, timeout=2)
+                assert error is None and least < seconds < most, (seconds, error)
+            seconds, error = call("cache1", serve(b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n"), timeout=1)
+            assert isinstance(error, kvtrans_engine.ProtocolError), error
+            assert "2001:db8::7: the peer does not speak KVTrans" in str(error), error
+            assert "127.0.0.1: Connection refused" in str(error), error
+        os._exit(0)
+        """,
+        ["ip addr add 2001:db8::7/128 dev lo nodad"],
+        hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
+    )
+
+
+def test_time_that_ran_out_in_resolving_accuses_no_peer(run_in_network, tmp_path):
+    (tmp_path / "resolv").write_text("nameserver 127.0.0.70\n")
+    run_in_network(
+        """
+        seconds, error = call("cache9.example", 12345, timeout=0.5)
+        assert isinstance(error, kvtrans_engine.Unreachable) and seconds < 1.5
+        assert str(error) == "cannot resolve cache9.example in time: no name server has answered"
+        os._exit(0)
+        """,
+        [f"mount --bind {tmp_path}/resolv $(readlink -f /etc/resolv.conf)"],
+        "ip daddr 127.0.0.70 drop;",
+    )
+
+
+# ---- lanes ----
+
+
+VERDICTS = {
+    "dropped": ("drop", "no answer in time", 2.5),
+    "reset": ("reject with tcp reset", "Connection refused", 1),
+    "prohibited": ("reject with icmp type admin-prohibited", "No route to host", 1),
+    "no network": ("reject with icmp type net-unreachable", "Network is unreachable", 1),
+}
+
+
+@pytest.mark.parametrize("verdict, word, most", VERDICTS.values(), ids=VERDICTS.keys())
+def test_lanes_behind_a_firewall_are_told_apart_from_the_peer(
+    run_in_network, verdict, word, most
+):
+    run_in_network(
+        f"""
+        with Engine("lo", ncpus=1, listen_port=12345) as engine:
+            seconds, error = call("localhost", 12345, timeout=1.5)
+            assert isinstance(error, kvtrans_engine.Unreachable), error
+            text = str(error)
+            start = "localhost (127.0.0.1) port 12345: lane 0, to 127.0.0.1 port "
+            assert text.startswith(start) and "lane_ports" in text and "firewall" in text, text
+            assert {word!r} in text and seconds < {most}, (seconds, text)
+        """,
+        rules=f"tcp dport 12345 accept; tcp flags & (syn | ack) == syn {verdict};",
+    )
+
+
+LANE_PORTS = """
+    def find_ports():
+        "The local ports of the connected sockets of this process."
+        inodes = set()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                inodes.add(os.readlink("/proc/self/fd/" + fd))
+            except OSError:
+                pass
+        lines = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+        return {int(line[1].split(":")[1], 16) for line in lines
+                if line[3] == "01" and "socket:[%s]" % line[9] in inodes}
+
+    def exchange(engine, caller, port):
+        conn = caller.open_connection("127.0.0.1", port, timeout=5)
+        peer = engine.accept_connection(timeout=5)
+        kvs = [e.reg_kv(c.id, bytearray(5))[1] for e, c in ((caller, conn), (engine, peer))]
+        assert caller.send_kv(kvs[0], b"12345") and bytes(engine.recv_kv(kvs[1])[1]) == b"12345"
+        return conn, peer
+"""
+
+
+def test_a_firewall_that_knows_lane_ports_lets_lanes_through(run_in_network):
+    run_in_network(
+        LANE_PORTS
+        + """
+    options = dict(ncpus=2, nconn_per_cpu=2, lane_ports="20000-20001")
+    with Engine("lo", listen_port=12345, **options) as engine, Engine("lo", **options) as caller:
+        for i in range(5):  # while the lanes of the first are open
+            exchange(engine, caller, 12345)
+            assert find_ports() & {20000, 20001}, find_ports()
+        """,
+        rules="tcp dport { 12345, 20000-20001 } accept; tcp flags & (syn | ack) == syn drop;",
+    )
+
+
+def test_lanes_are_on_one_port_again_and_again(run_in_network):
+    run_in_network(
+        LANE_PORTS
+        + """
+    options = dict(ncpus=2, nconn_per_cpu=2)
+    with Engine("lo", lane_ports="20000", **options) as engine, Engine("lo", **options) as caller:
+        kept = [exchange(engine, caller, engine.port) for i in range(5)]
+        assert 20000 in find_ports(), find_ports()
+        for conn, peer in kept:
+            conn.close()
+            peer.close()
+        exchange(engine, caller, engine.port)
+        """
+    )
+
+
+def test_engines_of_one_host_share_lane_ports(run_in_network):
+    run_in_network(
+        """
+        import threading
+        options = dict(ncpus=1, lane_ports="20000-20003")
+        engines = [Engine("lo", **options) for _ in range(4)]
+        results = []
+        def connect_often(engine):
+            for i in range(20):
+                results.append(call("127.0.0.1", engine.port)[1])
+        threads = [threading.Thread(target=connect_often, args=[engine]) for engine in engines]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [None] * 80, [str(error) for error in results if error]
+        """
+    )
+
+
+def test_ports_that_are_all_in_use_are_told_to_the_caller(run_in_network):
+    run_in_network(
+        """
+        busy = [socket.create_server(("127.0.0.1", port)) for port in (20000, 20001)]
+        with Engine("lo", ncpus=1, lane_ports="20000-20001") as engine:
+            seconds, error = call("127.0.0.1", engine.port)
+            assert error.name == "KVT_E_LIMIT" and "lane_ports, 20000 to 20001" in str(error), error
+            assert str(error).startswith("127.0.0.1 port ")
+            busy.pop().close()
+            seconds, error = call("127.0.0.1", engine.port)
+            assert error is None, error
+        """
+    )
+
+
+def test_a_provider_that_cannot_keep_to_lane_ports_says_so():
+    with pytest.raises(kvtrans_engine.Error, match="each lane opens a port") as caught:
+        kvtrans_engine.Engine("lo", provider="sockets", lane_ports="40000-40100")
+    assert caught.value.name == "KVT_E_UNSUPPORTED"
+
+
+@pytest.mark.parametrize("ports", ["", "0", "5-4", "1-65536", "a", "1,2"])
+def test_bad_lane_ports_are_refused(ports):
+    with pytest.raises(ValueError, match="lane_ports"):
+        kvtrans_engine.Engine("lo", lane_ports=ports)
+    with pytest.raises(TypeError, match="str"):
+        kvtrans_engine.Engine("lo", lane_ports=40000)
+
+
+# ---- what peers answer ----
+
+REFUSALS = {
+    -5: "ProtocolError",  # they are true of a process of the peer's, not of this one
+    -1: "ProtocolError",
+    -2: "Error",
+    -6: "ProtocolError",
+    -4: "PeerLost",
+    -20: "ProtocolError",
+    -61: "Unreachable",
+    0: "ProtocolError",
+    -7: "Error",
+    -44: "ProtocolError",
+}
+
+
+@pytest.mark.parametrize("code, name", REFUSALS.items())
+def test_a_peer_does_not_choose_what_is_raised_here(open_engine, in_thread, code, name):
+    listener = socket.create_server((HOST, 0))
+    refusal = struct.pack("<HBBIiB", 0x564B, 3, 0, 7, code, 2) + b"no"
+
+    def refuse():
+        for _ in range(2):
+            with listener.accept()[0] as peer:
+                peer.recv(256)
+                peer.sendall(refusal)
+                peer.recv(1)
+
+    in_thread(refuse)
+    engine, port = open_engine(), listener.getsockname()[1]
+    assert engine.connect(HOST, port) == (False, None)
+    assert type(engine.last_error) is getattr(kvtrans_engine, name)
+    assert str(engine.last_error) == f"{HOST} port {port}: the peer answered: no"
+    with pytest.raises(kvtrans_engine.Error) as caught:
+        engine.open_connection(HOST, port)
+    assert type(caught.value) is getattr(kvtrans_engine, name)
+    listener.close()
