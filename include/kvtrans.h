@@ -97,7 +97,8 @@ struct kvt_transfer;
 /*
  * Configuration of an engine. Zero (NULL) means the default everywhere. Copied by kvt_engine_open().
  *
- * interfaces      names ("eth0", "lo", "mlx5_0") or IP addresses, one rail each; at least one
+ * interfaces      names ("eth0", "lo", "mlx5_0"), IP addresses of this host (link-local ones with their
+ *                 interface, "fe80::1%eth0") or "localhost", one rail each; at least one
  * provider        libfabric provider; default: the best one that serves the interfaces
  * ncpus           workers, 1 to 256; default: half the CPUs, 1 to 4
  * nconn_per_cpu   lanes per worker and connection; ncpus x nconn_per_cpu is at most 1,024; default 1

@@ -52,7 +52,7 @@ struct info_candidate {
 /* What an engine that is given this name takes; provider "": none, and error tells why. */
 struct info_choice {
 	char provider[KVI_PROVIDER_LEN];
-	char host[INET6_ADDRSTRLEN];
+	char host[KVI_HOST_LEN];
 	char netdev[IF_NAMESIZE];
 	char domain[INFO_WORD_LEN]; /* the NIC, as the provider calls it */
 	size_t segment_len_max;
@@ -79,7 +79,7 @@ struct info_interface {
 
 struct info_peer {
 	const char *name; /* as the user gave it; NULL: no peer was named */
-	char address[INET6_ADDRSTRLEN];
+	char address[KVI_HOST_LEN];
 	struct info_choice choice; /* for the interface that the route leaves by */
 	bool is_aside; /* the route does not leave by the interface that the user named */
 };

@@ -108,7 +108,7 @@ int info_choose_all(struct info_report *report)
 }
 
 /* The address of this host that packets to peer leave from; nothing is sent. False: no route. */
-static bool find_route(const struct addrinfo *peer, char host[INET6_ADDRSTRLEN])
+static bool find_route(const struct addrinfo *peer, char host[KVI_HOST_LEN])
 {
 	struct sockaddr_storage local;
 	socklen_t len = sizeof(local);
@@ -117,7 +117,7 @@ static bool find_route(const struct addrinfo *peer, char host[INET6_ADDRSTRLEN])
 		return false;
 	bool found = connect(fd, peer->ai_addr, peer->ai_addrlen) == 0 &&
 		     getsockname(fd, (struct sockaddr *)&local, &len) == 0 &&
-		     getnameinfo((struct sockaddr *)&local, len, host, INET6_ADDRSTRLEN, NULL, 0,
+		     getnameinfo((struct sockaddr *)&local, len, host, KVI_HOST_LEN, NULL, 0,
 				 NI_NUMERICHOST) == 0;
 	int cause = errno;
 	close(fd);
@@ -130,7 +130,7 @@ int info_find_peer(struct info_report *report)
 	struct info_peer *peer = &report->peer;
 	struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV };
 	struct addrinfo *list;
-	char host[INET6_ADDRSTRLEN] = "";
+	char host[KVI_HOST_LEN] = "";
 
 	/* Port 9: any will do, as nothing is sent. */
 	int rc = getaddrinfo(peer->name, "9", &hints, &list);

@@ -5,9 +5,9 @@
 #define _GNU_SOURCE 1 /* accept4 */
 #include "engine/control.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -316,30 +316,34 @@ enum kvt_err kvi_control_adopt(struct kvi_control *control, struct kvt_conn *con
 static enum kvt_err listen_on(struct kvi_control *control, const char *host, uint16_t port,
 			      struct kvt_error *error)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	bool is_v4 = inet_pton(AF_INET, host, &in.sin_addr) == 1;
-	if (!is_v4 && inet_pton(AF_INET6, host, &in6.sin6_addr) != 1)
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo *address;
+	char service[8];
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(host, service, &hints, &address) != 0)
 		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
 				"the interface has no IP address to listen on");
-	const struct sockaddr *address = is_v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6;
-	socklen_t len = is_v4 ? sizeof(in) : sizeof(in6);
-
-	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return kvi_fail(error, KVT_E_LIMIT, errno, "no socket for the listener");
+	enum kvt_err err = KVT_OK;
 	int one = 1;
+	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		err = kvi_fail(error, KVT_E_LIMIT, errno, "no socket for the listener");
+		goto out_address;
+	}
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, address, len) != 0 || listen(fd, SOMAXCONN) != 0) {
+	if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
 		/* A port in use is the machine's doing; another address would be the caller's. */
 		enum kvt_err code = errno == EADDRINUSE ? KVT_E_LIMIT : KVT_E_INVALID;
-		enum kvt_err err = kvi_fail(error, code, errno, "cannot listen on %s port %u: %s",
-					    host, port, strerror(errno));
+		err = kvi_fail(error, code, errno, "cannot listen on %s port %u: %s", host, port,
+			       strerror(errno));
 		close(fd);
-		return err;
+		goto out_address;
 	}
 	control->listen_fd = fd;
-	return KVT_OK;
+out_address:
+	freeaddrinfo(address);
+	return err;
 }
 
 uint16_t kvi_control_get_port(const struct kvi_control *control)

@@ -4,10 +4,10 @@
  */
 #include "engine/session.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include <netdb.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -422,15 +422,10 @@ static void fill_peer_address(struct kvi_session *session)
 	socklen_t len = sizeof(address);
 	if (getpeername(session->stream.fd, (struct sockaddr *)&address, &len) != 0)
 		return;
-	if (address.ss_family == AF_INET) {
-		struct sockaddr_in *in = (struct sockaddr_in *)&address;
-		inet_ntop(AF_INET, &in->sin_addr, session->host, sizeof(session->host));
-		session->port = ntohs(in->sin_port);
-	} else if (address.ss_family == AF_INET6) {
-		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
-		inet_ntop(AF_INET6, &in6->sin6_addr, session->host, sizeof(session->host));
-		session->port = ntohs(in6->sin6_port);
-	}
+	char port[8];
+	if (getnameinfo((struct sockaddr *)&address, len, session->host, sizeof(session->host),
+			port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		session->port = (uint16_t)atoi(port);
 }
 
 struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct kvt_conn *conn)

@@ -21,11 +21,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine.h"
+#include "fabric/fabric.h"
 
 enum {
 	SLICE_MS = 50,
 	HOST_LEN = 256,
-	ADDRESS_TEXT_LEN = INET6_ADDRSTRLEN + IF_NAMESIZE, /* with its zone */
 };
 
 #define ATTEMPT_DELAY_NS (250 * KVI_MS)
@@ -250,16 +250,16 @@ void kvi_target_close(struct kvi_target *target)
 
 /* ---- telling ---- */
 
-static void print_address(const struct kvi_attempt *attempt, char text[ADDRESS_TEXT_LEN])
+static void print_address(const struct kvi_attempt *attempt, char text[KVI_HOST_LEN])
 {
-	if (getnameinfo(attempt->address->ai_addr, attempt->address->ai_addrlen, text,
-			ADDRESS_TEXT_LEN, NULL, 0, NI_NUMERICHOST) != 0)
+	if (getnameinfo(attempt->address->ai_addr, attempt->address->ai_addrlen, text, KVI_HOST_LEN,
+			NULL, 0, NI_NUMERICHOST) != 0)
 		strcpy(text, "?");
 }
 
 enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error)
 {
-	char address[ADDRESS_TEXT_LEN];
+	char address[KVI_HOST_LEN];
 	print_address(target->chosen, address);
 	bool is_plain = strcmp(address, target->host) == 0;
 	return kvi_fail(error, error->code, error->provider_errno, "%s%s%s%s port %u: %s",
@@ -284,7 +284,7 @@ static enum kvt_err fail_all(struct kvi_target *target, struct kvt_error *error)
 		bool is_telling = attempt->cause.code != KVT_E_UNREACHABLE;
 		if (i == 0 || (is_telling && first.code == KVT_E_UNREACHABLE))
 			first = attempt->cause;
-		char address[ADDRESS_TEXT_LEN];
+		char address[KVI_HOST_LEN];
 		print_address(attempt, address);
 		if (len < sizeof(text))
 			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s: %s",

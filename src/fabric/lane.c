@@ -78,9 +78,13 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 		return kvi_fail(error, KVT_E_UNREACHABLE, 0,
 				"the peer's lane address is not of the kind of this rail's");
 	struct kvi_lane *opened = kvi_alloc(sizeof(*opened));
-	struct fi_info *info = address == NULL ? request->info
-					       : make_connect_info(rail_info, address, address_len);
+	struct fi_info *info = address == NULL ? request->info : NULL;
 	enum kvt_err err = KVT_OK;
+	if (opened != NULL && address != NULL) {
+		memcpy(opened->peer, address, address_len);
+		kvi_interface_localize(&cq->rail->interface, opened->peer, address_len);
+		info = make_connect_info(rail_info, opened->peer, address_len);
+	}
 	if (opened == NULL || info == NULL) {
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 		goto free_info;
@@ -88,8 +92,6 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 	opened->cq = cq;
 	opened->context = context;
 	opened->answers = address == NULL;
-	if (address != NULL)
-		memcpy(opened->peer, address, address_len);
 	kvi_list_init(&opened->posted);
 	kvi_list_init(&opened->event_node);
 	err = open_endpoint(opened, info, address == NULL ? request : NULL, error);

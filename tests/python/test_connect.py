@@ -374,3 +374,118 @@ def test_a_peer_does_not_choose_what_is_raised_here(open_engine, in_thread, code
         engine.open_connection(HOST, port)
     assert type(caught.value) is getattr(kvtrans_engine, name)
     listener.close()
+
+
+# ---- how an interface and a host are written ----
+
+
+@pytest.mark.skipif(PROVIDER is not None, reason="these are addresses of lo")
+@pytest.mark.parametrize("interface", ["localhost", "127.0.0.2", "127.255.1.7", "::1", "[::1]"])
+def test_an_engine_is_on_the_address_that_it_was_given(open_engine, interface):
+    engine = open_engine(interface)
+    host = {"localhost": "127.0.0.1"}.get(interface, interface)
+    conn = open_engine(interface).open_connection(host, engine.port)
+    assert conn.host == host and engine.accept_connection(timeout=5)
+    with pytest.raises(kvtrans_engine.Unreachable):
+        open_engine().open_connection("127.0.0.3", engine.port)
+    assert open_engine(["127.0.0.1", "127.0.0.2"]).port
+
+
+BAD_INTERFACES = {
+    "127.0.0.1:12345": 'has a port in it: pass "127.0.0.1", and the port as listen_port',
+    "lo:12345": 'has a port in it: pass "lo", and the port as listen_port',
+    "[::1]:12345": r'has a port in it: pass "\[::1\]"',
+    "nosuch:12345": 'pass "nosuch"',
+    "128.0.0.1": "no interface",
+    "fe80::77": "no interface",
+    "::1%nosuch": "no interface",
+    "[::1": "no interface",
+    "x" * 300: "no interface",
+}
+
+
+@pytest.mark.parametrize("interface, message", BAD_INTERFACES.items())
+def test_what_no_interface_can_mean_is_told(interface, message):
+    with pytest.raises(ValueError, match=message):
+        kvtrans_engine.Engine(interface)
+
+
+@pytest.mark.skipif(PROVIDER is not None, reason="these are addresses of lo")
+def test_a_host_may_be_written_in_each_way_that_means_one(open_engine):
+    engine, caller = open_engine("::1"), open_engine("::1")
+    for host in ("::1", "[::1]", f"[::1]:{engine.port}"):
+        assert caller.connect(host, engine.port)[0], (host, caller.last_error)
+    engine, caller = open_engine(), open_engine()
+    for host in ("127.0.0.1", f"127.0.0.1:{engine.port}", "localhost", f"localhost:{engine.port}"):
+        assert caller.connect(host, engine.port)[0], (host, caller.last_error)
+
+
+BAD_HOSTS = {
+    "127.0.0.1:80": 'has a port in it, and the port given is 12345: pass "127.0.0.1"',
+    "cache1:80": 'has a port in it, and the port given is 12345: pass "cache1"',
+    "cache1:0": "has a port in it",
+    "[::1]:80": 'has a port in it, and the port given is 12345: pass "::1"',
+    "[127.0.0.1]": "no IPv6 address between the brackets",
+    "tcp://cache1": "is no IP address and no name",
+    "tcp://cache1:12345": "is no IP address and no name",
+    "::1::2": "is no IP address and no name",
+    "fe80::1%nosuch": 'there is no interface "nosuch"',
+    "": "no name",
+}
+
+
+@pytest.mark.parametrize("host, message", BAD_HOSTS.items())
+def test_what_no_host_can_mean_is_told(open_engine, host, message):
+    with pytest.raises(ValueError, match=message):
+        open_engine().connect(host, 12345)
+
+
+def test_a_link_local_address_is_used_with_its_interface(run_in_network):
+    run_in_network(
+        """
+        import subprocess
+        server = '''
+        import os, sys
+        from kvtrans_engine import Engine
+        os.system("ip link add kvc7 type veth peer name kvc8")  # so that zones have other numbers
+        print(flush=True)
+        input()
+        assert os.system("ip link set kvc1 addrgenmode none up && "
+                         "ip addr add fe80::2/64 dev kvc1 nodad") == 0
+        with Engine("fe80::2", ncpus=1) as engine:
+            print(engine.port, flush=True)
+            peer = engine.accept_connection(timeout=10)
+            assert peer.host == "fe80::1%kvc1", peer
+            assert bytes(engine.recv_kv(engine.reg_kv(peer.id, bytearray(5))[1])[1]) == b"12345"
+            input()
+        '''
+        def expect(error, text, call, *args):
+            try:
+                call(*args)
+            except error as caught:
+                assert text in str(caught), caught
+            else:
+                raise AssertionError(text)
+
+        process = subprocess.Popen(["unshare", "-n", sys.executable, "-c", server.replace("\\n        ", "\\n")],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        assert os.system(f"ip link add kvc0 type veth peer name kvc1 netns {process.pid} && "
+                         "ip link set kvc0 addrgenmode none up && "
+                         "ip addr add fe80::1/64 dev kvc0 nodad") == 0
+        expect(ValueError, 'link-local address only: pass "fe80::1%kvc0"', Engine, "kvc0")
+        process.stdin.write("\\n")
+        process.stdin.flush()
+        port = int(process.stdout.readline())
+        with Engine("fe80::1%kvc0", ncpus=1) as caller:
+            expect(kvtrans_engine.Unreachable, "a link-local address needs its interface",
+                   caller.open_connection, "fe80::2", port)
+            conn = caller.open_connection("fe80::2%kvc0", port)
+            assert caller.send_kv(caller.reg_kv(conn.id, b"12345")[1], b"12345"), caller.last_error
+            assert os.system("ip link add kvc5 type veth peer name kvc6 && ip link set kvc5 up && "
+                             "ip addr add fe80::1/64 dev kvc5 nodad") == 0
+            expect(ValueError, "2 interfaces have the address fe80::1: pass", Engine, "fe80::1")
+            process.communicate("\\n", timeout=10)
+            assert process.returncode == 0
+        """
+    )
