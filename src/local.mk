@@ -53,6 +53,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/context.c \
 	src/fabric/cq.c \
 	src/fabric/domain.c \
+	src/fabric/environment.c \
 	src/fabric/fabric.h \
 	src/fabric/interface.c \
 	src/fabric/internal.h \

@@ -24,7 +24,8 @@ enum {
 	INFO_OFFERS_MAX = 64,
 	INFO_CANDIDATES_MAX = 8,
 	INFO_CPUS_MAX = 1024,
-	INFO_ADVICE_MAX = 32,
+	INFO_ADVICE_MAX = 64,
+	INFO_SETTINGS_MAX = 32,
 	INFO_WORD_LEN = 64,
 };
 
@@ -102,8 +103,7 @@ struct info_limits {
 	char congestion_control[INFO_WORD_LEN];
 	int64_t tcp_wmem_max, tcp_rmem_max, wmem_max, rmem_max; /* bytes */
 	const char *mr_cache_max_count; /* the variable, before the tool set it; NULL: not set */
-	bool is_cached;	     /* a domain was found that caches registrations in spite of us */
-	bool handlers_taken; /* a library took SIGINT when it was loaded */
+	bool handlers_taken;		/* a library took SIGINT when it was loaded */
 };
 
 struct info_advice {
@@ -123,6 +123,8 @@ struct info_report {
 	const char *interface; /* the one the user named; NULL: all */
 	struct info_defaults defaults;
 	struct info_limits limits;
+	struct kvi_setting settings[INFO_SETTINGS_MAX]; /* libfabric's, in the environment */
+	size_t setting_count;
 	struct info_advice advice[INFO_ADVICE_MAX];
 	size_t advice_count;
 };

@@ -18,6 +18,7 @@ void info_find_offers(struct info_report *report)
 {
 	report->offer_count = kvi_survey_list(report->offers, INFO_OFFERS_MAX);
 	kvi_survey_get_version(&report->libfabric_major, &report->libfabric_minor);
+	report->setting_count = kvi_survey_list_settings(report->settings, INFO_SETTINGS_MAX);
 }
 
 static void describe_rail(struct kvi_rail *rail, struct info_choice *choice)

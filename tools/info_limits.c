@@ -156,7 +156,6 @@ static void advise_interface(struct info_report *report, const struct info_inter
 		       interface->name, interface->port->device, choice->provider);
 	if (choice->memory.code == KVT_OK)
 		return;
-	report->limits.is_cached = true;
 	advise(report, "set FI_MR_CACHE_MAX_COUNT=0 before the process starts",
 	       "on %s no memory can be opened to peers: %s", interface->name, choice->memory.text);
 }
@@ -192,12 +191,9 @@ static void advise_limits(struct info_report *report)
 	if (is_low)
 		advise(report, "raise the third number of net.ipv4.tcp_wmem and tcp_rmem",
 		       "TCP buffers are small: a lane moves at most that much in a round trip");
-	if (!limits->is_cached && limits->mr_cache_max_count != NULL &&
-	    strcmp(limits->mr_cache_max_count, "0") != 0)
-		advise(report, "unset FI_MR_CACHE_MAX_COUNT, or set it to 0",
-		       "FI_MR_CACHE_MAX_COUNT=%.20s lets libfabric cache registrations, so that "
-		       "RDMA devices cannot take memory back from peers",
-		       limits->mr_cache_max_count);
+	for (size_t i = 0; i < report->setting_count; i++)
+		advise(report, "unset it, if the site does not need it", "%s: %s",
+		       report->settings[i].text, report->settings[i].what);
 	if (limits->handlers_taken)
 		advise(report, "IPATH_NO_BACKTRACE=1 HFI_NO_BACKTRACE=1 before a program starts",
 		       "a library that libfabric loads took over SIGINT and other signals; the "

@@ -31,6 +31,8 @@ struct kvi_interface {
 	char rdma[KVI_RDMA_NAME_LEN]; /* only when the user named the RDMA device */
 };
 
+struct kvi_setting; /* survey.h */
+
 struct kvi_domain {
 	struct kvi_rail *rail;
 	struct fid_domain *fid;
@@ -136,6 +138,11 @@ enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interfac
 bool kvi_interface_is_rdma(const char *name);
 /* A link-local address of the peer's is reached by this interface, whatever its zone was there. */
 void kvi_interface_localize(const struct kvi_interface *interface, uint8_t *address, size_t len);
+
+/* environment.c: the n-th setting, where what is set as an engine wants it is none; false beyond the
+ * last. And the names and values of those with such an effect, behind the text of error. */
+bool kvi_environment_get(size_t n, struct kvi_setting *setting);
+void kvi_environment_blame(struct kvt_error *error, enum kvi_effect effect);
 
 /* rail.c: what must stand before the first call of fi_getinfo() in the process. */
 void kvi_fabric_prepare(void);

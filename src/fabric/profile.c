@@ -66,6 +66,46 @@ static const struct {
 		 "write" },
 };
 
+/* The first row that fits counts. docs/providers.md has the same table. */
+static const struct kvi_knob knobs[] = {
+	{ "FI_PROVIDER", NULL, KVI_EFFECT_HIDES,
+	  "libfabric offers these providers only, or with ^ all but these" },
+	{ "FI_PROVIDER_PATH", NULL, KVI_EFFECT_HIDES,
+	  "libfabric looks for providers in that directory" },
+	{ "FI_MR_CACHE_MAX_COUNT", "0", KVI_EFFECT_FAILS,
+	  "libfabric caches registrations: on RDMA devices no memory can be opened to peers" },
+	{ "FI_MR_CACHE_*", NULL, KVI_EFFECT_NONE,
+	  "it tunes libfabric's cache of registrations, which an engine turns off" },
+	{ "FI_TCP_IFACE", NULL, KVI_EFFECT_NONE,
+	  "an engine names its address, and does not depend on it" },
+	{ "FI_TCP_PORT_*", NULL, KVI_EFFECT_FAILS,
+	  "lanes over tcp listen on ports of that range only, where lane_ports is not given" },
+	{ "FI_TCP_TX_SIZE", NULL, KVI_EFFECT_FAILS, "it bounds what a lane may have posted" },
+	{ "FI_TCP_RX_SIZE", NULL, KVI_EFFECT_FAILS, "it bounds what a lane may have posted" },
+	{ "FI_TCP_*", NULL, KVI_EFFECT_FAILS,
+	  "it changes how tcp works, and an engine was not tried with it" },
+	{ "FI_VERBS_IFACE", NULL, KVI_EFFECT_HIDES,
+	  "verbs serves network interfaces only whose name begins so" },
+	{ "FI_VERBS_DEVICE_NAME", NULL, KVI_EFFECT_HIDES,
+	  "verbs serves RDMA devices only whose name begins so" },
+	{ "FI_VERBS_TX_*", NULL, KVI_EFFECT_FAILS,
+	  "it bounds what a lane may have posted, and a device may not do it" },
+	{ "FI_VERBS_RX_*", NULL, KVI_EFFECT_FAILS,
+	  "it bounds what a lane may have posted, and a device may not do it" },
+	{ "FI_VERBS_*", NULL, KVI_EFFECT_FAILS,
+	  "it changes how verbs works, and an engine was not tried with it" },
+	{ "FI_SOCKETS_IFACE", NULL, KVI_EFFECT_NONE,
+	  "an engine names its address, and does not depend on it" },
+	{ "FI_SOCKETS_*", NULL, KVI_EFFECT_FAILS, "it changes how sockets works" },
+	{ "FI_LOG_*", NULL, KVI_EFFECT_NONE,
+	  "libfabric writes to stderr, which costs time from level info on" },
+	{ "FI_UNIVERSE_SIZE", NULL, KVI_EFFECT_NONE, "an engine does not depend on it" },
+	{ "FI_HMEM*", NULL, KVI_EFFECT_NONE,
+	  "it is for memory of GPUs, which an engine does not use" },
+	{ "FI_*", NULL, KVI_EFFECT_NONE,
+	  "it is no setting of a provider that an engine uses, or of a newer libfabric" },
+};
+
 const struct kvi_profile *kvi_profile_get(size_t index)
 {
 	return index < sizeof(profiles) / sizeof(profiles[0]) ? &profiles[index] : NULL;
@@ -90,4 +130,16 @@ const char *kvi_profile_get_refusal(const char *name)
 			return refusals[i].why;
 	}
 	return "nobody has looked at what it does when a peer dies";
+}
+
+const struct kvi_knob *kvi_profile_find_knob(const char *name, size_t len)
+{
+	const struct kvi_knob *knob = knobs;
+	for (;; knob++) {
+		size_t known = strcspn(knob->name, "*");
+		bool is_prefix = knob->name[known] == '*';
+		if ((is_prefix ? len >= known : len == known) &&
+		    strncmp(name, knob->name, known) == 0)
+			return knob; /* the last row fits all */
+	}
 }

@@ -26,6 +26,23 @@ struct kvi_profile {
 const struct kvi_profile *kvi_profile_get(size_t index);
 const struct kvi_profile *kvi_profile_find(const char *name); /* NULL when there is none */
 
+/* What a variable in libfabric's environment does to an engine, as a mask. */
+enum kvi_effect {
+	KVI_EFFECT_HIDES = 1, /* a provider or an interface that is there is not offered */
+	KVI_EFFECT_FAILS = 2, /* opening, connecting or registering may fail */
+	KVI_EFFECT_NONE = 0,  /* something else, or nothing */
+};
+
+struct kvi_knob {
+	const char *name;     /* of the variable; at the end of it a star stands for any rest */
+	const char *harmless; /* a value that changes nothing, or NULL */
+	unsigned effect;
+	const char *what; /* in words for users */
+};
+
+/* The row of a variable that begins with "FI_"; there is one for each. */
+const struct kvi_knob *kvi_profile_find_knob(const char *name, size_t len);
+
 /* Why a provider without a row is not used, in words for users; static. */
 const char *kvi_profile_get_refusal(const char *name);
 

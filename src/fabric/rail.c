@@ -59,7 +59,9 @@ enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what
 		err = KVT_E_NO_MEMORY;
 	else if (provider_errno == EMFILE || provider_errno == ENFILE)
 		err = KVT_E_LIMIT;
-	return kvi_fail(error, err, provider_errno, "%s: %s", what, fi_strerror(provider_errno));
+	kvi_fail(error, err, provider_errno, "%s: %s", what, fi_strerror(provider_errno));
+	kvi_environment_blame(error, KVI_EFFECT_FAILS);
+	return err;
 }
 
 static struct fi_info *make_hints(const struct kvi_profile *profile)
@@ -125,6 +127,17 @@ static enum kvt_err find_info(const struct kvi_profile *profile,
 	return KVT_OK;
 }
 
+static enum kvt_err fail_unknown(const char *name, struct kvt_error *error)
+{
+	const struct kvi_profile *profile;
+	char names[120] = "";
+	for (size_t i = 0; (profile = kvi_profile_get(i)) != NULL; i++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), " %s",
+			 profile->name);
+	return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider \"%.40s\" is not one of:%s", name,
+			names);
+}
+
 /* The first provider of the table that serves the interface; with name, that one or none. */
 static enum kvt_err choose_provider(const char *name, struct kvi_rail *rail,
 				    struct kvt_error *error)
@@ -143,18 +156,16 @@ static enum kvt_err choose_provider(const char *name, struct kvi_rail *rail,
 		rail->info = info;
 		return KVT_OK;
 	}
+	if (name != NULL && kvi_profile_find(name) == NULL)
+		return fail_unknown(name, error);
 	if (name == NULL)
-		return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "no libfabric provider serves %s",
-				rail->interface.host);
-	if (kvi_profile_find(name) != NULL)
-		return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider %s does not serve %s", name,
-				rail->interface.host);
-	char names[120] = "";
-	for (size_t i = 0; (profile = kvi_profile_get(i)) != NULL; i++)
-		snprintf(names + strlen(names), sizeof(names) - strlen(names), " %s",
-			 profile->name);
-	return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider \"%.40s\" is not one of:%s", name,
-			names);
+		kvi_fail(error, KVT_E_NO_PROVIDER, 0, "no libfabric provider serves %s",
+			 rail->interface.host);
+	else
+		kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider %s does not serve %s", name,
+			 rail->interface.host);
+	kvi_environment_blame(error, KVI_EFFECT_HIDES);
+	return KVT_E_NO_PROVIDER;
 }
 
 static void fill_caps(struct kvi_rail *rail)

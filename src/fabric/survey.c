@@ -75,10 +75,19 @@ size_t kvi_survey_list(struct kvi_offer *offers, size_t max)
 
 const char *kvi_survey_explain(const char *provider, const char *host)
 {
+	struct kvi_setting setting;
+	bool is_hidden = false;
+	for (size_t i = 0; kvi_environment_get(i, &setting); i++)
+		is_hidden |= (setting.effect & KVI_EFFECT_HIDES) != 0;
 	if (!is_offered(provider, NULL))
-		return "libfabric finds nothing on this host that it could use";
+		return is_hidden ? "libfabric does not offer it, which may be due to what the "
+				   "environment has of libfabric's"
+				 : "libfabric finds nothing on this host that it could use";
 	if (!is_offered(provider, host))
-		return "libfabric does not offer it on this interface";
+		return is_hidden ? "libfabric does not offer it on this interface, which may be "
+				   "due to "
+				   "what the environment has of libfabric's"
+				 : "libfabric does not offer it on this interface";
 	return "what libfabric offers of it here lacks connections (FI_EP_MSG) or RMA";
 }
 

@@ -23,6 +23,16 @@ struct kvi_offer {
  * preference. */
 size_t kvi_survey_list(struct kvi_offer *offers, size_t max);
 
+/* A variable of libfabric's in the environment, set to what an engine would not want by itself. */
+struct kvi_setting {
+	char text[128];	  /* "FI_PROVIDER=^tcp", cut off where it is longer */
+	unsigned effect;  /* enum kvi_effect */
+	const char *what; /* it does to an engine; static */
+};
+
+/* Write at most max settings, in the order of the environment, and return their number. */
+size_t kvi_survey_list_settings(struct kvi_setting *settings, size_t max);
+
 /* Why a provider that is used does not serve a host address of ours; static. */
 const char *kvi_survey_explain(const char *provider, const char *host);
 

@@ -5,6 +5,7 @@ as conftest.py has them, it has to show that one."""
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -181,3 +182,82 @@ def test_help_and_version():
     shown = run("--help")
     assert shown.returncode == 0 and "Exit status:" in shown.stdout
     assert run("--version").stdout == f"kvtrans-info {kvtrans_engine.__version__}\n"
+
+
+# ---- libfabric's variables ----
+
+SETTINGS = {
+    "FI_PROVIDER": ("^sockets", "offers these providers only"),
+    "FI_TCP_IFACE": ("lo", "an engine names its address"),
+    "FI_TCP_PORT_LOW_RANGE": ("20000", "lanes over tcp listen on ports of that range"),
+    "FI_MR_CACHE_MAX_COUNT": ("7", "caches registrations"),
+    "FI_MR_CACHE_MONITOR": ("disabled", "an engine turns off"),
+    "FI_LOG_PROV": ("none", "writes to stderr"),
+    "FI_VERBS_TX_SIZE": ("100", "bounds what a lane may have posted"),
+    "FI_EFA_X": ("1", "no setting of a provider that an engine uses"),
+}
+
+
+def test_variables_of_libfabric_are_told_with_what_they_do():
+    values = {name: value for name, (value, _) in SETTINGS.items()}
+    advice = [item["what"] for item in report(**values)["advice"]]
+    for name, (value, sentence) in SETTINGS.items():
+        told = [what for what in advice if what.startswith(f"{name}={value}: ")]
+        assert len(told) == 1 and sentence in told[0], (name, advice)
+    quiet = [item["what"] for item in report(FI_MR_CACHE_MAX_COUNT="0")["advice"]]
+    assert not any(what.startswith("FI_") for what in quiet), quiet
+
+
+def test_variables_that_the_library_knows_are_in_the_manual():
+    source = pathlib.Path(os.environ["KVT_SRCDIR"])
+    known = re.findall(r'\{ "(FI_\w+)', (source / "src/fabric/profile.c").read_text())
+    manual = (source / "docs/providers.md").read_text()
+    assert len(known) > 10
+    for name in known:
+        assert name in manual, name
+
+
+@pytest.mark.skipif(PROVIDER is not None, reason="the provider under test is not tcp")
+@pytest.mark.parametrize(
+    "name, value", [("FI_PROVIDER", "^tcp"), ("FI_PROVIDER", "udp")]
+)
+def test_an_engine_without_a_provider_names_the_variables_that_hide_it(run_python, name, value):
+    script = """
+        import os, sys
+        os.environ[sys.argv[1]] = sys.argv[2]
+        os.environ["FI_LOG_PROV"] = "x"
+        import kvtrans_engine
+        for provider in (None, "tcp"):
+            try:
+                kvtrans_engine.Engine("lo", provider=provider)
+            except kvtrans_engine.Error as error:
+                print(error.name, error)
+    """
+    status, out, err = run_python(script, name, value)
+    assert status == 0, err
+    assert out.splitlines() == [
+        "KVT_E_NO_PROVIDER no libfabric provider serves 127.0.0.1; in the environment: "
+        f"{name}={value}",
+        "KVT_E_NO_PROVIDER provider tcp does not serve 127.0.0.1; in the environment: "
+        f"{name}={value}",
+    ]
+    told = run("-i", "lo", **{name: value})
+    assert told.returncode == 1 and f"{name}={value}" in told.stderr
+
+
+@pytest.mark.skipif(PROVIDER is not None, reason="the provider under test is not tcp")
+def test_a_failure_of_libfabric_names_the_variables_that_may_be_why(run_python):
+    script = """
+        import os, socket
+        busy = socket.create_server(("127.0.0.1", 0))
+        port = str(busy.getsockname()[1])
+        os.environ["FI_TCP_PORT_LOW_RANGE"] = os.environ["FI_TCP_PORT_HIGH_RANGE"] = port
+        import kvtrans_engine
+        with kvtrans_engine.Engine("lo", ncpus=1) as engine:
+            print(engine.connect("127.0.0.1", engine.port)[0], port, engine.last_error)
+    """
+    status, out, err = run_python(script)
+    assert status == 0, err
+    ok, port, text = out.split(" ", 2)
+    assert ok == "False" and f"FI_TCP_PORT_LOW_RANGE={port}" in text, text
+    assert f"FI_TCP_PORT_HIGH_RANGE={port}" in text
