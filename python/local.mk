@@ -25,6 +25,7 @@ PYTHON_EXT_SOURCES = \
 	python/ext/pool.c \
 	python/ext/remote.c \
 	python/ext/stats.c \
+	python/ext/tensor.c \
 	python/ext/transfer.c \
 	python/ext/watch.c
 

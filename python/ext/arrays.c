@@ -51,28 +51,35 @@ static int check_exporter(PyObject *object, const char *name)
 {
 	if (PyArray_Check(object))
 		return check_array((PyArrayObject *)object, name);
-	if (PyObject_CheckBuffer(object))
+	if (PyObject_CheckBuffer(object) || kvi_py_is_tensor(object))
 		return 0;
 	PyErr_Format(PyExc_TypeError,
-		     "%s must be an ndarray or another C-contiguous buffer, not %.200s", name,
-		     Py_TYPE(object)->tp_name);
+		     "%s must be an ndarray, another C-contiguous buffer or a DLPack tensor, not "
+		     "%.200s",
+		     name, Py_TYPE(object)->tp_name);
+	return -1;
+}
+
+/* The buffer of object, or its tensor's, which must be C-contiguous. */
+static int get_contiguous(PyObject *object, const char *name, Py_buffer *view)
+{
+	/* An array's format is not needed, and some dtypes, such as datetime64, have none. */
+	int flags = PyArray_Check(object) ? PyBUF_C_CONTIGUOUS : PyBUF_C_CONTIGUOUS | PyBUF_FORMAT;
+
+	if (!PyObject_CheckBuffer(object))
+		return kvi_py_get_tensor(object, name, true, view);
+	if (PyObject_GetBuffer(object, view, flags) == 0)
+		return 0;
+	if (PyErr_ExceptionMatches(PyExc_BufferError))
+		PyErr_Format(PyExc_TypeError,
+			     "%s is not C-contiguous; pass np.ascontiguousarray(%s)", name, name);
 	return -1;
 }
 
 int kvi_py_get_view(PyObject *object, const char *name, bool writable, Py_buffer *view)
 {
-	/* An array's format is not needed, and some dtypes, such as datetime64, have none. */
-	int flags = PyArray_Check(object) ? PyBUF_C_CONTIGUOUS : PyBUF_C_CONTIGUOUS | PyBUF_FORMAT;
-
-	if (check_exporter(object, name) < 0)
+	if (check_exporter(object, name) < 0 || get_contiguous(object, name, view) < 0)
 		return -1;
-	if (PyObject_GetBuffer(object, view, flags) < 0) {
-		if (PyErr_ExceptionMatches(PyExc_BufferError))
-			PyErr_Format(PyExc_TypeError,
-				     "%s is not C-contiguous; pass np.ascontiguousarray(%s)", name,
-				     name);
-		return -1;
-	}
 	const char *problem = kvi_py_has_objects(view->format) ? "holds Python objects" : NULL;
 	if (writable && view->readonly)
 		problem = "is read-only memory, which cannot receive";
@@ -247,6 +254,8 @@ int kvi_py_get_strided(PyObject *object, const char *name, Py_buffer *view)
 			     (PyObject *)PyArray_DESCR((PyArrayObject *)object));
 		return -1;
 	}
+	if (!PyObject_CheckBuffer(object) && kvi_py_is_tensor(object))
+		return kvi_py_get_tensor(object, name, false, view);
 	if (!PyObject_CheckBuffer(object)) {
 		PyErr_Format(PyExc_TypeError,
 			     "%s must be an ndarray, another buffer or a DLPack tensor, not %.200s",

@@ -64,6 +64,12 @@ int kvi_py_put_description(struct kvi_py_meta *meta, const char *text, size_t te
 /* The letter NumPy has for the kind of a buffer's items, or 0 when they are not plain numbers. */
 static char get_kind(const char *format)
 {
+	size_t digits = strspn(format, "0123456789");
+
+	if (digits > 0 && strcmp(format + digits, "x") == 0)
+		return 'V';
+	if (strcmp(format, "Zf") == 0 || strcmp(format, "Zd") == 0)
+		return 'c';
 	if (format[0] == '\0' || format[1] != '\0')
 		return 0;
 	if (strchr("bhilqn", format[0]) != NULL)
@@ -92,7 +98,7 @@ int kvi_py_describe_buffer(const Py_buffer *view, struct kvi_py_meta *meta)
 	bool has_shape = view->shape != NULL || view->ndim == 0;
 	if (kind == 0 || !has_shape || view->ndim > KVI_PY_DIMS_MAX)
 		return kvi_py_put_description(meta, "|u1", 3, 1, &view->len);
-	if (view->itemsize == 1)
+	if (view->itemsize == 1 || kind == 'V')
 		order = '|';
 	snprintf(text, sizeof(text), "%c%c%zd", order, kind, view->itemsize);
 	return kvi_py_put_description(meta, text, strlen(text), view->ndim, view->shape);

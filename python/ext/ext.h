@@ -274,6 +274,16 @@ bool kvi_py_is_simple_dtype(const char *text, size_t len);
 bool kvi_py_read_dims(const unsigned char *next, size_t item_len, size_t len,
 		      struct kvi_py_description *description);
 
+/* ---- tensor.c ---- */
+
+/* True for what shares its memory by DLPack, as torch's tensors do. */
+bool kvi_py_is_tensor(PyObject *object);
+
+/* The memory of a tensor of the CPU as a buffer with strides, which PyBuffer_Release() gives back.
+ * TypeError when it is on another device or, where that is wanted, not C-contiguous; ValueError when
+ * its items are not of whole bytes. */
+int kvi_py_get_tensor(PyObject *object, const char *name, bool contiguous, Py_buffer *view);
+
 /* ---- arrays.c ---- */
 
 int kvi_py_import_numpy(void);
@@ -283,7 +293,7 @@ PyObject *kvi_py_get_numpy_build(void);
 
 /*
  * Get the memory of a C-contiguous object without a copy; name is its parameter. TypeError for what
- * is no buffer, not C-contiguous, or holds Python objects; with writable, for read-only memory too.
+ * is no buffer and no tensor, not C-contiguous, or holds Python objects; with writable, for read-only memory too.
  */
 int kvi_py_get_view(PyObject *object, const char *name, bool writable, Py_buffer *view);
 

@@ -10,13 +10,6 @@
 
 /* ---- memory.c ---- */
 
-/* Memory that an object shares with us: its buffer, or its DLPack tensor. */
-struct kvi_py_memory {
-	Py_buffer view; /* obj is NULL when it is a tensor */
-	void *tensor;	/* as its capsule had it, or NULL */
-	bool is_versioned;
-};
-
 /* How the blocks of one extent lie there. */
 struct kvi_py_layout {
 	struct kvt_extent extent;
@@ -33,8 +26,7 @@ struct kvi_py_cut {
 /* Take the memory of object and find its blocks. TypeError for what shares none, ValueError for
  * what cannot be cut so; name is how the errors call it. */
 int kvi_py_get_memory(PyObject *object, const char *name, const struct kvi_py_cut *cut,
-		      struct kvi_py_memory *memory, struct kvi_py_layout *layout);
-void kvi_py_release_memory(struct kvi_py_memory *memory);
+		      Py_buffer *view, struct kvi_py_layout *layout);
 
 /* ---- pool.c ---- */
 
@@ -42,8 +34,8 @@ void kvi_py_release_memory(struct kvi_py_memory *memory);
 struct kvi_py_region {
 	PyObject_HEAD struct kvt_region *handle;
 	pid_t owner;
-	struct kvi_py_memory *memories;
-	size_t memory_count;
+	Py_buffer *views;
+	size_t view_count;
 };
 
 /* The type Pool. */

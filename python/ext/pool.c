@@ -14,8 +14,8 @@ static int region_traverse(PyObject *self, visitproc visit, void *arg)
 	struct kvi_py_region *region = (struct kvi_py_region *)self;
 
 	Py_VISIT(Py_TYPE(self));
-	for (size_t i = 0; i < region->memory_count; i++)
-		Py_VISIT(region->memories[i].view.obj);
+	for (size_t i = 0; i < region->view_count; i++)
+		Py_VISIT(region->views[i].obj);
 	return 0;
 }
 
@@ -32,9 +32,9 @@ static void region_dealloc(PyObject *self)
 		kvt_region_close(region->handle);
 		kvi_py_end_close(thread);
 	}
-	for (size_t i = 0; i < region->memory_count; i++)
-		kvi_py_release_memory(&region->memories[i]);
-	PyMem_Free(region->memories);
+	for (size_t i = 0; i < region->view_count; i++)
+		PyBuffer_Release(&region->views[i]);
+	PyMem_Free(region->views);
 	PyErr_Restore(error_type, value, traceback);
 	type->tp_free(self);
 	Py_DECREF(type);
@@ -116,9 +116,9 @@ static int take_arrays(struct kvi_py_pool *pool, const struct kvi_py_cut *cut,
 		if (pool->extent_count > 1)
 			snprintf(name, sizeof(name), "arrays[%zu]", i);
 		if (kvi_py_get_memory(PyTuple_GET_ITEM(pool->arrays, (Py_ssize_t)i), name, cut,
-				      &region->memories[i], &layout) < 0)
+				      &region->views[i], &layout) < 0)
 			return -1;
-		region->memory_count = i + 1;
+		region->view_count = i + 1;
 		if (i > 0 && layout.block_len != pool->block_len) {
 			PyErr_Format(PyExc_ValueError,
 				     "%s has blocks of %zu bytes, arrays[0] of %zu: register them "
@@ -179,8 +179,8 @@ PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
 		goto err_pool;
 	}
 	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
-	pool->region->memories = PyMem_Calloc(pool->extent_count, sizeof(*pool->region->memories));
-	if (extents == NULL || pool->region->memories == NULL) {
+	pool->region->views = PyMem_Calloc(pool->extent_count, sizeof(*pool->region->views));
+	if (extents == NULL || pool->region->views == NULL) {
 		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
 		goto err_pool;
 	}

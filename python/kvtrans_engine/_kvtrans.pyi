@@ -253,10 +253,12 @@ class Engine:
     def status(self, conn_id: SupportsIndex) -> Error | None: ...
     def stats(self, conn_id: SupportsIndex | None = None) -> dict[str, Any]: ...
     def reg_kv(
-        self, conn_id: SupportsIndex, data: Buffer, tag: SupportsIndex | None = None
+        self, conn_id: SupportsIndex, data: _Memory, tag: SupportsIndex | None = None
     ) -> tuple[Literal[True], int] | tuple[Literal[False], None]: ...
     def dereg_kv(self, kv_id: SupportsIndex) -> bool: ...
-    def send_kv(self, kv_id: SupportsIndex, data: Buffer, timeout: float | None = 60.0) -> bool: ...
+    def send_kv(
+        self, kv_id: SupportsIndex, data: _Memory, timeout: float | None = 60.0
+    ) -> bool: ...
     def recv_kv(
         self,
         kv_id: SupportsIndex,
@@ -264,10 +266,10 @@ class Engine:
         timeout: float | None = None,
     ) -> tuple[Literal[True], _Array] | tuple[Literal[False], None]: ...
     def recv_kv_into(
-        self, kv_id: SupportsIndex, out: Buffer | None = None, timeout: float | None = None
+        self, kv_id: SupportsIndex, out: _Memory | None = None, timeout: float | None = None
     ) -> tuple[bool, int]: ...
     def send_kv_async(
-        self, kv_id: SupportsIndex, data: Buffer, timeout: float | None = 60.0
+        self, kv_id: SupportsIndex, data: _Memory, timeout: float | None = 60.0
     ) -> Transfer[Literal[True]]: ...
     def recv_kv_async(
         self,
@@ -276,7 +278,7 @@ class Engine:
         timeout: float | None = None,
     ) -> Transfer[_Array]: ...
     def recv_kv_into_async(
-        self, kv_id: SupportsIndex, out: Buffer | None = None, timeout: float | None = None
+        self, kv_id: SupportsIndex, out: _Memory | None = None, timeout: float | None = None
     ) -> Transfer[int]: ...
     def open_connection(
         self, host: str, port: SupportsIndex, timeout: float | None = 5.0

@@ -5,6 +5,7 @@ All run over "lo", unless KVT_TEST_INTERFACE, KVT_TEST_HOST (its address) and KV
 choose otherwise for the engines opened here.
 """
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -82,6 +83,78 @@ class Link:
             self.server.wait(0.1)
             notes += self.server.notifications()
         return notes
+
+
+class DlManaged(ctypes.Structure):
+    """A DLPack tensor in the hands of who shares it, of the older kind."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32 * 2),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    ]
+
+
+class DlVersioned(ctypes.Structure):
+    """The same of the newer kind, whose flags tell of read-only memory (1)."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint32 * 2),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", DlManaged),  # whose own context and deleter are beyond what anybody reads
+    ]
+
+
+class Tensor:
+    """The least of a DLPack exporter: strided CPU memory, the capsule made with ctypes."""
+
+    def __init__(self, memory, shape, code=4, bits=16, device=1, read_only=False, **layout):
+        self.memory, self.device, self.read_only, self.deleted = memory, device, read_only, 0
+        self.shape = (ctypes.c_int64 * len(shape))(*shape)
+        strides = layout.get("strides")
+        self.strides = strides and (ctypes.c_int64 * len(strides))(*strides)
+        self.delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._delete)
+        deleter = ctypes.cast(self.delete, ctypes.c_void_p)
+        self.tensor = DlManaged(
+            memory.ctypes.data,
+            (device, 0),
+            len(shape),
+            code,
+            bits,
+            1,
+            self.shape,
+            self.strides,
+            layout.get("offset", 0),
+            None,
+            deleter,
+        )
+        self.versioned = DlVersioned((1, 0), None, deleter, 1, self.tensor)
+
+    def _delete(self, _):
+        self.deleted += 1
+
+    def __dlpack__(self, *, stream=None, **options):
+        if options and not self.read_only:
+            raise TypeError("this one is of the older kind")
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype = ctypes.py_object
+        make.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        if self.read_only:
+            return make(ctypes.addressof(self.versioned), b"dltensor_versioned", None)
+        return make(ctypes.addressof(self.tensor), b"dltensor", None)
+
+    def __dlpack_device__(self):
+        return self.device, 0
 
 
 @pytest.fixture

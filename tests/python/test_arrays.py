@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import Tensor
 
 import kvtrans_engine
 
@@ -165,7 +166,7 @@ UNSENDABLE = {
     "transposed": (np.zeros((2, 3)).T, r"np\.ascontiguousarray\(data\)"),
     "broadcast": (np.broadcast_to(1.0, (3,)), r"np\.ascontiguousarray\(data\)"),
     "strided memoryview": (memoryview(b"abcdef")[::2], r"np\.ascontiguousarray\(data\)"),
-    "list": ([1, 2], "data must be an ndarray or another C-contiguous buffer, not list"),
+    "list": ([1, 2], "data must be an ndarray, another C-contiguous buffer or a DLPack tensor, not list"),
     "str": ("abc", "not str"),
     "int": (5, "not int"),
     "None": (None, "not NoneType"),
@@ -318,3 +319,117 @@ def test_the_classes_of_the_package_say_where_they_are_from():
         item = getattr(kvtrans_engine, name)
         if isinstance(item, type):
             assert item.__module__ == "kvtrans_engine" and item.__doc__
+
+
+# ---- DLPack tensors ----
+
+
+class Shared:
+    """What a torch tensor is to us: DLPack, and no buffer protocol."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+TENSOR_DTYPES = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
+
+
+@pytest.mark.parametrize("dtype", TENSOR_DTYPES)
+def test_a_tensor_arrives_as_the_array_that_it_is(pair, dtype):
+    kvs = pair.register()
+    for shape in ((), (5,), (2, 0, 3), (2, 3, 4)):
+        data = make(np.dtype(dtype), shape).copy()
+        received = exchange(pair, kvs, Shared(data))
+        assert received.dtype == data.dtype and received.shape == data.shape
+        assert received.tobytes() == data.tobytes()
+
+
+def test_a_tensor_of_bfloat16_arrives_as_its_items(pair):
+    memory = np.arange(24, dtype=np.uint16)
+    received = exchange(pair, pair.register(), Tensor(memory, (4, 6)))
+    assert received.dtype == np.dtype("V2") and received.shape == (4, 6)
+    assert received.tobytes() == memory.tobytes()
+
+
+def test_every_call_that_takes_a_buffer_takes_a_tensor(pair, large):
+    target = np.zeros_like(large)
+    kvs = pair.register(Shared(large), Shared(target))
+    transfer = pair.server.recv_kv_into_async(kvs[1])
+    assert pair.client.send_kv_async(kvs[0], Shared(large)).result(10)
+    assert transfer.result(10) == large.nbytes and np.array_equal(target, large)
+    other = np.zeros_like(large)
+    transfer = pair.server.recv_kv_into_async(kvs[1], Shared(other))
+    assert pair.client.send_kv(kvs[0], Shared(large), timeout=10), pair.client.last_error
+    assert transfer.result(10) == large.nbytes and np.array_equal(other, large)
+    small = np.zeros(4, np.uint8)
+    assert pair.client.send_kv(kvs[0], b"1234")
+    assert pair.server.recv_kv_into(kvs[1], Shared(small)) == (True, 4)
+    assert small.tobytes() == b"1234"
+
+
+def test_a_tensor_is_given_back_when_it_is_used_no_more(pair):
+    memory = np.arange(64, dtype=np.uint16)
+    registered, sent, received = (Tensor(memory, (64,)) for _ in range(3))
+    kvs = pair.register(registered)
+    assert pair.client.send_kv(kvs[0], sent) and sent.deleted == 1
+    assert pair.server.recv_kv_into_async(kvs[1], received).result(10) == 128
+    assert received.deleted == 1
+    assert registered.deleted == 0
+    pair.client.dereg_kv(kvs[0])
+    assert registered.deleted == 1
+    with pytest.raises(ValueError, match="no KV"):
+        pair.client.send_kv(999_999, sent)
+    assert sent.deleted == 2
+
+
+def test_tensors_that_cannot_be_taken_are_refused(pair):
+    kvs = pair.register()
+    memory = np.zeros(64, np.uint16)
+    refused = [
+        (Tensor(memory, (4, 4), strides=(16, 2)), TypeError, "contiguous"),
+        (Tensor(memory, (4, 8), device=2), TypeError, "on a device .DLPack type 2"),
+        (Tensor(memory, (4, 8), bits=4), ValueError, "items of 4 bits"),
+    ]
+    for tensor, error, message in refused:
+        calls = (
+            lambda: pair.client.send_kv(kvs[0], tensor),
+            lambda: pair.client.send_kv_async(kvs[0], tensor),
+            lambda: pair.server.recv_kv_into(kvs[1], tensor),
+            lambda: pair.server.recv_kv_into_async(kvs[1], tensor),
+            lambda: pair.client.reg_kv(pair.client_conn, tensor),
+        )
+        for call in calls:
+            with pytest.raises(error, match=message):
+                call()
+        assert tensor.deleted == (0 if tensor.device == 2 else len(calls))
+
+
+def test_a_tensor_that_is_read_only_cannot_receive(pair):
+    memory = np.arange(8, dtype=np.uint16)
+    tensor = Tensor(memory, (8,), read_only=True)
+    kvs = pair.register(tensor, tensor)
+    assert exchange(pair, kvs, tensor).tobytes() == memory.tobytes()
+    with pytest.raises(TypeError, match="read-only"):
+        pair.server.recv_kv_into(kvs[1], tensor)
+    with pytest.raises(TypeError, match="read-only"):
+        pair.server.recv_kv_into(kvs[1])
+    assert tensor.deleted == 2  # all but the registered ones
+    with pytest.raises(ValueError, match="read-only"):
+        pool = pair.server.register(tensor, block_bytes=4)
+        pair.server.connection(pair.server_conn).export(pool, access="rw")
+
+
+def test_torch_tensors_are_sent_and_received_in_place(pair):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    kvs = pair.register()
+    data = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    assert np.array_equal(exchange(pair, kvs, data), data.numpy())
+    target = torch.zeros(3, 4)
+    assert pair.client.send_kv(kvs[0], data)
+    assert pair.server.recv_kv_into(kvs[1], target)[0] and torch.equal(target, data)

@@ -11,58 +11,9 @@ from multiprocessing import shared_memory
 
 import numpy as np
 import pytest
+from conftest import Tensor
 
 import kvtrans_engine
-
-
-class Tensor:
-    """The least of a DLPack exporter: strided CPU memory, the capsule made with ctypes."""
-
-    class _Dl(ctypes.Structure):
-        _fields_ = [
-            ("data", ctypes.c_void_p),
-            ("device", ctypes.c_int32 * 2),
-            ("ndim", ctypes.c_int32),
-            ("code", ctypes.c_uint8),
-            ("bits", ctypes.c_uint8),
-            ("lanes", ctypes.c_uint16),
-            ("shape", ctypes.POINTER(ctypes.c_int64)),
-            ("strides", ctypes.POINTER(ctypes.c_int64)),
-            ("byte_offset", ctypes.c_uint64),
-            ("context", ctypes.c_void_p),
-            ("deleter", ctypes.c_void_p),
-        ]
-
-    def __init__(self, memory, shape, strides=None, code=4, bits=16, offset=0, device=1):
-        self.memory, self.device, self.deleted = memory, device, 0
-        self.shape = (ctypes.c_int64 * len(shape))(*shape)
-        self.strides = strides and (ctypes.c_int64 * len(strides))(*strides)
-        self.deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._delete)
-        self.tensor = self._Dl(
-            memory.ctypes.data,
-            (device, 0),
-            len(shape),
-            code,
-            bits,
-            1,
-            self.shape,
-            self.strides,
-            offset,
-            None,
-            ctypes.cast(self.deleter, ctypes.c_void_p),
-        )
-
-    def _delete(self, _):
-        self.deleted += 1
-
-    def __dlpack__(self, *, stream=None):
-        make = ctypes.pythonapi.PyCapsule_New
-        make.restype = ctypes.py_object
-        make.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-        return make(ctypes.addressof(self.tensor), b"dltensor", None)
-
-    def __dlpack_device__(self):
-        return self.device, 0
 
 
 def check_moves(link, pool, get_bytes):
