@@ -35,8 +35,7 @@ static void blame_silence(struct kvt_conn *conn)
 	}
 	kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
 		      conn->peer_lanes == NULL ? "the peer took the call and did not answer in time"
-					       : "the peer did not complete the connection in "
-						 "time");
+					       : "not all lanes of the peer came in time");
 }
 
 /* Wait until what() holds or the connection fails; the time limit and the hook make it fail. */
@@ -145,7 +144,7 @@ static enum kvt_err make_conn(struct kvt_engine *engine, const char *host, uint1
 	return KVT_OK;
 }
 
-/* What is asked of a peer ends at the limit; open only within the other one. */
+/* Who took the call has to answer until one time; an engine then has until the other to be open. */
 static enum kvt_err meet(struct kvt_conn *conn, int64_t answer_ns, int64_t deadline_ns,
 			 struct kvt_error *error)
 {

@@ -41,7 +41,7 @@ struct kvi_attempt {
 
 /* ---- what the host is ---- */
 
-/* Another time limit, or none: the engine closes, or the user interrupts. */
+/* The call shall end: the user interrupts, or the engine is closed. */
 static enum kvt_err check_stop(const struct kvi_target *target, const char *doing,
 			       struct kvt_error *error)
 {
@@ -50,9 +50,8 @@ static enum kvt_err check_stop(const struct kvi_target *target, const char *doin
 				target->host, target->port, doing);
 	if (atomic_load(&target->engine->stopping))
 		return kvi_fail(error, KVT_E_CLOSED, 0,
-				"%s port %u: the engine was closed while "
-				"%s",
-				target->host, target->port, doing);
+				"%s port %u: the engine was closed while %s", target->host,
+				target->port, doing);
 	return KVT_OK;
 }
 

@@ -61,8 +61,7 @@ static void read_name(const char *name, struct wanted *wanted)
 	if (zone != NULL) {
 		*zone = '\0';
 		snprintf(wanted->zone, sizeof(wanted->zone), "%s", zone + 1);
-		unsigned long index =
-			strtoul(zone + 1, NULL, 10); /* as getnameinfo(3) may give it */
+		unsigned long index = strtoul(zone + 1, NULL, 10); /* a zone may be a number */
 		if (index != 0)
 			if_indextoname((unsigned)index, wanted->zone);
 	}
@@ -251,9 +250,8 @@ enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interfac
 	unsigned count = err == KVT_OK ? match_address(addresses, &wanted, &found) : 0;
 	if (count == 0 && len > 0)
 		err = kvi_fail(error, KVT_E_INVALID, 0,
-			       "interface \"%.40s\" has a port in it: pass \"%.*s\", and the port "
-			       "as "
-			       "listen_port",
+			       "interface \"%.40s\" has a port in it: pass \"%.*s\", and the "
+			       "port as listen_port",
 			       name, (int)len, name);
 	else if (count == 0 && err == KVT_OK)
 		err = wanted.is_address ? fail_unknown(name, addresses, error)

@@ -166,7 +166,10 @@ UNSENDABLE = {
     "transposed": (np.zeros((2, 3)).T, r"np\.ascontiguousarray\(data\)"),
     "broadcast": (np.broadcast_to(1.0, (3,)), r"np\.ascontiguousarray\(data\)"),
     "strided memoryview": (memoryview(b"abcdef")[::2], r"np\.ascontiguousarray\(data\)"),
-    "list": ([1, 2], "data must be an ndarray, another C-contiguous buffer or a DLPack tensor, not list"),
+    "list": (
+        [1, 2],
+        "data must be an ndarray, another C-contiguous buffer or a DLPack tensor, not list",
+    ),
     "str": ("abc", "not str"),
     "int": (5, "not int"),
     "None": (None, "not NoneType"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names, addresses and ports: what connect() does with them, and what it says when it cannot.
 
-Most tests run a script in a network namespace of their own, whose hosts, addresses and firewall they
-choose; that takes root, unshare(1), ip(8) and nft(8).
+Most tests run a script in a network namespace of their own, whose hosts, addresses and firewall
+they choose; that takes root, unshare(1), ip(8) and nft(8).
 """
 
 import shutil
@@ -28,7 +28,6 @@ FIREWALL = """
 
 PREAMBLE = """
     import os, socket, sys, time
-    import numpy as np
     import kvtrans_engine
     from kvtrans_engine import Engine
 
@@ -45,7 +44,8 @@ def can_make_networks():
     if shutil.which("nft") is None or shutil.which("unshare") is None:
         return False
     probe = "ip link set lo up && nft add table inet kvt"
-    return subprocess.run(["unshare", "-nm", "sh", "-c", probe], capture_output=True).returncode == 0
+    command = ["unshare", "-nm", "sh", "-c", probe]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def networks():
 
 @pytest.fixture
 def run_in_network(networks, tmp_path):
-    """Run a script in a namespace with these commands, firewall rules and hosts; it must succeed."""
+    """Run a script in a namespace with these commands, firewall rules and hosts, to success."""
 
     def run(script, commands=(), rules="", hosts=""):
         (tmp_path / "hosts").write_text("127.0.0.1 localhost\n" + hosts)
@@ -86,7 +86,7 @@ def run_in_network(networks, tmp_path):
 # ---- several addresses ----
 
 SILENT_FIRST = {
-    "commands": ["ip addr add 2001:db8::7/128 dev lo nodad", "ip addr add 2001:db8::8/128 dev lo nodad"],
+    "commands": [f"ip addr add 2001:db8::{n}/128 dev lo nodad" for n in (7, 8)],
     "rules": "ip6 daddr 2001:db8::/32 drop; ip daddr 127.0.0.64/26 drop;",
 }
 
@@ -114,6 +114,10 @@ def test_the_families_take_turns(run_in_network):
                 conn = caller.open_connection("cache1", engine.port)
                 assert time.monotonic() - begin < 0.48  # third in the resolver's order
                 assert conn.host == "cache1"
+            end = time.monotonic() + 5  # the server's side closes on its own thread
+            while len(os.listdir("/proc/self/fd")) != fds and time.monotonic() < end:
+                time.sleep(0.01)
+            assert len(os.listdir("/proc/self/fd")) == fds
         """,
         hosts="2001:db8::7 cache1\n2001:db8::8 cache1\n127.0.0.1 cache1\n",
         **SILENT_FIRST,
@@ -177,12 +181,13 @@ def test_an_address_that_is_no_engines_is_passed_over(run_in_network):
             threading.Thread(target=run, daemon=True).start()
             return listener.getsockname()[1]
 
-        for answer, least, most in ((b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n", 0, 1), (b"", 0.9, 2.5)):
+        http = b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n"
+        for answer, least, most in ((http, 0, 1), (b"", 0.9, 2.5)):
             port = serve(answer)
             with Engine("lo", ncpus=1, listen_port=port) as engine:
                 seconds, error = call("cache1", port, timeout=2)
                 assert error is None and least < seconds < most, (seconds, error)
-            seconds, error = call("cache1", serve(b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n"), timeout=1)
+            seconds, error = call("cache1", serve(http), timeout=1)
             assert isinstance(error, kvtrans_engine.ProtocolError), error
             assert "2001:db8::7: the peer does not speak KVTrans" in str(error), error
             assert "127.0.0.1: Connection refused" in str(error), error
@@ -467,8 +472,9 @@ def test_a_link_local_address_is_used_with_its_interface(run_in_network):
             else:
                 raise AssertionError(text)
 
-        process = subprocess.Popen(["unshare", "-n", sys.executable, "-c", server.replace("\\n        ", "\\n")],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = ["unshare", "-n", sys.executable, "-c", server.replace("\\n        ", "\\n")]
+        process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE)
         process.stdout.readline()
         assert os.system(f"ip link add kvc0 type veth peer name kvc1 netns {process.pid} && "
                          "ip link set kvc0 addrgenmode none up && "

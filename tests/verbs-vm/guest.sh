@@ -100,6 +100,7 @@ run_tests() {
 	for block in 64 64K 1M; do
 		run "perf-$block" 60 bench/kvtrans-perf --self --verify --interface=cable0 --block="$block" "${perf[@]}"
 	done
+	run lane-ports 60 bench/kvtrans-perf --self --verify --interface=cable0 --lane-ports=20000 "${perf[@]}"
 }
 
 run_long_tests() {
