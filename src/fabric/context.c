@@ -58,6 +58,8 @@ void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt
 		context->lane->rx_posted--;
 	else
 		context->lane->tx_posted--;
+	if (context->is_read)
+		context->lane->reads_posted--;
 	context->lane = NULL;
 	context->completion.err = err;
 	context->completion.provider_errno = provider_errno;

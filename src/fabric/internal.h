@@ -47,6 +47,7 @@ struct kvi_rail {
 	struct kvi_caps caps;
 	struct fi_info *info;
 	struct fid_fabric *fabric;
+	bool cuts_reads; /* an endpoint may be closed with a read half in */
 	pthread_mutex_t mutex;
 	/* under mutex */
 	struct kvi_domain *shared_domain; /* NULL while no cq is open, and with own_domains */
@@ -75,6 +76,7 @@ struct kvi_context {
 	struct kvi_completion completion; /* its op is the caller's */
 	enum kvi_context_state state;
 	bool is_recv;
+	bool is_read;
 	bool is_held; /* by the provider, as far as we know */
 	int64_t held_until_ns;
 };
@@ -110,6 +112,7 @@ struct kvi_lane {
 	void *context;
 	size_t tx_posted;
 	size_t rx_posted;
+	size_t reads_posted; /* of tx_posted */
 	enum kvi_lane_state state;
 	bool is_closing;
 	bool connected_pending; /* events to report, in this order */
@@ -189,5 +192,8 @@ void kvi_lane_request_free(struct kvi_lane_request *request);
 void kvi_socket_bound_listener(const uint8_t *address, size_t len);
 void kvi_socket_end_strays(const uint8_t *address, size_t len);
 void kvi_socket_close_strays(const uint8_t *address, size_t len);
+
+/* socket.c: this process's descriptor of the connection between two addresses; -1: there is none. */
+int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len);
 
 #endif

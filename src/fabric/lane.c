@@ -5,11 +5,16 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "fabric/internal.h"
+
+/* Rounds of progress in which nothing moved: a provider serves its endpoints in turns. */
+enum { IDLE_ROUNDS_MAX = 64 };
 
 /* The peer sent the address: it must be of our own kind, and whole. */
 static bool is_address_valid(const struct fi_info *info, const uint8_t *address, size_t len)
@@ -133,11 +138,43 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 	return kvi_fabric_fail(error, ret, lane->answers ? "fi_accept" : "fi_connect");
 }
 
+static int find_socket(const struct kvi_lane *lane)
+{
+	uint8_t own[KVI_ADDRESS_LEN_MAX], peer[KVI_ADDRESS_LEN_MAX];
+	size_t own_len = sizeof(own), peer_len = sizeof(peer);
+	if (fi_getname(&lane->ep->fid, own, &own_len) != 0 ||
+	    fi_getpeer(lane->ep, peer, &peer_len) != 0 || own_len != peer_len)
+		return -1; /* it has ended already */
+	return kvi_socket_find(own, peer, own_len);
+}
+
+/*
+ * For providers that must not close an endpoint with a read half in: end the connection behind the
+ * provider's back. It then receives what the kernel has, at most a socket's buffer, finds the end, and
+ * gives every read back by itself. The one thing that keeps it from going on is a message that no
+ * receive is posted for: then it receives nothing at all, so no read is half in either.
+ */
+static void end_reads(struct kvi_lane *lane)
+{
+	int fd = find_socket(lane);
+	if (fd >= 0)
+		shutdown(fd, SHUT_RDWR);
+	int unread = 0;
+	for (unsigned idle = 0; lane->reads_posted > 0 && idle < IDLE_ROUNDS_MAX; idle++) {
+		int before = unread;
+		kvi_cq_drain(lane->cq);
+		if (fd >= 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread != before)
+			idle = 0;
+	}
+}
+
 void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
 {
 	struct kvi_cq *cq = lane->cq;
 	if (lane->ep == NULL)
 		return;
+	if (lane->reads_posted > 0 && !cq->rail->cuts_reads)
+		end_reads(lane);
 	if (cq->rail->profile->shutdown)
 		fi_shutdown(lane->ep, 0);
 	int ret = fi_close(&lane->ep->fid);

@@ -16,6 +16,7 @@ static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_c
 	if (*context == NULL)
 		return KVT_E_NO_MEMORY;
 	(*context)->is_recv = is_recv;
+	(*context)->is_read = false;
 	return KVT_OK;
 }
 
@@ -35,6 +36,8 @@ static enum kvt_err end_post(struct kvi_lane *lane, struct kvi_context *context,
 		lane->rx_posted++;
 	else
 		lane->tx_posted++;
+	if (context->is_read)
+		lane->reads_posted++;
 	return KVT_OK;
 }
 
@@ -91,6 +94,7 @@ static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, const str
 	enum kvt_err err = start_post(lane, false, &context);
 	if (err != KVT_OK)
 		return err;
+	context->is_read = is_read;
 	struct iovec local[KVI_SPANS_MAX];
 	struct fi_rma_iov remote[KVI_SPANS_MAX];
 	void *descriptors[KVI_SPANS_MAX];

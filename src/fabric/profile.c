@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include <rdma/fabric.h>
+
 static const struct kvi_profile profiles[] = {
 	{
 		.name = "verbs",
@@ -24,13 +26,17 @@ static const struct kvi_profile profiles[] = {
 		.own_domains = true,
 		.shutdown = true,
 		.strays = true,
+		.cuts_reads_since = FI_VERSION(1, 18),
 		.use = "any IP network; the choice where there is no RDMA device",
 		.pack_below = 64 * 1024,
 		.why = "From 1.18 on the sockets of a domain wake all its CQs; a registration "
 		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
 		       "Who connects and then says nothing keeps a descriptor of ours for ever. "
 		       "An operation costs about 10 us whatever its size, as much as copying "
-		       "64 KiB.",
+		       "64 KiB. Before 1.18 fi_shutdown() and fi_close() free a read whose response "
+		       "is half in twice, once as the head of its queue and once as what is being "
+		       "received, and later operations of other endpoints share its entry; an "
+		       "endpoint whose socket ends frees it once.",
 	},
 	{
 		.name = "sockets",

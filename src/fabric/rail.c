@@ -220,6 +220,7 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 		goto free_info;
 	}
 	fill_caps(opened);
+	opened->cuts_reads = FI_VERSION_GE(fi_version(), opened->profile->cuts_reads_since);
 	pthread_mutex_init(&opened->mutex, NULL);
 	kvi_log(KVI_LOG_INFO, "rail-open", "%s: provider %s, domain %s, libfabric %u.%u", interface,
 		opened->profile->name, opened->info->domain_attr->name, FI_MAJOR(fi_version()),

@@ -5,8 +5,10 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -19,6 +21,14 @@ static bool is_bound_to(int fd, const uint8_t *address, size_t len)
 	socklen_t size = sizeof(own);
 	return getsockname(fd, (struct sockaddr *)&own, &size) == 0 && size == len &&
 	       memcmp(&own, address, len) == 0;
+}
+
+static bool is_connected_to(int fd, const uint8_t *address, size_t len)
+{
+	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof(peer);
+	return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && size == len &&
+	       memcmp(&peer, address, len) == 0;
 }
 
 static bool is_listening(int fd)
@@ -91,4 +101,28 @@ void kvi_socket_end_strays(const uint8_t *address, size_t len)
 void kvi_socket_close_strays(const uint8_t *address, size_t len)
 {
 	for_each_socket(address, len, close_stray);
+}
+
+int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int found = -1;
+	for (struct dirent *entry; dir != NULL && found < 0 && (entry = readdir(dir)) != NULL;) {
+		int fd = atoi(entry->d_name);
+		if (entry->d_name[0] != '.' && is_bound_to(fd, own, len) &&
+		    is_connected_to(fd, peer, len))
+			found = fd;
+	}
+	if (dir != NULL) {
+		closedir(dir);
+		return found;
+	}
+	/* No descriptor is left to look with, or there is no /proc: try them one by one. */
+	struct rlimit limit = { 0 };
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = 0; (rlim_t)fd < limit.rlim_cur && fd < INT_MAX && found < 0; fd++) {
+		if (is_bound_to(fd, own, len) && is_connected_to(fd, peer, len))
+			found = fd;
+	}
+	return found;
 }

@@ -290,6 +290,86 @@ START_TEST(an_idle_lane_notices_that_its_peer_closed)
 }
 END_TEST
 
+/* ---- reads ---- */
+
+/* Small messages to the near side over a fresh lane, each of which must arrive in its own buffer. */
+static void expect_messages(struct bed *bed)
+{
+	enum { COUNT = 32, LEN = 64 };
+	static struct act receives[COUNT], sends[COUNT];
+	struct end near, far;
+	struct area source, inbox;
+	bed_connect(bed, &near, &far);
+	area_open(&source, &bed->far, (size_t)COUNT * LEN, KVI_ACCESS_LOCAL, 0);
+	area_open(&inbox, &bed->near, (size_t)COUNT * LEN, KVI_ACCESS_LOCAL, 0);
+	fill_pattern(source.base, source.len, 5);
+	for (size_t i = 0; i < COUNT; i++)
+		post_recv(&near, &receives[i], &inbox, i * LEN, LEN);
+	for (size_t i = 0; i < COUNT; i++)
+		post_send(&far, &sends[i], &source, i * LEN, LEN);
+	bed_wait(bed, count_reported(receives, COUNT) == COUNT);
+	bed_wait(bed, count_reported(sends, COUNT) == COUNT);
+	for (size_t i = 0; i < COUNT; i++)
+		ck_assert_int_eq(receives[i].completion.err, KVT_OK);
+	ck_assert(memcmp(source.base, inbox.base, source.len) == 0);
+	end_close(&near);
+	end_close(&far);
+	area_close(&inbox);
+	area_close(&source);
+}
+
+/* How a lane ends with a read half in. */
+enum read_cut {
+	READER_CLOSES,
+	OWNER_CLOSES,
+	READER_CLOSES_BEHIND_A_MESSAGE, /* which it has no receive for */
+	READ_CUTS,
+};
+
+START_TEST(a_read_that_is_half_in_when_its_lane_is_cut_harms_nobody_else)
+{
+	enum { READS = 4, ROUNDS = 4 };
+	static struct act reads[READS], send;
+	enum read_cut cut = (enum read_cut)_i;
+	struct bed bed;
+	struct area result, source;
+	bed_open(&bed);
+	size_t len = bed_get_segment_len(&bed, 16 << 20);
+	area_open(&result, &bed.near, len, KVI_ACCESS_LOCAL, CANARY);
+	area_open(&source, &bed.far, len, KVI_ACCESS_REMOTE_READ, 1);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct end near, far;
+		bed_connect(&bed, &near, &far);
+		send.reports = 1;
+		if (cut == READER_CLOSES_BEHIND_A_MESSAGE)
+			post_send(&far, &send, &source, 0, 64);
+		for (size_t i = 0; i < READS; i++)
+			post_read(&near, &reads[i], &result, 0, len, source.grant);
+		int64_t deadline = kvi_deadline_after(cut == READER_CLOSES_BEHIND_A_MESSAGE
+							      ? 20 * KVI_MS
+							      : BED_PATIENCE_NS);
+		while (result.base[0] == CANARY && kvi_clock_now() < deadline)
+			bed_poll(&bed);
+
+		end_close(cut == OWNER_CLOSES ? &far : &near);
+		if (cut == OWNER_CLOSES) {
+			bed_wait(&bed, near.lost_count == 1);
+			end_close(&near);
+		}
+		memset(result.base, CANARY, result.len);
+		bed_wait(&bed, count_reported(reads, READS) == READS);
+		if (cut != OWNER_CLOSES)
+			end_close(&far);
+		bed_wait(&bed, send.reports == 1);
+		expect_messages(&bed);
+		ck_assert_msg(area_holds_only(&result, CANARY), "a byte came after the close");
+	}
+	area_close(&source);
+	area_close(&result);
+	bed_close(&bed);
+}
+END_TEST
+
 /* ---- order and growth ---- */
 
 static unsigned count_fds(void)
@@ -372,6 +452,8 @@ TCase *make_close_tests(void)
 	tcase_add_test(tests, a_peer_that_closes_is_lost_and_every_op_comes_back);
 	tcase_add_test(tests, the_receives_of_a_lost_lane_come_back_before_it_is_closed);
 	tcase_add_test(tests, an_idle_lane_notices_that_its_peer_closed);
+	tcase_add_loop_test(tests, a_read_that_is_half_in_when_its_lane_is_cut_harms_nobody_else, 0,
+			    READ_CUTS);
 	tcase_add_test(tests, lanes_listeners_and_memory_may_be_closed_in_any_order);
 	tcase_add_test(tests, connecting_and_closing_leaves_no_descriptors);
 	tcase_add_test(tests, opening_and_closing_rails_leaves_no_descriptors);
