@@ -162,6 +162,11 @@ KVT_API void kvt_engine_stop(struct kvt_engine *engine);
  * Stop the engine and give back its handle. Handles of its connections, KVs and transfers stay valid
  * until each is closed or freed, in any order. NULL is allowed. After fork, in the child: frees nothing
  * that the parent uses and returns.
+ *
+ * A process that closes descriptors of an engine (closefrom(3), os.closerange()) breaks it: connections and
+ * their transfers end with KVT_E_CLOSED, and nothing but closing works any more, which takes no longer than
+ * else. For up to 250 ms after, numbers that others have got meanwhile may be written to or slept on; from
+ * then on they are left alone.
  */
 KVT_API void kvt_engine_close(struct kvt_engine *engine);
 

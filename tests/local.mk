@@ -135,6 +135,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_abort.c \
 	tests/integration/test_death.c \
 	tests/integration/test_delivery.c \
+	tests/integration/test_descriptors.c \
 	tests/integration/test_exchange.c \
 	tests/integration/test_goodbye.c \
 	tests/integration/test_growth.c \

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -69,6 +70,12 @@ void kvi_thread_pin(pthread_t thread, unsigned cpu)
 	if (rc != 0)
 		kvi_log(KVI_LOG_WARN, "thread-pin", "a thread is not pinned to CPU %u: %s", cpu,
 			strerror(rc));
+}
+
+void kvi_thread_rest(int64_t time_ns)
+{
+	const struct timespec rest = { time_ns / KVI_SECOND, time_ns % KVI_SECOND };
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
 }
 
 unsigned kvi_thread_get_cpu_count(void)

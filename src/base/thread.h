@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <kvtrans.h>
 
@@ -16,6 +17,8 @@ enum kvt_err kvi_thread_start(pthread_t *thread, const char *name, void *(*run)(
 
 /* Pin a thread to one CPU; failing is logged and harmless. */
 void kvi_thread_pin(pthread_t thread, unsigned cpu);
+
+void kvi_thread_rest(int64_t time_ns);
 
 /* CPUs this process may use. */
 unsigned kvi_thread_get_cpu_count(void);

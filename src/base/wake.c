@@ -34,29 +34,45 @@ enum kvt_err kvi_wake_open(struct kvi_wake *wake)
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOMEM ? KVT_E_NO_MEMORY : KVT_E_LIMIT;
-	wake->fd = fd;
+	atomic_init(&wake->fd, fd);
 	atomic_init(&wake->pending, false);
 	return KVT_OK;
 }
 
 void kvi_wake_close(struct kvi_wake *wake)
 {
-	close(wake->fd);
-	wake->fd = -1;
+	int fd = atomic_exchange(&wake->fd, -1);
+	if (fd >= 0)
+		close(fd);
+}
+
+bool kvi_wake_is_watched(const struct kvi_wake *wake, int epoll_fd, struct epoll_event event)
+{
+	return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, atomic_load(&wake->fd), &event) == 0;
+}
+
+void kvi_wake_forget(struct kvi_wake *wake)
+{
+	atomic_store(&wake->fd, -1);
+}
+
+static int get_fd(const struct kvi_wake *wake)
+{
+	return atomic_load_explicit(&wake->fd, memory_order_relaxed);
 }
 
 void kvi_wake(struct kvi_wake *wake)
 {
 	if (atomic_exchange_explicit(&wake->pending, true, memory_order_acq_rel))
 		return;
-	ssize_t written = write(wake->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
-	(void)written; /* It fails only when 2^64 - 2 wakes are unread: then the fd is readable. */
+	ssize_t written = write(get_fd(wake), &(uint64_t){ 1 }, sizeof(uint64_t));
+	(void)written; /* 2^64 - 2 wakes are unread: the fd is readable. Or it is not ours any more. */
 }
 
 void kvi_wake_clear(struct kvi_wake *wake)
 {
 	uint64_t count;
-	ssize_t got = read(wake->fd, &count, sizeof(count));
+	ssize_t got = read(get_fd(wake), &count, sizeof(count));
 	(void)got; /* EAGAIN: the sleeper woke for another reason. */
 	atomic_exchange_explicit(&wake->pending, false, memory_order_acq_rel);
 }

@@ -8,16 +8,26 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/epoll.h>
 
 #include <kvtrans.h>
 
 struct kvi_wake {
-	int fd;
+	atomic_int fd; /* -1: closed, or forgotten */
 	atomic_bool pending;
 };
 
 enum kvt_err kvi_wake_open(struct kvi_wake *wake);
 void kvi_wake_close(struct kvi_wake *wake);
+
+/*
+ * Whether epoll_fd still watches the wake, as event says. An application that closes descriptors which
+ * are not its own closes ours, too, and their numbers may be somebody else's by now.
+ */
+bool kvi_wake_is_watched(const struct kvi_wake *wake, int epoll_fd, struct epoll_event event);
+
+/* The descriptor is not ours any more: it is not written, read or closed from now on. */
+void kvi_wake_forget(struct kvi_wake *wake);
 
 /* Any thread. Everything the caller did before is visible to the thread whose kvi_wake_clear() returns. */
 void kvi_wake(struct kvi_wake *wake);

@@ -146,8 +146,7 @@ static void on_written(struct kvi_post *post, const struct kvi_completion *compl
 	struct kvi_link *link = asked->link;
 	link->part->posted--;
 	if (completion->err != KVT_OK && completion->err != KVT_E_CANCELLED)
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
-			      "the peer is gone: lane %u broke under a write", link->index);
+		kvi_link_fail(link, completion->err, completion->provider_errno, "a write");
 	kvi_stage_put(link, asked->pack);
 	free_asked(asked);
 }
@@ -168,8 +167,7 @@ static enum kvt_err post_answer(struct asked *asked)
 	} else if (err == KVT_E_AGAIN) {
 		kvi_part_retry(link->part);
 	} else {
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post on lane %u: %s",
-			      link->index, kvt_err_get_text(err));
+		kvi_link_fail(link, err, 0, "a write");
 	}
 	return err;
 }

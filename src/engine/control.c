@@ -261,16 +261,31 @@ static int64_t check_sessions(struct kvi_control *control)
 	return next;
 }
 
-static void close_all(struct kvi_control *control)
+static void close_all(struct kvi_control *control, int system_errno, const char *text)
 {
 	kvi_list_for_each (node, next_node, &control->sessions) {
 		struct kvi_session *session = get_session(node);
 		if (session->conn != NULL)
-			kvi_conn_fail(session->conn, KVT_E_CLOSED, 0,
-				      "the engine was closed on this side");
+			kvi_conn_fail(session->conn, KVT_E_CLOSED, system_errno, "%s", text);
 		else
 			kvi_session_end(session);
 	}
+}
+
+/* Before anything is written to a socket: the descriptors may have been closed by somebody else. */
+static void check_fds(struct kvi_control *control)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &control->wake };
+	if (!control->fds_lost && !kvi_wake_is_watched(&control->wake, control->epoll_fd, event)) {
+		control->fds_lost = true;
+		control->resume_ns = KVI_NEVER;
+		kvi_wake_forget(&control->wake);
+		kvi_engine_lose_fds(control->engine);
+		kvi_list_for_each (node, next_node, &control->sessions)
+			kvi_stream_forget(&get_session(node)->stream);
+	}
+	if (atomic_load(&control->engine->fds_lost))
+		close_all(control, EBADF, KVI_FDS_LOST_TEXT);
 }
 
 static void *run_thread(void *arg)
@@ -278,22 +293,27 @@ static void *run_thread(void *arg)
 	struct kvi_control *control = arg;
 	bool closing = false;
 	for (;;) {
+		check_fds(control);
 		take_adopted(control);
 		if (atomic_load(&control->stopping)) {
-			if (!closing)
+			if (!closing && !control->fds_lost)
 				epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fd,
 					  NULL);
 			closing = true;
 			control->resume_ns = KVI_NEVER;
-			close_all(control);
+			close_all(control, 0, "the engine was closed on this side");
 		}
 		int64_t next = check_sessions(control);
 		if (closing && kvi_list_is_empty(&control->sessions))
 			return NULL;
+		if (control->fds_lost) {
+			kvi_thread_rest(KVI_NAP_NS);
+			continue;
+		}
 
 		struct epoll_event events[EVENT_BATCH];
 		int count = epoll_wait(control->epoll_fd, events, EVENT_BATCH,
-				       kvi_deadline_get_ms(next, -1));
+				       kvi_deadline_get_ms(next, KVI_SLEEP_MAX_MS));
 		for (int i = 0; i < count; i++)
 			on_event(control, &events[i]);
 	}
@@ -413,9 +433,11 @@ void kvi_control_stop(struct kvi_control *control)
 	atomic_store(&control->stopping, true);
 	kvi_control_wake(control);
 	pthread_join(control->thread, NULL);
-	close(control->listen_fd);
-	close(control->epoll_fd);
-	close(control->reserve_fd);
+	if (!control->fds_lost) {
+		close(control->listen_fd);
+		close(control->epoll_fd);
+		close(control->reserve_fd);
+	}
 	kvi_wake_close(&control->wake);
 	pthread_mutex_destroy(&control->lock);
 	kvi_free(control);

@@ -34,6 +34,7 @@ struct kvi_control {
 	int64_t resume_ns; /* when to listen again after that; KVI_NEVER: listening */
 	struct kvi_listener *listeners[KVI_RAILS_MAX];
 	unsigned listener_users; /* sessions whose lanes are being made */
+	bool fds_lost;		 /* its descriptors are not ours any more */
 
 	/* under lock */
 	pthread_mutex_t lock;

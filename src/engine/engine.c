@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include <config.h>
 #include "engine/conn.h"
@@ -61,15 +62,26 @@ enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error
 		return kvi_fail(error, KVT_E_FORKED, 0,
 				"this engine belongs to the parent process; open one after fork");
 	atomic_fetch_add(&engine->callers, 1);
-	if (!atomic_load(&engine->stopping))
+	bool fds_lost = atomic_load(&engine->fds_lost);
+	if (!atomic_load(&engine->stopping) && !fds_lost)
 		return KVT_OK;
 	kvi_engine_leave(engine);
-	return kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
+	return kvi_fail(error, KVT_E_CLOSED, 0, "%s",
+			fds_lost ? KVI_FDS_LOST_TEXT : "the engine is closed");
 }
 
 void kvi_engine_leave(struct kvt_engine *engine)
 {
 	atomic_fetch_sub(&engine->callers, 1);
+}
+
+void kvi_engine_lose_fds(struct kvt_engine *engine)
+{
+	if (atomic_exchange(&engine->fds_lost, true))
+		return;
+	kvi_log(KVI_LOG_ERROR, "descriptors-lost", "%s", KVI_FDS_LOST_TEXT);
+	kvi_wake_forget(&engine->inbox.wake);
+	kvi_control_wake(engine->control);
 }
 
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
@@ -217,8 +229,7 @@ void kvt_engine_stop(struct kvt_engine *engine)
 					      "the engine was closed on this side");
 		}
 		pthread_mutex_unlock(&engine->lock);
-		const struct timespec nap = { .tv_nsec = KVI_MS };
-		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+		kvi_thread_rest(KVI_MS);
 	}
 	close_parts(engine);
 
@@ -277,6 +288,8 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 		int64_t slice_ns = kvi_deadline_after(100 * KVI_MS);
 		if (atomic_load(&engine->stopping)) {
 			err = kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
+		} else if (atomic_load(&engine->fds_lost)) {
+			err = kvi_fail(error, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 		} else if (kvi_clock_now() >= deadline_ns) {
 			err = kvi_fail(error, KVT_E_TIMEOUT, 0, "no peer has connected in time");
 		} else if (!kvi_cond_wait(&engine->changed, &engine->lock,

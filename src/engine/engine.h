@@ -20,6 +20,13 @@
 
 struct kvi_control;
 
+/* No thread sleeps for longer: its descriptors may be closed while it sleeps on them. */
+#define KVI_SLEEP_MAX_MS 250
+/* Where there is no descriptor to sleep on. */
+#define KVI_NAP_NS (10 * KVI_MS)
+
+#define KVI_FDS_LOST_TEXT "this process has closed descriptors of the engine; open a new engine"
+
 struct kvt_engine {
 	/* immutable after open */
 	struct kvi_settings settings;
@@ -45,8 +52,9 @@ struct kvt_engine {
 
 	/* atomic */
 	atomic_bool stopping;
-	atomic_uint callers; /* inside calls that use the fabric's objects */
-	atomic_uint refs;    /* the handle's, one a connection's and a region's */
+	atomic_bool fds_lost; /* somebody closed descriptors of ours */
+	atomic_uint callers;  /* inside calls that use the fabric's objects */
+	atomic_uint refs;     /* the handle's, one a connection's and a region's */
 	struct kvi_counters counters;
 
 	struct kvi_inbox inbox;
@@ -63,6 +71,12 @@ bool kvi_engine_is_forked(const struct kvt_engine *engine);
 /* Bracket a call that uses rails, queues or the control thread: stopping waits for those inside. */
 enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error);
 void kvi_engine_leave(struct kvt_engine *engine);
+
+/*
+ * A thread of ours has found that descriptors of the engine are not ours any more: connections end, and
+ * what cannot be told from somebody else's is left alone.
+ */
+void kvi_engine_lose_fds(struct kvt_engine *engine);
 
 /* Ask the interrupted hook; the caller holds no lock. */
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine);

@@ -19,7 +19,7 @@ enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox)
 	pthread_mutex_init(&inbox->lock, NULL);
 	kvi_list_init(&inbox->done);
 	kvi_list_init(&inbox->events);
-	inbox->wake.fd = -1;
+	atomic_init(&inbox->wake.fd, -1);
 	return kvi_wake_open(&inbox->wake);
 }
 
@@ -217,6 +217,14 @@ void kvt_event_free(struct kvt_event *public_event)
 
 /* ---- waiting ---- */
 
+static bool is_empty(struct kvi_inbox *inbox)
+{
+	pthread_mutex_lock(&inbox->lock);
+	bool empty = kvi_list_is_empty(&inbox->done) && kvi_list_is_empty(&inbox->events);
+	pthread_mutex_unlock(&inbox->lock);
+	return empty;
+}
+
 int kvt_engine_get_fd(const struct kvt_engine *engine)
 {
 	return engine->inbox.wake.fd;
@@ -229,10 +237,10 @@ enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
 	if (kvi_engine_is_forked(engine))
 		return KVT_E_FORKED;
 	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
-	struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
 	for (;;) {
+		struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
 		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, SLICE_MS));
-		if (count > 0)
+		if (count > 0 || (readable.fd < 0 && !is_empty(&engine->inbox)))
 			return KVT_OK;
 		if (atomic_load(&engine->stopping))
 			return KVT_E_CLOSED;

@@ -4,6 +4,7 @@
  */
 #include "engine/link.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -33,6 +34,19 @@ struct queued {
 static void on_received(struct kvi_post *post, const struct kvi_completion *completion);
 static void on_sent(struct kvi_post *post, const struct kvi_completion *completion);
 
+void kvi_link_fail(struct kvi_link *link, enum kvt_err err, int provider_errno, const char *what)
+{
+	if (provider_errno == EBADF || provider_errno == ENOTSOCK || err == KVT_E_CLOSED)
+		kvi_conn_fail(link->conn, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
+	else if (provider_errno == EFAULT)
+		kvi_conn_fail(link->conn, KVT_E_FABRIC, EFAULT,
+			      "memory of this side is no longer there: lane %u broke under %s",
+			      link->index, what);
+	else
+		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, provider_errno,
+			      "the peer is gone: lane %u broke under %s", link->index, what);
+}
+
 static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 {
 	enum kvt_err err = kvi_lane_post_recv(link->lane, &packet->post.op, packet->bytes,
@@ -41,8 +55,7 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 		link->part->posted++;
 		return true;
 	}
-	kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a receive on a lane: %s",
-		      kvt_err_get_text(err));
+	kvi_link_fail(link, err, 0, "a receive");
 	return false;
 }
 
@@ -170,6 +183,8 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 	}
 	if (event->kind == KVI_LANE_CONNECTED)
 		kvi_conn_on_lane_connected(link->conn);
+	else if (event->provider_errno == EFAULT)
+		kvi_link_fail(link, KVT_E_FABRIC, EFAULT, "what the peer asked for");
 	else if (was_connected)
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, event->provider_errno,
 			      "lane %u was shut down by the peer", link->index);
@@ -284,8 +299,7 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		return;
 	}
 	if (completion->err != KVT_OK) {
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
-			      "the peer is gone: lane %u broke", link->index);
+		kvi_link_fail(link, completion->err, completion->provider_errno, "a receive");
 		return;
 	}
 	if (kvi_list_is_empty(&link->parked) &&
@@ -303,12 +317,6 @@ static bool has_room(const struct kvi_link *link)
 {
 	return link->lane != NULL && link->send_credits > 0 &&
 	       !kvi_list_is_empty(&link->free_packets);
-}
-
-static void fail_post(struct kvi_link *link, enum kvt_err err)
-{
-	kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post a message on lane %u: %s",
-		      link->index, kvt_err_get_text(err));
 }
 
 /* Append a message to a packet of len bytes; the first one carries what we owe. False: no space. */
@@ -346,7 +354,7 @@ static enum kvt_err post_packet(struct kvi_link *link, struct kvi_packet *packet
 	if (err == KVT_E_AGAIN)
 		kvi_part_retry(link->part);
 	else
-		fail_post(link, err);
+		kvi_link_fail(link, err, 0, "a message");
 	return err;
 }
 
@@ -455,8 +463,7 @@ static void on_sent(struct kvi_post *post, const struct kvi_completion *completi
 	if (link->lane == NULL)
 		return;
 	if (completion->err != KVT_OK)
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
-			      "the peer is gone: lane %u broke under a message", link->index);
+		kvi_link_fail(link, completion->err, completion->provider_errno, "a message");
 	kvi_part_touch(link->part);
 }
 

@@ -112,6 +112,10 @@ void kvi_link_free(struct kvi_link *link);
 /* Take what was parked. */
 void kvi_link_unpark(struct kvi_link *link);
 
+/* The fabric has failed something on this lane, with err and the provider's errno: end the connection, and
+ * say whose fault it is. what: "a write". */
+void kvi_link_fail(struct kvi_link *link, enum kvt_err err, int provider_errno, const char *what);
+
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event);
 
 /* The lane could not be connected, for this errno (0: nobody answered): fail its connection. */

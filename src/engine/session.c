@@ -4,6 +4,7 @@
  */
 #include "engine/session.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -26,7 +27,9 @@ static void on_socket_lost(struct kvi_session *session, int socket_errno)
 		kvi_session_end(session);
 		return;
 	}
-	if (session->peer_closes)
+	if (socket_errno == EBADF || socket_errno == ENOTSOCK)
+		kvi_conn_fail(session->conn, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
+	else if (session->peer_closes)
 		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
 			      "the peer closed the connection");
 	else if (session->state == KVI_SESSION_OPEN)
@@ -328,7 +331,8 @@ static void say_goodbye(struct kvi_session *session)
 	struct kvt_error cause;
 	kvi_conn_check(conn, &cause);
 	bool was_open = session->state == KVI_SESSION_OPEN;
-	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes;
+	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes &&
+		      !atomic_load(&conn->engine->fds_lost);
 	/* A peer that found no place has lanes already: it shall hear why before it sees them break. */
 	bool found_no_place = cause.code == KVT_E_LIMIT && !was_open && session->is_server;
 	if (polite)

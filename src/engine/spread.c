@@ -176,6 +176,11 @@ static void end_segment(struct kvi_segment *segment)
 		end_stripe(stripe);
 }
 
+static const char *get_name(const struct kvi_segment *segment)
+{
+	return segment->kind == KVI_SEGMENT_READ ? "a read" : "a write";
+}
+
 static void on_segment_done(struct kvi_post *post, const struct kvi_completion *completion)
 {
 	struct kvi_segment *segment = kvi_container_of(post, struct kvi_segment, post);
@@ -189,9 +194,8 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 			kvi_stage_forget(segment);
 		segment->awaits_ack = false;
 		if (completion->err != KVT_E_CANCELLED)
-			kvi_conn_fail(link->conn, KVT_E_PEER_LOST, completion->provider_errno,
-				      "the peer is gone: lane %u broke under a %s", link->index,
-				      segment->kind == KVI_SEGMENT_READ ? "read" : "write");
+			kvi_link_fail(link, completion->err, completion->provider_errno,
+				      get_name(segment));
 	}
 	if (segment->pack != NULL)
 		kvi_stage_put(link, segment->pack);
@@ -243,8 +247,7 @@ static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segm
 	if (err == KVT_E_AGAIN)
 		kvi_part_retry(link->part);
 	else
-		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, 0, "cannot post on lane %u: %s",
-			      link->index, kvt_err_get_text(err));
+		kvi_link_fail(link, err, 0, get_name(segment));
 	return err;
 }
 

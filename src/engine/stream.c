@@ -23,7 +23,13 @@ void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what
 
 void kvi_stream_close(struct kvi_stream *stream)
 {
-	close(stream->fd);
+	if (stream->fd >= 0)
+		close(stream->fd);
+	stream->fd = -1;
+}
+
+void kvi_stream_forget(struct kvi_stream *stream)
+{
 	stream->fd = -1;
 }
 

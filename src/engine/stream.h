@@ -33,6 +33,9 @@ void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what
 /* Close the socket. */
 void kvi_stream_close(struct kvi_stream *stream);
 
+/* The descriptor is not ours any more: to us, the stream is lost. */
+void kvi_stream_forget(struct kvi_stream *stream);
+
 /* Watch for input. False without resources. */
 bool kvi_stream_watch(struct kvi_stream *stream);
 

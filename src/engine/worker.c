@@ -112,10 +112,35 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 
 /* ---- sleeping ---- */
 
+/* Asked when nothing has come: the descriptors may have been closed by somebody else. */
+static void check_fds(struct kvi_worker *worker)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = FD_WAKE };
+	if (worker->fds_lost || kvi_wake_is_watched(&worker->wake, worker->epoll_fd, event))
+		return;
+	worker->fds_lost = true;
+	kvi_wake_forget(&worker->wake);
+	for (size_t i = 0; i < worker->engine->rail_count; i++)
+		kvi_cq_forget(worker->cqs[i]);
+	kvi_engine_lose_fds(worker->engine);
+}
+
+/* In the place of sleep_for_work() when there is nothing to sleep on. */
+static void nap(struct kvi_worker *worker)
+{
+	pthread_mutex_unlock(&worker->lock);
+	kvi_thread_rest(KVI_NAP_NS);
+	pthread_mutex_lock(&worker->lock);
+}
+
 /* Sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a signal. */
 static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
 {
 	kvi_parts_flush(worker, false);
+	if (worker->fds_lost) {
+		nap(worker);
+		return true;
+	}
 	for (size_t i = 0; i < worker->engine->rail_count; i++)
 		if (!kvi_cq_may_sleep(worker->cqs[i])) {
 			worker->events_due = true; /* it may be the event queue that has work */
@@ -123,7 +148,7 @@ static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
 		}
 	if (worker->next_deadline_ns < until_ns)
 		until_ns = worker->next_deadline_ns;
-	int cap_ms = worker->retry_soon ? RETRY_MS : -1;
+	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
 	worker->retry_soon = false;
 
 	struct epoll_event events[8];
@@ -142,7 +167,11 @@ static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
 	 * that took its wake gives it back. */
 	if (atomic_load(&worker->stopping))
 		kvi_wake(&worker->wake);
-	return count >= 0 || wait_errno != EINTR;
+	if (count < 0 && wait_errno == EINTR)
+		return false;
+	if (count <= 0)
+		check_fds(worker);
+	return true;
 }
 
 /* Whether to poll on instead of sleeping, given when something last happened (0: just now). */
@@ -381,19 +410,36 @@ static enum kvt_err open_queues(struct kvi_worker *worker, struct kvt_error *err
 			return err;
 		int fds[2];
 		kvi_cq_get_fds(worker->cqs[i], fds);
-		if (watch(worker, fds[0], FD_COMPLETIONS) != KVT_OK ||
-		    watch(worker, fds[1], FD_EVENTS) != KVT_OK)
-			return kvi_fail(error, KVT_E_FABRIC, errno,
-					"cannot wait for the queues of worker %u", worker->index);
+		if (watch(worker, fds[0], FD_COMPLETIONS) == KVT_OK &&
+		    watch(worker, fds[1], FD_EVENTS) == KVT_OK)
+			continue;
+		err = kvi_fail(error, KVT_E_FABRIC, errno,
+			       "cannot wait for the queues of worker %u", worker->index);
+		kvi_cq_close(worker->cqs[i]);
+		worker->cqs[i] = NULL;
+		return err;
 	}
 	return KVT_OK;
 }
 
+static bool unwatch(struct kvi_worker *worker, int fd)
+{
+	return fd < 0 || worker->fds_lost ||
+	       epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0;
+}
+
+/* A queue whose descriptors are not ours any more is left as it is: closing it would close somebody else's. */
 static void close_queues(struct kvi_worker *worker)
 {
-	for (size_t i = 0; i < worker->engine->rail_count; i++)
-		if (worker->cqs[i] != NULL)
-			kvi_cq_close(worker->cqs[i]);
+	for (size_t i = 0; i < worker->engine->rail_count; i++) {
+		int fds[2];
+		if (worker->cqs[i] == NULL)
+			continue;
+		kvi_cq_get_fds(worker->cqs[i], fds);
+		if (!unwatch(worker, fds[0]) || !unwatch(worker, fds[1]))
+			kvi_cq_forget(worker->cqs[i]);
+		kvi_cq_close(worker->cqs[i]);
+	}
 }
 
 enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
@@ -460,6 +506,7 @@ void kvi_worker_stop(struct kvi_worker *worker)
 	kvi_worker_lock(worker);
 	run_commands(worker);
 	worker->stopped = true;
+	check_fds(worker);
 	close_queues(worker);
 	kvi_worker_unlock(worker);
 
@@ -468,7 +515,8 @@ void kvi_worker_stop(struct kvi_worker *worker)
 		kvi_wake(&worker->wake);
 		sched_yield();
 	}
-	close(worker->epoll_fd);
+	if (!worker->fds_lost)
+		close(worker->epoll_fd);
 }
 
 void kvi_worker_free(struct kvi_worker *worker)

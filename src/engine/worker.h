@@ -53,6 +53,7 @@ struct kvi_worker {
 	bool retry_soon; /* part.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
 	bool stopped;	 /* the cqs are closed */
+	bool fds_lost;	 /* its descriptors are not ours any more */
 
 	/* under park_lock */
 	pthread_mutex_t park_lock;

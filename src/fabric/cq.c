@@ -2,6 +2,8 @@
 /*
  * cq.c - completion and event queues: reading them, and sleeping on them. It never blocks.
  */
+#include <errno.h>
+
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -101,8 +103,15 @@ free_cq:
 	return err;
 }
 
+void kvi_cq_forget(struct kvi_cq *cq)
+{
+	cq->is_forgotten = true;
+}
+
 void kvi_cq_close(struct kvi_cq *cq)
 {
+	if (cq->is_forgotten)
+		return; /* the provider may still have our contexts, too */
 	fi_close(&cq->fid->fid);
 	fi_close(&cq->eq->fid);
 	kvi_domain_put(cq->domain);
@@ -127,6 +136,11 @@ static void take_entry(struct kvi_cq *cq, struct kvi_context *context, enum kvt_
 		return;
 	switch (context->state) {
 	case KVI_CONTEXT_POSTED:
+		/* A stream that lost bytes in the middle takes what follows for them. */
+		if (err == KVT_OK && context->lane->fault_errno != 0) {
+			err = KVT_E_FABRIC;
+			provider_errno = context->lane->fault_errno;
+		}
 		kvi_context_finish(cq, context, err, provider_errno, context->is_recv ? len : 0,
 				   false);
 		break;
@@ -147,13 +161,16 @@ static bool take_error(struct kvi_cq *cq)
 	if (fi_cq_readerr(cq->fid, &entry, 0) <= 0)
 		return false;
 	struct kvi_context *context = entry.op_context;
-	bool is_ours = context != NULL && context->state == KVI_CONTEXT_POSTED &&
-		       context->lane->is_closing;
+	bool is_posted = context != NULL && context->state == KVI_CONTEXT_POSTED;
+	bool is_ours = is_posted && context->lane->is_closing;
+	/* A provider that meets the fault as it receives for the peer only flushes, and errno is all it says. */
+	int code = entry.err == FI_ECANCELED && entry.prov_errno == EFAULT ? EFAULT : entry.err;
+	if (is_posted && code == EFAULT)
+		context->lane->fault_errno = code;
 	if (!is_ours)
 		kvi_log(KVI_LOG_DEBUG, "op-failed", "%s (provider: %d)", fi_strerror(entry.err),
 			entry.prov_errno);
-	take_entry(cq, context, is_ours ? KVT_E_CANCELLED : kvi_err_from_errno(entry.err),
-		   entry.err, 0);
+	take_entry(cq, context, is_ours ? KVT_E_CANCELLED : kvi_err_from_errno(code), code, 0);
 	return true;
 }
 
@@ -161,6 +178,9 @@ static bool take_error(struct kvi_cq *cq)
 static bool read_batch(struct kvi_cq *cq, size_t max)
 {
 	struct fi_cq_data_entry entries[READ_BATCH];
+	if (cq->is_forgotten)
+		return false;
+	errno = 0; /* providers report it with what fails, also where no call has set it */
 	ssize_t ret = fi_cq_read(cq->fid, entries, max < READ_BATCH ? max : READ_BATCH);
 	for (ssize_t i = 0; i < ret; i++)
 		take_entry(cq, entries[i].op_context, KVT_OK, 0, entries[i].len);
@@ -207,6 +227,9 @@ void kvi_lane_note_connected(struct kvi_lane *lane)
 		return;
 	lane->state = KVI_LANE_STATE_CONNECTED;
 	lane->connected_pending = true;
+	lane->own_len = sizeof(lane->own);
+	if (fi_getname(&lane->ep->fid, lane->own, &lane->own_len) != 0)
+		lane->own_len = 0;
 	kvi_list_append(&lane->cq->event_lanes, &lane->event_node);
 }
 
@@ -232,7 +255,7 @@ void kvi_cq_drain_events(struct kvi_cq *cq)
 		uint8_t bytes[sizeof(struct fi_eq_cm_entry) + CM_DATA_LEN_MAX];
 	} buffer;
 	cq->eq_armed = false;
-	for (;;) {
+	while (!cq->is_forgotten) {
 		uint32_t event = 0;
 		int provider_errno = 0;
 		ssize_t ret = fi_eq_read(cq->eq, &event, &buffer, sizeof(buffer), 0);
@@ -269,7 +292,9 @@ size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size
 		events[count++] = (struct kvi_lane_event){
 			.kind = is_lost ? KVI_LANE_LOST : KVI_LANE_CONNECTED,
 			.context = lane->context,
-			.provider_errno = is_lost ? lane->lost_errno : 0,
+			.provider_errno = !is_lost		   ? 0
+					  : lane->fault_errno != 0 ? lane->fault_errno
+								   : lane->lost_errno,
 		};
 		if (!lane->lost_pending)
 			kvi_list_remove(&lane->event_node);
@@ -285,7 +310,8 @@ bool kvi_cq_may_sleep(struct kvi_cq *cq)
 		return false;
 	/* The event queue is asked once after each time it was read: until then its fd is armed. */
 	struct fid *fids[] = { &cq->fid->fid, &cq->eq->fid };
-	if (fi_trywait(cq->rail->fabric, fids, cq->eq_armed ? 1 : 2) != 0)
+	/* Any other failure is no reason to go on without sleep. */
+	if (fi_trywait(cq->rail->fabric, fids, cq->eq_armed ? 1 : 2) == -FI_EAGAIN)
 		return false;
 	cq->eq_armed = true;
 	/* Where the provider has a thread, an error written just as fi_cq_read() finds the queue

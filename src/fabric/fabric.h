@@ -106,6 +106,10 @@ struct kvi_lane_event {
 enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error);
 void kvi_cq_close(struct kvi_cq *cq); /* its lanes and memory are closed, everything reported */
 
+/* Its descriptors are not ours any more: the provider is not called for it from now on, but for closing
+ * lanes, and not closed with it. */
+void kvi_cq_forget(struct kvi_cq *cq);
+
 /* Make progress and report what completed, at most max. */
 size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
 

@@ -88,7 +88,8 @@ struct kvi_cq {
 	struct fid_eq *eq;
 	int fds[2];
 	bool is_broken; /* the CQ itself failed; logged once */
-	bool eq_armed;	/* fi_trywait() found the event queue empty, and nobody has read it since */
+	bool is_forgotten;
+	bool eq_armed; /* fi_trywait() found the event queue empty, and nobody has read it since */
 	struct kvi_list lanes;
 	struct kvi_list event_lanes; /* with an event to report */
 	struct kvi_list done;
@@ -118,6 +119,9 @@ struct kvi_lane {
 	bool connected_pending; /* events to report, in this order */
 	bool lost_pending;
 	int lost_errno;
+	int fault_errno; /* an op failed by our own fault: nothing that comes later is right */
+	size_t own_len;	 /* of own; 0: not connected yet */
+	uint8_t own[KVI_ADDRESS_LEN_MAX];
 	bool answers; /* a request: accept instead of connect */
 	uint8_t peer[KVI_ADDRESS_LEN_MAX];
 };

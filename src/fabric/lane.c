@@ -140,12 +140,21 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 
 static int find_socket(const struct kvi_lane *lane)
 {
-	uint8_t own[KVI_ADDRESS_LEN_MAX], peer[KVI_ADDRESS_LEN_MAX];
-	size_t own_len = sizeof(own), peer_len = sizeof(peer);
-	if (fi_getname(&lane->ep->fid, own, &own_len) != 0 ||
-	    fi_getpeer(lane->ep, peer, &peer_len) != 0 || own_len != peer_len)
+	uint8_t peer[KVI_ADDRESS_LEN_MAX];
+	size_t len = sizeof(peer);
+	if (fi_getpeer(lane->ep, peer, &len) != 0 || len != lane->own_len)
 		return -1; /* it has ended already */
-	return kvi_socket_find(own, peer, own_len);
+	return kvi_socket_find(lane->own, peer, len);
+}
+
+/* Somebody has closed the socket behind the provider, and its number may be another's: a connected socket
+ * keeps its address. */
+static bool has_lost_socket(const struct kvi_lane *lane)
+{
+	uint8_t own[KVI_ADDRESS_LEN_MAX];
+	size_t len = sizeof(own);
+	return lane->own_len > 0 && (fi_getname(&lane->ep->fid, own, &len) != 0 ||
+				     len != lane->own_len || memcmp(own, lane->own, len) != 0);
 }
 
 /*
@@ -168,18 +177,26 @@ static void end_reads(struct kvi_lane *lane)
 	}
 }
 
+static void close_endpoint(struct kvi_lane *lane)
+{
+	const struct kvi_rail *rail = lane->cq->rail;
+	if (lane->reads_posted > 0 && !rail->cuts_reads)
+		end_reads(lane);
+	if (rail->profile->shutdown)
+		fi_shutdown(lane->ep, 0);
+	int ret = fi_close(&lane->ep->fid);
+	if (ret != 0)
+		kvi_log(KVI_LOG_ERROR, "lane-close", "fi_close: %s", fi_strerror(-ret));
+}
+
 void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
 {
 	struct kvi_cq *cq = lane->cq;
 	if (lane->ep == NULL)
 		return;
-	if (lane->reads_posted > 0 && !cq->rail->cuts_reads)
-		end_reads(lane);
-	if (cq->rail->profile->shutdown)
-		fi_shutdown(lane->ep, 0);
-	int ret = fi_close(&lane->ep->fid);
-	if (ret != 0)
-		kvi_log(KVI_LOG_ERROR, "lane-close", "fi_close: %s", fi_strerror(-ret));
+	/* Where nothing is left to cut, the provider's object is left as it is: it would close the number. */
+	if (!has_lost_socket(lane))
+		close_endpoint(lane);
 	lane->ep = NULL;
 
 	/* What the provider knew of is in the CQ now. The rest it dropped, or will report late. */

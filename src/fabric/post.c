@@ -5,11 +5,21 @@
  */
 #include "fabric/internal.h"
 
+static enum kvt_err check_lane(const struct kvi_lane *lane)
+{
+	if (lane->state == KVI_LANE_STATE_LOST)
+		return KVT_E_PEER_LOST;
+	if (lane->cq->is_forgotten)
+		return KVT_E_CLOSED;
+	return lane->fault_errno != 0 ? KVT_E_FABRIC : KVT_OK;
+}
+
 static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_context **context)
 {
 	const struct kvi_caps *caps = &lane->cq->rail->caps;
-	if (lane->state == KVI_LANE_STATE_LOST)
-		return KVT_E_PEER_LOST;
+	enum kvt_err broken = check_lane(lane);
+	if (broken != KVT_OK)
+		return broken;
 	if (is_recv ? lane->rx_posted >= caps->rx_count : lane->tx_posted >= caps->tx_count)
 		return KVT_E_AGAIN;
 	*context = kvi_context_take(lane->cq);
@@ -79,8 +89,9 @@ enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const 
 
 enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
 {
-	if (lane->state == KVI_LANE_STATE_LOST)
-		return KVT_E_PEER_LOST;
+	enum kvt_err broken = check_lane(lane);
+	if (broken != KVT_OK)
+		return broken;
 	ssize_t ret = fi_inject(lane->ep, buffer, len, FI_ADDR_UNSPEC);
 	if (ret == 0)
 		return KVT_OK;

@@ -33,7 +33,8 @@ static const struct kvi_profile profiles[] = {
 		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
 		       "Who connects and then says nothing keeps a descriptor of ours for ever. "
 		       "An operation costs about 10 us whatever its size, as much as copying "
-		       "64 KiB. Before 1.18 fi_shutdown() and fi_close() free a read whose response "
+		       "64 KiB. Before 1.18 fi_shutdown() and fi_close() free a read whose "
+		       "response "
 		       "is half in twice, once as the head of its queue and once as what is being "
 		       "received, and later operations of other endpoints share its entry; an "
 		       "endpoint whose socket ends frees it once.",

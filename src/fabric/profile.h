@@ -19,7 +19,7 @@ struct kvi_profile {
 	bool many_ports;   /* each lane opens a port of its own, which nobody can choose */
 	bool strays;	   /* half-open connections survive their listener, on blocking sockets */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */
-	const char *use;   /* what it is taken for, in words for users */
+	const char *use;	   /* what it is taken for, in words for users */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	const char *why;
 };

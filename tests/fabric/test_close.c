@@ -345,9 +345,8 @@ START_TEST(a_read_that_is_half_in_when_its_lane_is_cut_harms_nobody_else)
 			post_send(&far, &send, &source, 0, 64);
 		for (size_t i = 0; i < READS; i++)
 			post_read(&near, &reads[i], &result, 0, len, source.grant);
-		int64_t deadline = kvi_deadline_after(cut == READER_CLOSES_BEHIND_A_MESSAGE
-							      ? 20 * KVI_MS
-							      : BED_PATIENCE_NS);
+		int64_t deadline = kvi_deadline_after(
+			cut == READER_CLOSES_BEHIND_A_MESSAGE ? 20 * KVI_MS : BED_PATIENCE_NS);
 		while (result.base[0] == CANARY && kvi_clock_now() < deadline)
 			bed_poll(&bed);
 

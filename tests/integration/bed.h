@@ -141,5 +141,6 @@ TCase *make_input_tests(void);
 TCase *make_growth_tests(void);
 TCase *make_process_tests(void);
 TCase *make_network_tests(void);
+TCase *make_descriptor_tests(void);
 
 #endif
