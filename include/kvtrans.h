@@ -11,6 +11,13 @@
  * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
  * reads or writes its buffer any more.
  *
+ * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
+ * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
+ * gone, or its file truncated, the process gets SIGBUS or SIGSEGV, as with any access of its own. Where the
+ * system meets it first (EFAULT), the transfer and its connection end with KVT_E_FABRIC and that errno, and the
+ * peer gets KVT_E_PEER_LOST. What libfabric does not tell is memory that goes while the peer writes or reads it:
+ * then both lose the connection, and a peer that reads may get other bytes.
+ *
  * Units: len is bytes, count is elements, *_ns is nanoseconds.
  */
 #ifndef KVTRANS_H

@@ -133,6 +133,7 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/transfer.h \
 	src/engine/window.c \
 	src/engine/window.h \
+	src/engine/sleep.c \
 	src/engine/worker.c \
 	src/engine/worker.h
 

@@ -137,6 +137,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_delivery.c \
 	tests/integration/test_descriptors.c \
 	tests/integration/test_exchange.c \
+	tests/integration/test_fault.c \
 	tests/integration/test_goodbye.c \
 	tests/integration/test_growth.c \
 	tests/integration/test_input.c \

@@ -284,6 +284,10 @@ bool kvi_py_is_tensor(PyObject *object);
  * its items are not of whole bytes. */
 int kvi_py_get_tensor(PyObject *object, const char *name, bool contiguous, Py_buffer *view);
 
+/* Whether object, if view is of a tensor, still has that memory: whoever exports a buffer cannot move it, but
+ * nothing keeps a tensor from it. Asks only those that tell where they are. */
+int kvi_py_check_tensor(PyObject *object, const Py_buffer *view);
+
 /* ---- arrays.c ---- */
 
 int kvi_py_import_numpy(void);

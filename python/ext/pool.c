@@ -244,6 +244,25 @@ err_pool:
 
 /* ---- using and closing ---- */
 
+/* Each array of the pool still has its memory. The tensors' own code may run, and close the pool. */
+static int check_arrays(struct kvi_py_pool *pool)
+{
+	struct kvi_py_region *region = pool->region;
+	PyObject *arrays = pool->arrays;
+	int rc = 0;
+
+	if (arrays == NULL || region == NULL)
+		return 0;
+	Py_INCREF(arrays);
+	Py_INCREF(region);
+	for (size_t i = 0; rc == 0 && i < region->view_count; i++)
+		rc = kvi_py_check_tensor(PyTuple_GET_ITEM(arrays, (Py_ssize_t)i),
+					 &region->views[i]);
+	Py_DECREF(region);
+	Py_DECREF(arrays);
+	return rc;
+}
+
 struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *object)
 {
 	struct kvi_py_pool *pool = (struct kvi_py_pool *)object;
@@ -253,6 +272,8 @@ struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *ob
 			     Py_TYPE(object)->tp_name);
 		return NULL;
 	}
+	if (check_arrays(pool) < 0)
+		return NULL;
 	if (pool->engine == NULL) {
 		PyErr_SetString(PyExc_ValueError, "pool is closed");
 		return NULL;

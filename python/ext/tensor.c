@@ -56,6 +56,7 @@ struct dl_versioned {
 struct holder {
 	void *tensor; /* as its own capsule had it, or NULL */
 	bool is_versioned;
+	void *address; /* what data_ptr() of the tensor says; NULL: it does not say */
 	char format[16];
 	Py_ssize_t dims[DIMS_MAX];
 	Py_ssize_t strides[DIMS_MAX]; /* in bytes */
@@ -210,6 +211,43 @@ static int read_tensor(const struct dl_tensor *tensor, const char *name, struct 
 	return 0;
 }
 
+/* Where a tensor says that it is, as torch's do; NULL when it has no such method. */
+static int get_address(PyObject *object, void **address)
+{
+	*address = NULL;
+	PyObject *number = PyObject_CallMethod(object, "data_ptr", NULL);
+	if (number == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError))
+		return -1;
+	if (number == NULL) {
+		PyErr_Clear();
+		return 0;
+	}
+	*address = PyLong_AsVoidPtr(number);
+	Py_DECREF(number);
+	return PyErr_Occurred() ? -1 : 0;
+}
+
+int kvi_py_check_tensor(PyObject *object, const Py_buffer *view)
+{
+	struct holder *holder;
+	void *address;
+
+	if (!PyCapsule_IsValid(view->obj, holder_name))
+		return 0;
+	holder = PyCapsule_GetPointer(view->obj, holder_name);
+	if (holder->address == NULL)
+		return 0;
+	if (get_address(object, &address) < 0)
+		return -1;
+	if (address == holder->address)
+		return 0;
+	PyErr_Format(PyExc_ValueError,
+		     "a tensor of the pool was at %p when it was registered and is at %p now: "
+		     "close the pool and register it again",
+		     holder->address, address);
+	return -1;
+}
+
 int kvi_py_get_tensor(PyObject *object, const char *name, bool contiguous, Py_buffer *view)
 {
 	memset(view, 0, sizeof(*view));
@@ -229,7 +267,11 @@ int kvi_py_get_tensor(PyObject *object, const char *name, bool contiguous, Py_bu
 	const struct dl_tensor *tensor = capsule == NULL ? NULL
 							 : take_capsule(capsule, holder, view);
 	Py_XDECREF(capsule);
-	if (tensor != NULL && read_tensor(tensor, name, holder, view) == 0) {
+	if (tensor != NULL && read_tensor(tensor, name, holder, view) == 0 &&
+	    get_address(object, &holder->address) == 0) {
+		/* Something else by the same name. */
+		if (holder->address != view->buf)
+			holder->address = NULL;
 		if (!contiguous || PyBuffer_IsContiguous(view, 'C'))
 			return 0;
 		PyErr_Format(PyExc_TypeError, "%s is not C-contiguous; pass %s.contiguous()", name,

@@ -80,8 +80,7 @@ void kvi_engine_lose_fds(struct kvt_engine *engine)
 	if (atomic_exchange(&engine->fds_lost, true))
 		return;
 	kvi_log(KVI_LOG_ERROR, "descriptors-lost", "%s", KVI_FDS_LOST_TEXT);
-	kvi_wake_forget(&engine->inbox.wake);
-	kvi_control_wake(engine->control);
+	kvi_wake_forget(&engine->inbox.wake); /* the control thread looks in by itself */
 }
 
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine)

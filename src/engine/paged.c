@@ -3,7 +3,8 @@
  * paged.c - moving, confirming, and every way a paged transfer ends.
  *
  * Design notes. A transfer that writes in order (one lane, on which messages stay behind writes) is
- * confirmed by SYNC or NOTIFY right behind its last segment: NOTED is its success. Any other succeeds
+ * confirmed by SYNC or NOTIFY right behind its last segment, or behind its completion where a segment may
+ * fail by itself: NOTED is its success. Any other succeeds
  * with its last completion, and says NOTIFY after that, if it has one. While segments are out a transfer
  * does not end, whatever is asked of it: its memory is the fabric's.
  */

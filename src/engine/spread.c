@@ -238,6 +238,7 @@ static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segm
 	if (err == KVT_OK) {
 		link->part->posted++;
 		segment->stripe->total++;
+		segment->stripe->may_fault |= segment->pack == NULL;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
 		if (segment->pack != NULL)
 			kvi_stage_announce(segment);
@@ -291,7 +292,9 @@ static void end_exhausted(struct kvi_part *part)
 			end_stripe(stripe);
 		else if (stripe->only != NULL && stripe->only->held != NULL)
 			kvi_list_prepend(&part->stripes, &stripe->node);
-		else if (stripe->only != NULL && stripe->spread->source->on_all_posted != NULL)
+		else if (stripe->only != NULL && stripe->spread->source->on_all_posted != NULL &&
+			 (!stripe->may_fault ||
+			  kvi_engine_get_caps(part->conn->engine)->stops_at_fault))
 			stripe->spread->source->on_all_posted(stripe->spread);
 	}
 }

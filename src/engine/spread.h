@@ -33,6 +33,7 @@ struct kvi_stripe {
 	struct kvi_link *only; /* the one lane to use; NULL: all of the part */
 	unsigned posted;       /* segments out, or held by a link */
 	unsigned total;
+	bool may_fault; /* it had segments out of the application's memory */
 };
 
 enum kvi_taken {
@@ -48,7 +49,8 @@ struct kvi_spread_source {
 	 * may be in it for the same spread.
 	 */
 	enum kvi_taken (*take)(struct kvi_spread *spread, struct kvi_segment *segment);
-	/* With one lane only: everything is posted. NULL: nobody cares. */
+	/* With one lane only: everything is posted, and what is posted behind it now comes only after it
+	 * has come. NULL: nobody cares. */
 	void (*on_all_posted)(struct kvi_spread *spread);
 	/* On the transfer's worker, under its lock: nothing of this spread is posted or will be. */
 	void (*on_ended)(struct kvi_spread *spread);

@@ -22,13 +22,9 @@
 enum {
 	POLL_BATCH = 32,
 	SLICE_MS = 100,
-	RETRY_MS = 1,
 };
 
 #define PARK_NS (KVI_MS / 4)
-
-/* What an epoll event names: the wake fd, a completion queue, or an event queue. */
-enum { FD_WAKE, FD_COMPLETIONS, FD_EVENTS };
 
 /* ---- progress ---- */
 
@@ -111,68 +107,6 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 }
 
 /* ---- sleeping ---- */
-
-/* Asked when nothing has come: the descriptors may have been closed by somebody else. */
-static void check_fds(struct kvi_worker *worker)
-{
-	struct epoll_event event = { .events = EPOLLIN, .data.u32 = FD_WAKE };
-	if (worker->fds_lost || kvi_wake_is_watched(&worker->wake, worker->epoll_fd, event))
-		return;
-	worker->fds_lost = true;
-	kvi_wake_forget(&worker->wake);
-	for (size_t i = 0; i < worker->engine->rail_count; i++)
-		kvi_cq_forget(worker->cqs[i]);
-	kvi_engine_lose_fds(worker->engine);
-}
-
-/* In the place of sleep_for_work() when there is nothing to sleep on. */
-static void nap(struct kvi_worker *worker)
-{
-	pthread_mutex_unlock(&worker->lock);
-	kvi_thread_rest(KVI_NAP_NS);
-	pthread_mutex_lock(&worker->lock);
-}
-
-/* Sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a signal. */
-static bool sleep_for_work(struct kvi_worker *worker, int64_t until_ns)
-{
-	kvi_parts_flush(worker, false);
-	if (worker->fds_lost) {
-		nap(worker);
-		return true;
-	}
-	for (size_t i = 0; i < worker->engine->rail_count; i++)
-		if (!kvi_cq_may_sleep(worker->cqs[i])) {
-			worker->events_due = true; /* it may be the event queue that has work */
-			return true;
-		}
-	if (worker->next_deadline_ns < until_ns)
-		until_ns = worker->next_deadline_ns;
-	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
-	worker->retry_soon = false;
-
-	struct epoll_event events[8];
-	pthread_mutex_unlock(&worker->lock);
-	int count = epoll_wait(worker->epoll_fd, events, 8, kvi_deadline_get_ms(until_ns, cap_ms));
-	int wait_errno = errno;
-	pthread_mutex_lock(&worker->lock);
-
-	for (int i = 0; i < count; i++) {
-		if (events[i].data.u32 == FD_WAKE)
-			kvi_wake_clear(&worker->wake);
-		else if (events[i].data.u32 == FD_EVENTS)
-			worker->events_due = true;
-	}
-	/* Whoever clears a wake does the work that it tells of. Stopping is the thread's own: a guest
-	 * that took its wake gives it back. */
-	if (atomic_load(&worker->stopping))
-		kvi_wake(&worker->wake);
-	if (count < 0 && wait_errno == EINTR)
-		return false;
-	if (count <= 0)
-		check_fds(worker);
-	return true;
-}
 
 /* Whether to poll on instead of sleeping, given when something last happened (0: just now). */
 static bool should_spin(const struct kvi_worker *worker, int64_t *idle_since)
@@ -258,7 +192,7 @@ static void *run_thread(void *arg)
 			pthread_mutex_lock(&worker->lock);
 			worker->parked = false;
 		} else if (!should_spin(worker, &idle_since)) {
-			sleep_for_work(worker, KVI_NEVER);
+			kvi_worker_sleep(worker, KVI_NEVER);
 			idle_since = 0;
 		}
 	}
@@ -336,7 +270,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 		 * only ask the provider twice. */
 		if (!should_spin(worker, &idle_since)) {
 			worker->guest_sleeps = true;
-			undisturbed = sleep_for_work(worker, deadline_ns);
+			undisturbed = kvi_worker_sleep(worker, deadline_ns);
 			worker->guest_sleeps = false;
 		}
 		if (!worker->stopped && kvi_worker_progress(worker))
@@ -410,8 +344,8 @@ static enum kvt_err open_queues(struct kvi_worker *worker, struct kvt_error *err
 			return err;
 		int fds[2];
 		kvi_cq_get_fds(worker->cqs[i], fds);
-		if (watch(worker, fds[0], FD_COMPLETIONS) == KVT_OK &&
-		    watch(worker, fds[1], FD_EVENTS) == KVT_OK)
+		if (watch(worker, fds[0], KVI_FD_COMPLETIONS) == KVT_OK &&
+		    watch(worker, fds[1], KVI_FD_EVENTS) == KVT_OK)
 			continue;
 		err = kvi_fail(error, KVT_E_FABRIC, errno,
 			       "cannot wait for the queues of worker %u", worker->index);
@@ -467,7 +401,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 		goto err_free;
 	}
 	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (worker->epoll_fd < 0 || watch(worker, worker->wake.fd, FD_WAKE) != KVT_OK) {
+	if (worker->epoll_fd < 0 || watch(worker, worker->wake.fd, KVI_FD_WAKE) != KVT_OK) {
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "no descriptor for worker %u", index);
 		goto err_close_epoll;
 	}
@@ -506,7 +440,7 @@ void kvi_worker_stop(struct kvi_worker *worker)
 	kvi_worker_lock(worker);
 	run_commands(worker);
 	worker->stopped = true;
-	check_fds(worker);
+	kvi_worker_check_fds(worker);
 	close_queues(worker);
 	kvi_worker_unlock(worker);
 

@@ -29,6 +29,9 @@ struct kvi_command {
 	void (*run)(struct kvi_worker *worker, struct kvi_command *command);
 };
 
+/* What an epoll event names: the wake fd, a completion queue, or an event queue. */
+enum { KVI_FD_WAKE, KVI_FD_COMPLETIONS, KVI_FD_EVENTS };
+
 struct kvi_worker {
 	/* immutable after open */
 	struct kvt_engine *engine;
@@ -98,6 +101,14 @@ bool kvi_worker_progress(struct kvi_worker *worker);
  */
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		     int64_t deadline_ns);
+
+/* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a
+ * signal. */
+bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
+
+/* sleep.c: asked when nothing has come, as the descriptors may have been closed by somebody else; under
+ * lock. */
+void kvi_worker_check_fds(struct kvi_worker *worker);
 
 /* Somebody's wait may be over; under lock. */
 void kvi_worker_signal(struct kvi_worker *worker);

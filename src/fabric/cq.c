@@ -2,8 +2,6 @@
 /*
  * cq.c - completion and event queues: reading them, and sleeping on them. It never blocks.
  */
-#include <errno.h>
-
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -163,14 +161,13 @@ static bool take_error(struct kvi_cq *cq)
 	struct kvi_context *context = entry.op_context;
 	bool is_posted = context != NULL && context->state == KVI_CONTEXT_POSTED;
 	bool is_ours = is_posted && context->lane->is_closing;
-	/* A provider that meets the fault as it receives for the peer only flushes, and errno is all it says. */
-	int code = entry.err == FI_ECANCELED && entry.prov_errno == EFAULT ? EFAULT : entry.err;
-	if (is_posted && code == EFAULT)
-		context->lane->fault_errno = code;
+	if (is_posted && entry.err == EFAULT)
+		context->lane->fault_errno = entry.err;
 	if (!is_ours)
 		kvi_log(KVI_LOG_DEBUG, "op-failed", "%s (provider: %d)", fi_strerror(entry.err),
 			entry.prov_errno);
-	take_entry(cq, context, is_ours ? KVT_E_CANCELLED : kvi_err_from_errno(code), code, 0);
+	take_entry(cq, context, is_ours ? KVT_E_CANCELLED : kvi_err_from_errno(entry.err),
+		   entry.err, 0);
 	return true;
 }
 
@@ -180,7 +177,6 @@ static bool read_batch(struct kvi_cq *cq, size_t max)
 	struct fi_cq_data_entry entries[READ_BATCH];
 	if (cq->is_forgotten)
 		return false;
-	errno = 0; /* providers report it with what fails, also where no call has set it */
 	ssize_t ret = fi_cq_read(cq->fid, entries, max < READ_BATCH ? max : READ_BATCH);
 	for (ssize_t i = 0; i < ret; i++)
 		take_entry(cq, entries[i].op_context, KVT_OK, 0, entries[i].len);

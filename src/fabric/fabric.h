@@ -49,6 +49,7 @@ struct kvi_caps {
 	size_t span_count; /* spans that one RMA operation may have, at most KVI_SPANS_MAX */
 	bool local_memory; /* buffers of send, recv, write and read need a registration */
 	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
+	bool stops_at_fault;   /* what was posted behind an op that fails does not reach the peer */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
 	bool own_domains;      /* each cq has a domain of its own */
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */

@@ -14,11 +14,13 @@ static const struct kvi_profile profiles[] = {
 		.name = "verbs",
 		.own_domains = false,
 		.shutdown = true,
+		.stops_at_fault = true,
 		.forbids_fork = true,
 		.use = "InfiniBand and RoCE devices; the first choice where there is one",
 		.why = "A registration pins pages and makes a key, which one domain per NIC does "
 		       "once. Its CQs do not wake each other. fi_shutdown() sends the disconnect "
-		       "that the peer's EQ reports. The kernel serves a device's descriptor to the "
+		       "that the peer's EQ reports. A queue pair in error flushes what is behind. "
+		       "The kernel serves a device's descriptor to the "
 		       "process that opened it only, and libibverbs keeps it for life.",
 	},
 	{
@@ -33,7 +35,9 @@ static const struct kvi_profile profiles[] = {
 		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
 		       "Who connects and then says nothing keeps a descriptor of ours for ever. "
 		       "An operation costs about 10 us whatever its size, as much as copying "
-		       "64 KiB. Before 1.18 fi_shutdown() and fi_close() free a read whose "
+		       "64 KiB. It drops a send from memory that is not there, and goes on with "
+		       "the next. "
+		       "Before 1.18 fi_shutdown() and fi_close() free a read whose "
 		       "response "
 		       "is half in twice, once as the head of its queue and once as what is being "
 		       "received, and later operations of other endpoints share its entry; an "

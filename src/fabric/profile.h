@@ -12,12 +12,13 @@
 
 struct kvi_profile {
 	const char *name;
-	bool only_by_name; /* never chosen unless the user names it */
-	bool own_domains;  /* one domain per cq, not one per rail */
-	bool shutdown;	   /* fi_shutdown() before fi_close() of an endpoint */
-	bool forbids_fork; /* a child of a process that used it cannot use it */
-	bool many_ports;   /* each lane opens a port of its own, which nobody can choose */
-	bool strays;	   /* half-open connections survive their listener, on blocking sockets */
+	bool only_by_name;   /* never chosen unless the user names it */
+	bool own_domains;    /* one domain per cq, not one per rail */
+	bool shutdown;	     /* fi_shutdown() before fi_close() of an endpoint */
+	bool forbids_fork;   /* a child of a process that used it cannot use it */
+	bool stops_at_fault; /* an op that fails takes along what was posted behind it */
+	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
+	bool strays;	     /* half-open connections survive their listener, on blocking sockets */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */
 	const char *use;	   /* what it is taken for, in words for users */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */

@@ -142,5 +142,6 @@ TCase *make_growth_tests(void);
 TCase *make_process_tests(void);
 TCase *make_network_tests(void);
 TCase *make_descriptor_tests(void);
+TCase *make_fault_tests(void);
 
 #endif

@@ -128,6 +128,36 @@ def test_dlpack_tensors_are_taken_without_a_copy(link):
     assert solid.deleted == 2
 
 
+def test_a_tensor_that_has_moved_is_refused_and_one_that_has_not_is_taken(link):
+    class Mover(Tensor):
+        """As torch's: it tells where it is, and resizing its storage leaves it nowhere."""
+
+        at = None
+
+        def data_ptr(self):
+            return self.at
+
+    memory = np.zeros((8, 64), np.uint16)
+    tensor, other = Mover(memory, (8, 64)), Mover(memory, (8, 64))
+    tensor.at, other.at = memory.ctypes.data, 12345  # the second means something else by it
+    pool = link.client.register([tensor, other])
+    check_moves(link, pool, lambda: memory.tobytes())
+    _, remote = link.share([np.zeros((8, 64), np.uint16)] * 2)
+    other.at = 0
+    link.conn.write_blocks(pool, [1], remote, [2]).result(10)
+    tensor.at = 0
+    with pytest.raises(ValueError, match="was at 0x.* when it was registered"):
+        link.conn.write_blocks(pool, [1], remote, [2])
+    with pytest.raises(ValueError, match="register it again"):
+        link.conn.export(pool)
+    tensor.at = "nowhere"
+    with pytest.raises(TypeError):
+        link.conn.read_blocks(pool, [1], remote, [2])
+    tensor.at = memory.ctypes.data
+    link.conn.read_blocks(pool, [1], remote, [2]).result(10)
+    pool.close()
+
+
 def test_dlpack_tensors_that_cannot_be_taken(link):
     memory = np.zeros(64, np.uint16)
     with pytest.raises(TypeError, match="on a device .DLPack type 2"):

@@ -46,6 +46,7 @@ struct kvi_caps fake_get_default_caps(void)
 		.local_memory = false,
 		.same_grant = true,
 		.send_after_write = true,
+		.stops_at_fault = true,
 		.own_domains = true,
 		.one_port = true,
 	};
