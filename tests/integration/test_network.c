@@ -39,11 +39,46 @@ static struct cable get_cable(void)
 	return cable;
 }
 
-enum { LARGE_LEN = 512 * MIB, IDLE_LEN = 4096 };
+/* What is under way when it is pulled. */
+enum work { IDLE, SENDING, READING, WORKS };
 
-static size_t get_len(bool is_idle)
+enum { LARGE_LEN = 512 * MIB, IDLE_LEN = MIB, BLOCK_LEN = MIB };
+
+static size_t get_len(enum work work)
 {
-	return is_idle ? IDLE_LEN : get_share(LARGE_LEN);
+	return work == IDLE ? IDLE_LEN : get_share(LARGE_LEN);
+}
+
+/* ---- what is read ---- */
+
+static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory, size_t len)
+{
+	struct kvt_extent extent = { memory, len / BLOCK_LEN, BLOCK_LEN };
+	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_region *region = NULL;
+	config.extents = &extent;
+	config.extent_count = 1;
+	config.block_len = BLOCK_LEN;
+	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
+	return region;
+}
+
+static struct kvt_transfer *start_read(struct kvt_conn *conn, struct kvt_region *region, size_t len)
+{
+	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
+	struct kvt_transfer *transfer = NULL;
+	struct kvt_remote *remote = NULL;
+	uint64_t zero = 0, all = len;
+	must(kvt_remote_find(conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "no remote");
+	request.direction = KVT_READ;
+	request.region = region;
+	request.remote = remote;
+	request.local = request.other = &zero;
+	request.lens = &all;
+	request.count = 1;
+	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no read");
+	kvt_remote_close(remote);
+	return transfer;
 }
 
 /* ---- interfaces ---- */
@@ -118,8 +153,8 @@ static void expect_loss(struct kvt_conn *conn, struct kvt_transfer *transfer, in
 
 static void play_caller(struct peer *test, const void *arg)
 {
-	bool is_idle = *(const bool *)arg;
-	size_t len = get_len(is_idle);
+	enum work work = *(const enum work *)arg;
+	size_t len = get_len(work);
 	uint8_t *bytes = make_filled(len, 1);
 	struct cable cable = get_cable();
 	struct kvt_engine *engine = enter_network(test, cable.caller_host, cable.is_there);
@@ -134,15 +169,21 @@ static void play_caller(struct peer *test, const void *arg)
 		send_pattern(kv, 5 * MIB, 1);
 		if (round == 0) {
 			uint64_t before = get_stats(engine).segments;
-			struct kvt_transfer *transfer = is_idle ? start_recv(kv, NULL, SIZE_MAX)
-								: start_send(kv, bytes, len);
-			while (!is_idle && get_stats(engine).segments < before + 16)
+			struct kvt_region *region =
+				work == READING ? open_region(engine, bytes, len) : NULL;
+			struct kvt_transfer *transfer =
+				work == IDLE	  ? start_recv(kv, NULL, SIZE_MAX)
+				: work == READING ? start_read(conn, region, len)
+						  : start_send(kv, bytes, len);
+			while (work != IDLE && get_stats(engine).segments < before + 16)
 				must(!kvt_transfer_is_done(transfer), "the message has come and "
 								      "gone");
 			must(set_link(cable.link, false), "%s", strerror(errno));
 			int64_t pulled_ns = get_time_ns();
 			peer_tell(test, (uint64_t)pulled_ns);
 			expect_loss(conn, transfer, pulled_ns);
+			kvt_region_close(region);
+			put_canary(bytes, len);
 			peer_tell(test, 0);
 			peer_hear(test); /* both ends know */
 			must(set_link(cable.link, true), "%s", strerror(errno));
@@ -151,14 +192,16 @@ static void play_caller(struct peer *test, const void *arg)
 		kvt_conn_close(conn);
 		expect_no_gauges(engine);
 	}
+	must(work != READING || holds_only(bytes, len, CANARY), "read into after the read had "
+								"ended");
 	free(bytes);
 	kvt_engine_close(engine);
 }
 
 static void play_server(struct peer *test, const void *arg)
 {
-	bool is_idle = *(const bool *)arg;
-	size_t len = get_len(is_idle);
+	enum work work = *(const enum work *)arg;
+	size_t len = get_len(work);
 	uint8_t *bytes = make_filled(len, 0);
 	struct cable cable = get_cable();
 	struct kvt_engine *engine = enter_network(test, cable.server_host, cable.is_there);
@@ -168,8 +211,17 @@ static void play_server(struct peer *test, const void *arg)
 		struct kvt_kv *kv = open_kv(conn, TAG);
 		recv_pattern(kv, 5 * MIB, 1);
 		if (round == 0) {
-			struct kvt_transfer *transfer = start_recv(kv, is_idle ? NULL : bytes, len);
+			struct kvt_region *region = open_region(engine, bytes, len);
+			struct kvt_export *exported = NULL;
+			if (work == READING)
+				must(kvt_export_open(conn, region, KVT_ACCESS_READ, "pool",
+						     &exported, NULL) == KVT_OK,
+				     "no export");
+			struct kvt_transfer *transfer =
+				start_recv(kv, work == SENDING ? bytes : NULL, len);
 			expect_loss(conn, transfer, (int64_t)peer_hear(test));
+			kvt_export_close(exported);
+			kvt_region_close(region);
 			put_canary(bytes, len);
 		}
 		kvt_kv_close(kv);
@@ -178,19 +230,19 @@ static void play_server(struct peer *test, const void *arg)
 		if (round == 0)
 			peer_tell(test, 0); /* and the caller calls again */
 	}
-	must(is_idle || holds_only(bytes, len, CANARY), "written after the receive had "
-							"ended");
+	must(work == IDLE || holds_only(bytes, len, CANARY), "written after the receive had "
+							     "ended");
 	free(bytes);
 	kvt_engine_close(engine);
 }
 
 START_TEST(a_pulled_cable_is_found_out_at_both_ends_and_put_back_it_serves_again)
 {
-	static const bool is_idle[] = { true, false };
+	enum work work = (enum work)_i;
 	struct peer caller, server;
 	char command[200];
-	peer_start(&caller, play_caller, &is_idle[_i]);
-	peer_start(&server, play_server, &is_idle[_i]);
+	peer_start(&caller, play_caller, &work);
+	peer_start(&server, play_server, &work);
 	peer_hear(&caller);
 	peer_hear(&server);
 	snprintf(command, sizeof(command),
@@ -220,7 +272,7 @@ TCase *make_network_tests(void)
 		tcase_add_loop_test(
 			tests,
 			a_pulled_cable_is_found_out_at_both_ends_and_put_back_it_serves_again, 0,
-			2);
+			WORKS);
 	else
 		puts("SKIP: peers in two network namespaces: it takes root and ip(8)");
 	return tests;
