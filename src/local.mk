@@ -98,6 +98,7 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/kv.h \
 	src/engine/link.c \
 	src/engine/link.h \
+	src/engine/owner.c \
 	src/engine/paged.c \
 	src/engine/paged.h \
 	src/engine/pages.c \

@@ -8,6 +8,7 @@ C_TESTS = \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
 	tests/engine/check_exchange \
+	tests/engine/check_find \
 	tests/engine/check_flow \
 	tests/engine/check_paged \
 	tests/engine/check_paged_end \
@@ -115,6 +116,7 @@ tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
+tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)

@@ -240,23 +240,41 @@ struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
-	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT, .seq = message->seq };
-	struct kvt_export *exported = message->len != 0 ? kvi_export_find(conn, message->len)
-							: NULL;
+	struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED, .seq = message->seq };
+	struct kvt_export *exported = kvi_export_find(conn, message->generation);
 	pthread_mutex_lock(&conn->share.lock);
-	if (message->len == 0)
-		exported = find_name(&conn->share, (const char *)message->data, message->data_len);
 	if (exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN) {
-		answer.code = message->len == 0 ? KVT_E_AGAIN : KVT_E_WITHDRAWN;
-	} else if (message->len == 0 && exported->descriptor_len > kvi_link_get_room(link)) {
-		answer.code = KVT_E_LIMIT;
+		answer.type = KVI_MESSAGE_NO_EXPORT;
+		answer.code = KVT_E_WITHDRAWN;
 	} else {
 		exported->attached = true;
-		answer.type = KVI_MESSAGE_ATTACHED;
-		answer.data = exported->descriptor;
-		answer.data_len = message->len == 0 ? exported->descriptor_len : 0;
 	}
 	pthread_mutex_unlock(&conn->share.lock);
+	kvi_link_send(link, &answer);
+}
+
+/* One part an answer, and the peer asks for the next: so nothing is kept for it meanwhile. */
+void kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_share *share = &link->conn->share;
+	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT, .seq = message->seq };
+	size_t room = kvi_link_get_room(link);
+	pthread_mutex_lock(&share->lock);
+	struct kvt_export *exported =
+		find_name(share, (const char *)message->data, message->data_len);
+	if (exported == NULL || message->len >= exported->descriptor_len) {
+		/* Not yet; or it is not the one any more that the peer has the beginning of. */
+		answer.code = KVT_E_AGAIN;
+	} else {
+		size_t left = exported->descriptor_len - message->len;
+		size_t most = room < KVI_PART_LEN ? room : KVI_PART_LEN;
+		answer.type = KVI_MESSAGE_FOUND;
+		answer.generation = exported->id;
+		answer.len = exported->descriptor_len;
+		answer.data = exported->descriptor + message->len;
+		answer.data_len = left < most ? left : most;
+	}
+	pthread_mutex_unlock(&share->lock);
 	kvi_link_send(link, &answer);
 }
 

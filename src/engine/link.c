@@ -401,7 +401,7 @@ static bool post_next(struct kvi_link *link, struct kvi_message *message)
 
 size_t kvi_link_get_room(const struct kvi_link *link)
 {
-	return link->send_len - KVI_MESSAGE_FIXED_LEN;
+	return link->send_len - KVI_ANSWER_FIXED_LEN;
 }
 
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)

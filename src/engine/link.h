@@ -121,7 +121,7 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 /* The lane could not be connected, for this errno (0: nobody answered): fail its connection. */
 void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno);
 
-/* How much data an answer can carry. */
+/* How much data an answer of any type can carry. */
 size_t kvi_link_get_room(const struct kvi_link *link);
 
 /* Send a message at once, or return false when there is no room for it now. */

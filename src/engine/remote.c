@@ -4,7 +4,6 @@
  */
 #include <sodium.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -14,8 +13,6 @@
 #include "engine/paged.h"
 #include "engine/share.h"
 #include "engine/stage.h"
-
-#define NAME_RETRY_NS (20 * KVI_MS)
 
 /* ---- references and use ---- */
 
@@ -149,122 +146,6 @@ void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *mes
 	kvi_remote_drop_ref(remote);
 }
 
-/* ---- asking the owner ---- */
-
-/* On the asking thread's stack, and in share.asks. */
-struct ask {
-	struct kvi_list node;
-	uint64_t number;
-	struct kvt_conn *conn;
-	enum kvt_err err;
-	uint8_t *bytes; /* the descriptor, when asked by name */
-	size_t len;
-	atomic_bool done;
-};
-
-static bool is_answered(const void *arg)
-{
-	const struct ask *ask = arg;
-	return atomic_load(&ask->done);
-}
-
-static struct ask *find_ask(struct kvi_share *share, uint64_t number)
-{
-	kvi_list_for_each (node, next_node, &share->asks) {
-		struct ask *ask = kvi_container_of(node, struct ask, node);
-		if (ask->number == number)
-			return ask;
-	}
-	return NULL;
-}
-
-void kvi_remote_on_answer(struct kvi_link *link, const struct kvi_message *message)
-{
-	struct kvi_share *share = &link->conn->share;
-	pthread_mutex_lock(&share->lock);
-	struct ask *ask = find_ask(share, message->seq); /* NULL: it waits no more */
-	if (ask != NULL) {
-		kvi_list_remove(&ask->node);
-		ask->err = message->type == KVI_MESSAGE_NO_EXPORT ? message->code : KVT_OK;
-		ask->len = message->data_len;
-		ask->bytes = message->data_len > 0 ? kvi_alloc_data(message->data_len) : NULL;
-		if (ask->bytes != NULL)
-			memcpy(ask->bytes, message->data, message->data_len);
-		else if (message->data_len > 0)
-			ask->err = KVT_E_NO_MEMORY;
-		atomic_store(&ask->done, true);
-	}
-	pthread_mutex_unlock(&share->lock);
-	kvi_worker_signal(link->part->worker);
-}
-
-void kvi_asks_end(struct kvt_conn *conn)
-{
-	struct kvi_list *node;
-	pthread_mutex_lock(&conn->share.lock);
-	while ((node = kvi_list_take_first(&conn->share.asks)) != NULL) {
-		struct ask *ask = kvi_container_of(node, struct ask, node);
-		ask->err = conn->cause.code;
-		atomic_store(&ask->done, true);
-	}
-	pthread_mutex_unlock(&conn->share.lock);
-	for (unsigned i = 0; conn->lane_count > 0 && i < conn->engine->worker_count; i++) {
-		kvi_worker_lock(conn->engine->workers[i]);
-		kvi_worker_signal(conn->engine->workers[i]);
-		kvi_worker_unlock(conn->engine->workers[i]);
-	}
-}
-
-/* Ask for export id (0: by name). Writes ask->bytes, the caller's to free, on success. */
-static enum kvt_err ask_owner(struct ask *ask, uint64_t id, const char *name, int64_t deadline_ns,
-			      struct kvt_error *error)
-{
-	struct kvt_conn *conn = ask->conn;
-	struct kvi_share *share = &conn->share;
-	pthread_mutex_lock(&share->lock);
-	bool ended = share->ended;
-	ask->number = ++share->last_ask;
-	kvi_list_init(&ask->node);
-	if (!ended)
-		kvi_list_append(&share->asks, &ask->node);
-	pthread_mutex_unlock(&share->lock);
-	if (ended)
-		return kvi_conn_check(conn, error);
-
-	struct kvi_link *link = &conn->links[ask->number % conn->lane_count];
-	struct kvi_worker *worker = link->part->worker;
-	struct kvi_message message = {
-		.type = KVI_MESSAGE_ATTACH,
-		.seq = ask->number,
-		.len = id,
-		.data = (const uint8_t *)name,
-		.data_len = name == NULL ? 0 : strlen(name),
-	};
-	kvi_worker_lock(worker);
-	kvi_link_send(link, &message);
-	if (!worker->stopped)
-		kvi_parts_flush(worker, false);
-	kvi_worker_unlock(worker);
-	kvi_worker_wait(worker, is_answered, ask, deadline_ns);
-
-	pthread_mutex_lock(&share->lock);
-	kvi_list_remove(&ask->node);
-	bool done = atomic_load(&ask->done);
-	pthread_mutex_unlock(&share->lock);
-	if (done && ask->err == KVT_OK)
-		return KVT_OK;
-	if (kvi_conn_check(conn, error) != KVT_OK)
-		return kvi_conn_check(conn, error);
-	if (done && ask->err == KVT_E_WITHDRAWN)
-		return kvi_fail(error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this export");
-	if (done)
-		return kvi_fail(error, ask->err, 0, "the peer did not say what it exported: %s",
-				kvt_err_get_text(ask->err));
-	if (kvi_clock_now() >= deadline_ns)
-		return kvi_fail(error, KVT_E_TIMEOUT, 0, "the peer did not answer in time");
-	return kvi_fail(error, KVT_E_CANCELLED, 0, "interrupted while asking the peer");
-}
-
 /* ---- importing ---- */
 
 static enum kvt_err check_descriptor(const struct kvt_conn *conn, const uint8_t *bytes, size_t len,
@@ -365,9 +246,7 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	enum kvt_err err = import_bytes(conn, bytes, len, &imported, error);
 	if (err != KVT_OK)
 		return err;
-	struct ask ask = { .conn = conn };
-	err = ask_owner(&ask, imported->id, NULL, deadline_ns, error);
-	kvi_free(ask.bytes);
+	err = kvi_owner_attach(conn, imported->id, deadline_ns, error);
 	/* The owner fills them with the small blocks that are read. */
 	if (err == KVT_OK && (imported->access & KVT_ACCESS_READ) != 0)
 		err = kvi_stages_offer(conn, error);
@@ -412,44 +291,23 @@ enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t 
 	return err;
 }
 
-/* Ask until there is an export of that name, or the deadline. */
-static enum kvt_err ask_for_name(struct ask *ask, const char *name, int64_t deadline_ns,
-				 struct kvt_error *error)
-{
-	for (;;) {
-		enum kvt_err err = ask_owner(ask, 0, name, deadline_ns, error);
-		if (err != KVT_E_AGAIN)
-			return err;
-		if (kvi_clock_now() + NAME_RETRY_NS >= deadline_ns)
-			return kvi_fail(error, KVT_E_TIMEOUT, 0,
-					"the peer has exported nothing named \"%.100s\"", name);
-		if (kvi_engine_is_interrupted(ask->conn->engine))
-			return kvi_fail(error, KVT_E_CANCELLED, 0,
-					"interrupted while waiting for an export");
-		if (atomic_load(&ask->conn->engine->stopping))
-			return kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
-		const struct timespec nap = { .tv_nsec = NAME_RETRY_NS };
-		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
-		*ask = (struct ask){ .conn = ask->conn };
-	}
-}
-
 enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
 			     struct kvt_remote **remote, struct kvt_error *error)
 {
 	enum kvt_err err = enter(conn, timeout_ns, error);
 	if (err != KVT_OK)
 		return err;
-	struct ask ask = { .conn = conn };
+	uint8_t *bytes = NULL;
+	size_t len = 0;
 	int64_t deadline_ns = get_deadline(timeout_ns);
 	if (name == NULL || remote == NULL || name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX)
 		err = kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
 			       KVT_NAME_LEN_MAX);
 	if (err == KVT_OK)
-		err = ask_for_name(&ask, name, deadline_ns, error);
+		err = kvi_owner_find(conn, name, deadline_ns, &bytes, &len, error);
 	if (err == KVT_OK)
-		err = attach(conn, ask.bytes, ask.len, deadline_ns, remote, error);
-	kvi_free(ask.bytes);
+		err = attach(conn, bytes, len, deadline_ns, remote, error);
+	kvi_free(bytes);
 	kvi_engine_leave(conn->engine);
 	return err;
 }

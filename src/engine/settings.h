@@ -37,6 +37,8 @@ enum {
 	KVI_PACKS = 2,		   /* buffers to fill them from */
 	KVI_PACK_SPANS_MAX = 2048, /* however small the blocks are */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
+	KVI_PART_LEN =
+		16 * 1024, /* of a descriptor that is asked for: many may be asked at a time */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };
 

@@ -47,10 +47,13 @@ enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_messag
 	case KVI_MESSAGE_ATTACH:
 		kvi_export_on_attach(link, message);
 		return KVT_OK;
+	case KVI_MESSAGE_FIND:
+		kvi_export_on_find(link, message);
+		return KVT_OK;
 	case KVI_MESSAGE_ATTACHED:
 	case KVI_MESSAGE_NO_EXPORT:
-		kvi_remote_on_answer(link, message);
-		return KVT_OK;
+	case KVI_MESSAGE_FOUND:
+		return kvi_owner_on_answer(link, message);
 	case KVI_MESSAGE_WITHDRAW:
 		kvi_remote_on_withdraw(link, message);
 		return KVT_OK;

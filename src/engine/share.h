@@ -28,7 +28,7 @@ struct kvi_share {
 	pthread_mutex_t lock;
 	struct kvi_list exports;
 	struct kvi_list remotes;
-	struct kvi_list asks; /* of ours, not answered yet: remote.c */
+	struct kvi_list asks; /* of ours, not answered yet: owner.c */
 	uint64_t last_export_id;
 	uint64_t last_ask;
 	bool ended; /* the lanes are cut */
@@ -92,7 +92,7 @@ void kvi_share_destroy(struct kvi_share *share);
 /* The lanes are cut: no export can be reached any more, nobody answers. */
 void kvi_share_end(struct kvt_conn *conn);
 
-/* ATTACH, ATTACHED, NO_EXPORT, WITHDRAW, WITHDRAWN; under the lock of the link's worker. */
+/* ATTACH to WITHDRAWN, FIND, FOUND; under the lock of the link's worker. */
 enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message);
 
 /* The MAC of a descriptor: what proves that this side of this very connection made it. */
@@ -108,6 +108,7 @@ void kvi_export_withdraw(struct kvt_export *exported);
  * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);
 void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
+void kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message);
 void kvi_exports_end(struct kvt_conn *conn);
 
@@ -119,8 +120,15 @@ bool kvi_remote_enter(struct kvt_remote *remote);
 void kvi_remote_leave(struct kvt_remote *remote);
 struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
 				      const struct kvi_link *link);
-void kvi_remote_on_answer(struct kvi_link *link, const struct kvi_message *message);
 void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
+
+/* owner.c: ask the peer, and wait for its answer. */
+enum kvt_err kvi_owner_attach(struct kvt_conn *conn, uint64_t id, int64_t deadline_ns,
+			      struct kvt_error *error);
+/* The whole descriptor of the export of that name, once there is one; bytes are the caller's to free. */
+enum kvt_err kvi_owner_find(struct kvt_conn *conn, const char *name, int64_t deadline_ns,
+			    uint8_t **bytes, size_t *len, struct kvt_error *error);
+enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message *message);
 void kvi_asks_end(struct kvt_conn *conn);
 
 #endif

@@ -35,6 +35,8 @@ enum {
 	KVI_MESSAGE_FIXED_LEN =
 		KVI_MESSAGE_HEADER_LEN + 20, /* of EAGER and START, but for meta and data */
 	KVI_MESSAGE_OVERHEAD = KVI_MESSAGE_FIXED_LEN + KVT_META_LEN_MAX,
+	/* The same of the answer with the most fields, FOUND. */
+	KVI_ANSWER_FIXED_LEN = KVI_MESSAGE_HEADER_LEN + 28,
 };
 
 /* ---- control channel (sections 2 and 3) ---- */
@@ -149,8 +151,8 @@ enum kvi_message_type {
 	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
 
 	/* Of regions and paged transfers (section 7); all with tag 0. */
-	KVI_MESSAGE_ATTACH = 14,	/* 5.15 seq, len (the export's id; 0: data is its name) */
-	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 seq, data (the descriptor) */
+	KVI_MESSAGE_ATTACH = 14,	/* 5.15 seq, generation (the export's id) */
+	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 seq */
 	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 seq, code */
 	KVI_MESSAGE_WITHDRAW = 17,	/* 5.18 generation (the export's id) */
 	KVI_MESSAGE_WITHDRAWN = 18,	/* 5.19 generation */
@@ -164,7 +166,9 @@ enum kvi_message_type {
 	KVI_MESSAGE_READ = 26,		/* 5.27 seq (the question), generation, data (spans) */
 	KVI_MESSAGE_FILLED = 27,	/* 5.28 seq, len (the slot) */
 	KVI_MESSAGE_DROPPED = 28,	/* 5.29 seq */
-	KVI_MESSAGE_LAST = KVI_MESSAGE_DROPPED,
+	KVI_MESSAGE_FIND = 29,		/* 5.30 seq, len (the offset), data (the name) */
+	KVI_MESSAGE_FOUND = 30, /* 5.31 seq, generation, len (the whole), data (from the offset) */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_FOUND,
 };
 
 struct kvi_wire_grant {
@@ -237,6 +241,9 @@ static inline void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN],
 enum {
 	KVI_MAC_LEN = 16, /* behind the bytes encoded here; the engine's */
 	KVI_DESCRIPTOR_HEAD_LEN = 48,
+	KVI_DESCRIPTOR_LEN_MAX = /* with the MAC */
+	KVI_DESCRIPTOR_HEAD_LEN + KVT_EXTENTS_MAX * (16 + 16 * KVI_RAILS_MAX) + KVI_MAC_LEN,
+	KVI_PART_LEN_MIN = 1024, /* of all parts but the last; 7.2 */
 };
 
 struct kvi_descriptor {

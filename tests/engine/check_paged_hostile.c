@@ -306,11 +306,12 @@ START_TEST(questions_without_end_are_answered_and_leave_nothing)
 {
 	pages_open((unsigned)_i);
 	for (uint64_t i = 0; i < 4000; i++)
-		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACH,
+		say((struct kvi_message){ .type = i % 2 == 0 ? KVI_MESSAGE_ATTACH
+							     : KVI_MESSAGE_FIND,
 					  .seq = 1000000 + i,
-					  .len = i % 2 == 0 ? 1000 + i : 0,
+					  .generation = 1000 + i,
 					  .data = (const uint8_t *)"no such name",
-					  .data_len = i % 2 == 0 ? 0 : 12 });
+					  .data_len = 12 });
 	expect_forgiven();
 }
 END_TEST
@@ -320,6 +321,7 @@ START_TEST(answers_that_nobody_asked_for_are_ignored)
 	pages_open((unsigned)_i);
 	for (uint64_t i = 0; i < 100; i++) {
 		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACHED, .seq = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_FOUND, .seq = i, .generation = 1 });
 		say((struct kvi_message){
 			.type = KVI_MESSAGE_NO_EXPORT, .seq = i, .code = KVT_E_WITHDRAWN });
 		say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .seq = i });

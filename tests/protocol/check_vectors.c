@@ -121,6 +121,36 @@ START_TEST(fields_that_a_message_lacks_are_zero)
 }
 END_TEST
 
+/* A receiver whose eager_len is 0 has the shortest packets: those of KVI_MESSAGE_OVERHEAD bytes. */
+START_TEST(every_message_at_its_longest_fits_the_shortest_packet)
+{
+	enum { ROOM = KVI_MESSAGE_OVERHEAD - KVI_ANSWER_FIXED_LEN };
+	static uint8_t packet[KVI_MESSAGE_OVERHEAD];
+	static const uint8_t payload[ROOM];
+	for (int type = KVI_MESSAGE_CREDIT; type <= KVI_MESSAGE_LAST; type++) {
+		struct kvi_message message = {
+			.type = (enum kvi_message_type)type,
+			.seq = UINT64_MAX,
+			.generation = 1,
+			.meta = payload,
+			.meta_len = type == KVI_MESSAGE_EAGER || type == KVI_MESSAGE_START
+					    ? KVT_META_LEN_MAX
+					    : 0,
+			.data = payload,
+			.data_len = type == KVI_MESSAGE_EAGER ? 0 : ROOM,
+			.grant_count = KVI_RAILS_MAX,
+		};
+		if (type == KVI_MESSAGE_NOTIFY || type == KVI_MESSAGE_NOTIFY_FAILED)
+			message.data_len = KVT_NOTIFY_LEN_MAX;
+		if (type == KVI_MESSAGE_FIND)
+			message.data_len = KVT_NAME_LEN_MAX;
+		ck_assert_msg(kvi_message_encode(&message, packet, sizeof(packet)) > 0,
+			      "type %d is too long", type);
+	}
+	ck_assert_uint_ge(ROOM, KVI_PART_LEN_MIN);
+}
+END_TEST
+
 START_TEST(names_and_texts_are_strings)
 {
 	struct kvi_frame frame;
@@ -220,6 +250,7 @@ int main(void)
 	tcase_add_loop_test(tests, what_does_not_fit_is_not_written, 0, count);
 	tcase_add_test(tests, meta_and_data_are_read_in_place);
 	tcase_add_test(tests, fields_that_a_message_lacks_are_zero);
+	tcase_add_test(tests, every_message_at_its_longest_fits_the_shortest_packet);
 	tcase_add_test(tests, names_and_texts_are_strings);
 	tcase_add_test(tests, an_extent_of_a_descriptor_is_read_by_its_number);
 	tcase_add_test(tests, a_span_is_as_the_document_says);

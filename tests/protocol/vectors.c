@@ -179,22 +179,13 @@ static const struct kvi_message bye = { .type = KVI_MESSAGE_BYE, .window = 16 };
 static const struct kvi_message attach = {
 	.type = KVI_MESSAGE_ATTACH,
 	.seq = 3,
-	.len = UINT64_C(0x0102030405060708),
-};
-
-static const struct kvi_message attach_name = {
-	.type = KVI_MESSAGE_ATTACH,
-	.seq = 4,
-	.data = (const uint8_t *)"kv",
-	.data_len = 2,
+	.generation = UINT64_C(0x0102030405060708),
 };
 
 static const struct kvi_message attached = {
 	.type = KVI_MESSAGE_ATTACHED,
 	.credits = 2,
 	.seq = 4,
-	.data = (const uint8_t *)"KVTD",
-	.data_len = 4,
 };
 
 static const struct kvi_message no_export = {
@@ -255,6 +246,24 @@ static const struct kvi_message read_blocks = {
 
 static const struct kvi_message filled = { .type = KVI_MESSAGE_FILLED, .seq = 1, .len = 7 };
 static const struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED, .seq = 1 };
+
+static const struct kvi_message find = {
+	.type = KVI_MESSAGE_FIND,
+	.seq = 4,
+	.len = 1024,
+	.data = (const uint8_t *)"kv",
+	.data_len = 2,
+};
+
+static const struct kvi_message found = {
+	.type = KVI_MESSAGE_FOUND,
+	.credits = 2,
+	.seq = 4,
+	.generation = 5,
+	.len = 1028,
+	.data = (const uint8_t *)"KVTD",
+	.data_len = 4,
+};
 
 static const struct vector_descriptor descriptor = {
 	.head = {
@@ -352,14 +361,10 @@ const struct vector vectors[] = {
 	{ "5.14 BYE", VECTOR_MESSAGE, "0d 00 0000 10000000 0000000000000000", &bye },
 	{ "5.15 ATTACH", VECTOR_MESSAGE,
 	  "0e 00 0000 00000000 0000000000000000 "
-	  "0300000000000000 0807060504030201 00000000",
+	  "0300000000000000 0807060504030201",
 	  &attach },
-	{ "5.15 ATTACH by name", VECTOR_MESSAGE,
-	  "0e 00 0000 00000000 0000000000000000 "
-	  "0400000000000000 0000000000000000 02000000 6b76",
-	  &attach_name },
-	{ "5.16 ATTACHED", VECTOR_MESSAGE,
-	  "0f 00 0200 00000000 0000000000000000 0400000000000000 04000000 4b565444", &attached },
+	{ "5.16 ATTACHED", VECTOR_MESSAGE, "0f 00 0200 00000000 0000000000000000 0400000000000000",
+	  &attached },
 	{ "5.17 NO_EXPORT", VECTOR_MESSAGE,
 	  "10 00 0000 00000000 0000000000000000 0300000000000000 e8ffffff", &no_export },
 	{ "5.18 WITHDRAW", VECTOR_MESSAGE, "11 00 0000 00000000 0000000000000000 0500000000000000",
@@ -394,6 +399,14 @@ const struct vector vectors[] = {
 	  "1b 00 0000 00000000 0000000000000000 0100000000000000 0700000000000000", &filled },
 	{ "5.29 DROPPED", VECTOR_MESSAGE, "1c 00 0000 00000000 0000000000000000 0100000000000000",
 	  &dropped },
+	{ "5.30 FIND", VECTOR_MESSAGE,
+	  "1d 00 0000 00000000 0000000000000000 "
+	  "0400000000000000 0004000000000000 02000000 6b76",
+	  &find },
+	{ "5.31 FOUND", VECTOR_MESSAGE,
+	  "1e 00 0200 00000000 0000000000000000 "
+	  "0400000000000000 0500000000000000 0404000000000000 04000000 4b565444",
+	  &found },
 	{ "7.1 descriptor", VECTOR_DESCRIPTOR,
 	  "4b565444 0100 03 01 " SESSION_HEX "0500000000000000 0010000000000000 02000000 00000000 "
 	  "1000000000000000 0010000000000000 00100000007f0000 ab00000000000000 "

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * check_find.c - finding exports by name: a descriptor comes in as many parts as it takes, whatever a packet
+ * holds; and an owner that answers what no engine would.
+ */
+#include "pages.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "engine/conn.h"
+#include "support/runner.h"
+
+enum { TINY_LEN = 8 };
+
+/* ---- descriptors of any length ---- */
+
+static struct kvt_region *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
+{
+	struct kvt_extent *extents = calloc(count, sizeof(*extents));
+	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_region *region;
+	for (size_t i = 0; i < count; i++)
+		extents[i] = (struct kvt_extent){ memory + i * TINY_LEN, 1, TINY_LEN };
+	config.extents = extents;
+	config.extent_count = count;
+	config.block_len = TINY_LEN;
+	ck_assert_int_eq(kvt_region_open(engine, &config, &region, NULL), KVT_OK);
+	free(extents);
+	return region;
+}
+
+/* The default and the smallest there are; 160 extents are K and V of 80 layers. */
+static const size_t eager_lens[] = { KVT_NO_EAGER, 1, 100, 0, 1024 * 1024 };
+static const size_t extent_counts[] = { 1, 159, 160, 2200, KVT_EXTENTS_MAX };
+enum {
+	EAGER_LENS = sizeof(eager_lens) / sizeof(eager_lens[0]),
+	EXTENT_COUNTS = sizeof(extent_counts) / sizeof(extent_counts[0]),
+};
+
+static void find_extents(struct bed *bed, size_t count)
+{
+	uint8_t *from = make_pattern(count * TINY_LEN, 3);
+	uint8_t *to = make_filled(count * TINY_LEN, CANARY);
+	struct kvt_region *near = open_extents(bed->near.engine, from, count);
+	struct kvt_region *far = open_extents(bed->far.engine, to, count);
+	struct kvt_export *exported;
+	struct kvt_remote *remote;
+	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	struct kvt_error error;
+	int32_t index = 0;
+	ck_assert_int_eq(kvt_export_open(bed->far.conn, far, KVT_ACCESS_WRITE, "layers", &exported,
+					 NULL),
+			 KVT_OK);
+	enum kvt_err err = kvt_remote_find(bed->near.conn, "layers", 0, &remote, &error);
+	ck_assert_msg(err == KVT_OK, "%zu extents are not found: %s", count, error.text);
+	ck_assert_int_eq(kvt_remote_get_info(remote, &info), KVT_OK);
+	ck_assert_uint_eq(info.extent_count, count);
+	ck_assert_uint_eq(info.len, count * TINY_LEN);
+	request.region = near;
+	request.remote = remote;
+	request.local = request.other = &index;
+	request.index_len = sizeof(index);
+	request.count = 1;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
+	ck_assert_uint_eq(finish(transfer, KVT_OK), count * TINY_LEN);
+	ck_assert_mem_eq(from, to, count * TINY_LEN);
+	kvt_remote_close(remote);
+	kvt_export_close(exported);
+	kvt_region_close(near);
+	kvt_region_close(far);
+	free(from);
+	free(to);
+}
+
+START_TEST(a_descriptor_of_any_length_comes_through_packets_of_any_length)
+{
+	struct kvt_engine_config config = make_config();
+	config.eager_len = eager_lens[_i % EAGER_LENS];
+	if (_i >= EAGER_LENS)
+		config.ncpus = 3;
+	struct bed bed;
+	bed_open(&bed, &config);
+	for (size_t i = 0; i < EXTENT_COUNTS; i++)
+		find_extents(&bed, extent_counts[i]);
+	bed_close(&bed);
+}
+END_TEST
+
+/* ---- what an owner may not answer ---- */
+
+struct finder {
+	pthread_t thread;
+	int64_t timeout_ns;
+	enum kvt_err err;
+	int64_t took_ns;
+};
+
+static void *find(void *arg)
+{
+	struct finder *finder = arg;
+	struct kvt_remote *remote;
+	int64_t started_ns = kvi_clock_now();
+	finder->err = kvt_remote_find(pages.bed.near.conn, "no such name", finder->timeout_ns,
+				      &remote, NULL);
+	finder->took_ns = kvi_clock_now() - started_ns;
+	return NULL;
+}
+
+static bool is_asked(uint64_t number)
+{
+	struct kvi_share *share = &pages.bed.near.conn->share;
+	pthread_mutex_lock(&share->lock);
+	bool asked = share->last_ask == number && !kvi_list_is_empty(&share->asks);
+	pthread_mutex_unlock(&share->lock);
+	return asked;
+}
+
+/*
+ * Answer the questions that come, one by one, in the place of the far engine, whose worker is locked out
+ * meanwhile. What comes behind those answers it answers itself.
+ */
+static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
+			      struct finder *finder)
+{
+	static const uint8_t zeros[8192];
+	struct kvi_link *link = &pages.bed.far.conn->links[0];
+	struct kvi_worker *worker = link->part->worker;
+	uint64_t number = pages.bed.near.conn->share.last_ask;
+	kvi_worker_lock(worker);
+	pthread_create(&finder->thread, NULL, find, finder);
+	for (size_t i = 0; i < count; i++) {
+		struct kvi_message message = answers[i];
+		message.seq = ++number;
+		message.data = zeros;
+		wait_until(is_asked(number));
+		kvi_link_send(link, &message);
+		kvi_parts_flush(worker, false);
+	}
+	if (finder->timeout_ns > 0)
+		pthread_join(finder->thread, NULL);
+	kvi_worker_unlock(worker);
+	if (finder->timeout_ns == 0)
+		pthread_join(finder->thread, NULL);
+	return finder->err;
+}
+
+#define FOUND(id, whole, part)                                                                     \
+	{                                                                                          \
+		.type = KVI_MESSAGE_FOUND, .generation = id, .len = whole, .data_len = part        \
+	}
+enum { ANSWERS_MAX = 2 };
+
+static const struct kvi_message bad_answers[][ANSWERS_MAX] = {
+	{ FOUND(5, KVI_DESCRIPTOR_LEN_MAX + 1, 4000) },
+	{ FOUND(5, UINT64_MAX, 4000) },
+	{ FOUND(5, 0, 0) },
+	{ FOUND(5, 4096, 0) },
+	{ FOUND(5, 4096, KVI_PART_LEN_MIN - 1) },
+	{ FOUND(5, 2048, 2049) },
+	{ FOUND(5, 4096, 2048), FOUND(5, 4097, 2048) },
+	{ FOUND(5, 4096, 2048), FOUND(5, 4096, 2049) },
+	{ FOUND(5, 4096, 2048), FOUND(5, 4096, KVI_PART_LEN_MIN - 1) },
+	{ FOUND(5, 4096, 2048), FOUND(5, 4096, 0) },
+	{ FOUND(5, 4096, 2048), FOUND(5, 1024, 1024) },
+	{ { .type = KVI_MESSAGE_ATTACHED } },
+	{ { .type = KVI_MESSAGE_NO_EXPORT, .code = KVT_E_FORKED } },
+	{ { .type = KVI_MESSAGE_NO_EXPORT, .code = KVT_E_WITHDRAWN } },
+};
+enum { BAD_ANSWERS = sizeof(bad_answers) / sizeof(bad_answers[0]) };
+
+START_TEST(parts_that_make_no_descriptor_are_refused)
+{
+	const struct kvi_message *answers = bad_answers[_i];
+	size_t count = answers[1].type != 0 ? 2 : 1;
+	struct finder finder = { .timeout_ns = 0 };
+	pages_open(0);
+	ck_assert_int_eq(find_with(answers, count, &finder), KVT_E_PROTOCOL);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.near.conn, NULL), KVT_E_PROTOCOL);
+	expect_new_pages();
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_descriptor_that_its_owner_did_not_seal_is_refused)
+{
+	static const struct kvi_message answers[] = { FOUND(5, 4096, 2048), FOUND(5, 4096, 2048) };
+	struct finder finder = { .timeout_ns = 0 };
+	pages_open(0);
+	ck_assert_int_eq(find_with(answers, 2, &finder), KVT_E_INVALID);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.near.conn, NULL), KVT_OK);
+	pages_close();
+}
+END_TEST
+
+START_TEST(parts_of_two_exports_are_not_put_together)
+{
+	/* The name changes hands half way: the question begins again, and nothing has that name then. */
+	static const struct kvi_message answers[] = { FOUND(5, 4096, 2048), FOUND(6, 4096, 2048) };
+	struct finder finder = { .timeout_ns = 0 };
+	pages_open(0);
+	ck_assert_int_eq(find_with(answers, 2, &finder), KVT_E_TIMEOUT);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.near.conn, NULL), KVT_OK);
+	pages_close();
+}
+END_TEST
+
+START_TEST(the_deadline_is_that_of_all_parts)
+{
+	static const struct kvi_message answers[] = { FOUND(5, 4096, 2048) };
+	struct finder finder = { .timeout_ns = 300 * KVI_MS };
+	pages_open(0);
+	ck_assert_int_eq(find_with(answers, 1, &finder), KVT_E_TIMEOUT);
+	ck_assert_int_ge(finder.took_ns, 300 * KVI_MS);
+	ck_assert_int_le(finder.took_ns, 300 * KVI_MS + KVI_SECOND);
+	pages_close();
+}
+END_TEST
+
+/* ---- the owner's side ---- */
+
+START_TEST(an_offset_behind_the_end_finds_nothing_and_harms_nobody)
+{
+	static const uint64_t offsets[] = { 1, 4096, UINT64_C(1) << 40, UINT64_MAX };
+	struct kvt_export *exported;
+	struct kvt_remote *remote;
+	pages_open(0);
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_WRITE, "cache",
+					 &exported, NULL),
+			 KVT_OK);
+	struct kvi_link *link = &pages.bed.near.conn->links[0];
+	struct kvi_worker *worker = link->part->worker;
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+		struct kvi_message message = { .type = KVI_MESSAGE_FIND,
+					       .seq = 1000 + i,
+					       .len = offsets[i],
+					       .data = (const uint8_t *)"cache",
+					       .data_len = 5 };
+		kvi_worker_lock(worker);
+		kvi_link_send(link, &message);
+		kvi_parts_flush(worker, false);
+		kvi_worker_unlock(worker);
+	}
+	ck_assert_int_eq(kvt_remote_find(pages.bed.near.conn, "cache", 0, &remote, NULL), KVT_OK);
+	kvt_remote_close(remote);
+	kvt_export_close(exported);
+	pages_close();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("find");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, a_descriptor_of_any_length_comes_through_packets_of_any_length,
+			    0, 2 * EAGER_LENS);
+	tcase_add_loop_test(tests, parts_that_make_no_descriptor_are_refused, 0, BAD_ANSWERS);
+	tcase_add_test(tests, a_descriptor_that_its_owner_did_not_seal_is_refused);
+	tcase_add_test(tests, parts_of_two_exports_are_not_put_together);
+	tcase_add_test(tests, the_deadline_is_that_of_all_parts);
+	tcase_add_test(tests, an_offset_behind_the_end_finds_nothing_and_harms_nobody);
+	return run_tests("engine_find", tests);
+}
