@@ -58,6 +58,11 @@ struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link
 	return channel;
 }
 
+/* malloc(3) adds less than 32 bytes to a block. */
+_Static_assert(sizeof(struct kvi_arrival) + 3 * 32 <= KVI_MESSAGE_CHARGE, "a message that nobody "
+									  "receives costs no more "
+									  "than its charge");
+
 void kvi_arrival_take(struct kvi_channel *channel, struct kvi_arrival *arrival)
 {
 	kvi_list_remove(&arrival->node);

@@ -14,6 +14,11 @@
 
 enum { SLICE_MS = 100 };
 
+/* malloc(3) adds less than 32 bytes to a block. */
+_Static_assert(sizeof(struct kvi_event) + 32 <= KVI_MESSAGE_CHARGE, "a notification that nobody "
+								    "takes costs no more than its "
+								    "charge");
+
 enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox)
 {
 	pthread_mutex_init(&inbox->lock, NULL);

@@ -16,10 +16,13 @@ enum {
 	 * open or ended, and about so many bytes in all of them; then they wait. */
 	KVI_UNACCEPTED_MAX = 1024,
 	KVI_UNACCEPTED_LEN_MAX = 256 * 1024 * 1024,
-	KVI_KVS_MAX = 65536,	       /* tags per connection */
-	KVI_TRANSFERS_MAX = 65536,     /* in flight per connection */
-	KVI_RX_COUNT = 32,	       /* receives kept posted on each lane */
-	KVI_LANE_WINDOW = 1024 * 1024, /* eager bytes sent on a lane and not yet consumed */
+	KVI_KVS_MAX = 65536,	   /* tags per connection */
+	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
+	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
+	/* What is sent on a lane and not yet consumed: the longest EAGER, with its meta and charge. */
+	KVI_LANE_WINDOW = 1024 * 1024 + 8 * 1024,
+	/* Of a descriptor that is asked for: many may be asked for at a time. */
+	KVI_PART_LEN = 16 * 1024,
 	KVI_EAGER_LEN = 64 * 1024,
 	KVI_EAGER_LEN_MAX = 1024 * 1024,
 	/* Smaller pays per operation; larger is no faster, and messages wait behind it. */
@@ -37,8 +40,6 @@ enum {
 	KVI_PACKS = 2,		   /* buffers to fill them from */
 	KVI_PACK_SPANS_MAX = 2048, /* however small the blocks are */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
-	KVI_PART_LEN =
-		16 * 1024, /* of a descriptor that is asked for: many may be asked at a time */
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };
 

@@ -37,6 +37,8 @@ enum {
 	KVI_MESSAGE_OVERHEAD = KVI_MESSAGE_FIXED_LEN + KVT_META_LEN_MAX,
 	/* The same of the answer with the most fields, FOUND. */
 	KVI_ANSWER_FIXED_LEN = KVI_MESSAGE_HEADER_LEN + 28,
+	/* What keeping a message costs a receiver beside meta and data; 6.5. */
+	KVI_MESSAGE_CHARGE = 160,
 };
 
 /* ---- control channel (sections 2 and 3) ---- */
@@ -280,7 +282,7 @@ void kvi_descriptor_decode_extent(const struct kvi_descriptor *descriptor, const
  * deliver it yet. */
 static inline uint32_t kvi_message_get_charge(size_t meta_len, size_t data_len)
 {
-	return (uint32_t)(KVI_MESSAGE_FIXED_LEN + meta_len + data_len);
+	return (uint32_t)(KVI_MESSAGE_CHARGE + meta_len + data_len);
 }
 
 #endif

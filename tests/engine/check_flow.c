@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "engine/engine.h"
+#include "engine/settings.h"
 #include "support/runner.h"
 
 static struct bed bed;
@@ -307,6 +309,59 @@ START_TEST(transfers_in_flight_are_limited_per_connection)
 }
 END_TEST
 
+START_TEST(the_longest_eager_message_does_not_wait_for_its_receive)
+{
+	enum { LONGEST = 1024 * 1024 };
+	static uint8_t meta[KVT_META_LEN_MAX];
+	struct kvt_engine_config config = make_config();
+	struct kvt_send_request request = KVT_SEND_REQUEST_INIT;
+	struct kvt_transfer *send;
+	config.eager_len = LONGEST;
+	bed_open(&bed, &config);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	uint8_t *source = make_pattern(LONGEST, 1), *target = make_filled(LONGEST, 0);
+	request.base = source;
+	request.len = LONGEST;
+	request.meta = meta;
+	request.meta_len = sizeof(meta);
+	ck_assert_int_eq(kvt_send_start(near, &request, &send, NULL), KVT_OK);
+	finish(send, KVT_OK);
+	finish(start_recv(far, target, LONGEST), KVT_OK);
+	ck_assert_mem_eq(source, target, LONGEST);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+	free(source);
+	free(target);
+}
+END_TEST
+
+/* As if all connections but one were there already. */
+static void fill_engine(struct kvt_engine *engine, bool full)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->conn_count += full ? KVI_CONNECTIONS_MAX - 2 : -(KVI_CONNECTIONS_MAX - 2);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+START_TEST(connections_are_limited_per_engine)
+{
+	struct kvt_conn *last, *none;
+	struct kvt_error error;
+	bed_open(&bed, NULL);
+	struct kvt_engine *full = _i == 0 ? bed.near.engine : bed.far.engine;
+	const uint16_t port = kvt_engine_get_port(bed.far.engine);
+	fill_engine(full, true);
+	ck_assert_int_eq(kvt_conn_open(bed.near.engine, "127.0.0.1", port, 0, &last, NULL), KVT_OK);
+	ck_assert_int_eq(kvt_conn_open(bed.near.engine, "127.0.0.1", port, 0, &none, &error),
+			 KVT_E_LIMIT);
+	ck_assert_ptr_nonnull(strstr(error.text, _i == 0 ? "4096" : "no room"));
+	fill_engine(full, false);
+	kvt_conn_close(last);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(kvs_are_limited_per_connection)
 {
 	enum { MOST = 65536 };
@@ -342,6 +397,8 @@ int main(void)
 	tcase_add_test(tests, an_engine_without_eager_messages_asks_for_every_byte);
 	tcase_add_test(tests, a_slow_fabric_only_takes_its_time);
 	tcase_add_test(tests, transfers_in_flight_are_limited_per_connection);
+	tcase_add_test(tests, the_longest_eager_message_does_not_wait_for_its_receive);
+	tcase_add_loop_test(tests, connections_are_limited_per_engine, 0, 2);
 	tcase_add_test(tests, kvs_are_limited_per_connection);
 	return run_tests("engine_flow", tests);
 }

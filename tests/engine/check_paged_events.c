@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "engine/settings.h"
 #include "support/runner.h"
+#include "wire/wire.h"
 
 static bool is_readable(struct kvt_engine *engine)
 {
@@ -205,6 +207,42 @@ START_TEST(notifications_that_nobody_takes_make_the_next_ones_wait)
 	rest(20 * KVI_MS);
 	expect_no_event(pages.bed.far.engine);
 	free(bytes);
+	pages_close();
+}
+END_TEST
+
+static unsigned count_done(struct kvt_transfer *const *transfers, unsigned count)
+{
+	unsigned done = 0;
+	for (unsigned i = 0; i < count; i++)
+		done += kvt_transfer_is_done(transfers[i]);
+	return done;
+}
+
+/* An empty one costs memory, too. */
+START_TEST(small_notifications_that_nobody_takes_are_bounded_as_large_ones_are)
+{
+	static const size_t lens[] = { 0, 1, 100, KVT_NOTIFY_LEN_MAX };
+	const size_t len = lens[_i];
+	const unsigned most = (unsigned)(KVI_LANE_WINDOW / (KVI_MESSAGE_CHARGE + len));
+	const unsigned count = most + 50;
+	struct kvt_transfer **transfers = calloc(count, sizeof(transfers[0]));
+	struct kvt_event *event;
+	pages_open(0);
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	for (unsigned i = 0; i < count; i++)
+		transfers[i] = start_notify(pages.bed.near.conn, bytes, len);
+	wait_until(count_done(transfers, count) == most);
+	rest(50 * KVI_MS);
+	ck_assert_uint_eq(count_done(transfers, count), most);
+	for (unsigned i = 0; i < count; i++) {
+		wait_until(kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_OK);
+		kvt_event_free(event);
+	}
+	for (unsigned i = 0; i < count; i++)
+		finish(transfers[i], KVT_OK);
+	free(bytes);
+	free(transfers);
 	pages_close();
 }
 END_TEST
@@ -425,6 +463,8 @@ int main(void)
 	tcase_add_loop_test(tests, notifications_come_once_whole_and_in_order_on_a_lane, 0, 2);
 	tcase_add_loop_test(tests, an_application_may_announce_an_error, 0, 2);
 	tcase_add_test(tests, notifications_that_nobody_takes_make_the_next_ones_wait);
+	tcase_add_loop_test(
+		tests, small_notifications_that_nobody_takes_are_bounded_as_large_ones_are, 0, 4);
 	tcase_add_loop_test(tests, notifications_that_wait_hold_up_nothing_else, 0, 2);
 	tcase_add_loop_test(tests, events_wait_until_their_connection_is_accepted, 0, 2);
 	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
