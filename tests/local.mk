@@ -48,6 +48,7 @@ PYTHON_TESTS = \
 	tests/python/test_examples.py \
 	tests/python/test_lifetime.py \
 	tests/python/test_info.py \
+	tests/python/test_limits.py \
 	tests/python/test_main.py \
 	tests/python/test_manuals.py \
 	tests/python/test_paged_aio.py \

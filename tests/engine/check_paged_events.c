@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "engine/settings.h"
+#include "engine/transfer.h"
 #include "support/runner.h"
 #include "wire/wire.h"
 
@@ -247,6 +248,36 @@ START_TEST(small_notifications_that_nobody_takes_are_bounded_as_large_ones_are)
 }
 END_TEST
 
+/* What a transfer that was just started has left. */
+static int64_t get_left(const struct kvt_transfer *transfer)
+{
+	return transfer->deadline_ns == KVI_NEVER ? KVI_NEVER
+						  : transfer->deadline_ns - kvi_clock_now();
+}
+
+START_TEST(what_has_no_timeout_has_the_default_deadline)
+{
+	struct kvt_transfer *transfers[4];
+	pages_open(0);
+	struct kvt_kv *kv = open_kv(pages.bed.near.conn, 5);
+	fake_hold(FAKE_WRITE | FAKE_READ | FAKE_SEND);
+	transfers[0] = start_send(kv, "x", 1);
+	transfers[1] = start_blocks(KVT_WRITE, 1, NULL, 0);
+	transfers[2] = start_notify(pages.bed.near.conn, "x", 1);
+	transfers[3] = start_recv(kv, NULL, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_le(get_left(transfers[i]), KVI_SEND_NS);
+		ck_assert_int_gt(get_left(transfers[i]), KVI_SEND_NS - 20 * KVI_SECOND);
+	}
+	ck_assert_int_eq(get_left(transfers[3]), KVI_NEVER);
+	fake_hold(0);
+	for (unsigned i = 0; i < 4; i++)
+		kvt_transfer_free(transfers[i]);
+	kvt_kv_close(kv);
+	pages_close();
+}
+END_TEST
+
 START_TEST(notifications_that_wait_hold_up_nothing_else)
 {
 	enum { COUNT = 700 };
@@ -465,6 +496,7 @@ int main(void)
 	tcase_add_test(tests, notifications_that_nobody_takes_make_the_next_ones_wait);
 	tcase_add_loop_test(
 		tests, small_notifications_that_nobody_takes_are_bounded_as_large_ones_are, 0, 4);
+	tcase_add_test(tests, what_has_no_timeout_has_the_default_deadline);
 	tcase_add_loop_test(tests, notifications_that_wait_hold_up_nothing_else, 0, 2);
 	tcase_add_loop_test(tests, events_wait_until_their_connection_is_accepted, 0, 2);
 	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
