@@ -10,7 +10,9 @@ KVI_BENCH_SOURCES = \
 	bench/perf_pool.c \
 	bench/perf_pool.h \
 	bench/perf_report.c \
-	bench/perf_report.h
+	bench/perf_report.h \
+	bench/perf_text.c \
+	bench/perf_text.h
 
 bench_kvtrans_perf_SOURCES = $(KVI_BENCH_SOURCES) \
 	bench/kvtrans_perf.c \

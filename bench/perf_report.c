@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "perf_text.h"
+
 static const double GIB = 1024.0 * 1024 * 1024;
 
 /* What this network namespace gives a new TCP connection: the figures over tcp depend on it. */
@@ -109,10 +111,70 @@ static void print_json(const struct perf_report *report)
 	       report->lanes);
 }
 
-static void print_line(const char *label, double value, const char *unit)
+static void print_line(const char *label, const char *text)
 {
-	if (!isnan(value))
-		printf("%-22s %12.3f %s\n", label, value, unit);
+	printf("%-22s %s\n", label, text);
+}
+
+/* unit: what it is the time of, "/GiB". */
+static void print_time(const char *label, double ns, const char *unit)
+{
+	char text[PERF_TEXT_LEN];
+
+	if (!isnan(ns))
+		printf("%-22s %s%s\n", label, perf_text_time(text, ns), unit);
+}
+
+static void print_count(const char *label, uint64_t count)
+{
+	char text[PERF_TEXT_LEN];
+
+	print_line(label, perf_text_count(text, (double)count));
+}
+
+static bool is_notify(const struct perf_report *report)
+{
+	return !strcmp(report->op, "notify");
+}
+
+/* In bytes, and, where they were blocks, in blocks. */
+static void print_rates(const struct perf_report *report)
+{
+	char bytes[PERF_TEXT_LEN] = "";
+	char blocks[PERF_TEXT_LEN];
+	bool has_bytes = !isnan(get_rate(report)) && !is_notify(report);
+	bool has_blocks = report->transfers && !isnan(get_block_rate(report));
+
+	if (has_bytes)
+		perf_text_rate(bytes, get_rate(report) * 1e9);
+	if (has_blocks)
+		printf("%-22s %s%s%s %s a second\n", "rate", bytes, has_bytes ? ", " : "",
+		       perf_text_count(blocks, get_block_rate(report)),
+		       is_notify(report) ? "notifications" : "blocks");
+	else if (has_bytes)
+		print_line("rate", bytes);
+}
+
+static void print_job(const struct perf_report *report, bool latency)
+{
+	char size[PERF_TEXT_LEN];
+	bool has_blocks = report->transfers && !is_notify(report);
+
+	perf_text_size(size, report->block_len);
+	if (report->block_len && (latency || is_notify(report)))
+		print_line("message", size);
+	else if (report->block_len)
+		printf("%-22s %s each, %zu a batch, %u in flight\n", "blocks", size, report->count,
+		       report->depth);
+	if (has_blocks) {
+		print_line("pattern", report->pattern);
+		print_count("transfers", report->transfers);
+	}
+	if (report->messages)
+		print_count(latency	 ? "round trips"
+			    : has_blocks ? "blocks moved"
+					 : "messages",
+			    report->messages);
 }
 
 static void print_table(const struct perf_report *report)
@@ -123,32 +185,21 @@ static void print_table(const struct perf_report *report)
 	       report->provider, report->lanes, report->lanes == 1 ? "" : "s",
 	       report->verified ? ", every byte checked" : "",
 	       report->interrupted ? ", interrupted" : "");
-	if (report->block_len && latency)
-		printf("%-22s %12zu bytes\n", "message", report->block_len);
-	else if (report->block_len)
-		printf("%-22s %12zu bytes, %zu a batch, %u in flight\n", "blocks",
-		       report->block_len, report->count, report->depth);
-	if (report->transfers)
-		printf("%-22s %12llu, %s\n", "transfers", (unsigned long long)report->transfers,
-		       report->pattern);
-	if (report->messages)
-		printf("%-22s %12llu\n", latency ? "round trips" : "messages",
-		       (unsigned long long)report->messages);
-	print_line("time", scale(report->elapsed_ns, 1e9), "s");
-	print_line("time at the receiver", scale(report->receiver_ns, 1e9), "s");
-	print_line("rate", get_rate(report), "GB/s");
-	print_line(latency ? "one way, median" : "time each, median", scale(report->p50_ns, 1e3),
-		   "us");
-	print_line(latency ? "one way, 99 %" : "time each, 99 %", scale(report->p99_ns, 1e3), "us");
+	print_job(report, latency);
+	print_time("time", scale(report->elapsed_ns, 1), "");
+	print_time("time at the receiver", scale(report->receiver_ns, 1), "");
+	print_rates(report);
+	print_time(latency ? "one way, median" : "time each, median", scale(report->p50_ns, 1), "");
+	print_time(latency ? "one way, 99 %" : "time each, 99 %", scale(report->p99_ns, 1), "");
 	if (report->transfers) {
-		print_line("blocks a second", get_block_rate(report), "");
-		print_line("submit, median", scale(report->submit_ns, 1e3), "us");
-		print_line("receiver knows, median", scale(report->notified_p50_ns, 1e3), "us");
-		print_line("receiver knows, 99 %", scale(report->notified_p99_ns, 1e3), "us");
+		print_time("submit, median", scale(report->submit_ns, 1), "");
+		print_time("receiver knows, median", scale(report->notified_p50_ns, 1), "");
+		print_time("receiver knows, 99 %", scale(report->notified_p99_ns, 1), "");
 	}
-	print_line("CPU, both sides", latency ? NAN : get_cpu_cost(report), "s/GiB");
-	if (!strcmp(report->mode, "idle"))
-		print_line("CPU, busier side", get_cpu_percent(report), "% of a core");
+	print_time("CPU, both sides",
+		   latency || is_notify(report) ? NAN : get_cpu_cost(report) * 1e9, " a GiB");
+	if (!strcmp(report->mode, "idle") && !isnan(get_cpu_percent(report)))
+		printf("%-22s %.3g %% of a core\n", "CPU, busier side", get_cpu_percent(report));
 }
 
 void perf_report_print(const struct perf_report *report, bool json)
@@ -164,8 +215,10 @@ void perf_progress(uint64_t bytes, int64_t elapsed_ns, int64_t planned_ns)
 {
 	if (!isatty(STDERR_FILENO) || elapsed_ns <= 0)
 		return;
-	fprintf(stderr, "\r%5.1f of %.1f s  %8.3f GB/s ", (double)elapsed_ns / 1e9,
-		(double)planned_ns / 1e9, (double)bytes / (double)elapsed_ns);
+	char rate[PERF_TEXT_LEN];
+	perf_text_rate(rate, (double)bytes * 1e9 / (double)elapsed_ns);
+	fprintf(stderr, "\r%5.1f of %.1f s  %10s ", (double)elapsed_ns / 1e9,
+		(double)planned_ns / 1e9, rate);
 }
 
 void perf_progress_end(void)

@@ -35,6 +35,7 @@ C_TESTS = \
 	tests/unit/check_engine_plan_input \
 	tests/unit/check_engine_settings \
 	tests/unit/check_engine_stats \
+	tests/unit/check_perf_text \
 	tests/unit/check_support
 
 PYTHON_TESTS = \
@@ -176,6 +177,8 @@ tests_protocol_fuzz_SOURCES = \
 PLAN_REQUESTS = tests/unit/plan_requests.h
 tests_unit_check_engine_plan_SOURCES = tests/unit/check_engine_plan.c $(PLAN_REQUESTS)
 tests_unit_check_engine_plan_input_SOURCES = tests/unit/check_engine_plan_input.c $(PLAN_REQUESTS)
+tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
+tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -72,6 +73,40 @@ def test_kvtrans_perf_moves_every_byte_of_paged_transfers(op, pattern):
     assert told["verified"] and told["op"] == op and told["pattern"] == pattern
     assert told["messages"] == told["transfers"] * 160
     assert 0 < told["submit_us_p50"] <= told["us_p50"] and told["notified_us_p50"] > 0
+
+
+JOBS = {
+    "send": ("--block=64K", "--count=16"),
+    "latency": ("--latency",),
+    "write": ("--op=write", "--shape=S1", "--verify"),
+    "read": ("--op=read", "--block=1000", "--count=160"),
+    "notify": ("--op=notify",),
+    "connect": ("--connect", "--count=20"),
+}
+NUMBER = r"(\d+(?:\.\d+)?)"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_kvtrans_perf_speaks_to_people_in_three_digits_and_words(job):
+    time = [] if job == "connect" else ["--seconds=0.05", "--warmup=0"]
+    command = [PROGRAMS / "kvtrans-perf", *PERF, *JOBS[job], *time]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title, *lines = done.stdout.splitlines()
+    assert title.startswith("kvtrans-perf: ") and lines
+    told = {line[:23].strip(): line[23:] for line in lines}
+    for label, text in told.items():
+        if label in ("message", "blocks", "pattern"):
+            continue
+        for number in re.findall(NUMBER, text):
+            assert len(number.replace(".", "").strip("0") or "0") <= 3, (label, text)
+        if re.search("time|median|99 %|CPU, both", label):
+            assert re.fullmatch(rf"{NUMBER} (ns|us|ms|s)( a GiB)?", text), (label, text)
+    if job in ("send", "write", "read"):
+        assert re.match(rf"{NUMBER} [kMG]?B/s", told["rate"])
+    if job in ("write", "read"):
+        assert re.search(rf", {NUMBER}( thousand| million)? blocks a second$", told["rate"])
+    if job == "write":
+        assert told["blocks"].startswith("8 KiB each, 5120 a batch")
 
 
 def test_kvtrans_perf_measures_notifications_alone():
