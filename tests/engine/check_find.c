@@ -13,6 +13,79 @@
 
 enum { TINY_LEN = 8 };
 
+/* ---- names ---- */
+
+static struct kvt_export *export_named(const char *name, enum kvt_err err)
+{
+	struct kvt_export *exported = NULL;
+	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_READ, name,
+					 &exported, NULL),
+			 err);
+	return exported;
+}
+
+static void *export_later(void *arg)
+{
+	rest(60 * KVI_MS);
+	return export_named(arg, KVT_OK);
+}
+
+START_TEST(an_export_is_found_by_its_name)
+{
+	struct kvt_remote *remote, *again;
+	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
+	struct kvt_conn *conn;
+	pthread_t thread;
+	void *late;
+	char longest[KVT_NAME_LEN_MAX + 2];
+	pages_open((unsigned)_i);
+	conn = pages.bed.near.conn;
+	struct kvt_export *exported = export_named("layers", KVT_OK);
+	export_named("layers", KVT_E_INVALID);
+	export_named("", KVT_E_INVALID);
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &remote, NULL), KVT_OK);
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &again, NULL), KVT_OK);
+	ck_assert_ptr_eq(remote, again);
+	kvt_remote_close(again);
+	ck_assert_int_eq(kvt_remote_get_info(remote, &info), KVT_OK);
+	ck_assert_uint_eq(info.extent_count, EXTENT_COUNT);
+	ck_assert_uint_eq(info.block_count, BLOCK_COUNT);
+	ck_assert_uint_eq(info.block_len, BLOCK_LEN);
+	ck_assert_uint_eq(info.len, 2 * BLOCK_COUNT * BLOCK_LEN + (BLOCK_COUNT - 1) * GAP_LEN);
+	ck_assert_uint_eq(info.access, KVT_ACCESS_READ);
+	ck_assert(!info.withdrawn);
+
+	/* For reading only, and so the peer says itself. */
+	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	request.region = pages.near;
+	request.remote = remote;
+	request.index_len = 4;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_ACCESS);
+	request.direction = KVT_READ;
+	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
+	finish(transfer, KVT_OK);
+
+	/* Withdrawn, the name is free; and it may come late. */
+	kvt_export_close(exported);
+	kvt_remote_close(remote);
+	int64_t started_ns = kvi_clock_now();
+	ck_assert_int_eq(kvt_remote_find(conn, "layers", 100 * KVI_MS, &remote, NULL),
+			 KVT_E_TIMEOUT);
+	expect_took(started_ns, 0, 1000 * KVI_MS);
+	memset(longest, 'n', sizeof(longest));
+	longest[KVT_NAME_LEN_MAX + 1] = '\0';
+	ck_assert_int_eq(kvt_remote_find(conn, longest, 0, &remote, NULL), KVT_E_INVALID);
+	longest[KVT_NAME_LEN_MAX] = '\0';
+	pthread_create(&thread, NULL, export_later, longest);
+	ck_assert_int_eq(kvt_remote_find(conn, longest, BED_PATIENCE_NS, &remote, NULL), KVT_OK);
+	pthread_join(thread, &late);
+	kvt_remote_close(remote);
+	kvt_export_close(late);
+	pages_close();
+}
+END_TEST
+
 /* ---- descriptors of any length ---- */
 
 static struct kvt_region *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
@@ -254,6 +327,7 @@ int main(void)
 {
 	TCase *tests = tcase_create("find");
 	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, an_export_is_found_by_its_name, 0, 2);
 	tcase_add_loop_test(tests, a_descriptor_of_any_length_comes_through_packets_of_any_length,
 			    0, 2 * EAGER_LENS);
 	tcase_add_loop_test(tests, parts_that_make_no_descriptor_are_refused, 0, BAD_ANSWERS);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * check_paged_events.c - what an engine tells: transfers to reap, notifications, ends of connections, and
- * the descriptor that is readable while there is something. And finding exports by name.
+ * the descriptor that is readable while there is something.
  */
 #include "pages.h"
 
@@ -412,79 +412,6 @@ START_TEST(a_wait_ends_when_something_happens)
 }
 END_TEST
 
-/* ---- names ---- */
-
-static struct kvt_export *export_named(const char *name, enum kvt_err err)
-{
-	struct kvt_export *exported = NULL;
-	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_READ, name,
-					 &exported, NULL),
-			 err);
-	return exported;
-}
-
-static void *export_later(void *arg)
-{
-	rest(60 * KVI_MS);
-	return export_named(arg, KVT_OK);
-}
-
-START_TEST(an_export_is_found_by_its_name)
-{
-	struct kvt_remote *remote, *again;
-	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
-	struct kvt_conn *conn;
-	pthread_t thread;
-	void *late;
-	char longest[KVT_NAME_LEN_MAX + 2];
-	pages_open((unsigned)_i);
-	conn = pages.bed.near.conn;
-	struct kvt_export *exported = export_named("layers", KVT_OK);
-	export_named("layers", KVT_E_INVALID);
-	export_named("", KVT_E_INVALID);
-	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &remote, NULL), KVT_OK);
-	ck_assert_int_eq(kvt_remote_find(conn, "layers", 0, &again, NULL), KVT_OK);
-	ck_assert_ptr_eq(remote, again);
-	kvt_remote_close(again);
-	ck_assert_int_eq(kvt_remote_get_info(remote, &info), KVT_OK);
-	ck_assert_uint_eq(info.extent_count, EXTENT_COUNT);
-	ck_assert_uint_eq(info.block_count, BLOCK_COUNT);
-	ck_assert_uint_eq(info.block_len, BLOCK_LEN);
-	ck_assert_uint_eq(info.len, 2 * BLOCK_COUNT * BLOCK_LEN + (BLOCK_COUNT - 1) * GAP_LEN);
-	ck_assert_uint_eq(info.access, KVT_ACCESS_READ);
-	ck_assert(!info.withdrawn);
-
-	/* For reading only, and so the peer says itself. */
-	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
-	struct kvt_transfer *transfer;
-	request.region = pages.near;
-	request.remote = remote;
-	request.index_len = 4;
-	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_ACCESS);
-	request.direction = KVT_READ;
-	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
-	finish(transfer, KVT_OK);
-
-	/* Withdrawn, the name is free; and it may come late. */
-	kvt_export_close(exported);
-	kvt_remote_close(remote);
-	int64_t started_ns = kvi_clock_now();
-	ck_assert_int_eq(kvt_remote_find(conn, "layers", 100 * KVI_MS, &remote, NULL),
-			 KVT_E_TIMEOUT);
-	expect_took(started_ns, 0, 1000 * KVI_MS);
-	memset(longest, 'n', sizeof(longest));
-	longest[KVT_NAME_LEN_MAX + 1] = '\0';
-	ck_assert_int_eq(kvt_remote_find(conn, longest, 0, &remote, NULL), KVT_E_INVALID);
-	longest[KVT_NAME_LEN_MAX] = '\0';
-	pthread_create(&thread, NULL, export_later, longest);
-	ck_assert_int_eq(kvt_remote_find(conn, longest, BED_PATIENCE_NS, &remote, NULL), KVT_OK);
-	pthread_join(thread, &late);
-	kvt_remote_close(remote);
-	kvt_export_close(late);
-	pages_close();
-}
-END_TEST
-
 int main(void)
 {
 	TCase *tests = tcase_create("paged_events");
@@ -502,6 +429,5 @@ int main(void)
 	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
 	tcase_add_loop_test(tests, the_end_of_a_connection_comes_after_its_notifications, 0, 2);
 	tcase_add_loop_test(tests, a_wait_ends_when_something_happens, 0, 2);
-	tcase_add_loop_test(tests, an_export_is_found_by_its_name, 0, 2);
 	return run_tests("engine_paged_events", tests);
 }

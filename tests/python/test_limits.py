@@ -99,7 +99,7 @@ ROWS = {
     "name of an export; notification": (
         "",
         "{KVT_NAME_LEN_MAX}; {KVT_NOTIFY_LEN_MAX} bytes",
-        ["tests/engine/check_paged_events.c: an_export_is_found_by_its_name"],
+        ["tests/engine/check_find.c: an_export_is_found_by_its_name"],
     ),
     "notifications that Python keeps beside those until somebody asks, of an engine": (
         "",
