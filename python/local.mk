@@ -15,6 +15,8 @@ PYTHON_EXT_SOURCES = \
 	python/ext/errors.c \
 	python/ext/ext.h \
 	python/ext/kv.c \
+	python/ext/lock.c \
+	python/ext/lock.h \
 	python/ext/memory.c \
 	python/ext/methods.c \
 	python/ext/module.c \

@@ -19,14 +19,18 @@ static void close_handle(struct kvt_conn *handle)
 
 int kvi_py_enter_conn(struct kvi_py_conn *conn, struct kvi_py_engine **engine)
 {
-	if (conn->engine != NULL && kvi_py_enter(conn->engine) < 0)
-		return -1;
-	if (conn->engine == NULL) {
+	struct kvi_py_engine *found = kvi_py_ref_engine(conn->engine);
+
+	if (found == NULL) {
 		PyErr_SetString(PyExc_ValueError, "connection is closed");
 		return -1;
 	}
+	if (kvi_py_enter(found) < 0) {
+		Py_DECREF(found);
+		return -1;
+	}
 	conn->users++;
-	*engine = (struct kvi_py_engine *)Py_NewRef((PyObject *)conn->engine);
+	*engine = found;
 	return 0;
 }
 
@@ -58,7 +62,7 @@ void kvi_py_leave_conn(struct kvi_py_conn *conn, struct kvi_py_engine *engine)
 
 void kvi_py_close_conn(struct kvi_py_conn *conn)
 {
-	struct kvi_py_engine *engine = conn->engine;
+	struct kvi_py_engine *engine = kvi_py_ref_engine(conn->engine);
 	PyObject *type, *value, *traceback;
 
 	if (engine == NULL)
@@ -72,6 +76,7 @@ void kvi_py_close_conn(struct kvi_py_conn *conn)
 		PyDict_DelItem(engine->conns, conn->id);
 	finish_close(conn, engine);
 	kvi_py_leave(engine);
+	Py_DECREF(engine);
 	PyErr_Restore(type, value, traceback);
 	Py_DECREF(conn);
 }
@@ -130,6 +135,8 @@ static PyObject *conn_repr(PyObject *self)
 				    (int)kvt_conn_get_port(conn->handle), open ? "" : ", lost");
 }
 
+KVI_PY_LOCKED_REPR(conn_repr)
+
 static PyMemberDef conn_members[] = {
 	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_conn, weakrefs), READONLY,
 	  NULL },
@@ -146,7 +153,7 @@ static PyType_Slot conn_slots[] = {
 	{ Py_tp_dealloc, conn_dealloc },
 	{ Py_tp_traverse, conn_traverse },
 	{ Py_tp_clear, conn_clear },
-	{ Py_tp_repr, conn_repr },
+	{ Py_tp_repr, conn_repr_locked },
 	{ Py_tp_members, conn_members },
 	{ Py_tp_getset, kvi_py_conn_getset },
 	{ Py_tp_methods, kvi_py_conn_methods },
@@ -290,13 +297,10 @@ PyObject *kvi_py_accept(PyObject *self, PyObject *args, PyObject *kwargs)
 		return NULL;
 	if (settled == 0)
 		return Py_BuildValue("OOOO", Py_False, Py_None, Py_None, Py_None);
-	PyObject *host = PyObject_GetAttrString((PyObject *)conn, "host");
-	PyObject *port = PyObject_GetAttrString((PyObject *)conn, "port");
-	PyObject *result = host == NULL || port == NULL
-				   ? NULL
-				   : Py_BuildValue("OOOO", Py_True, host, port, conn->id);
-	Py_XDECREF(host);
-	Py_XDECREF(port);
+	PyObject *result = NULL;
+	if (kvi_py_is_usable(conn))
+		result = Py_BuildValue("OsiO", Py_True, kvt_conn_get_host(conn->handle),
+				       (int)kvt_conn_get_port(conn->handle), conn->id);
 	Py_DECREF(conn);
 	return result;
 }
@@ -362,5 +366,5 @@ PyObject *kvi_py_status(PyObject *self, PyObject *args, PyObject *kwargs)
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
 	PyObject *conn = kvi_py_find(engine->conns, id, "connection");
-	return conn == NULL ? NULL : PyObject_GetAttrString(conn, "lost");
+	return conn == NULL ? NULL : kvi_py_get_lost((struct kvi_py_conn *)conn);
 }

@@ -7,8 +7,7 @@
 
 /* ---- attributes ---- */
 
-/* True when the handle may be used now, with the GIL held; else an exception is set. */
-static bool is_usable(struct kvi_py_conn *conn)
+bool kvi_py_is_usable(struct kvi_py_conn *conn)
 {
 	if (conn->engine == NULL) {
 		PyErr_SetString(PyExc_ValueError, "connection is closed");
@@ -36,7 +35,8 @@ static PyObject *get_host(PyObject *self, void *closure)
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
 
 	(void)closure;
-	return is_usable(conn) ? PyUnicode_FromString(kvt_conn_get_host(conn->handle)) : NULL;
+	return kvi_py_is_usable(conn) ? PyUnicode_FromString(kvt_conn_get_host(conn->handle))
+				      : NULL;
 }
 
 static PyObject *get_port(PyObject *self, void *closure)
@@ -44,20 +44,24 @@ static PyObject *get_port(PyObject *self, void *closure)
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
 
 	(void)closure;
-	return is_usable(conn) ? PyLong_FromLong(kvt_conn_get_port(conn->handle)) : NULL;
+	return kvi_py_is_usable(conn) ? PyLong_FromLong(kvt_conn_get_port(conn->handle)) : NULL;
+}
+
+PyObject *kvi_py_get_lost(struct kvi_py_conn *conn)
+{
+	struct kvt_error error = { 0 };
+
+	if (!kvi_py_is_usable(conn))
+		return NULL;
+	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
+		Py_RETURN_NONE;
+	return kvi_py_make_error(kvi_py_get_state((PyObject *)conn), &error, 0);
 }
 
 static PyObject *get_lost(PyObject *self, void *closure)
 {
-	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
-	struct kvt_error error = { 0 };
-
 	(void)closure;
-	if (!is_usable(conn))
-		return NULL;
-	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
-		Py_RETURN_NONE;
-	return kvi_py_make_error(kvi_py_get_state(self), &error, 0);
+	return kvi_py_get_lost((struct kvi_py_conn *)self);
 }
 
 static PyObject *get_engine(PyObject *self, void *closure)
@@ -65,16 +69,27 @@ static PyObject *get_engine(PyObject *self, void *closure)
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
 
 	(void)closure;
-	return is_usable(conn) ? Py_NewRef((PyObject *)conn->engine) : NULL;
+	if (!kvi_py_is_usable(conn))
+		return NULL;
+	struct kvi_py_engine *engine = kvi_py_ref_engine(conn->engine);
+	if (engine == NULL)
+		PyErr_SetString(PyExc_ValueError, "connection is closed");
+	return (PyObject *)engine;
 }
+
+KVI_PY_LOCKED_GETTER(get_engine)
+KVI_PY_LOCKED_GETTER(get_host)
+KVI_PY_LOCKED_GETTER(get_port)
+KVI_PY_LOCKED_GETTER(get_closed)
+KVI_PY_LOCKED_GETTER(get_lost)
 
 PyGetSetDef kvi_py_conn_getset[] = {
 	{ "id", get_id, NULL, "The id, as connect() and accept() return it.", NULL },
-	{ "engine", get_engine, NULL, "The engine it is a connection of.", NULL },
-	{ "host", get_host, NULL, "The peer's address.", NULL },
-	{ "port", get_port, NULL, "The peer's port.", NULL },
-	{ "closed", get_closed, NULL, "True once it was closed on this side.", NULL },
-	{ "lost", get_lost, NULL,
+	{ "engine", get_engine_locked, NULL, "The engine it is a connection of.", NULL },
+	{ "host", get_host_locked, NULL, "The peer's address.", NULL },
+	{ "port", get_port_locked, NULL, "The peer's port.", NULL },
+	{ "closed", get_closed_locked, NULL, "True once it was closed on this side.", NULL },
+	{ "lost", get_lost_locked, NULL,
 	  "None while the connection is open, else the exception object that says why not.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
@@ -106,7 +121,7 @@ static PyObject *on_lost(PyObject *self, PyObject *callback)
 			     Py_TYPE(callback)->tp_name);
 		return NULL;
 	}
-	if (!is_usable(conn))
+	if (!kvi_py_is_usable(conn))
 		return NULL;
 	if (conn->ended)
 		kvi_py_call_back(callback, self);
@@ -120,7 +135,7 @@ static PyObject *on_lost(PyObject *self, PyObject *callback)
 static PyObject *conn_stats(PyObject *self, PyObject *args)
 {
 	(void)args;
-	return is_usable((struct kvi_py_conn *)self)
+	return kvi_py_is_usable((struct kvi_py_conn *)self)
 		       ? kvi_py_get_conn_stats((struct kvi_py_conn *)self)
 		       : NULL;
 }
@@ -135,7 +150,7 @@ static PyObject *conn_close(PyObject *self, PyObject *args)
 static PyObject *conn_enter(PyObject *self, PyObject *args)
 {
 	(void)args;
-	return is_usable((struct kvi_py_conn *)self) ? Py_NewRef(self) : NULL;
+	return kvi_py_is_usable((struct kvi_py_conn *)self) ? Py_NewRef(self) : NULL;
 }
 
 static PyObject *conn_batch(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -143,8 +158,13 @@ static PyObject *conn_batch(PyObject *self, PyObject *args, PyObject *kwargs)
 	static char *names[] = { "notify", "timeout", NULL };
 	PyObject *notify = Py_None, *timeout = Py_None;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:batch", names, &notify, &timeout) ||
-	    !is_usable((struct kvi_py_conn *)self))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:batch", names, &notify, &timeout))
+		return NULL;
+	struct kvi_py_section section;
+	kvi_py_lock(&section, Py_TYPE(self));
+	bool usable = kvi_py_is_usable((struct kvi_py_conn *)self);
+	kvi_py_unlock(&section);
+	if (!usable)
 		return NULL;
 	PyObject *module = PyImport_ImportModule("kvtrans_engine.batch");
 	if (module == NULL)
@@ -154,9 +174,24 @@ static PyObject *conn_batch(PyObject *self, PyObject *args, PyObject *kwargs)
 	return batch;
 }
 
+KVI_PY_LOCKED_KEYWORDS(kvi_py_export)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_import_remote)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_find_remote)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_write_blocks)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_read_blocks)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_write_spans)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_read_spans)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_notify)
+KVI_PY_LOCKED(kvi_py_withdraw)
+KVI_PY_LOCKED(on_lost)
+KVI_PY_LOCKED(conn_stats)
+KVI_PY_LOCKED(conn_close)
+KVI_PY_LOCKED(conn_enter)
+
 #define METHOD(name, function, doc)                                                                \
 	{                                                                                          \
-		name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, doc     \
+		name, (PyCFunction)(void (*)(void))function##_locked,                              \
+			METH_VARARGS | METH_KEYWORDS, doc                                          \
 	}
 
 PyMethodDef kvi_py_conn_methods[] = {
@@ -165,7 +200,7 @@ PyMethodDef kvi_py_conn_methods[] = {
 	       "Let the peer read ('r'), write ('w') or do both with a pool, and return the "
 	       "descriptor:\n"
 	       "bytes for the peer's import_remote(). With a name the peer may use remote(name)."),
-	{ "withdraw", kvi_py_withdraw, METH_O,
+	{ "withdraw", kvi_py_withdraw_locked, METH_O,
 	  "withdraw($self, what, /)\n--\n\n"
 	  "End an export, given by its descriptor, or all of a pool. When it returns, the peer "
 	  "can\n"
@@ -205,24 +240,24 @@ PyMethodDef kvi_py_conn_methods[] = {
 	       "Send the peer a notification alone. Returns a Transfer at once. error: an "
 	       "exception\n"
 	       "object; the peer learns its code."),
-	METHOD("batch", conn_batch,
-	       "batch($self, notify=None, timeout=None)\n--\n\n"
-	       "A Batch: several transfers that end as one, and a notification when all have "
-	       "landed."),
-	{ "on_lost", on_lost, METH_O,
+	{ "batch", (PyCFunction)(void (*)(void))conn_batch, METH_VARARGS | METH_KEYWORDS,
+	  "batch($self, notify=None, timeout=None)\n--\n\n"
+	  "A Batch: several transfers that end as one, and a notification when all have landed." },
+	{ "on_lost", on_lost_locked, METH_O,
 	  "on_lost($self, callback, /)\n--\n\n"
 	  "Call callback(connection) once the connection has ended, and its notifications "
 	  "were asked\n"
 	  "for: from reap(), notifications(), wait() or the event loop, whichever looks first. "
 	  "Returns\n"
 	  "callback." },
-	{ "stats", conn_stats, METH_NOARGS,
+	{ "stats", conn_stats_locked, METH_NOARGS,
 	  "stats($self)\n--\n\nCounters of this connection, as Engine.stats() has them." },
-	{ "close", conn_close, METH_NOARGS,
+	{ "close", conn_close_locked, METH_NOARGS,
 	  "close($self)\n--\n\n"
 	  "Close the connection; what is in flight on it fails. May be called again." },
-	{ "__enter__", conn_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the connection." },
-	{ "__exit__", conn_close, METH_VARARGS,
+	{ "__enter__", conn_enter_locked, METH_NOARGS,
+	  "__enter__($self)\n--\n\nReturn the connection." },
+	{ "__exit__", conn_close_locked, METH_VARARGS,
 	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the connection." },
 	{ NULL, NULL, 0, NULL },
 };

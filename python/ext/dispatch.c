@@ -86,11 +86,11 @@ static struct kvi_py_transfer *find_transfer(struct kvi_py_dispatch *dispatch, P
 	PyObject *transfer = pop(dispatch->flying, key);
 	if (transfer != NULL)
 		return (struct kvi_py_transfer *)transfer;
-	PyObject *address = pop(dispatch->loose, key);
-	if (address == NULL)
+	PyObject *reference = pop(dispatch->loose, key);
+	if (reference == NULL)
 		return NULL;
-	transfer = Py_XNewRef(PyLong_AsVoidPtr(address));
-	Py_DECREF(address);
+	(void)PyWeakref_GetRef(reference, &transfer);
+	Py_DECREF(reference);
 	return (struct kvi_py_transfer *)transfer;
 }
 
@@ -146,9 +146,9 @@ static int put_transfer(struct kvi_py_dispatch *dispatch, PyObject *key,
 {
 	if (!transfer->is_loose)
 		return PyDict_SetItem(dispatch->flying, key, (PyObject *)transfer);
-	PyObject *address = PyLong_FromVoidPtr(transfer);
-	int rc = address == NULL ? -1 : PyDict_SetItem(dispatch->loose, key, address);
-	Py_XDECREF(address);
+	PyObject *reference = PyWeakref_NewRef((PyObject *)transfer, NULL);
+	int rc = reference == NULL ? -1 : PyDict_SetItem(dispatch->loose, key, reference);
+	Py_XDECREF(reference);
 	return rc;
 }
 

@@ -3,7 +3,7 @@
  * engine.c - the type Engine: closing, ids, last_error. It never moves data: methods.c lists the
  * methods and conn.c, kv.c, pool.c and others hold them; config.c has what the constructor takes.
  *
- * Who may use a handle, and when it is freed. The GIL guards every field here.
+ * Who may use a handle, and when it is freed. The GIL guards every field here, or what stands in for it.
  *
  * - Engine. A call that gives up the GIL inside the library counts itself in `users` (kvi_py_enter,
  *   kvi_py_leave). close() marks the engine closed, so that nobody new enters, and stops it, which
@@ -81,6 +81,15 @@ int kvi_py_check_interrupt(void *arg)
 }
 
 /* ---- users and ids ---- */
+
+struct kvi_py_engine *kvi_py_ref_engine(struct kvi_py_engine *engine)
+{
+	PyObject *object = NULL;
+
+	if (engine != NULL)
+		(void)PyWeakref_GetRef(engine->self_ref, &object);
+	return (struct kvi_py_engine *)object;
+}
 
 bool kvi_py_is_forked(pid_t owner)
 {
@@ -220,7 +229,7 @@ void kvi_py_close_engine(struct kvi_py_engine *self)
 	kvi_py_leave(self);
 }
 
-static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *open_engine(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
 	struct kvi_py_state *state = PyType_GetModuleState(type);
 	struct kvi_py_engine *self = (struct kvi_py_engine *)type->tp_alloc(type, 0);
@@ -231,8 +240,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self->conns = PyDict_New();
 	self->kvs = PyDict_New();
 	self->pools = PySet_New(NULL);
+	self->self_ref = PyWeakref_NewRef((PyObject *)self, NULL);
 	if (kvi_py_open_dispatch(&self->dispatch) < 0 || self->conns == NULL || self->kvs == NULL ||
-	    self->pools == NULL || kvi_py_open_engine(self, args, kwargs) < 0)
+	    self->pools == NULL || self->self_ref == NULL ||
+	    kvi_py_open_engine(self, args, kwargs) < 0)
 		goto err_self;
 	PyObject *added = PyObject_CallMethod(state->live_engines, "add", "O", self);
 	if (added == NULL)
@@ -246,7 +257,17 @@ err_self:
 	return NULL;
 }
 
-static void engine_finalize(PyObject *self)
+static PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	struct kvi_py_section section;
+
+	kvi_py_lock(&section, type);
+	PyObject *self = open_engine(type, args, kwargs);
+	kvi_py_unlock(&section);
+	return self;
+}
+
+static void finalize(PyObject *self)
 {
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	PyObject *type, *value, *traceback;
@@ -259,6 +280,15 @@ static void engine_finalize(PyObject *self)
 		PyErr_WriteUnraisable(self);
 	kvi_py_close_engine(engine);
 	PyErr_Restore(type, value, traceback);
+}
+
+static void engine_finalize(PyObject *self)
+{
+	struct kvi_py_section section;
+
+	kvi_py_lock(&section, Py_TYPE(self));
+	finalize(self);
+	kvi_py_unlock(&section);
 }
 
 static int engine_traverse(PyObject *self, visitproc visit, void *arg)
@@ -294,6 +324,7 @@ static void engine_dealloc(PyObject *self)
 	Py_CLEAR(engine->kvs);
 	Py_CLEAR(engine->pools);
 	Py_CLEAR(engine->last_error);
+	Py_CLEAR(engine->self_ref);
 	kvi_py_free_dispatch(&engine->dispatch);
 	type->tp_free(self);
 	Py_DECREF(type);
@@ -347,18 +378,26 @@ static PyObject *engine_repr(PyObject *self)
 				    kvt_engine_get_provider(engine->handle));
 }
 
+KVI_PY_LOCKED_REPR(engine_repr)
+
 static PyMemberDef engine_members[] = {
 	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_engine, weakrefs), READONLY,
 	  NULL },
 	{ NULL, 0, 0, 0, NULL },
 };
 
+KVI_PY_LOCKED_GETTER(engine_get_port)
+KVI_PY_LOCKED_GETTER(engine_get_provider)
+KVI_PY_LOCKED_GETTER(engine_get_last_error)
+KVI_PY_LOCKED_GETTER(engine_get_closed)
+
 static PyGetSetDef engine_getset[] = {
-	{ "port", engine_get_port, NULL, "The TCP port that connect() of a peer takes.", NULL },
-	{ "provider", engine_get_provider, NULL, "The libfabric provider in use.", NULL },
-	{ "last_error", engine_get_last_error, NULL,
+	{ "port", engine_get_port_locked, NULL, "The TCP port that connect() of a peer takes.",
+	  NULL },
+	{ "provider", engine_get_provider_locked, NULL, "The libfabric provider in use.", NULL },
+	{ "last_error", engine_get_last_error_locked, NULL,
 	  "The exception object of the last classic call that failed, or None.", NULL },
-	{ "closed", engine_get_closed, NULL, "True once close() was called.", NULL },
+	{ "closed", engine_get_closed_locked, NULL, "True once close() was called.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -381,7 +420,7 @@ static PyType_Slot engine_slots[] = {
 	{ Py_tp_dealloc, engine_dealloc },
 	{ Py_tp_traverse, engine_traverse },
 	{ Py_tp_clear, engine_clear },
-	{ Py_tp_repr, engine_repr },
+	{ Py_tp_repr, engine_repr_locked },
 	{ Py_tp_members, engine_members },
 	{ Py_tp_getset, engine_getset },
 	{ Py_tp_methods, kvi_py_engine_methods },

@@ -3,7 +3,7 @@
  * ext.h - what the files of the extension share: module state, object structs, and the functions of
  * one file that another calls. It never includes NumPy's headers: those are for arrays.c alone.
  *
- * Everything here is touched with the GIL held. Functions that return int give 0, or -1 with a
+ * Everything here is touched with the GIL held, or what stands in for it (lock.h). Functions that return int give 0, or -1 with a
  * Python exception set, unless they say otherwise.
  */
 #ifndef KVI_PYTHON_EXT_H
@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "lock.h"
 
 /* ---- module.c ---- */
 
@@ -83,7 +85,7 @@ int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_
 /* What an engine has told and nobody has taken yet, and who is to be told; see dispatch.c. */
 struct kvi_py_dispatch {
 	PyObject *flying;   /* dict: handle to Transfer, started and not reaped */
-	PyObject *loose;    /* dict: handle to address of a Transfer that is not kept */
+	PyObject *loose;    /* dict: handle to a weak reference to a Transfer that is not kept */
 	PyObject *finished; /* dict: handle to Transfer, in the order of completion */
 	PyObject *orphans;  /* set: handles reaped before their start call was back */
 	PyObject *conns;    /* dict: handle to Connection, until its close has returned */
@@ -111,6 +113,7 @@ struct kvi_py_engine {
 	PyObject *pools;      /* set of struct kvi_py_pool: those that are open */
 	PyObject *last_error; /* exception object or NULL */
 	PyObject *weakrefs;
+	PyObject *self_ref; /* a weak reference to itself: kvi_py_ref_engine */
 	struct kvi_py_dispatch dispatch;
 };
 
@@ -118,6 +121,10 @@ extern PyType_Spec kvi_py_engine_spec;
 
 /* Close, as close() and the finalizer do; may be called again. */
 void kvi_py_close_engine(struct kvi_py_engine *engine);
+
+/* A new reference to the engine that an object of its knows and does not keep. NULL when the object is
+ * closed, or about to be: the last reference has gone, and the engine's finalizer waits for the lock. */
+struct kvi_py_engine *kvi_py_ref_engine(struct kvi_py_engine *engine);
 
 /* Raise ValueError when the engine is closed, Forked when this is a forked child. */
 int kvi_py_check_open(struct kvi_py_engine *engine);
@@ -205,6 +212,12 @@ void kvi_py_leave_conn(struct kvi_py_conn *conn, struct kvi_py_engine *engine);
 
 extern PyMethodDef kvi_py_conn_methods[];
 extern PyGetSetDef kvi_py_conn_getset[];
+
+/* True when the handle may be used now, with the GIL held; else an exception is set. */
+bool kvi_py_is_usable(struct kvi_py_conn *conn);
+
+/* What the attribute lost is. */
+PyObject *kvi_py_get_lost(struct kvi_py_conn *conn);
 
 /* Call what on_lost() was given, once. */
 void kvi_py_tell_lost(struct kvi_py_conn *conn);
@@ -387,7 +400,8 @@ int kvi_py_settle(struct kvi_py_transfer *transfer);
 /* Call what add_done_callback() was given, in this thread, once. */
 void kvi_py_run_callbacks(struct kvi_py_transfer *transfer);
 
-/* Call a function that cannot be allowed to fail; its exception is reported and dropped. */
+/* Call a function that cannot be allowed to fail; its exception is reported and dropped. Other threads
+ * may use the extension meanwhile. */
 void kvi_py_call_back(PyObject *function, PyObject *argument);
 
 /* ---- dispatch.c ---- */

@@ -20,8 +20,13 @@ static PyObject *engine_enter(PyObject *self, PyObject *args)
 
 static PyObject *anotifications(PyObject *self, PyObject *args)
 {
+	struct kvi_py_section section;
+
 	(void)args;
-	if (kvi_py_check_open((struct kvi_py_engine *)self) < 0)
+	kvi_py_lock(&section, Py_TYPE(self));
+	int rc = kvi_py_check_open((struct kvi_py_engine *)self);
+	kvi_py_unlock(&section);
+	if (rc < 0)
 		return NULL;
 	PyObject *aio = PyImport_ImportModule("kvtrans_engine.aio");
 	if (aio == NULL)
@@ -31,9 +36,40 @@ static PyObject *anotifications(PyObject *self, PyObject *args)
 	return iterator;
 }
 
+KVI_PY_LOCKED_KEYWORDS(kvi_py_connect)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_accept)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_disconnect)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_status)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_stats)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_reg_kv)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_dereg_kv)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_send_kv)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv_into)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_send_kv_async)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv_async)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv_into_async)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_open_connection)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_accept_connection)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_connection)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_register)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_allocate)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_wait)
+KVI_PY_LOCKED(kvi_py_reap)
+KVI_PY_LOCKED(kvi_py_notifications)
+KVI_PY_LOCKED(kvi_py_fileno)
+KVI_PY_LOCKED(kvi_py_pull)
+KVI_PY_LOCKED(kvi_py_next_notification)
+KVI_PY_LOCKED(kvi_py_dup_fd)
+KVI_PY_LOCKED(kvi_py_add_listener)
+KVI_PY_LOCKED(kvi_py_remove_listener)
+KVI_PY_LOCKED(engine_close)
+KVI_PY_LOCKED(engine_enter)
+
 #define METHOD(name, function, doc)                                                                \
 	{                                                                                          \
-		name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, doc     \
+		name, (PyCFunction)(void (*)(void))function##_locked,                              \
+			METH_VARARGS | METH_KEYWORDS, doc                                          \
 	}
 
 PyMethodDef kvi_py_engine_methods[] = {
@@ -46,47 +82,60 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "(False, None, None, None). Without a timeout it waits for ever."),
 	METHOD("disconnect", kvi_py_disconnect,
 	       "disconnect($self, conn_id)\n--\n\n"
-	       "Close a connection; what is in flight on it fails. Its KVs stay until dereg_kv()."),
+	       "Close a connection; what is in flight on it fails. Its KVs stay until "
+	       "dereg_kv()."),
 	METHOD("status", kvi_py_status,
 	       "status($self, conn_id)\n--\n\n"
-	       "None while the connection is open, else the exception object that says why not."),
+	       "None while the connection is open, else the exception object that says why "
+	       "not."),
 	METHOD("stats", kvi_py_stats,
 	       "stats($self, conn_id=None)\n--\n\n"
-	       "Counters of the engine or of one connection, as a dict of int. send_latency is a\n"
-	       "list: item i counts sends that took from 2**i up to 2**(i + 1) nanoseconds."),
+	       "Counters of the engine or of one connection, as a dict of int. send_latency "
+	       "is a\n"
+	       "list: item i counts sends that took from 2**i up to 2**(i + 1) "
+	       "nanoseconds."),
 	METHOD("reg_kv", kvi_py_reg_kv,
 	       "reg_kv($self, conn_id, data, tag=None)\n--\n\n"
-	       "Bind the memory of data to a connection: (True, kv_id), or (False, None). Without "
+	       "Bind the memory of data to a connection: (True, kv_id), or (False, None). "
+	       "Without "
 	       "a\n"
-	       "tag the n-th KV on this side meets the n-th on the other. data is kept until\n"
+	       "tag the n-th KV on this side meets the n-th on the other. data is kept "
+	       "until\n"
 	       "dereg_kv()."),
 	METHOD("dereg_kv", kvi_py_dereg_kv,
 	       "dereg_kv($self, kv_id)\n--\n\n"
-	       "Undo reg_kv(): fail what is in flight and let go of the memory, which nobody "
+	       "Undo reg_kv(): fail what is in flight and let go of the memory, which "
+	       "nobody "
 	       "touches\n"
 	       "any more."),
 	METHOD("send_kv", kvi_py_send_kv,
 	       "send_kv($self, kv_id, data, timeout=60.0)\n--\n\n"
-	       "Send data with its dtype and shape. True once the receiver has it, else False."),
+	       "Send data with its dtype and shape. True once the receiver has it, else "
+	       "False."),
 	METHOD("recv_kv", kvi_py_recv_kv,
 	       "recv_kv($self, kv_id, max_size=None, timeout=None)\n--\n\n"
-	       "Receive a message of at most max_size bytes: (True, ndarray), or (False, None). "
+	       "Receive a message of at most max_size bytes: (True, ndarray), or (False, "
+	       "None). "
 	       "The\n"
 	       "array owns its memory."),
 	METHOD("recv_kv_into", kvi_py_recv_kv_into,
 	       "recv_kv_into($self, kv_id, out=None, timeout=None)\n--\n\n"
-	       "Receive into out, or into the registered memory: (True, nbytes), or (False, 0)."),
+	       "Receive into out, or into the registered memory: (True, nbytes), or (False, "
+	       "0)."),
 	METHOD("send_kv_async", kvi_py_send_kv_async,
 	       "send_kv_async($self, kv_id, data, timeout=60.0)\n--\n\n"
-	       "Start send_kv() and return a Transfer whose result is True. Never blocks; raises\n"
+	       "Start send_kv() and return a Transfer whose result is True. Never blocks; "
+	       "raises\n"
 	       "when it cannot start. data must stay unchanged until the transfer is done."),
 	METHOD("recv_kv_async", kvi_py_recv_kv_async,
 	       "recv_kv_async($self, kv_id, max_size=None, timeout=None)\n--\n\n"
-	       "Start recv_kv() and return a Transfer whose result is an ndarray. Never blocks;\n"
+	       "Start recv_kv() and return a Transfer whose result is an ndarray. Never "
+	       "blocks;\n"
 	       "raises when it cannot start."),
 	METHOD("recv_kv_into_async", kvi_py_recv_kv_into_async,
 	       "recv_kv_into_async($self, kv_id, out=None, timeout=None)\n--\n\n"
-	       "Start recv_kv_into() and return a Transfer whose result is the message's length "
+	       "Start recv_kv_into() and return a Transfer whose result is the message's "
+	       "length "
 	       "in\n"
 	       "bytes. Never blocks; raises when it cannot start."),
 	METHOD("open_connection", kvi_py_open_connection,
@@ -94,30 +143,38 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "Connect to the engine at host:port and return a Connection, or raise."),
 	METHOD("accept_connection", kvi_py_accept_connection,
 	       "accept_connection($self, timeout=None)\n--\n\n"
-	       "Take the next peer that connected: a Connection. Raises TransferTimeout when none\n"
+	       "Take the next peer that connected: a Connection. Raises TransferTimeout "
+	       "when none\n"
 	       "came in time; without a timeout it waits for ever."),
 	METHOD("connection", kvi_py_connection,
 	       "connection($self, conn_id)\n--\n\nThe Connection of an id."),
 	METHOD("register", kvi_py_register,
 	       "register($self, arrays, block_bytes=None, stride=None)\n--\n\n"
-	       "Make a Pool of blocks of an array, or of a list of arrays with the same block "
+	       "Make a Pool of blocks of an array, or of a list of arrays with the same "
+	       "block "
 	       "numbers.\n\n"
-	       "An array is an ndarray, another buffer, or a DLPack tensor of the CPU. Its first "
+	       "An array is an ndarray, another buffer, or a DLPack tensor of the CPU. Its "
+	       "first "
 	       "axis\n"
-	       "numbers the blocks, each of them contiguous; with block_bytes, contiguous memory "
+	       "numbers the blocks, each of them contiguous; with block_bytes, contiguous "
+	       "memory "
 	       "is cut\n"
-	       "into blocks of that size, which begin every stride bytes. Nothing is copied."),
+	       "into blocks of that size, which begin every stride bytes. Nothing is "
+	       "copied."),
 	METHOD("allocate", kvi_py_allocate,
-	       "allocate($self, count, block_bytes=None, *, extents=1, dtype=None, shape=None)"
+	       "allocate($self, count, block_bytes=None, *, extents=1, dtype=None, "
+	       "shape=None)"
 	       "\n--\n\n"
-	       "Make a Pool of count blocks in zeroed memory of the engine, in each extent. Give "
+	       "Make a Pool of count blocks in zeroed memory of the engine, in each extent. "
+	       "Give "
 	       "the\n"
-	       "size of a block, or its dtype and shape. The memory is seen through pool.arrays."),
-	{ "reap", kvi_py_reap, METH_NOARGS,
+	       "size of a block, or its dtype and shape. The memory is seen through "
+	       "pool.arrays."),
+	{ "reap", kvi_py_reap_locked, METH_NOARGS,
 	  "reap($self)\n--\n\n"
 	  "The paged transfers that have ended and whose outcome nobody has taken, each once, in\n"
 	  "the order of completion. Runs the callbacks that are due. Never waits." },
-	{ "notifications", kvi_py_notifications, METH_NOARGS,
+	{ "notifications", kvi_py_notifications_locked, METH_NOARGS,
 	  "notifications($self)\n--\n\n"
 	  "The notifications that have come: a list of Notification(conn, data, error). Never "
 	  "waits." },
@@ -126,29 +183,31 @@ PyMethodDef kvi_py_engine_methods[] = {
 	  "An asynchronous iterator over notifications; it ends when the engine is closed." },
 	METHOD("wait", kvi_py_wait,
 	       "wait($self, timeout=None)\n--\n\n"
-	       "Wait until there is something for reap() or notifications(), or a connection has\n"
+	       "Wait until there is something for reap() or notifications(), or a "
+	       "connection has\n"
 	       "ended: True. False when the time passed first."),
-	{ "fileno", kvi_py_fileno, METH_NOARGS,
+	{ "fileno", kvi_py_fileno_locked, METH_NOARGS,
 	  "fileno($self)\n--\n\n"
 	  "A descriptor that is readable while reap() or notifications() has something. It is the\n"
 	  "engine's: only poll it." },
-	{ "_pull", kvi_py_pull, METH_NOARGS,
+	{ "_pull", kvi_py_pull_locked, METH_NOARGS,
 	  "_pull($self)\n--\n\nTake in what has happened; True when notes wait to be taken." },
-	{ "_next_notification", kvi_py_next_notification, METH_NOARGS,
+	{ "_next_notification", kvi_py_next_notification_locked, METH_NOARGS,
 	  "_next_notification($self)\n--\n\nOne notification, or None." },
-	{ "_dup_fd", kvi_py_dup_fd, METH_NOARGS,
+	{ "_dup_fd", kvi_py_dup_fd_locked, METH_NOARGS,
 	  "_dup_fd($self)\n--\n\nA copy of the library's descriptor, which is the caller's." },
-	{ "_add_listener", kvi_py_add_listener, METH_O,
+	{ "_add_listener", kvi_py_add_listener_locked, METH_O,
 	  "_add_listener($self, listener, /)\n--\n\n"
 	  "Call listener() when notifications have come, or the engine is closed." },
-	{ "_remove_listener", kvi_py_remove_listener, METH_O,
+	{ "_remove_listener", kvi_py_remove_listener_locked, METH_O,
 	  "_remove_listener($self, listener, /)\n--\n\nUndo _add_listener()." },
-	{ "close", engine_close, METH_NOARGS,
+	{ "close", engine_close_locked, METH_NOARGS,
 	  "close($self)\n--\n\n"
 	  "Tell the peers, fail what is in flight, free everything. Takes about 1 s at most, and\n"
 	  "may be called again." },
-	{ "__enter__", engine_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the engine." },
-	{ "__exit__", engine_close, METH_VARARGS,
+	{ "__enter__", engine_enter_locked, METH_NOARGS,
+	  "__enter__($self)\n--\n\nReturn the engine." },
+	{ "__exit__", engine_close_locked, METH_VARARGS,
 	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the engine." },
 	{ NULL, NULL, 0, NULL },
 };

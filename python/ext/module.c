@@ -124,8 +124,8 @@ static PyModuleDef_Slot module_slots[] = {
 	{ Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED },
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-	/* The user counts and tables of the objects are guarded by the GIL and by nothing else. */
-	{ Py_mod_gil, Py_MOD_GIL_USED },
+	/* lock.h tells what stands in for it. */
+	{ Py_mod_gil, Py_MOD_GIL_NOT_USED },
 #endif
 	{ 0, NULL },
 };

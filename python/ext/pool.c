@@ -322,12 +322,11 @@ void kvi_py_drop_pools(struct kvi_py_engine *engine)
 static PyObject *pool_close(PyObject *self, PyObject *args)
 {
 	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
-	struct kvi_py_engine *engine = pool->engine;
+	struct kvi_py_engine *engine = kvi_py_ref_engine(pool->engine);
 
 	(void)args;
 	if (engine == NULL)
 		Py_RETURN_NONE;
-	Py_INCREF(engine);
 	Py_INCREF(self);
 	if (PySet_Discard(engine->pools, self) >= 0)
 		drop_region(engine, pool);
@@ -406,6 +405,8 @@ static PyObject *pool_repr(PyObject *self)
 				    pool->engine == NULL ? ", closed" : "");
 }
 
+KVI_PY_LOCKED_REPR(pool_repr)
+
 /* ---- the type ---- */
 
 static int pool_traverse(PyObject *self, visitproc visit, void *arg)
@@ -434,8 +435,11 @@ static void pool_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
+KVI_PY_LOCKED_GETTER(get_arrays)
+KVI_PY_LOCKED_GETTER(get_closed)
+
 static PyGetSetDef pool_getset[] = {
-	{ "arrays", get_arrays, NULL,
+	{ "arrays", get_arrays_locked, NULL,
 	  "What was registered, or ndarrays over memory that the engine allocated: a tuple, one "
 	  "for\n"
 	  "each extent.",
@@ -444,18 +448,21 @@ static PyGetSetDef pool_getset[] = {
 	{ "block_bytes", get_block_len, NULL, "Bytes of a block.", NULL },
 	{ "extents", get_extent_count, NULL, "Number of extents, each with these blocks.", NULL },
 	{ "read_only", get_read_only, NULL, "True when it can be no destination.", NULL },
-	{ "closed", get_closed, NULL, "True once it was closed, or its engine was.", NULL },
+	{ "closed", get_closed_locked, NULL, "True once it was closed, or its engine was.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
+KVI_PY_LOCKED(pool_close)
+KVI_PY_LOCKED(pool_enter)
+
 static PyMethodDef pool_methods[] = {
-	{ "close", pool_close, METH_NOARGS,
+	{ "close", pool_close_locked, METH_NOARGS,
 	  "close($self)\n--\n\n"
 	  "End its transfers, withdraw its exports, and let go of the memory, which nobody "
 	  "touches\n"
 	  "any more. ndarrays of allocated memory stay valid. May be called again." },
-	{ "__enter__", pool_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the pool." },
-	{ "__exit__", pool_close, METH_VARARGS,
+	{ "__enter__", pool_enter_locked, METH_NOARGS, "__enter__($self)\n--\n\nReturn the pool." },
+	{ "__exit__", pool_close_locked, METH_VARARGS,
 	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the pool." },
 	{ NULL, NULL, 0, NULL },
 };
@@ -469,7 +476,7 @@ static PyType_Slot pool_slots[] = {
 	{ Py_tp_doc, (void *)pool_doc },
 	{ Py_tp_dealloc, pool_dealloc },
 	{ Py_tp_traverse, pool_traverse },
-	{ Py_tp_repr, pool_repr },
+	{ Py_tp_repr, pool_repr_locked },
 	{ Py_tp_getset, pool_getset },
 	{ Py_tp_methods, pool_methods },
 	{ 0, NULL },

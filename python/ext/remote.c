@@ -319,24 +319,38 @@ static PyObject *remote_repr(PyObject *self)
 				    info.withdrawn ? ", withdrawn" : "");
 }
 
+KVI_PY_LOCKED_REPR(remote_repr)
+KVI_PY_LOCKED_GETTER(get_block_count)
+KVI_PY_LOCKED_GETTER(get_block_bytes)
+KVI_PY_LOCKED_GETTER(get_extents)
+KVI_PY_LOCKED_GETTER(get_nbytes)
+KVI_PY_LOCKED_GETTER(get_access)
+KVI_PY_LOCKED_GETTER(get_withdrawn)
+KVI_PY_LOCKED_GETTER(get_closed)
+
 static PyGetSetDef remote_getset[] = {
-	{ "block_count", get_block_count, NULL, "Blocks of an extent, the smallest one's.", NULL },
-	{ "block_bytes", get_block_bytes, NULL, "Bytes of a block.", NULL },
-	{ "extents", get_extents, NULL, "Number of extents, each with these blocks.", NULL },
-	{ "nbytes", get_nbytes, NULL, "Bytes of all extents: the space of spans.", NULL },
-	{ "access", get_access, NULL, "What the peer allows: 'r', 'w' or 'rw'.", NULL },
-	{ "withdrawn", get_withdrawn, NULL, "True once the peer is known to have withdrawn it.",
+	{ "block_count", get_block_count_locked, NULL, "Blocks of an extent, the smallest one's.",
 	  NULL },
+	{ "block_bytes", get_block_bytes_locked, NULL, "Bytes of a block.", NULL },
+	{ "extents", get_extents_locked, NULL, "Number of extents, each with these blocks.", NULL },
+	{ "nbytes", get_nbytes_locked, NULL, "Bytes of all extents: the space of spans.", NULL },
+	{ "access", get_access_locked, NULL, "What the peer allows: 'r', 'w' or 'rw'.", NULL },
+	{ "withdrawn", get_withdrawn_locked, NULL,
+	  "True once the peer is known to have withdrawn it.", NULL },
 	{ "conn", get_conn, NULL, "The Connection it is of.", NULL },
-	{ "closed", get_closed, NULL, "True once it was closed.", NULL },
+	{ "closed", get_closed_locked, NULL, "True once it was closed.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
+KVI_PY_LOCKED(remote_close)
+KVI_PY_LOCKED(remote_enter)
+
 static PyMethodDef remote_methods[] = {
-	{ "close", remote_close, METH_NOARGS,
+	{ "close", remote_close_locked, METH_NOARGS,
 	  "close($self)\n--\n\nForget it. Transfers that use it go on. May be called again." },
-	{ "__enter__", remote_enter, METH_NOARGS, "__enter__($self)\n--\n\nReturn the remote." },
-	{ "__exit__", remote_close, METH_VARARGS,
+	{ "__enter__", remote_enter_locked, METH_NOARGS,
+	  "__enter__($self)\n--\n\nReturn the remote." },
+	{ "__exit__", remote_close_locked, METH_VARARGS,
 	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the remote." },
 	{ NULL, NULL, 0, NULL },
 };
@@ -350,7 +364,7 @@ static PyType_Slot remote_slots[] = {
 	{ Py_tp_doc, (void *)remote_doc },
 	{ Py_tp_dealloc, remote_dealloc },
 	{ Py_tp_traverse, remote_traverse },
-	{ Py_tp_repr, remote_repr },
+	{ Py_tp_repr, remote_repr_locked },
 	{ Py_tp_getset, remote_getset },
 	{ Py_tp_methods, remote_methods },
 	{ 0, NULL },

@@ -146,8 +146,10 @@ static PyObject *transfer_exception(PyObject *self, PyObject *args, PyObject *kw
 
 void kvi_py_call_back(PyObject *function, PyObject *argument)
 {
+	struct kvi_py_section *section = kvi_py_pause();
 	PyObject *result = argument == NULL ? PyObject_CallNoArgs(function)
 					    : PyObject_CallOneArg(function, argument);
+	kvi_py_resume(section);
 	if (result == NULL)
 		PyErr_WriteUnraisable(function);
 	Py_XDECREF(result);
@@ -254,11 +256,15 @@ static PyMemberDef transfer_members[] = {
 	{ NULL, 0, 0, 0, NULL },
 };
 
+KVI_PY_LOCKED_GETTER(transfer_get_stats)
+KVI_PY_LOCKED_GETTER(transfer_get_teller)
+
 static PyGetSetDef transfer_getset[] = {
-	{ "stats", transfer_get_stats, NULL,
+	{ "stats", transfer_get_stats_locked, NULL,
 	  "TransferStats(bytes, segments, submit_ns, transfer_ns), or None while in flight.",
 	  NULL },
-	{ "_teller", transfer_get_teller, NULL, "The engine that tells when it has ended.", NULL },
+	{ "_teller", transfer_get_teller_locked, NULL, "The engine that tells when it has ended.",
+	  NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -316,6 +322,8 @@ static PyObject *transfer_repr(PyObject *self)
 				    state);
 }
 
+KVI_PY_LOCKED_REPR(transfer_repr)
+
 static int transfer_traverse(PyObject *self, visitproc visit, void *arg)
 {
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
@@ -329,11 +337,16 @@ static int transfer_traverse(PyObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* The engine's tables have its address no longer than this. */
+/* The engine's tables have its handle no longer than this. */
 static void forget(struct kvi_py_transfer *self)
 {
-	if (self->is_loose && self->engine != NULL)
-		kvi_py_untrack((struct kvi_py_engine *)self->engine, self);
+	struct kvi_py_section section;
+
+	if (!self->is_loose || self->engine == NULL)
+		return;
+	kvi_py_lock(&section, Py_TYPE(self));
+	kvi_py_untrack((struct kvi_py_engine *)self->engine, self);
+	kvi_py_unlock(&section);
 }
 
 /* The buffer and the outcome stay: a method that runs in a finalizer may still need them. */
@@ -366,30 +379,41 @@ static void transfer_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
+KVI_PY_LOCKED_KEYWORDS(transfer_result)
+KVI_PY_LOCKED_KEYWORDS(transfer_exception)
+KVI_PY_LOCKED(transfer_done)
+KVI_PY_LOCKED(transfer_cancel)
+KVI_PY_LOCKED(transfer_cancelled)
+KVI_PY_LOCKED(transfer_add_done_callback)
+
 #define METHOD(name, function, doc)                                                                \
 	{                                                                                          \
-		name, (PyCFunction)(void (*)(void))function, METH_VARARGS | METH_KEYWORDS, doc     \
+		name, (PyCFunction)(void (*)(void))function##_locked,                              \
+			METH_VARARGS | METH_KEYWORDS, doc                                          \
 	}
 
 static PyMethodDef transfer_methods[] = {
 	METHOD("result", transfer_result,
 	       "result($self, timeout=None)\n--\n\n"
-	       "The value: True, an ndarray, or a number of bytes. Raises the transfer's error, "
+	       "The value: True, an ndarray, or a number of bytes. Raises the transfer's "
+	       "error, "
 	       "or\n"
-	       "builtin TimeoutError when it is still in flight after timeout seconds. Ctrl-C "
+	       "builtin TimeoutError when it is still in flight after timeout seconds. "
+	       "Ctrl-C "
 	       "does\n"
 	       "not cancel it."),
 	METHOD("exception", transfer_exception,
 	       "exception($self, timeout=None)\n--\n\n"
-	       "The exception object of a failure, or None for a success; waits like result()."),
-	{ "done", transfer_done, METH_NOARGS,
+	       "The exception object of a failure, or None for a success; waits like "
+	       "result()."),
+	{ "done", transfer_done_locked, METH_NOARGS,
 	  "done($self)\n--\n\nTrue once it has ended. Never waits." },
-	{ "cancel", transfer_cancel, METH_NOARGS,
+	{ "cancel", transfer_cancel_locked, METH_NOARGS,
 	  "cancel($self)\n--\n\n"
 	  "Ask it to end; False when it has ended already. It completes within about 1 s." },
-	{ "cancelled", transfer_cancelled, METH_NOARGS,
+	{ "cancelled", transfer_cancelled_locked, METH_NOARGS,
 	  "cancelled($self)\n--\n\nTrue once it has ended by cancel()." },
-	{ "add_done_callback", transfer_add_done_callback, METH_O,
+	{ "add_done_callback", transfer_add_done_callback_locked, METH_O,
 	  "add_done_callback($self, callback, /)\n--\n\n"
 	  "Call callback(transfer) once it has ended, at once when it has: in the thread that "
 	  "asks for\n"
@@ -411,7 +435,7 @@ static const char transfer_doc[] = "One operation in flight; it can be awaited.\
 static PyType_Slot transfer_slots[] = {
 	{ Py_tp_doc, (void *)transfer_doc },   { Py_tp_dealloc, transfer_dealloc },
 	{ Py_tp_traverse, transfer_traverse }, { Py_tp_clear, transfer_clear },
-	{ Py_tp_repr, transfer_repr },	       { Py_am_await, transfer_await },
+	{ Py_tp_repr, transfer_repr_locked },  { Py_am_await, transfer_await },
 	{ Py_tp_members, transfer_members },   { Py_tp_getset, transfer_getset },
 	{ Py_tp_methods, transfer_methods },   { 0, NULL },
 };
