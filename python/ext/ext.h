@@ -3,8 +3,8 @@
  * ext.h - what the files of the extension share: module state, object structs, and the functions of
  * one file that another calls. It never includes NumPy's headers: those are for arrays.c alone.
  *
- * Everything here is touched with the GIL held, or what stands in for it (lock.h). Functions that return int give 0, or -1 with a
- * Python exception set, unless they say otherwise.
+ * Everything here is touched with the GIL held, or with what stands in for it (lock.h). Functions that
+ * return int give 0, or -1 with a Python exception set, unless they say otherwise.
  */
 #ifndef KVI_PYTHON_EXT_H
 #define KVI_PYTHON_EXT_H

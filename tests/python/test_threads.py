@@ -2,7 +2,10 @@
 """Threads may use one engine, and close things under one another."""
 
 import gc
+import os
+import pathlib
 import random
+import re
 import subprocess
 import sys
 import sysconfig
@@ -298,6 +301,31 @@ def test_an_engine_goes_with_its_last_reference_under_its_connections(open_engin
 
     for future in start_all(in_thread, 2, come_and_go):
         future.result(60)
+
+
+# What reads nothing that changes, or takes the lock itself.
+UNLOCKED = {
+    "Py_GenericAlias",
+    "anotifications",
+    "conn_batch",
+    "get_id",
+    "get_conn",
+    "get_block_count",
+    "get_block_len",
+    "get_extent_count",
+    "get_read_only",
+}
+
+
+def test_what_is_called_from_outside_takes_the_lock():
+    """In a build without a GIL nothing else guards the extension; see python/ext/lock.h."""
+    unlocked = set()
+    for path in pathlib.Path(os.environ["KVT_SRCDIR"], "python", "ext").glob("*.c"):
+        for table in re.findall(r"Py(?:MethodDef|GetSetDef) \w+\[\] = \{(.*?)^\};", path.read_text(), re.M | re.S):
+            rows = re.findall(r'\{\s*"\w+",\s*(?:\(PyCFunction\)\(void \(\*\)\(void\)\))?(\w+),', table)
+            assert rows or 'METHOD("' in table
+            unlocked.update(name for name in rows if not name.endswith("_locked"))
+    assert unlocked == UNLOCKED
 
 
 def test_the_extension_leaves_the_gil_off():
