@@ -55,6 +55,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/domain.c \
 	src/fabric/environment.c \
 	src/fabric/fabric.h \
+	src/fabric/flow.c \
 	src/fabric/interface.c \
 	src/fabric/internal.h \
 	src/fabric/lane.c \
@@ -92,12 +93,16 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/exchange.c \
 	src/engine/exchange.h \
 	src/engine/export.c \
+	src/engine/flight.c \
+	src/engine/flight.h \
 	src/engine/inbox.c \
 	src/engine/inbox.h \
 	src/engine/kv.c \
 	src/engine/kv.h \
 	src/engine/link.c \
 	src/engine/link.h \
+	src/engine/motion.c \
+	src/engine/motion.h \
 	src/engine/owner.c \
 	src/engine/paged.c \
 	src/engine/paged.h \

@@ -108,8 +108,10 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 		struct kvi_worker *worker = engine->workers[i];
 		kvi_part_init(&conn->parts[i], conn, worker);
 	}
-	for (unsigned i = 0; i < lane_count; i++)
+	for (unsigned i = 0; i < lane_count; i++) {
 		init_link(conn, i);
+		kvi_flight_init(&conn->links[i].flight, lane_count);
+	}
 	conn->lane_count = lane_count;
 	return KVT_OK;
 }

@@ -13,6 +13,7 @@
 
 #include "base/list.h"
 #include "engine/link.h"
+#include "engine/motion.h"
 #include "engine/part.h"
 #include "engine/share.h"
 #include "engine/stats.h"
@@ -53,6 +54,7 @@ struct kvt_conn {
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
 	struct kvt_error cause; /* immutable from FAILING on */
+	struct kvi_motion motion;
 
 	/* control thread */
 	struct kvi_session *session;

@@ -337,21 +337,22 @@ static void tell_peer(struct kvt_export *exported)
 	struct kvt_conn *conn = exported->conn;
 	struct kvt_engine *engine = conn->engine;
 	struct kvi_worker *worker = exported->home->part->worker;
-	int64_t deadline_ns = kvi_deadline_after(KVI_QUIESCE_NS);
+	int64_t since_ns = kvi_clock_now(), due_ns = kvi_motion_get_first_due();
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW, .generation = exported->id };
 	kvi_worker_lock(worker);
 	kvi_link_send(exported->home, &message);
 	if (!worker->stopped)
 		kvi_parts_flush(worker, false);
 	kvi_worker_unlock(worker);
-	while (!kvi_worker_wait(worker, is_confirmed, exported, deadline_ns) &&
-	       kvi_clock_now() < deadline_ns && !worker->stopped)
-		;
+	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
+	       !worker->stopped)
+		if (kvi_clock_now() >= due_ns)
+			due_ns = kvi_motion_get_due(conn, since_ns);
 	if (is_confirmed(exported))
 		return;
 	kvi_conn_fail(conn, KVT_E_PEER_LOST, 0,
 		      "the peer did not confirm within %lld ms that it stopped using an export",
-		      (long long)(KVI_QUIESCE_NS / KVI_MS));
+		      (long long)((kvi_clock_now() - since_ns) / KVI_MS));
 	pthread_mutex_lock(&engine->lock);
 	while (!conn->is_torn_down && !engine->stopped)
 		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);

@@ -181,15 +181,17 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 		link->connected = true;
 		link->part->worker->connecting--;
 	}
-	if (event->kind == KVI_LANE_CONNECTED)
+	if (event->kind == KVI_LANE_CONNECTED) {
+		kvi_lane_get_flow(link->lane, &link->flow);
 		kvi_conn_on_lane_connected(link->conn);
-	else if (event->provider_errno == EFAULT)
+	} else if (event->provider_errno == EFAULT) {
 		kvi_link_fail(link, KVT_E_FABRIC, EFAULT, "what the peer asked for");
-	else if (was_connected)
+	} else if (was_connected) {
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, event->provider_errno,
 			      "lane %u was shut down by the peer", link->index);
-	else
+	} else {
 		kvi_link_fail_unconnected(link, event->provider_errno);
+	}
 }
 
 void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
@@ -302,6 +304,7 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		kvi_link_fail(link, completion->err, completion->provider_errno, "a receive");
 		return;
 	}
+	kvi_part_count_moved(link->part);
 	if (kvi_list_is_empty(&link->parked) &&
 	    kvi_inbox_has_room(&link->conn->engine->inbox, link->conn)) {
 		take_in(link, packet, completion->len);

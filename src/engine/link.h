@@ -19,6 +19,7 @@
 #define KVI_ENGINE_LINK_H
 
 #include "base/list.h"
+#include "engine/flight.h"
 #include "engine/settings.h"
 #include "engine/worker.h"
 #include "fabric/fabric.h"
@@ -41,7 +42,8 @@ struct kvi_packet {
 
 enum kvi_segment_kind {
 	KVI_SEGMENT_WRITE, /* done when the peer's memory has it */
-	KVI_SEGMENT_ORDERED, /* a write, done when our memory is free: a message follows and is answered */
+	KVI_SEGMENT_ORDERED, /* a write that may be done when our memory is free: a message follows and is
+			      * answered */
 	KVI_SEGMENT_READ,
 	KVI_SEGMENT_ASK, /* nothing is posted: the peer is asked to fill a slot of ours; ask.h */
 };
@@ -58,6 +60,9 @@ struct kvi_segment {
 	struct kvi_pack *pack; /* what it writes are packed blocks; stage.h */
 	bool awaits_ack; /* of the pack: not done before the peer has unpacked it; or of the question */
 	struct kvi_question *question;
+	int64_t posted_ns;
+	size_t ahead;	   /* bytes in flight on the lane then, itself included */
+	bool is_delivered; /* how it was posted */
 };
 
 struct kvi_link {
@@ -67,6 +72,7 @@ struct kvi_link {
 	unsigned rail;
 	struct kvi_cq *cq;
 	struct kvi_lane *lane; /* NULL: not made yet, or closed */
+	struct kvi_flow flow;  /* immutable once connected */
 	struct kvi_list node;  /* in part->links */
 	bool connected;
 
@@ -94,6 +100,8 @@ struct kvi_link {
 	unsigned writes; /* segments that are operations: posted, or held */
 	size_t writes_len;
 	unsigned questions;	  /* segments that are questions: sent, and not answered */
+	size_t questions_len;	  /* bytes that they ask for */
+	struct kvi_flight flight; /* bounds both */
 	struct kvi_segment *held; /* taken, but the provider had no room */
 	struct kvi_stage *stage;  /* NULL: nothing was ever packed on this lane */
 };

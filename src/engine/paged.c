@@ -215,7 +215,7 @@ static void give_up(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	kvi_list_remove(&transfer->link_node);
-	kvi_transfer_set_deadline(transfer, kvi_deadline_after(KVI_QUIESCE_NS));
+	kvi_transfer_await_quiet(transfer);
 	if (kvi_spread_is_active(&paged->spread)) {
 		paged->state = KVI_PAGED_STOPPING;
 		kvi_spread_stop(&paged->spread);

@@ -30,16 +30,19 @@ static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *pie
 }
 
 /* Move the cursor over as many small pieces as limit allows: bytes, span_len for each of them included,
- * and spans. Returns their number; under the plan's lock. */
-static uint32_t cut_off(struct kvi_paged *paged, size_t len, size_t span_len, uint32_t max_count)
+ * and spans, but one piece in any case. Returns their number; under the plan's lock. */
+static uint32_t cut_off(struct kvi_paged *paged, size_t limit, size_t span_len, uint32_t max_count,
+			size_t *len)
 {
 	struct kvi_piece piece;
 	uint32_t count = 0;
+	*len = 0;
 	while (count < max_count && !kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
 		kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
-		if (!is_packed(paged, &piece) || piece.len + span_len > len)
+		if (!is_packed(paged, &piece) ||
+		    (count > 0 && *len + piece.len + (count + 1) * span_len > limit))
 			break;
-		len -= piece.len + span_len;
+		*len += piece.len;
 		count++;
 		kvi_plan_advance(&paged->plan, &paged->cursor, piece.len);
 	}
@@ -81,7 +84,7 @@ static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, size_t max_count)
 {
 	struct kvi_piece piece;
-	size_t left = paged->segment_len;
+	size_t left = kvi_link_get_segment_len(segment->link, paged->segment_len);
 	segment->span_count = 0;
 	while (left > 0 && segment->span_count < max_count &&
 	       !kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
@@ -119,7 +122,9 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	struct kvi_pack *pack = kvi_stage_take(segment->link);
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
-	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX);
+	len = kvi_link_get_segment_len(segment->link, len);
+	size_t data_len;
+	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX, &data_len);
 	segment->pack = pack;
 	return KVI_TAKEN;
 }
@@ -127,22 +132,24 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 /* Cut a question off the plan; under its lock. */
 static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *segment)
 {
-	if (segment->link->questions >= KVI_QUESTIONS_MAX)
+	const struct kvi_link *link = segment->link;
+	if (link->questions >= KVI_QUESTIONS_MAX || link->questions_len >= link->flight.limit)
 		return KVI_TAKEN_LATER;
-	size_t max_count = kvi_link_get_room(segment->link) / KVI_WIRE_SPAN_LEN;
+	size_t max_count = kvi_link_get_room(link) / KVI_WIRE_SPAN_LEN;
 	struct kvi_cursor from = paged->cursor;
-	uint32_t count =
-		cut_off(paged, kvi_stage_get_slot_len(segment->link), 0, (uint32_t)max_count);
+	size_t limit = kvi_link_get_segment_len(link, kvi_stage_get_slot_len(link)), len;
+	uint32_t count = cut_off(paged, limit, 0, (uint32_t)max_count, &len);
 	struct kvi_question *question =
 		kvi_alloc(sizeof(*question) + (size_t)count * KVI_WIRE_SPAN_LEN);
 	if (question == NULL) {
 		paged->cursor = from;
-		kvi_conn_fail(segment->link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
 		return KVI_TAKEN_LATER;
 	}
 	question->paged = paged;
 	question->from = from;
 	question->span_count = count;
+	question->len = len;
 	segment->question = question;
 	return KVI_TAKEN;
 }

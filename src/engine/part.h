@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * part.h - a connection's share of one worker: the links (lanes) and channels (tags) that live there,
- * and the writes that wait for a lane. All of it stands under that worker's lock.
+ * and the writes that wait for a lane. All of it stands under that worker's lock, but for what is atomic.
  */
 #ifndef KVI_ENGINE_PART_H
 #define KVI_ENGINE_PART_H
+
+#include <stdatomic.h>
 
 #include "base/list.h"
 #include "engine/worker.h"
@@ -20,12 +22,23 @@ struct kvi_part {
 	struct kvi_channel *channels; /* by tag */
 	unsigned posted;	      /* operations that are with the fabric */
 	bool cut;		      /* the lanes are closed: nothing starts any more */
+
+	/* atomic */
+	_Atomic(uint64_t) moved; /* packets that came, and segments that ended */
 };
 
 void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker);
 
 /* Something may be postable: look at the next flush. */
 void kvi_part_touch(struct kvi_part *part);
+
+/* Something has come, or has arrived at the peer. */
+static inline void kvi_part_count_moved(struct kvi_part *part)
+{
+	/* The worker alone writes it, so this need not be one step. */
+	uint64_t moved = atomic_load_explicit(&part->moved, memory_order_relaxed);
+	atomic_store_explicit(&part->moved, moved + 1, memory_order_relaxed);
+}
 
 /* The provider had no room for a post: look again soon, as nothing may tell when it has. */
 void kvi_part_retry(struct kvi_part *part);

@@ -373,7 +373,7 @@ void kvi_recv_give_up(struct kvi_exchange *receive)
 			.generation = receive->generation,
 		};
 		receive->state = KVI_RECV_CANCELLING;
-		kvi_transfer_set_deadline(&receive->transfer, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_transfer_await_quiet(&receive->transfer);
 		kvi_link_send(channel->link, &cancel);
 	}
 }

@@ -168,18 +168,19 @@ static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment
 	struct kvi_link *link = segment->link;
 	if (!kvi_link_may_write(link))
 		return KVI_TAKEN_LATER;
-	size_t offset = atomic_fetch_add(&writing->cursor, writing->segment_len);
+	size_t len = kvi_link_get_segment_len(link, writing->segment_len);
+	size_t offset = atomic_fetch_add(&writing->cursor, len);
 	if (offset >= writing->len)
 		return KVI_TAKEN_NOTHING;
 	size_t left = writing->len - offset;
-	if (left <= writing->segment_len)
+	if (left <= len)
 		atomic_store(&spread->exhausted, true);
 	const struct kvi_wire_grant *grant = &writing->grants[link->index % writing->grant_count];
 	segment->kind = writing->kind;
 	segment->span_count = 1;
 	segment->spans[0] = (struct kvi_span){
 		.base = (void *)(writing->base + offset),
-		.len = left < writing->segment_len ? left : writing->segment_len,
+		.len = left < len ? left : len,
 		.memory = writing->source == NULL ? NULL
 						  : kvi_window_get_memory(writing->source, link),
 		.remote = { .address = grant->address + offset, .key = grant->key },
@@ -307,15 +308,14 @@ void kvi_send_give_up(struct kvi_exchange *send)
 	case KVI_SEND_WRITING:
 	case KVI_SEND_STOPPING:
 		send->state = KVI_SEND_STOPPING;
-		kvi_transfer_set_deadline(&send->transfer, kvi_deadline_after(KVI_QUIESCE_NS));
+		kvi_transfer_await_quiet(&send->transfer);
 		kvi_spread_stop(&send->writing.spread);
 		break;
 	case KVI_SEND_FINISHED:
 		if (!kvi_spread_is_active(&send->writing.spread))
 			kvi_exchange_complete(send, &send->transfer.reason);
 		else
-			kvi_transfer_set_deadline(&send->transfer,
-						  kvi_deadline_after(KVI_QUIESCE_NS));
+			kvi_transfer_await_quiet(&send->transfer);
 		break;
 	default:
 		break;

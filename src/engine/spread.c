@@ -5,6 +5,7 @@
 #include "engine/spread.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
@@ -131,16 +132,22 @@ bool kvi_link_may_write(const struct kvi_link *link)
 {
 	/* Half of what the provider takes is left to messages, but one write is always in order. */
 	size_t half = kvi_engine_get_caps(link->conn->engine)->tx_count / 2;
-	return link->writes < KVI_WRITES_MAX && link->writes_len < KVI_WRITES_LEN_MAX &&
+	return link->writes < KVI_WRITES_MAX && link->writes_len < link->flight.limit &&
 	       (link->writes == 0 || link->writes < half);
 }
 
 static size_t get_len(const struct kvi_segment *segment)
 {
-	size_t len = 0;
-	for (unsigned i = 0; i < segment->span_count; i++)
+	size_t len = segment->question != NULL ? segment->question->len : 0;
+	for (unsigned i = 0; segment->question == NULL && i < segment->span_count; i++)
 		len += segment->spans[i].len;
 	return len;
+}
+
+size_t kvi_link_get_segment_len(const struct kvi_link *link, size_t max_len)
+{
+	size_t len = kvi_flight_get_segment_len(&link->flight);
+	return len < max_len ? len : max_len;
 }
 
 /* Enter a segment that was taken, or take it out again. */
@@ -149,6 +156,7 @@ static void count(struct kvi_segment *segment, int sign)
 	struct kvi_link *link = segment->link;
 	if (segment->kind == KVI_SEGMENT_ASK) {
 		link->questions += (unsigned)sign;
+		link->questions_len += (size_t)sign * get_len(segment);
 		return;
 	}
 	link->writes += (unsigned)sign;
@@ -160,9 +168,9 @@ static void give_back(struct kvi_segment *segment)
 	if (segment->pack != NULL)
 		kvi_stage_put(segment->link, segment->pack);
 	segment->pack = NULL;
+	count(segment, -1);
 	kvi_free(segment->question);
 	segment->question = NULL;
-	count(segment, -1);
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -181,6 +189,27 @@ static const char *get_name(const struct kvi_segment *segment)
 	return segment->kind == KVI_SEGMENT_READ ? "a read" : "a write";
 }
 
+/* It is on its way, with all that the lane has in flight. */
+static void mark_posted(struct kvi_segment *segment)
+{
+	const struct kvi_link *link = segment->link;
+	segment->ahead = segment->question != NULL ? link->questions_len : link->writes_len;
+	segment->posted_ns = kvi_clock_now();
+	segment->stripe->total++;
+}
+
+/* It is there: the lane has shown what it drains. */
+static void learn(const struct kvi_segment *segment)
+{
+	struct kvi_flown flown = {
+		.len = get_len(segment),
+		.ahead = segment->ahead,
+		.took_ns = kvi_clock_now() - segment->posted_ns,
+		.was_delivered = segment->is_delivered,
+	};
+	kvi_flight_learn(&segment->link->flight, &flown);
+}
+
 static void on_segment_done(struct kvi_post *post, const struct kvi_completion *completion)
 {
 	struct kvi_segment *segment = kvi_container_of(post, struct kvi_segment, post);
@@ -196,6 +225,9 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 		if (completion->err != KVT_E_CANCELLED)
 			kvi_link_fail(link, completion->err, completion->provider_errno,
 				      get_name(segment));
+	} else {
+		kvi_part_count_moved(link->part);
+		learn(segment);
 	}
 	if (segment->pack != NULL)
 		kvi_stage_put(link, segment->pack);
@@ -209,6 +241,8 @@ void kvi_segment_on_ack(struct kvi_segment *segment)
 	/* Unpacked before the provider tells that it was written: the completion is on its way. */
 	bool is_written = segment->pack == NULL;
 	segment->awaits_ack = false;
+	if (segment->question != NULL)
+		learn(segment);
 	if (is_written)
 		end_segment(segment);
 }
@@ -216,19 +250,21 @@ void kvi_segment_on_ack(struct kvi_segment *segment)
 static enum kvt_err post(struct kvi_segment *segment)
 {
 	struct kvi_lane *lane = segment->link->lane;
+	segment->is_delivered = segment->kind != KVI_SEGMENT_ORDERED ||
+				!kvi_flight_is_quick(&segment->link->flight);
 	if (segment->kind == KVI_SEGMENT_READ)
 		return kvi_lane_post_read(lane, &segment->post.op, segment->spans,
 					  segment->span_count);
 	return kvi_lane_post_write(lane, &segment->post.op, segment->spans, segment->span_count,
-				   segment->kind == KVI_SEGMENT_ORDERED ? KVI_POSTED
-									: KVI_DELIVERED);
+				   segment->is_delivered ? KVI_DELIVERED : KVI_POSTED);
 }
 
 /* Post a segment; KVT_E_AGAIN leaves it as link->held. */
 static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
 	if (segment->kind == KVI_SEGMENT_ASK) {
-		segment->stripe->total++;
+		segment->is_delivered = true;
+		mark_posted(segment);
 		kvi_ask(segment);
 		return KVT_OK;
 	}
@@ -237,7 +273,7 @@ static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segm
 	enum kvt_err err = post(segment);
 	if (err == KVT_OK) {
 		link->part->posted++;
-		segment->stripe->total++;
+		mark_posted(segment);
 		segment->stripe->may_fault |= segment->pack == NULL;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
 		if (segment->pack != NULL)

@@ -94,8 +94,9 @@ uint64_t kvi_spread_finish(struct kvi_spread *spread);
 /* Post segments on the part's free lanes. True when something was posted. */
 bool kvi_stripes_pump(struct kvi_part *part);
 
-/* Whether the lane has room for another operation. */
+/* Whether the lane has room for another operation, and how long that may be: at most max_len. */
 bool kvi_link_may_write(const struct kvi_link *link);
+size_t kvi_link_get_segment_len(const struct kvi_link *link, size_t max_len);
 
 /* The peer has unpacked what this segment wrote. */
 void kvi_segment_on_ack(struct kvi_segment *segment);

@@ -71,20 +71,38 @@ void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, cons
 	if (transfer->reason.code != KVT_OK)
 		return;
 	kvi_fail(&transfer->reason, code, 0, "%s", text);
+	transfer->gave_up_ns = kvi_clock_now();
 	transfer->kind->give_up(transfer);
+}
+
+void kvi_transfer_await_quiet(struct kvt_transfer *transfer)
+{
+	kvi_transfer_set_deadline(transfer, kvi_motion_get_first_due());
+}
+
+static void check_quiet(struct kvt_transfer *transfer)
+{
+	int64_t waited_ns = kvi_clock_now() - transfer->gave_up_ns;
+	if (waited_ns >= KVI_QUIESCE_NS && transfer->kind->end_late(transfer))
+		return;
+	int64_t due_ns = kvi_motion_get_due(transfer->conn, transfer->gave_up_ns);
+	if (due_ns != 0)
+		kvi_transfer_set_deadline(transfer, due_ns);
+	else
+		kvi_conn_fail(transfer->conn, KVT_E_PEER_LOST, 0,
+			      "the peer did not confirm within %lld ms that a transfer has stopped",
+			      (long long)(waited_ns / KVI_MS));
 }
 
 void kvi_transfer_on_deadline(struct kvt_transfer *transfer)
 {
-	if (transfer->reason.code == KVT_OK) {
-		char text[KVT_TEXT_LEN];
-		transfer->kind->tell_timeout(transfer, text, sizeof(text));
-		kvi_transfer_give_up(transfer, KVT_E_TIMEOUT, text);
-	} else if (!transfer->kind->end_late(transfer)) {
-		kvi_conn_fail(transfer->conn, KVT_E_PEER_LOST, 0,
-			      "the peer did not confirm within %lld ms that a transfer has stopped",
-			      (long long)(KVI_QUIESCE_NS / KVI_MS));
+	if (transfer->reason.code != KVT_OK) {
+		check_quiet(transfer);
+		return;
 	}
+	char text[KVT_TEXT_LEN];
+	transfer->kind->tell_timeout(transfer, text, sizeof(text));
+	kvi_transfer_give_up(transfer, KVT_E_TIMEOUT, text);
 }
 
 /* ---- starting ---- */

@@ -22,7 +22,7 @@ struct kvi_transfer_kind {
 	bool (*begin)(struct kvt_transfer *transfer);
 	/* Stop, for transfer->reason: completes now or when it is quiet. */
 	void (*give_up)(struct kvt_transfer *transfer);
-	/* The time to be quiet has passed, too. False: only cutting the connection helps. */
+	/* It is given up and should be quiet. False: it is not, and only waiting helps, or a cut. */
 	bool (*end_late)(struct kvt_transfer *transfer);
 	/* What was not done in time, for a human. */
 	void (*tell_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
@@ -49,6 +49,7 @@ struct kvt_transfer {
 	struct kvi_list timed_node; /* in worker->timed */
 	int64_t deadline_ns;
 	struct kvt_error reason; /* why it is being given up; code KVT_OK: it is not */
+	int64_t gave_up_ns;
 
 	/* under the inbox's lock */
 	struct kvi_list inbox_node;
@@ -86,6 +87,9 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 
 /* Set or, with KVI_NEVER, clear the deadline. */
 void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns);
+
+/* It was given up, and is not quiet yet: wait as long as bytes move, then cut the connection. */
+void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
 
 /* The deadline has passed: give up, or, when giving up took too long, cut the connection. */
 void kvi_transfer_on_deadline(struct kvt_transfer *transfer);

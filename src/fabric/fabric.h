@@ -191,6 +191,18 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 			      struct kvt_error *error);
 
 /*
+ * What a connected lane's bytes travel on: a value that outlives the lane, and may be asked about from any
+ * thread. moved grows whenever bytes come in, or the peer's host has got some of ours, and so does part of
+ * an operation; 0 where nobody can tell, as with hardware that moves them.
+ */
+struct kvi_flow {
+	uint8_t own[KVI_ADDRESS_LEN_MAX];
+	uint8_t peer[KVI_ADDRESS_LEN_MAX];
+};
+void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow);
+uint64_t kvi_flow_get_moved(const struct kvi_flow *flow);
+
+/*
  * The fence: after it returns, no byte of this lane is read from or written to our memory any more, by
  * either side. Its outstanding ops are reported by kvi_cq_poll() with KVT_E_CANCELLED, no event names
  * it again.

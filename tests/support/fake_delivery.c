@@ -150,6 +150,14 @@ static void move_to_landed(struct fake_post *post)
 	kvi_list_append(&post->lane->landed, &post->node);
 }
 
+/* The lane that brings it is the one that steps. */
+static void count_bytes(struct kvi_lane *lane, size_t len)
+{
+	fake_world.counts.bytes += len;
+	lane->moved += len;
+	lane->peer->moved += len;
+}
+
 static void step_send(struct fake_post *post, struct kvi_lane *lane)
 {
 	struct fake_post *receive = get_first(&lane->receives, false);
@@ -157,7 +165,7 @@ static void step_send(struct fake_post *post, struct kvi_lane *lane)
 		fake_die("a message of %zu bytes met a receive of %zu", post->len, receive->len);
 	if (post->len > 0)
 		memcpy(receive->buffer, post->buffer, post->len);
-	fake_world.counts.bytes += post->len;
+	count_bytes(lane, post->len);
 	receive->moved_len = post->len;
 	move_to_landed(post);
 
@@ -204,7 +212,7 @@ static void step_rma(struct fake_post *post, struct kvi_lane *lane)
 	if (len > 0)
 		memcpy(post->kind == FAKE_WRITE ? remote : local,
 		       post->kind == FAKE_WRITE ? local : remote, len);
-	fake_world.counts.bytes += len;
+	count_bytes(lane, len);
 	post->moved_len += len;
 	if (post->moved_len == post->len)
 		move_to_landed(post);

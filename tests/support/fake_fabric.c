@@ -317,6 +317,7 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 		struct kvi_lane *lane = fake_alloc(sizeof(*lane));
 		lane->cq = cq;
 		lane->context = context;
+		lane->id = ++fake_world.last_id;
 		kvi_list_init(&lane->posted);
 		kvi_list_init(&lane->landed);
 		kvi_list_init(&lane->receives);
@@ -395,6 +396,28 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 	fake_unlock();
 	fake_leave_cq(cq);
 	return err;
+}
+
+void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow)
+{
+	memset(flow, 0, sizeof(*flow));
+	memcpy(flow->own, &lane->id, sizeof(lane->id));
+}
+
+uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
+{
+	uint64_t moved = 0;
+	fake_lock();
+	kvi_list_for_each (cq_node, next_cq, &fake_world.cqs) {
+		struct kvi_cq *cq = kvi_container_of(cq_node, struct kvi_cq, node);
+		kvi_list_for_each (node, next, &cq->lanes) {
+			struct kvi_lane *lane = kvi_container_of(node, struct kvi_lane, node);
+			if (memcmp(&lane->id, flow->own, sizeof(lane->id)) == 0)
+				moved = lane->moved;
+		}
+	}
+	fake_unlock();
+	return moved;
 }
 
 void kvi_lane_close(struct kvi_lane *lane)

@@ -88,6 +88,8 @@ struct kvi_lane {
 	struct kvi_list receives;
 	unsigned tx_count;
 	unsigned rx_count;
+	uint64_t id;
+	uint64_t moved; /* bytes, either way */
 	struct kvi_list event_node;
 	bool tell_connected;
 	bool tell_lost;
