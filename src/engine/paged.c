@@ -6,7 +6,8 @@
  * confirmed by SYNC or NOTIFY right behind its last segment, or behind its completion where a segment may
  * fail by itself: NOTED is its success. Any other succeeds
  * with its last completion, and says NOTIFY after that, if it has one. While segments are out a transfer
- * does not end, whatever is asked of it: its memory is the fabric's.
+ * does not end, whatever is asked of it: its memory is the fabric's. Nor does one that is given up while
+ * the lane still carries what it wrote: the peer's memory is to be left alone, too.
  */
 #include "engine/paged.h"
 
@@ -30,12 +31,11 @@ static struct kvi_paged *paged_of(struct kvt_transfer *transfer)
 
 /* ---- confirming ---- */
 
+/* What told of success was noted: it is one, also where it is being given up meanwhile. */
 static void complete_if_done(struct kvi_paged *paged)
 {
-	if (kvi_spread_is_active(&paged->spread) || !paged->noted)
-		return;
-	const struct kvt_error *reason = &paged->transfer.reason;
-	kvi_transfer_complete(&paged->transfer, reason->code != KVT_OK ? reason : NULL);
+	if (!kvi_spread_is_active(&paged->spread) && paged->noted)
+		kvi_transfer_complete(&paged->transfer, NULL);
 }
 
 /* Say SYNC or NOTIFY, now or when there is room. */
@@ -66,11 +66,34 @@ static bool begin(struct kvt_transfer *transfer)
 	if (!kvi_link_try_send(paged->home, &message))
 		return false;
 	kvi_list_remove(&transfer->link_node);
-	paged->told = true;
+	paged->told = !failed;
 	paged->state = KVI_PAGED_CONFIRMED;
 	if (failed)
 		kvi_transfer_complete(transfer, &transfer->reason);
 	return true;
+}
+
+/* Whether the lane may still carry something that was written: what is in order is not waited for piece by
+ * piece. */
+static bool is_unsettled(const struct kvi_paged *paged)
+{
+	return paged->in_order && paged->transfer.segments > 0 && !paged->noted;
+}
+
+/* Given up, and nothing is out any more that we see. Wait until the peer has all that was, then tell its
+ * application, if it was to be told of the transfer. */
+static void end_given_up(struct kvi_paged *paged)
+{
+	if (is_unsettled(paged)) {
+		struct kvi_message sync = { .type = KVI_MESSAGE_SYNC, .seq = paged->number };
+		if (!paged->told)
+			kvi_link_send(paged->home, &sync);
+		paged->settling = !paged->told;
+	} else if (paged->notify != NULL && !paged->told) {
+		confirm(paged);
+	} else {
+		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
+	}
 }
 
 static struct kvi_paged *find_paged(const struct kvi_worker *worker, const struct kvt_conn *conn,
@@ -89,10 +112,13 @@ static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *me
 	struct kvi_paged *paged = find_paged(link->part->worker, link->conn, message->seq);
 	if (paged == NULL)
 		return KVT_OK; /* it was given up meanwhile */
-	if (!paged->told || paged->home != link)
+	if ((!paged->told && !paged->settling) || paged->noted || paged->home != link)
 		return KVT_E_PROTOCOL;
 	paged->noted = true;
-	complete_if_done(paged);
+	if (paged->told)
+		complete_if_done(paged);
+	else
+		end_given_up(paged);
 	return KVT_OK;
 }
 
@@ -153,15 +179,6 @@ void kvi_paged_on_all_posted(struct kvi_spread *spread)
 		confirm(paged);
 }
 
-/* Given up, and nothing is out: tell the peer's application, if it was to be told of the transfer. */
-static void end_given_up(struct kvi_paged *paged)
-{
-	if (paged->notify != NULL && !paged->told)
-		confirm(paged);
-	else
-		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
-}
-
 void kvi_paged_on_ended(struct kvi_spread *spread)
 {
 	struct kvi_paged *paged = paged_of(spread->transfer);
@@ -169,7 +186,7 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 	paged->transfer.segments += kvi_spread_finish(spread);
 	if (failed)
 		return; /* the connection is being torn down, which ends the transfer */
-	if (paged->state == KVI_PAGED_STOPPING)
+	if (paged->state == KVI_PAGED_STOPPING && !paged->noted)
 		end_given_up(paged);
 	else if (atomic_load(&paged->dropped))
 		kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
@@ -228,7 +245,7 @@ static void give_up(struct kvt_transfer *transfer)
 static bool end_late(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	if (kvi_spread_is_active(&paged->spread))
+	if (kvi_spread_is_active(&paged->spread) || is_unsettled(paged))
 		return false;
 	kvi_transfer_complete(transfer, &transfer->reason);
 	return true;

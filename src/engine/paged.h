@@ -46,8 +46,9 @@ struct kvi_paged {
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
-	bool told;	     /* SYNC, NOTIFY or NOTIFY_FAILED was sent */
-	bool noted;	     /* and answered */
+	bool told;	     /* SYNC or NOTIFY was sent, of a success */
+	bool settling;	     /* given up: SYNC was sent behind what it wrote */
+	bool noted;	     /* either was answered */
 };
 
 /* A message of the types from KVI_MESSAGE_ATTACH on. */
