@@ -7,6 +7,7 @@ C_TESTS = \
 	tests/engine/check_abort \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
+	tests/engine/check_drain \
 	tests/engine/check_exchange \
 	tests/engine/check_find \
 	tests/engine/check_flow \
@@ -14,6 +15,7 @@ C_TESTS = \
 	tests/engine/check_paged_end \
 	tests/engine/check_paged_events \
 	tests/engine/check_paged_hostile \
+	tests/engine/check_paged_settle \
 	tests/engine/check_stop \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
@@ -31,6 +33,7 @@ C_TESTS = \
 	tests/unit/check_base_mailbox \
 	tests/unit/check_base_thread \
 	tests/unit/check_base_wake \
+	tests/unit/check_engine_flight \
 	tests/unit/check_engine_plan \
 	tests/unit/check_engine_plan_input \
 	tests/unit/check_engine_settings \
@@ -121,6 +124,8 @@ tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
+tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(PAGES_BED)
+tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)
 FAULTS = tests/faults/faults.c tests/faults/faults.h $(ENGINE_BED)
@@ -152,6 +157,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_paged.c \
 	tests/integration/test_process.c \
 	tests/integration/test_refusal.c \
+	tests/integration/test_slow.c \
 	tests/integration/test_strangers.c \
 	tests/integration/test_traffic.c
 tests_integration_check_integration_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)

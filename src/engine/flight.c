@@ -24,10 +24,11 @@ void kvi_flight_init(struct kvi_flight *flight, unsigned lane_count)
 }
 
 /* Bytes that drain in KVI_FLIGHT_NS. A long way is no slow one: only waiting counts, and none that a busy
- * host explains as well. */
+ * host explains as well. A slow link makes the first segment slow, too, so not all of that is the way. */
 static size_t estimate(const struct kvi_flight *flight, const struct kvi_flown *flown)
 {
-	int64_t waited_ns = flown->took_ns - flight->least_ns;
+	bool is_far = flight->least_ns > KVI_FLIGHT_NS / 4;
+	int64_t waited_ns = flown->took_ns - (is_far ? KVI_FLIGHT_NS / 4 : flight->least_ns);
 	if (waited_ns <= KVI_FLIGHT_NS / 8)
 		return KVI_WRITES_LEN_MAX;
 	return get_smaller((size_t)((int64_t)flown->ahead * KVI_FLIGHT_NS / waited_ns),

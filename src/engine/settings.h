@@ -31,7 +31,7 @@ enum {
 	 * as fill that with blocks of 16 KiB, four in each. */
 	KVI_WRITES_LEN_MAX = 4 * 1024 * 1024,
 	KVI_FLIGHT_START = 256 * 1024, /* of all lanes of a connection, which has shown nothing yet */
-	KVI_FLIGHT_MIN = 32 * 1024,    /* of a lane, however slow */
+	KVI_FLIGHT_MIN = 16 * 1024,    /* of a lane, however slow */
 	KVI_WRITES_MAX = 64,
 	KVI_QUESTIONS_MAX = 8, /* what the peer was asked for fills our slots */
 	KVI_SEGMENTS = KVI_WRITES_MAX + KVI_QUESTIONS_MAX,

@@ -87,6 +87,10 @@ size_t fake_release(size_t steps);
  * delayed work does not sleep. */
 void fake_delay(int64_t delay_ns);
 
+/* Have writes that need not be delivered (KVI_POSTED) complete as they are posted, as a host's buffer would
+ * have it: their bytes are copied, and travel when they may. */
+void fake_set_buffered(bool on);
+
 /* Choose the lane of the next step at random, and at random between what comes in and what completes.
  * Within a lane everything keeps its order. 0: lanes take turns. */
 void fake_reorder(uint64_t seed);

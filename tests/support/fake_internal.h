@@ -105,6 +105,7 @@ struct fake_post {
 	struct kvi_lane *lane; /* NULL once closed */
 	enum fake_kind kind;
 	uint8_t *buffer;
+	uint8_t *copy; /* of it, which the post owns; NULL: none */
 	size_t len;
 	struct kvi_memory *memory;
 	struct kvi_grant remote;
@@ -135,6 +136,7 @@ struct fake_world {
 	struct kvi_caps caps;
 	size_t chunk_len;
 	bool auto_progress;
+	bool buffered;
 	unsigned hold;
 	int64_t delay_ns;
 	uint64_t seed;

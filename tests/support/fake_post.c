@@ -94,7 +94,8 @@ static bool has_room(const struct kvi_lane *lane, enum fake_kind kind, size_t co
 }
 
 /* op NULL: a part of an operation, which is reported with its last part. */
-static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *model)
+static struct fake_post *append_post(struct kvi_lane *lane, struct kvi_op *op,
+				     const struct fake_post *model)
 {
 	struct fake_post *post = fake_alloc(sizeof(*post));
 	*post = *model;
@@ -121,11 +122,30 @@ static void append_post(struct kvi_lane *lane, struct kvi_op *op, const struct f
 	/* A provider takes posts until it has told that the lane is lost. */
 	if (lane->state == FAKE_LANE_LOST)
 		fake_finish_post(post, KVT_E_PEER_LOST, lane->lost_errno);
+	return post;
+}
+
+/* Copies of an operation's parts, and the operation is done. */
+static void append_copies(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *posts,
+			  size_t count)
+{
+	const struct fake_post done = { .kind = FAKE_WRITE };
+	for (size_t i = 0; i < count; i++) {
+		struct fake_post post = posts[i];
+		post.copy = fake_alloc(post.len);
+		memcpy(post.copy, post.buffer, post.len);
+		post.buffer = post.copy;
+		post.memory = NULL;
+		append_post(lane, NULL, &post);
+	}
+	struct fake_post *last = append_post(lane, op, &done);
+	if (lane->state != FAKE_LANE_LOST)
+		fake_finish_post(last, KVT_OK, 0);
 }
 
 /* All of an operation's parts, or none. */
 static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *posts,
-			   size_t count)
+			   size_t count, bool copied)
 {
 	for (size_t i = 0; i < count; i++)
 		check_post(lane, op, &posts[i]);
@@ -134,7 +154,9 @@ static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struc
 	if (!has_room(lane, posts[0].kind, count))
 		return KVT_E_AGAIN;
 	enum kvt_err err = fake_check_fault(&fake_world.post_fault, posts[0].kind);
-	for (size_t i = 0; err == KVT_OK && i < count; i++)
+	if (err == KVT_OK && copied)
+		append_copies(lane, op, posts, count);
+	for (size_t i = 0; err == KVT_OK && !copied && i < count; i++)
 		append_post(lane, i + 1 < count ? NULL : op, &posts[i]);
 	if (err != KVT_OK && err != KVT_E_AGAIN)
 		fake_lose_lane(lane, EIO);
@@ -142,12 +164,12 @@ static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struc
 }
 
 static enum kvt_err submit_locked(struct kvi_lane *lane, struct kvi_op *op,
-				  const struct fake_post *posts, size_t count)
+				  const struct fake_post *posts, size_t count, bool is_posted)
 {
 	struct kvi_cq *cq = lane->cq;
 	fake_enter_cq(cq, "post");
 	fake_lock();
-	enum kvt_err err = submit(lane, op, posts, count);
+	enum kvt_err err = submit(lane, op, posts, count, is_posted && fake_world.buffered);
 	fake_unlock();
 	fake_leave_cq(cq);
 	return err;
@@ -158,7 +180,7 @@ static enum kvt_err submit_buffer(struct kvi_lane *lane, struct kvi_op *op, stru
 {
 	post->buffer = (uint8_t *)(uintptr_t)buffer;
 	post->len = len;
-	return submit_locked(lane, op, post, 1);
+	return submit_locked(lane, op, post, 1, false);
 }
 
 enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
@@ -185,7 +207,7 @@ enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t l
 }
 
 static enum kvt_err submit_spans(struct kvi_lane *lane, struct kvi_op *op, enum fake_kind kind,
-				 const struct kvi_span *spans, size_t count)
+				 const struct kvi_span *spans, size_t count, bool is_posted)
 {
 	struct fake_post posts[KVI_SPANS_MAX] = { 0 };
 	if (count == 0 || count > lane->cq->rail->caps.span_count)
@@ -199,21 +221,20 @@ static enum kvt_err submit_spans(struct kvi_lane *lane, struct kvi_op *op, enum 
 			.memory = spans[i].memory,
 			.remote = spans[i].remote,
 		};
-	return submit_locked(lane, op, posts, count);
+	return submit_locked(lane, op, posts, count, is_posted);
 }
 
 enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
 				 const struct kvi_span *spans, size_t count,
 				 enum kvi_delivery delivery)
 {
-	(void)delivery; /* all that is reported here has been delivered */
-	return submit_spans(lane, op, FAKE_WRITE, spans, count);
+	return submit_spans(lane, op, FAKE_WRITE, spans, count, delivery == KVI_POSTED);
 }
 
 enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
 				const struct kvi_span *spans, size_t count)
 {
-	return submit_spans(lane, op, FAKE_READ, spans, count);
+	return submit_spans(lane, op, FAKE_READ, spans, count, false);
 }
 
 /* Hands the op back to its owner; false where only a part of it is done. */
@@ -236,6 +257,7 @@ static bool report_post(struct fake_post *post, struct kvi_completion *completio
 	kvi_list_remove(&post->bucket_node);
 	if (is_whole)
 		fake_world.counts.ops--;
+	free(post->copy);
 	free(post);
 	return is_whole;
 }

@@ -57,6 +57,7 @@ static void init_script(void)
 	fake_world.caps = fake_get_default_caps();
 	fake_world.chunk_len = 4096;
 	fake_world.auto_progress = false;
+	fake_world.buffered = false;
 	fake_world.hold = 0;
 	fake_world.delay_ns = 0;
 	fake_world.seed = 0;
@@ -178,6 +179,13 @@ void fake_set_auto_progress(bool on)
 {
 	fake_lock();
 	fake_world.auto_progress = on;
+	fake_unlock();
+}
+
+void fake_set_buffered(bool on)
+{
+	fake_lock();
+	fake_world.buffered = on;
 	fake_unlock();
 }
 

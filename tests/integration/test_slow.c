@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_slow.c - two processes with a slow link between them: what is given up there takes longer to become
+ * quiet than anywhere else, and costs no connection. The link is a veth between two network namespaces,
+ * shaped at both ends with a queue as routers have it, which needs root, ip(8) and tc(8).
+ */
+#define _GNU_SOURCE 1 /* unshare */
+#include "bed.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define INTERFACE "kvt0" /* at both ends */
+
+enum { MESSAGE_LEN = 32 * MIB, BLOCK_LEN = 256 * KIB, NEXT_LEN = 100 * KIB };
+
+/* How long beyond its deadline anything may take there. */
+#define QUIET_NS (4 * SECOND)
+
+enum way { SEND, RECEIVE, WRITE, READ, WITHDRAW };
+
+struct trial {
+	const char *rate;
+	const char *latency; /* of a full queue */
+	unsigned lanes;
+	enum way way;
+	bool by_deadline;
+};
+
+static const struct trial trials[] = {
+	{ "10mbit", "100ms", 1, WRITE, true },	   { "10mbit", "100ms", 32, SEND, true },
+	{ "10mbit", "400ms", 4, RECEIVE, false },  { "10mbit", "100ms", 4, READ, false },
+	{ "100mbit", "50ms", 4, WRITE, true },	   { "100mbit", "50ms", 1, RECEIVE, true },
+	{ "10mbit", "50ms", 32, WITHDRAW, false },
+};
+
+/* ---- the link ---- */
+
+static bool is_done(const char *command)
+{
+	return system(command) == 0;
+}
+
+/* In a child: it has a namespace of its own, and the tools work there. */
+static bool can_shape_networks(void)
+{
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWNET) == 0 &&
+		      is_done("ip link add kvt0 type veth peer name kvt1 >/dev/null 2>&1") &&
+		      is_done("tc qdisc add dev kvt0 root tbf rate 10mbit burst 32k latency 50ms "
+			      ">/dev/null 2>&1")
+			      ? 0
+			      : 1);
+	int status = 1;
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* An engine at one end of the link, which the test puts in. */
+static struct kvt_engine *enter_network(struct peer *test, const struct trial *trial,
+					const char *host)
+{
+	static const char *const interfaces[] = { INTERFACE };
+	struct kvt_engine_config config = make_config();
+	char command[300];
+	must(unshare(CLONE_NEWNET) == 0, "%s", strerror(errno));
+	peer_tell(test, 0);
+	peer_hear(test);
+	snprintf(command, sizeof(command),
+		 "ip link set lo up && ip addr add %s/24 dev " INTERFACE " && ip link set " INTERFACE
+		 " up && tc qdisc add dev " INTERFACE " root tbf rate %s burst 32k latency %s",
+		 host, trial->rate, trial->latency);
+	must(is_done(command), "no shaped link");
+	config.interfaces = interfaces;
+	config.ncpus = trial->lanes > 1 ? 2 : 1;
+	config.nconn_per_cpu = trial->lanes / config.ncpus;
+	return open_engine(&config);
+}
+
+/* ---- the two ends ---- */
+
+static bool is_message(enum way way)
+{
+	return way == SEND || way == RECEIVE;
+}
+
+static void give_up(struct kvt_transfer *transfer, bool by_deadline)
+{
+	if (!by_deadline) {
+		rest(300 * MS);
+		kvt_transfer_cancel(transfer);
+	}
+	int64_t since_ns = get_time_ns();
+	finish(transfer, by_deadline ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
+	must(is_within(since_ns, QUIET_NS + (by_deadline ? 300 * MS : 0)), "too late: %lld ms",
+	     (long long)((get_time_ns() - since_ns) / MS));
+}
+
+static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *bytes)
+{
+	struct kvt_extent extent = { bytes, MESSAGE_LEN / BLOCK_LEN, BLOCK_LEN };
+	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_region *region = NULL;
+	config.extents = &extent;
+	config.extent_count = 1;
+	config.block_len = BLOCK_LEN;
+	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
+	return region;
+}
+
+static struct kvt_transfer *start_spans(enum kvt_direction direction, struct kvt_region *region,
+					struct kvt_remote *remote, uint64_t len, int64_t timeout_ns)
+{
+	static const uint64_t start = 0;
+	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
+	struct kvt_transfer *transfer = NULL;
+	request.direction = direction;
+	request.region = region;
+	request.remote = remote;
+	request.local = request.other = &start;
+	request.lens = &len;
+	request.count = 1;
+	request.timeout_ns = timeout_ns;
+	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
+	return transfer;
+}
+
+/* This side sends, writes and reads. */
+static void play_caller(struct peer *test, const void *arg)
+{
+	const struct trial *trial = arg;
+	int64_t timeout_ns = trial->by_deadline ? 300 * MS : 0;
+	struct kvt_engine *engine = enter_network(test, trial, "10.99.8.1");
+	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
+	struct kvt_conn *conn = NULL;
+	uint16_t port = (uint16_t)peer_hear(test);
+	must(kvt_conn_open(engine, "10.99.8.2", port, PATIENCE_NS, &conn, NULL) == KVT_OK,
+	     "no connection");
+	struct kvt_kv *kv = open_kv(conn, TAG);
+	fill_pattern(bytes, MESSAGE_LEN, 1);
+	if (is_message(trial->way)) {
+		struct kvt_transfer *send = start_send_within(
+			kv, bytes, MESSAGE_LEN, trial->way == SEND ? timeout_ns : 0);
+		if (trial->way == SEND) {
+			give_up(send, trial->by_deadline);
+		} else {
+			peer_hear(test); /* the receive is no more: the message is where it was */
+			give_up(send, false);
+			peer_tell(test, 0);
+		}
+	} else {
+		enum kvt_direction direction = trial->way == READ ? KVT_READ : KVT_WRITE;
+		struct kvt_region *region = open_region(engine, bytes);
+		struct kvt_remote *remote = NULL;
+		must(kvt_remote_find(conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "none");
+		struct kvt_transfer *transfer =
+			start_spans(direction, region, remote, MESSAGE_LEN, timeout_ns);
+		peer_tell(test, 0);
+		if (trial->way == WITHDRAW) {
+			finish(transfer, KVT_E_WITHDRAWN);
+		} else {
+			give_up(transfer, trial->by_deadline);
+			fill_pattern(bytes, NEXT_LEN, 3);
+			peer_tell(test, 0); /* the owner's memory is the owner's */
+			peer_hear(test);
+			finish(start_spans(direction, region, remote, NEXT_LEN, 0), KVT_OK);
+			must(holds_pattern(bytes, NEXT_LEN, direction == KVT_READ ? 5 : 3),
+			     "not whole");
+		}
+		kvt_remote_close(remote);
+		kvt_region_close(region);
+	}
+	send_pattern(kv, NEXT_LEN, 7);
+	must(kvt_conn_get_status(conn, NULL) == KVT_OK, "the connection is gone");
+	peer_tell(test, 0);
+	peer_hear(test);
+	free(bytes);
+	kvt_engine_close(engine);
+}
+
+static void serve_messages(struct peer *test, const struct trial *trial, struct kvt_kv *kv,
+			   uint8_t *bytes)
+{
+	bool gives_up = trial->way == RECEIVE;
+	struct kvt_transfer *receive = start_recv_within(
+		kv, bytes, MESSAGE_LEN, gives_up && trial->by_deadline ? 300 * MS : 0);
+	if (!gives_up) {
+		finish(receive, KVT_E_CANCELLED);
+		return;
+	}
+	give_up(receive, trial->by_deadline);
+	put_canary(bytes, MESSAGE_LEN);
+	rest(500 * MS);
+	expect_fenced(bytes, MESSAGE_LEN);
+	peer_tell(test, 0);
+	peer_hear(test);
+	rest(SECOND); /* on that link ABORT is slower than what the test says */
+}
+
+static void serve_pages(struct peer *test, const struct trial *trial, struct kvt_conn *conn,
+			struct kvt_region *region, uint8_t *bytes)
+{
+	struct kvt_export *exported = NULL;
+	must(kvt_export_open(conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
+			     NULL) == KVT_OK,
+	     "no export");
+	peer_hear(test); /* the transfer has begun */
+	if (trial->way == WITHDRAW) {
+		rest(300 * MS);
+		int64_t since_ns = get_time_ns();
+		kvt_export_close(exported);
+		must(is_within(since_ns, QUIET_NS), "too late: %lld ms",
+		     (long long)((get_time_ns() - since_ns) / MS));
+	} else {
+		peer_hear(test); /* it has failed: what is here stays as it is */
+		put_canary(bytes, MESSAGE_LEN);
+		rest(500 * MS);
+		expect_fenced(bytes, MESSAGE_LEN);
+		fill_pattern(bytes, NEXT_LEN, 5);
+		peer_tell(test, 0);
+	}
+	if (trial->way == WITHDRAW) {
+		put_canary(bytes, MESSAGE_LEN);
+		rest(500 * MS);
+		expect_fenced(bytes, MESSAGE_LEN);
+	}
+}
+
+static void play_server(struct peer *test, const void *arg)
+{
+	const struct trial *trial = arg;
+	struct kvt_engine *engine = enter_network(test, trial, "10.99.8.2");
+	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
+	struct kvt_region *region = open_region(engine, bytes);
+	peer_tell(test, kvt_engine_get_port(engine));
+	struct kvt_conn *conn = accept_from(engine);
+	struct kvt_kv *kv = open_kv(conn, TAG);
+	if (is_message(trial->way))
+		serve_messages(test, trial, kv, bytes);
+	else
+		serve_pages(test, trial, conn, region, bytes);
+	recv_pattern(kv, NEXT_LEN, 7);
+	must(trial->way != WRITE || holds_pattern(bytes, NEXT_LEN, 3), "not whole");
+	must(kvt_conn_get_status(conn, NULL) == KVT_OK, "the connection is gone");
+	peer_tell(test, 0);
+	peer_hear(test);
+	kvt_engine_close(engine);
+	free(bytes);
+}
+
+START_TEST(what_is_given_up_on_a_slow_link_costs_no_connection)
+{
+	const struct trial *trial = &trials[_i];
+	struct peer caller, server;
+	char command[200];
+	peer_start(&caller, play_caller, trial);
+	peer_start(&server, play_server, trial);
+	peer_hear(&caller);
+	peer_hear(&server);
+	snprintf(command, sizeof(command),
+		 "ip link add " INTERFACE " netns %d type veth peer name " INTERFACE " netns %d",
+		 caller.pid, server.pid);
+	must(is_done(command), "no link");
+	peer_tell(&caller, 0);
+	peer_tell(&server, 0);
+	peer_tell(&caller, peer_hear(&server)); /* the port */
+	if (trial->way == RECEIVE) {
+		peer_tell(&caller, peer_hear(&server));
+		peer_tell(&server, peer_hear(&caller));
+	} else if (!is_message(trial->way)) {
+		peer_tell(&server, peer_hear(&caller));
+		if (trial->way != WITHDRAW) {
+			peer_tell(&server, peer_hear(&caller));
+			peer_tell(&caller, peer_hear(&server));
+		}
+	}
+	peer_hear(&caller);
+	peer_hear(&server);
+	peer_tell(&caller, 0);
+	peer_tell(&server, 0);
+	peer_finish(&caller);
+	peer_finish(&server);
+}
+END_TEST
+
+TCase *make_slow_tests(void)
+{
+	enum { TRIALS = sizeof(trials) / sizeof(trials[0]) };
+	TCase *tests = tcase_create("slow");
+	/* The last one is about a drain that takes about a second, and that only the kernel sees. */
+	bool is_seen = strcmp(get_provider(), "tcp") == 0;
+	if (!is_seen)
+		printf("SKIP: a withdrawal over 32 lanes of a slow link: %s's bytes cannot be seen to "
+		       "move\n",
+		       get_provider());
+	if (strcmp(get_interface(), "lo") != 0)
+		printf("SKIP: a slow link between two namespaces: %s cannot be in both\n",
+		       get_interface());
+	else if (can_shape_networks())
+		tcase_add_loop_test(tests, what_is_given_up_on_a_slow_link_costs_no_connection, 0,
+				    is_seen ? TRIALS : TRIALS - 1);
+	else
+		puts("SKIP: a slow link between two namespaces: it takes root, ip(8), and tc(8) "
+		     "with tbf");
+	return tests;
+}
