@@ -9,7 +9,9 @@
  * kvt_error * (which may be NULL) fill it with the cause when they fail.
  *
  * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
- * reads or writes its buffer any more.
+ * reads or writes its buffer any more. It ends by its deadline, or the loss of the peer, and the time that
+ * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
+ * moved for 1 s, or after 10 s, by cutting the connection. "Soon" below means that.
  *
  * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
  * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
@@ -282,7 +284,7 @@ KVT_API enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_conf
 				 struct kvt_kv **kv, struct kvt_error *error);
 
 /* Cancel what is in flight on this KV (KVT_E_CLOSED), wait until nobody touches its memory, drop the
- * messages that no receive has taken, give back the handle. Returns within about 1 s. NULL is allowed. */
+ * messages that no receive has taken, give back the handle. Returns soon. NULL is allowed. */
 KVT_API void kvt_kv_close(struct kvt_kv *kv);
 
 enum { KVT_META_LEN_MAX = 4096 };
@@ -364,7 +366,7 @@ struct kvt_result {
 KVT_API enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns);
 KVT_API bool kvt_transfer_is_done(const struct kvt_transfer *transfer);
 
-/* Ask the transfer to end; it completes with KVT_E_CANCELLED within about 1 s, or as it would have. */
+/* Ask the transfer to end; it completes with KVT_E_CANCELLED soon, or as it would have. */
 KVT_API void kvt_transfer_cancel(struct kvt_transfer *transfer);
 
 /* The outcome. KVT_E_AGAIN while in flight. */

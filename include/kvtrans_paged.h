@@ -64,7 +64,7 @@ KVT_API enum kvt_err kvt_region_open(struct kvt_engine *engine,
 
 /*
  * End the region's transfers with KVT_E_CLOSED, withdraw its exports, wait until no peer, NIC or thread
- * of the library touches its memory. Returns within about 1 s. The handle stays valid, and memory that
+ * of the library touches its memory. Returns soon. The handle stays valid, and memory that
  * the engine allocated stays, until kvt_region_close(). NULL is allowed.
  */
 KVT_API void kvt_region_stop(struct kvt_region *region);
@@ -101,8 +101,8 @@ KVT_API enum kvt_err kvt_export_describe(const struct kvt_export *exported, void
 
 /*
  * Withdraw: the peer's transfers end with KVT_E_WITHDRAWN, and when this returns the peer can no
- * longer touch the region through this export. Within about 1 s: a peer that does not confirm by then
- * loses the connection. NULL is allowed.
+ * longer touch the region through this export. That is soon: a peer that does not confirm it loses the
+ * connection. NULL is allowed.
  */
 KVT_API void kvt_export_close(struct kvt_export *exported);
 
@@ -155,6 +155,12 @@ enum kvt_direction {
  * peer's engine gets as an event after the data, once, also when the transfer failed (the event's err
  * tells). Success means that its application will get it, whatever becomes of this side or the connection.
  * timeout_ns: 0 is 60 s. reap: kvt_engine_reap() shall return the transfer.
+ *
+ * When a transfer has ended, with any outcome, nothing of it moves any more on either side: neither the
+ * region nor what the peer exported is touched for it, and the event of a failure comes behind the last
+ * byte. The exception is a connection that is lost: this side is cut off, but what the peer's host had
+ * received may still land there until the peer's engine has seen the end (its KVT_EVENT_CONN_ENDED), or
+ * kvt_export_close() has returned there.
  */
 
 /*

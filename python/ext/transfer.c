@@ -410,7 +410,8 @@ static PyMethodDef transfer_methods[] = {
 	  "done($self)\n--\n\nTrue once it has ended. Never waits." },
 	{ "cancel", transfer_cancel_locked, METH_NOARGS,
 	  "cancel($self)\n--\n\n"
-	  "Ask it to end; False when it has ended already. It completes within about 1 s." },
+	  "Ask it to end; False when it has ended already. It completes as soon as nobody touches "
+	  "its memory." },
 	{ "cancelled", transfer_cancelled_locked, METH_NOARGS,
 	  "cancelled($self)\n--\n\nTrue once it has ended by cancel()." },
 	{ "add_done_callback", transfer_add_done_callback_locked, METH_O,

@@ -19,7 +19,7 @@ struct kvi_question {
 	struct kvi_paged *paged;
 	struct kvi_cursor from; /* in its plan; as many pieces as there are spans */
 	uint32_t span_count;
-	size_t len; /* of what is asked for */
+	size_t len;	 /* of what is asked for */
 	uint8_t spans[]; /* as on the wire */
 };
 

@@ -41,8 +41,7 @@ void kvi_flight_learn(struct kvi_flight *flight, const struct kvi_flown *flown)
 		flight->least_ns = flown->took_ns;
 	size_t drained = estimate(flight, flown);
 	if (drained < flight->limit) /* a single pause of the host costs half at most */
-		flight->limit =
-			get_larger(get_larger(drained, flight->limit / 2), KVI_FLIGHT_MIN);
+		flight->limit = get_larger(get_larger(drained, flight->limit / 2), KVI_FLIGHT_MIN);
 	else if (flown->was_delivered)
 		flight->limit = get_smaller(flight->limit + flown->len, drained);
 }

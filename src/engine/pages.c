@@ -110,10 +110,7 @@ static enum kvi_segment_kind get_kind(const struct kvi_paged *paged)
 {
 	if (paged->direction == KVT_READ)
 		return KVI_SEGMENT_READ;
-	/* With several lanes, what is on this one may be overtaken by a WITHDRAWN on another: then the
-	 * end of a segment has to mean that the peer has it. */
-	bool may_order = paged->in_order && paged->home->conn->lane_count == 1;
-	return may_order ? KVI_SEGMENT_ORDERED : KVI_SEGMENT_WRITE;
+	return paged->in_order ? KVI_SEGMENT_ORDERED : KVI_SEGMENT_WRITE;
 }
 
 /* Cut a pack off the plan; under its lock. */

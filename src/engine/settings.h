@@ -30,8 +30,9 @@ enum {
 	/* In flight per lane: no more bytes, so that messages do not wait long, and as many operations
 	 * as fill that with blocks of 16 KiB, four in each. */
 	KVI_WRITES_LEN_MAX = 4 * 1024 * 1024,
-	KVI_FLIGHT_START = 256 * 1024, /* of all lanes of a connection, which has shown nothing yet */
-	KVI_FLIGHT_MIN = 16 * 1024,    /* of a lane, however slow */
+	KVI_FLIGHT_START =
+		256 * 1024,	    /* of all lanes of a connection, which has shown nothing yet */
+	KVI_FLIGHT_MIN = 16 * 1024, /* of a lane, however slow */
 	KVI_WRITES_MAX = 64,
 	KVI_QUESTIONS_MAX = 8, /* what the peer was asked for fills our slots */
 	KVI_SEGMENTS = KVI_WRITES_MAX + KVI_QUESTIONS_MAX,
@@ -48,7 +49,7 @@ enum {
 #define KVI_CONNECT_NS (5 * KVI_SECOND)
 #define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
 #define KVI_SEND_NS (60 * KVI_SECOND)
-#define KVI_FLIGHT_NS (KVI_SECOND / 2) /* what is in flight shall drain in that time */
+#define KVI_FLIGHT_NS (KVI_SECOND / 2)	/* what is in flight shall drain in that time */
 #define KVI_QUIESCE_NS (1 * KVI_SECOND) /* without a byte that moves, when something is given up */
 #define KVI_DRAIN_NS (10 * KVI_SECOND)	/* however much still moves */
 #define KVI_GOODBYE_NS (KVI_SECOND / 2)

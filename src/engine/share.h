@@ -102,7 +102,7 @@ void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint
 /* export.c */
 void kvi_export_take_ref(struct kvt_export *exported);
 void kvi_export_drop_ref(struct kvt_export *exported);
-/* Returns when the peer can no longer touch the region: within about 1 s. */
+/* Returns when the peer can no longer touch the region: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */

@@ -82,7 +82,8 @@ uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
 			     .id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } },
 	};
 	struct inet_diag_sockid *id = &question.request.id;
-	question.request.sdiag_family = (uint8_t)fill_end(flow->own, &id->idiag_sport, id->idiag_src);
+	question.request.sdiag_family =
+		(uint8_t)fill_end(flow->own, &id->idiag_sport, id->idiag_src);
 	if (question.request.sdiag_family == 0 ||
 	    fill_end(flow->peer, &id->idiag_dport, id->idiag_dst) != question.request.sdiag_family)
 		return 0;

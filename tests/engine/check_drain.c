@@ -212,6 +212,7 @@ int main(void)
 	tcase_add_test(tests, bytes_that_moved_before_are_no_reason_to_wait);
 	tcase_add_loop_test(tests, a_paged_transfer_given_up_on_a_slow_link_waits_while_bytes_move,
 			    0, 2 * MAIN_WAYS);
-	tcase_add_loop_test(tests, a_withdrawal_on_a_slow_link_waits_while_bytes_move, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, a_withdrawal_on_a_slow_link_waits_while_bytes_move, 0,
+			    MAIN_WAYS);
 	return run_tests("engine_drain", tests);
 }

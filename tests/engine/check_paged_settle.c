@@ -185,9 +185,9 @@ int main(void)
 					    way + 1);
 	tcase_add_loop_test(tests, the_notification_of_a_failed_write_comes_behind_its_last_byte, 0,
 			    MAIN_WAYS);
-	tcase_add_loop_test(
-		tests, a_peer_that_does_not_say_that_it_has_the_last_byte_costs_the_connection, 0,
-		MAIN_WAYS);
+	tcase_add_loop_test(tests,
+			    a_peer_that_does_not_say_that_it_has_the_last_byte_costs_the_connection,
+			    0, MAIN_WAYS);
 	tcase_add_test(tests, a_write_whose_notification_finds_no_room_settles_all_the_same);
 	tcase_add_test(tests, a_write_that_was_all_there_when_it_was_cancelled_has_succeeded);
 	return run_tests("engine_paged_settle", tests);

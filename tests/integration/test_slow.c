@@ -14,8 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define INTERFACE "kvt0" /* at both ends */
-
 enum { MESSAGE_LEN = 32 * MIB, BLOCK_LEN = 256 * KIB, NEXT_LEN = 100 * KIB };
 
 /* How long beyond its deadline anything may take there. */
@@ -52,9 +50,11 @@ static bool can_shape_networks(void)
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(unshare(CLONE_NEWNET) == 0 &&
-		      is_done("ip link add kvt0 type veth peer name kvt1 >/dev/null 2>&1") &&
-		      is_done("tc qdisc add dev kvt0 root tbf rate 10mbit burst 32k latency 50ms "
-			      ">/dev/null 2>&1")
+				      is_done("ip link add kvt0 type veth peer name kvt1 "
+					      ">/dev/null 2>&1") &&
+				      is_done("tc qdisc add dev kvt0 root tbf rate 10mbit burst "
+					      "32k latency 50ms "
+					      ">/dev/null 2>&1")
 			      ? 0
 			      : 1);
 	int status = 1;
@@ -65,16 +65,18 @@ static bool can_shape_networks(void)
 static struct kvt_engine *enter_network(struct peer *test, const struct trial *trial,
 					const char *host)
 {
-	static const char *const interfaces[] = { INTERFACE };
+	static const char *const interfaces[] = { "kvt0" };
 	struct kvt_engine_config config = make_config();
 	char command[300];
 	must(unshare(CLONE_NEWNET) == 0, "%s", strerror(errno));
 	peer_tell(test, 0);
 	peer_hear(test);
+	snprintf(command, sizeof(command), "ip addr add %s/24 dev kvt0 && ip link set kvt0 up",
+		 host);
+	must(is_done("ip link set lo up") && is_done(command), "no link");
 	snprintf(command, sizeof(command),
-		 "ip link set lo up && ip addr add %s/24 dev " INTERFACE " && ip link set " INTERFACE
-		 " up && tc qdisc add dev " INTERFACE " root tbf rate %s burst 32k latency %s",
-		 host, trial->rate, trial->latency);
+		 "tc qdisc add dev kvt0 root tbf burst 32k rate %s latency %s", trial->rate,
+		 trial->latency);
 	must(is_done(command), "no shaped link");
 	config.interfaces = interfaces;
 	config.ncpus = trial->lanes > 1 ? 2 : 1;
@@ -139,13 +141,14 @@ static void play_caller(struct peer *test, const void *arg)
 	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
 	struct kvt_conn *conn = NULL;
 	uint16_t port = (uint16_t)peer_hear(test);
-	must(kvt_conn_open(engine, "10.99.8.2", port, PATIENCE_NS, &conn, NULL) == KVT_OK,
-	     "no connection");
+	must(kvt_conn_open(engine, "10.99.8.2", port, PATIENCE_NS, &conn, NULL) == KVT_OK, "no "
+											   "connect"
+											   "ion");
 	struct kvt_kv *kv = open_kv(conn, TAG);
 	fill_pattern(bytes, MESSAGE_LEN, 1);
 	if (is_message(trial->way)) {
-		struct kvt_transfer *send = start_send_within(
-			kv, bytes, MESSAGE_LEN, trial->way == SEND ? timeout_ns : 0);
+		struct kvt_transfer *send = start_send_within(kv, bytes, MESSAGE_LEN,
+							      trial->way == SEND ? timeout_ns : 0);
 		if (trial->way == SEND) {
 			give_up(send, trial->by_deadline);
 		} else {
@@ -169,8 +172,9 @@ static void play_caller(struct peer *test, const void *arg)
 			peer_tell(test, 0); /* the owner's memory is the owner's */
 			peer_hear(test);
 			finish(start_spans(direction, region, remote, NEXT_LEN, 0), KVT_OK);
-			must(holds_pattern(bytes, NEXT_LEN, direction == KVT_READ ? 5 : 3),
-			     "not whole");
+			must(holds_pattern(bytes, NEXT_LEN, direction == KVT_READ ? 5 : 3), "not "
+											    "whol"
+											    "e");
 		}
 		kvt_remote_close(remote);
 		kvt_region_close(region);
@@ -263,8 +267,8 @@ START_TEST(what_is_given_up_on_a_slow_link_costs_no_connection)
 	peer_hear(&caller);
 	peer_hear(&server);
 	snprintf(command, sizeof(command),
-		 "ip link add " INTERFACE " netns %d type veth peer name " INTERFACE " netns %d",
-		 caller.pid, server.pid);
+		 "ip link add kvt0 netns %d type veth peer name kvt0 netns %d", caller.pid,
+		 server.pid);
 	must(is_done(command), "no link");
 	peer_tell(&caller, 0);
 	peer_tell(&server, 0);
@@ -295,7 +299,8 @@ TCase *make_slow_tests(void)
 	/* The last one is about a drain that takes about a second, and that only the kernel sees. */
 	bool is_seen = strcmp(get_provider(), "tcp") == 0;
 	if (!is_seen)
-		printf("SKIP: a withdrawal over 32 lanes of a slow link: %s's bytes cannot be seen to "
+		printf("SKIP: a withdrawal over 32 lanes of a slow link: %s's bytes cannot be seen "
+		       "to "
 		       "move\n",
 		       get_provider());
 	if (strcmp(get_interface(), "lo") != 0)

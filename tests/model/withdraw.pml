@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * withdraw.pml - the withdrawal of an export, docs/protocol.md 7.2, as a model: one transfer of a few
- * pieces, each written in place or packed, while the owner withdraws at any moment, and the quiesce
- * deadline may pass at any moment.
+ * withdraw.pml - the withdrawal of an export and the end of a transfer, docs/protocol.md 7.2 and 7.4, as a
+ * model: one transfer of a few pieces, each written in place or packed, while the owner withdraws at any
+ * moment, the peer gives up at any moment, and the quiesce deadline may pass at any moment.
  *
  * What is said of the transfer, and its writes, travel on lane a, what is said of the export on lane b;
  * ONE_LANE: they are the same. A transfer is in order: SYNC goes behind its last piece, and NOTED is its
  * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. A cut
  * drops all that is under way.
  *
- * Assertions state: nothing lands in the region once the withdrawal has returned; a transfer that
- * succeeds has all of its pieces there. Spin's search for invalid end states adds: the withdrawal
+ * Assertions state: nothing lands in the region once the withdrawal has returned, or the transfer has
+ * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds: the withdrawal
  * returns; with NO_CUT, which takes the quiesce deadline away, by the peer's answer alone.
  *
  * Mutants, each of which must be found:
  *   OWNER_RUSHES  the withdrawal returns without waiting
  *   PEER_RUSHES   it is confirmed while writes are out
- *   WRITES_RUSH   on many lanes a write counts as done before it was delivered
+ *   WRITER_RUSHES a transfer in order that is given up ends without a SYNC behind its writes
+ *   WRITES_RUSH   of a transfer that is not in order a write counts as done before it was delivered
  *   DROPS_EARLY   packs are dropped as soon as the withdrawal has been decided
  */
 
@@ -24,7 +25,7 @@
 
 mtype = { WRITE, PACK, PACK_ACK, SYNC, NOTED, WITHDRAW, WITHDRAWN };
 mtype = { OPEN, CLOSING, CONFIRMED };
-mtype = { MOVING, SYNCED, OVER };
+mtype = { MOVING, SYNCED, STOPPING, OVER };
 
 chan to_owner_a = [8] of { mtype };
 chan to_peer_a = [8] of { mtype };
@@ -40,6 +41,7 @@ byte landed;
 byte posted;	/* of which the peer has not seen the end */
 byte completed; /* completions that it has yet to see */
 bool returned;	/* the withdrawal */
+bool failed;	/* the transfer */
 bool cut;
 
 inline cut_all()
@@ -62,7 +64,7 @@ inline cut_all()
 
 inline land()
 {
-	assert(!returned);
+	assert(!returned && !failed);
 	landed++
 }
 
@@ -131,6 +133,7 @@ active proctype peer()
 	byte sent = 0;
 	bool withdrawn = false;
 	bool confirmed = false;
+	bool synced = false;
 
 end_peer:
 	do
@@ -147,8 +150,8 @@ end_peer:
 		fi
 	}
 
-	/* On one lane what follows stays behind the write: it is done when our memory is free. */
-#if defined(ONE_LANE) || defined(WRITES_RUSH)
+	/* What follows stays behind the writes of its lane: they are done when our memory is free. */
+#if !defined(SPREAD) || defined(WRITES_RUSH)
 	:: atomic { completed > 0 -> completed-- }
 	:: atomic { posted > 0 -> posted-- }
 #else
@@ -157,35 +160,54 @@ end_peer:
 	:: atomic { to_peer_a ? PACK_ACK -> posted-- }
 
 	/* The end of the transfer. */
+	:: atomic { (state == MOVING || state == SYNCED) && !cut -> state = STOPPING }
 #ifdef SPREAD
 	:: atomic {
 		state == MOVING && sent == PIECES && posted == 0 && !withdrawn && !cut ->
 		assert(landed == PIECES);
 		state = OVER
 	}
+	:: atomic { state == STOPPING && posted == 0 && !cut -> failed = true; state = OVER }
 #else
 	:: atomic {
 		state == MOVING && sent == PIECES && !withdrawn && !cut -> to_owner_a ! SYNC;
+		synced = true;
 		state = SYNCED
+	}
+	:: atomic {
+		state == STOPPING && posted == 0 && !synced && !cut ->
+#ifdef WRITER_RUSHES
+		failed = true;
+		state = OVER
+#else
+		to_owner_a ! SYNC;
+		synced = true
+#endif
 	}
 	:: atomic {
 		to_peer_a ? NOTED ->
 		assert(state != SYNCED || landed == PIECES);
+		failed = true; /* or it has succeeded: nothing lands any more either way */
 		state = OVER
 	}
 #endif
 
 	/* The withdrawal. */
-	:: atomic { to_peer_b ? WITHDRAW -> withdrawn = true }
+	:: atomic {
+		to_peer_b ? WITHDRAW -> withdrawn = true;
+		if
+		:: state == OVER
+		:: else -> state = STOPPING
+		fi
+	}
 	:: atomic {
 #ifdef PEER_RUSHES
 		withdrawn && !confirmed && !cut ->
 #else
-		withdrawn && !confirmed && posted == 0 && !cut ->
+		withdrawn && !confirmed && state == OVER && !cut ->
 #endif
 		to_owner_b ! WITHDRAWN;
-		confirmed = true;
-		state = OVER
+		confirmed = true
 	}
 	od
 }
