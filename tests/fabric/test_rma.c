@@ -74,6 +74,38 @@ START_TEST(a_read_fetches_the_bytes)
 }
 END_TEST
 
+START_TEST(what_moves_on_a_lane_is_seen_from_both_ends)
+{
+	struct bed bed;
+	struct end near, far;
+	struct area source, target;
+	struct kvi_flow flows[2];
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	area_open(&source, &bed.near, 4096, KVI_ACCESS_LOCAL, 0);
+	area_open(&target, &bed.far, 4096, KVI_ACCESS_REMOTE_WRITE, CANARY);
+	kvi_lane_get_flow(near.lane, &flows[0]);
+	kvi_lane_get_flow(far.lane, &flows[1]);
+	uint64_t before[] = { kvi_flow_get_moved(&flows[0]), kvi_flow_get_moved(&flows[1]) };
+	struct act act;
+	post_write(&near, &act, &source, 0, 4096, target.grant);
+	bed_wait(&bed, act.reports == 1);
+	/* Of other providers nobody tells. */
+	bool is_told = strcmp(bed.near.caps->provider, "tcp") == 0 ||
+		       strcmp(bed.near.caps->provider, "fake") == 0;
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t moved = kvi_flow_get_moved(&flows[i]) - before[i];
+		ck_assert(is_told ? moved >= 4096 : moved == 0);
+	}
+	end_close(&near);
+	end_close(&far);
+	ck_assert_uint_eq(kvi_flow_get_moved(&flows[0]), 0);
+	area_close(&target);
+	area_close(&source);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_segment_may_be_as_large_as_the_rail_says)
 {
 	struct bed bed;
@@ -224,6 +256,7 @@ TCase *make_rma_tests(void)
 	TCase *tests = tcase_create("rma");
 	tcase_add_test(tests, a_write_that_completes_has_landed);
 	tcase_add_test(tests, a_read_fetches_the_bytes);
+	tcase_add_test(tests, what_moves_on_a_lane_is_seen_from_both_ends);
 	tcase_add_test(tests, a_segment_may_be_as_large_as_the_rail_says);
 	tcase_add_test(tests, a_send_behind_writes_arrives_after_them_where_the_rail_says_so);
 	tcase_add_loop_test(tests, an_operation_without_the_right_fails_and_harms_its_own_lane_only,

@@ -20,6 +20,7 @@ enum {
 	STORM_LEN = 16 * MIB,
 	STORM_BLOCK_LEN = 16 * KIB,
 	STORM_ROUNDS = 30,
+	GIVE_UP_ROUNDS = 100,
 };
 
 /* ---- regions ---- */
@@ -458,6 +459,95 @@ START_TEST(withdrawals_in_the_middle_of_transfers_leave_no_writer)
 }
 END_TEST
 
+/* ---- storms of writes given up ---- */
+
+/* Its memory is its own as soon as the writer has its error. */
+static void play_watchful_owner(struct peer *test, const void *arg)
+{
+	struct kvt_engine_config config = make_pool_config(arg);
+	struct side side;
+	side_serve(&side, test, &config);
+	uint8_t *memory = make_filled(STORM_LEN, 1);
+	struct kvt_region *region =
+		open_region(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
+	struct kvt_export *exported = export_as(side.conn, region, "pool");
+	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
+		peer_hear(test);
+		put_canary(memory, STORM_LEN);
+		rest(2 * MS);
+		expect_fenced(memory, STORM_LEN);
+		peer_tell(test, 0);
+	}
+	kvt_export_close(exported);
+	kvt_region_close(region);
+	free(memory);
+	peer_hear(test);
+	side_close(&side);
+}
+
+/* All of the region, in spans of span_len, without a notification. */
+static struct kvt_transfer *start_whole(struct kvt_region *region, struct kvt_remote *remote,
+					size_t count, size_t span_len)
+{
+	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
+	struct kvt_transfer *transfer = NULL;
+	uint64_t *local = malloc(3 * count * sizeof(*local)), *other = local + count,
+		 *lens = other + count;
+	must(local != NULL, "no memory");
+	for (size_t i = 0; i < count; i++) {
+		local[i] = i * span_len;
+		other[i] = get_other(i, count) * span_len;
+		lens[i] = span_len;
+	}
+	request.region = region;
+	request.remote = remote;
+	request.local = local;
+	request.other = other;
+	request.lens = lens;
+	request.count = count;
+	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
+	free(local);
+	return transfer;
+}
+
+START_TEST(a_write_that_has_failed_leaves_the_owners_memory_alone)
+{
+	/* Straight into place, and packed. */
+	static const struct pool lanes[] = { { .lanes = 1 }, { .lanes = 2 } };
+	struct kvt_engine_config config = make_pool_config(&lanes[_i / 2]);
+	size_t block_len = _i % 2 == 0 ? STORM_LEN : STORM_BLOCK_LEN;
+	uint64_t seed = 11;
+	struct stage stage;
+	stage_open(&stage, play_watchful_owner, &lanes[_i / 2], &config);
+	uint8_t *memory = make_filled(STORM_LEN, 1);
+	struct kvt_region *region = open_region(stage.side.engine, memory, STORM_BLOCK_LEN,
+						STORM_LEN / STORM_BLOCK_LEN);
+	struct kvt_remote *remote = find(stage.side.conn, "pool");
+	unsigned given_up = 0;
+	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
+		struct kvt_result result = KVT_RESULT_INIT;
+		struct kvt_transfer *transfer =
+			start_whole(region, remote, STORM_LEN / block_len, block_len);
+		rest((int64_t)(get_random(&seed) % 4000) * MS / 1000);
+		kvt_transfer_cancel(transfer);
+		must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "it does not end");
+		kvt_transfer_get_result(transfer, &result);
+		must(result.err == KVT_OK || result.err == KVT_E_CANCELLED, "%s", result.text);
+		given_up += result.err != KVT_OK;
+		kvt_transfer_free(transfer);
+		peer_tell(&stage.peer, 0);
+		peer_hear(&stage.peer);
+	}
+	must(given_up > 0, "none was given up");
+	kvt_remote_close(remote);
+	kvt_region_close(region);
+	peer_tell(&stage.peer, 0);
+	peer_finish(&stage.peer);
+	stage_close(&stage);
+	free(memory);
+}
+END_TEST
+
 TCase *make_paged_tests(void)
 {
 	TCase *tests = tcase_create("paged");
@@ -465,5 +555,6 @@ TCase *make_paged_tests(void)
 	tcase_add_test(tests, a_descriptor_is_good_whole_unaltered_and_on_its_connection);
 	tcase_add_loop_test(tests, a_peer_that_falls_ends_its_transfers_in_time, 0, 4);
 	tcase_add_loop_test(tests, withdrawals_in_the_middle_of_transfers_leave_no_writer, 0, 2);
+	tcase_add_loop_test(tests, a_write_that_has_failed_leaves_the_owners_memory_alone, 0, 4);
 	return tests;
 }
