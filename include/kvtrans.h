@@ -11,7 +11,7 @@
  * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
  * reads or writes its buffer any more. It ends by its deadline, or the loss of the peer, and the time that
  * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
- * moved for 1 s, or after 10 s, by cutting the connection. "Soon" below means that.
+ * moved for 1 s, or after 20 s, by cutting the connection. "Soon" below means that.
  *
  * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
  * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is

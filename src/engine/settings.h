@@ -51,7 +51,7 @@ enum {
 #define KVI_SEND_NS (60 * KVI_SECOND)
 #define KVI_FLIGHT_NS (KVI_SECOND / 2)	/* what is in flight shall drain in that time */
 #define KVI_QUIESCE_NS (1 * KVI_SECOND) /* without a byte that moves, when something is given up */
-#define KVI_DRAIN_NS (10 * KVI_SECOND)	/* however much still moves */
+#define KVI_DRAIN_NS (20 * KVI_SECOND)	/* however much still moves */
 #define KVI_GOODBYE_NS (KVI_SECOND / 2)
 
 struct kvi_settings {
