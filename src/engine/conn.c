@@ -247,6 +247,13 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_part_cut(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
+	/* A share of a transfer may be on its way to a part that was cut already: it ends there, before the
+	 * transfer does that it belongs to. */
+	for (unsigned i = 0; i < count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_progress(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		kvi_part_fail(&conn->parts[i]);
