@@ -199,7 +199,7 @@ START_TEST(closing_a_region_ends_its_transfers_first)
 	pthread_join(thread, NULL);
 	expect_near_left_alone();
 	finish(transfer, KVT_E_CLOSED);
-	expect_notification(pages.bed.far.engine, "told", KVT_E_CLOSED);
+	expect_notification(pages.bed.far.engine, "told", KVT_E_PEER_CLOSED);
 
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	request.region = pages.near;
