@@ -35,6 +35,8 @@ src_libkvi_base_la_SOURCES = \
 	src/base/mailbox.h \
 	src/base/thread.c \
 	src/base/thread.h \
+	src/base/timers.c \
+	src/base/timers.h \
 	src/base/wake.c \
 	src/base/wake.h
 

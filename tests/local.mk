@@ -32,6 +32,7 @@ C_TESTS = \
 	tests/unit/check_base_log \
 	tests/unit/check_base_mailbox \
 	tests/unit/check_base_thread \
+	tests/unit/check_base_timers \
 	tests/unit/check_base_wake \
 	tests/unit/check_engine_flight \
 	tests/unit/check_engine_plan \
@@ -185,6 +186,7 @@ tests_unit_check_engine_plan_SOURCES = tests/unit/check_engine_plan.c $(PLAN_REQ
 tests_unit_check_engine_plan_input_SOURCES = tests/unit/check_engine_plan_input.c $(PLAN_REQUESTS)
 tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
+tests_unit_check_base_timers_SOURCES = tests/unit/check_base_timers.c $(FAILING_ALLOC)
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK

@@ -45,8 +45,9 @@ bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 			worker->events_due = true; /* it may be the event queue that has work */
 			return true;
 		}
-	if (worker->next_deadline_ns < until_ns)
-		until_ns = worker->next_deadline_ns;
+	int64_t due_ns = kvi_timers_get_due(&worker->timers);
+	if (due_ns < until_ns)
+		until_ns = due_ns;
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
 	worker->retry_soon = false;
 

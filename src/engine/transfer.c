@@ -23,7 +23,7 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 {
 	struct kvi_counters *counters = &transfer->conn->counters;
 	kvi_list_remove(&transfer->link_node);
-	kvi_list_remove(&transfer->timed_node);
+	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	if (error != NULL)
 		transfer->error = *error;
 	transfer->done_ns = kvi_clock_now();
@@ -55,15 +55,14 @@ void kvi_transfer_drop_ref(struct kvt_transfer *transfer)
 void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns)
 {
 	struct kvi_worker *worker = transfer->worker;
-	kvi_list_remove(&transfer->timed_node);
-	transfer->deadline_ns = deadline_ns;
+	int64_t earliest_ns = kvi_timers_get_due(&worker->timers);
 	if (deadline_ns == KVI_NEVER)
-		return;
-	kvi_list_append(&worker->timed, &transfer->timed_node);
-	if (deadline_ns >= worker->next_deadline_ns)
-		return;
-	worker->next_deadline_ns = deadline_ns;
-	kvi_wake(&worker->wake); /* whoever sleeps, sleeps too long */
+		kvi_timers_clear(&worker->timers, &transfer->timer);
+	else if (!kvi_timers_set(&worker->timers, &transfer->timer, deadline_ns))
+		kvi_conn_fail(transfer->conn, KVT_E_NO_MEMORY, 0,
+			      "no memory for the deadline of a transfer");
+	if (deadline_ns < earliest_ns)
+		kvi_wake(&worker->wake); /* whoever sleeps, sleeps too long */
 }
 
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text)
@@ -153,7 +152,6 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	transfer->start.run = start_on_worker;
 	transfer->cancel.run = cancel_on_worker;
 	kvi_list_init(&transfer->link_node);
-	kvi_list_init(&transfer->timed_node);
 	kvi_list_init(&transfer->inbox_node);
 	atomic_store(&transfer->refs, 3); /* the handle's, the engine's, and this function's */
 	kvi_conn_take_ref(conn);

@@ -38,17 +38,17 @@ struct kvt_transfer {
 	struct kvt_conn *conn;
 	struct kvi_worker *worker;
 	int64_t started_ns;
-	bool reap;	   /* inbox.h: the application wants it from kvt_engine_reap() */
-	bool needs_window; /* what waits in link->waiting is a notification */
-	bool is_large;	   /* its start leaves the posting to whoever drives */
+	int64_t deadline_ns; /* as it was asked for */
+	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
+	bool needs_window;   /* what waits in link->waiting is a notification */
+	bool is_large;	     /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
 
 	/* under worker lock */
-	struct kvi_list link_node;  /* in link->waiting */
-	struct kvi_list timed_node; /* in worker->timed */
-	int64_t deadline_ns;
-	struct kvt_error reason; /* why it is being given up; code KVT_OK: it is not */
+	struct kvi_list link_node; /* in link->waiting */
+	struct kvi_timer timer;	   /* in worker->timers */
+	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */
 	int64_t gave_up_ns;
 
 	/* under the inbox's lock */

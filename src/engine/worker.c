@@ -62,27 +62,14 @@ static bool poll_events(struct kvi_cq *cq)
 
 static void pass_deadlines(struct kvi_worker *worker)
 {
-	int64_t now = kvi_clock_now();
-	if (now < worker->next_deadline_ns)
+	struct kvi_timer *timer = kvi_timers_get_first(&worker->timers);
+	if (timer == NULL)
 		return;
-	int64_t next = KVI_NEVER;
-	kvi_list_for_each (node, next_node, &worker->timed) {
-		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, timed_node);
-		if (transfer->deadline_ns <= now) {
-			kvi_list_remove(node);
-			kvi_transfer_on_deadline(transfer);
-		} else if (transfer->deadline_ns < next) {
-			next = transfer->deadline_ns;
-		}
-	}
-	/* A transfer may have set a new deadline meanwhile; those lower next_deadline_ns themselves. */
-	worker->next_deadline_ns = next;
-	kvi_list_for_each (node, next_node, &worker->timed) {
-		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, timed_node);
-		if (transfer->deadline_ns < worker->next_deadline_ns)
-			worker->next_deadline_ns = transfer->deadline_ns;
+	int64_t now = kvi_clock_now();
+	while (timer != NULL && timer->due_ns <= now) {
+		kvi_timers_clear(&worker->timers, timer);
+		kvi_transfer_on_deadline(kvi_container_of(timer, struct kvt_transfer, timer));
+		timer = kvi_timers_get_first(&worker->timers);
 	}
 }
 
@@ -385,9 +372,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	enum kvt_err err;
 	worker->engine = engine;
 	worker->index = index;
-	worker->next_deadline_ns = KVI_NEVER;
 	kvi_list_init(&worker->dirty_parts);
-	kvi_list_init(&worker->timed);
 	kvi_list_init(&worker->paged);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
@@ -456,6 +441,7 @@ void kvi_worker_stop(struct kvi_worker *worker)
 void kvi_worker_free(struct kvi_worker *worker)
 {
 	run_commands(worker);
+	kvi_timers_free(&worker->timers);
 	kvi_wake_close(&worker->wake);
 	pthread_cond_destroy(&worker->done);
 	pthread_cond_destroy(&worker->park);

@@ -17,6 +17,7 @@
 
 #include "base/list.h"
 #include "base/mailbox.h"
+#include "base/timers.h"
 #include "base/wake.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
@@ -46,9 +47,8 @@ struct kvi_worker {
 	/* under lock */
 	pthread_mutex_t lock;
 	struct kvi_list dirty_parts; /* part.h: that may have something to post */
-	struct kvi_list timed;	     /* transfers with a deadline, unsorted */
+	struct kvi_timers timers;    /* deadlines of transfers */
 	struct kvi_list paged;	     /* paged transfers that are at home here, by number */
-	int64_t next_deadline_ns;    /* not later than the earliest of them */
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
