@@ -87,6 +87,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->free_packets);
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
+	kvi_list_init(&link->waiting_notes);
 	kvi_list_init(&link->parked);
 	kvi_list_init(&link->free_segments);
 }

@@ -483,23 +483,33 @@ static bool flush_credit(struct kvi_link *link)
 	return post_packet(link, packet, len) == KVT_OK;
 }
 
-/* Notifications wait for the window, and in their order; everything else for a packet alone, and goes past
- * them. */
+void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer)
+{
+	struct kvi_list *queue = transfer->needs_window ? &link->waiting_notes : &link->waiting;
+	bool alone = kvi_list_is_empty(queue);
+	kvi_list_append(queue, &transfer->link_node);
+	if (!alone || !transfer->kind->begin(transfer))
+		kvi_part_touch(link->part);
+}
+
+static bool begin_first(struct kvi_list *queue)
+{
+	struct kvi_list *node = kvi_list_get_first(queue);
+	if (node == NULL)
+		return false;
+	struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, link_node);
+	return transfer->kind->begin(transfer);
+}
+
+/* The two queues take turns; one that has no room does not stop the other. */
 static bool begin_waiting(struct kvi_link *link)
 {
-	bool did = false, window_is_full = false;
-	kvi_list_for_each (node, next_node, &link->waiting) {
-		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, link_node);
-		if (window_is_full && transfer->needs_window)
-			continue;
-		if (transfer->kind->begin(transfer))
-			did = true;
-		else if (transfer->needs_window && has_room(link))
-			window_is_full = true;
-		else
-			break;
-	}
+	bool did = false, began;
+	do {
+		began = begin_first(&link->waiting);
+		began |= begin_first(&link->waiting_notes);
+		did |= began;
+	} while (began);
 	return did;
 }
 

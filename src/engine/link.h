@@ -86,8 +86,9 @@ struct kvi_link {
 	unsigned queue_count;
 	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */
-	struct kvi_list waiting; /* sends that wait for room: transfers, by link_node */
-	struct kvi_list parked;	 /* packets that came, until the connection is accepted */
+	struct kvi_list waiting; /* for room to send a first message: transfers, by link_node */
+	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
+	struct kvi_list parked;	       /* packets that came, until the connection is accepted */
 
 	unsigned send_credits;
 	unsigned owed_credits;
@@ -134,6 +135,10 @@ size_t kvi_link_get_room(const struct kvi_link *link);
 
 /* Send a message at once, or return false when there is no room for it now. */
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
+
+/* Queue a transfer whose first message is to be sent, by its kind's begin(): now, or when there is room.
+ * Notifications keep their order among themselves, and so does all else. */
+void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer);
 
 /*
  * Send an answer: a message without meta, whose data is copied. It waits for the next flush, or travels

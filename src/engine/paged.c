@@ -41,12 +41,8 @@ static void complete_if_done(struct kvi_paged *paged)
 /* Say SYNC or NOTIFY, now or when there is room. */
 static void confirm(struct kvi_paged *paged)
 {
-	struct kvi_list *waiting = &paged->home->waiting;
-	bool alone = kvi_list_is_empty(waiting);
 	paged->state = KVI_PAGED_CONFIRMING;
-	kvi_list_append(waiting, &paged->transfer.link_node);
-	if (!alone || !paged->transfer.kind->begin(&paged->transfer))
-		kvi_part_touch(paged->home->part);
+	kvi_link_await_room(paged->home, &paged->transfer);
 }
 
 static bool begin(struct kvt_transfer *transfer)

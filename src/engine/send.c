@@ -45,13 +45,9 @@ static struct kvi_exchange *find_send(struct kvi_channel *channel, uint64_t seq)
 
 void kvi_send_start(struct kvi_exchange *send)
 {
-	struct kvi_link *link = send->channel->link;
-	bool alone = kvi_list_is_empty(&link->waiting);
 	send->state = KVI_SEND_WAITING;
 	kvi_list_append(&send->channel->sends, &send->node);
-	kvi_list_append(&link->waiting, &send->transfer.link_node);
-	if (!alone || !kvi_send_begin(send))
-		kvi_part_touch(link->part);
+	kvi_link_await_room(send->channel->link, &send->transfer);
 }
 
 /* Start writing into what a CTS grants. */

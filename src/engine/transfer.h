@@ -18,7 +18,7 @@
 struct kvi_transfer_kind {
 	/* Begin; may complete it. */
 	void (*start)(struct kvt_transfer *transfer);
-	/* Send what waits in link->waiting, and leave that list. False: there is no room yet. */
+	/* Send what kvi_link_await_room() queued, and leave the queue. False: there is no room yet. */
 	bool (*begin)(struct kvt_transfer *transfer);
 	/* Stop, for transfer->reason: completes now or when it is quiet. */
 	void (*give_up)(struct kvt_transfer *transfer);
@@ -40,13 +40,13 @@ struct kvt_transfer {
 	int64_t started_ns;
 	int64_t deadline_ns; /* as it was asked for */
 	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
-	bool needs_window;   /* what waits in link->waiting is a notification */
+	bool needs_window;   /* its first message is a notification */
 	bool is_large;	     /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
 
 	/* under worker lock */
-	struct kvi_list link_node; /* in link->waiting */
+	struct kvi_list link_node; /* in a queue of its link */
 	struct kvi_timer timer;	   /* in worker->timers */
 	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */
 	int64_t gave_up_ns;
