@@ -72,10 +72,10 @@ const struct kvi_caps *kvi_rail_get_caps(const struct kvi_rail *rail);
 const char *kvi_rail_get_host(const struct kvi_rail *rail);
 
 /* CPUs near the NIC (hwloc), at most max; 0 when unknown or when all are equally near. */
-size_t kvi_rail_get_near_cpus(const struct kvi_rail *rail, unsigned *cpus, size_t max);
+size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max);
 
 /* Have memory that nobody has touched yet come from the NUMA node near the NIC; a wish. */
-void kvi_rail_bind_near(const struct kvi_rail *rail, void *base, size_t len);
+void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len);
 
 /* ---- completion queues ---- */
 

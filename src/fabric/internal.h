@@ -32,6 +32,7 @@ struct kvi_interface {
 };
 
 struct kvi_setting; /* survey.h */
+struct hwloc_topology;
 
 struct kvi_domain {
 	struct kvi_rail *rail;
@@ -51,6 +52,8 @@ struct kvi_rail {
 	pthread_mutex_t mutex;
 	/* under mutex */
 	struct kvi_domain *shared_domain; /* NULL while no cq is open, and with own_domains */
+	struct hwloc_topology
+		*topology; /* near.c; NULL while nobody asked. Not changed once it is there */
 };
 
 /*
@@ -160,6 +163,9 @@ enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what
 /* memory.c: the same, where RLIMIT_MEMLOCK may be why. len: what was to be pinned; 0: unknown. */
 enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, long ret,
 				    const char *what, struct kvt_error *error);
+
+/* near.c; the rail is being closed. */
+void kvi_rail_forget_topology(struct kvi_rail *rail);
 
 /* domain.c */
 enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,

@@ -240,6 +240,7 @@ void kvi_rail_close(struct kvi_rail *rail)
 {
 	fi_close(&rail->fabric->fid);
 	fi_freeinfo(rail->info);
+	kvi_rail_forget_topology(rail);
 	pthread_mutex_destroy(&rail->mutex);
 	kvi_free(rail);
 }

@@ -76,13 +76,13 @@ const char *kvi_rail_get_host(const struct kvi_rail *rail)
 	return "127.0.0.1";
 }
 
-size_t kvi_rail_get_near_cpus(const struct kvi_rail *rail, unsigned *cpus, size_t max)
+size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max)
 {
 	(void)rail, (void)cpus, (void)max;
 	return 0;
 }
 
-void kvi_rail_bind_near(const struct kvi_rail *rail, void *base, size_t len)
+void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len)
 {
 	(void)rail, (void)base, (void)len;
 }
