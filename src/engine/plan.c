@@ -127,16 +127,45 @@ static enum kvt_err fail_index(const char *side, int64_t index, size_t number, u
 			(long long)index, number, (unsigned long long)count);
 }
 
-/* Append a block to the runs, or to the last of them. */
-static void add_block(struct kvi_plan *plan, uint64_t local, uint64_t remote)
+static struct kvi_run get_run(const struct kvi_plan *plan, size_t number)
 {
-	struct kvi_run *last = plan->run_count == 0 ? NULL : &plan->runs[plan->run_count - 1];
-	if (last != NULL && last->local + last->count == local &&
+	if (plan->runs != NULL)
+		return plan->runs[number];
+	const struct kvi_short_run *run = &plan->short_runs[number];
+	return (struct kvi_run){ .local = run->local, .remote = run->remote, .count = run->count };
+}
+
+static void set_run(struct kvi_plan *plan, size_t number, const struct kvi_run *run)
+{
+	if (plan->runs != NULL)
+		plan->runs[number] = *run;
+	else
+		plan->short_runs[number] = (struct kvi_short_run){ (uint32_t)run->local,
+								   (uint32_t)run->remote,
+								   (uint32_t)run->count };
+}
+
+/* Append a block to the last run, or as one of its own. */
+static void add_block(struct kvi_plan *plan, struct kvi_run *last, uint64_t local, uint64_t remote)
+{
+	if (last->count > 0 && last->local + last->count == local &&
 	    last->remote + last->count == remote) {
 		last->count++;
-		return;
+	} else {
+		*last = (struct kvi_run){ .local = local, .remote = remote, .count = 1 };
+		plan->run_count++;
 	}
-	plan->runs[plan->run_count++] = (struct kvi_run){ local, remote, 1, 0, 0 };
+	set_run(plan, plan->run_count - 1, last);
+}
+
+static bool make_runs(struct kvi_plan *plan, size_t count)
+{
+	uint64_t local_count = plan->local->block_count, remote_count = plan->remote->block_count;
+	if (plan->by_blocks && local_count <= UINT32_MAX && remote_count <= UINT32_MAX)
+		plan->short_runs = kvi_alloc_data((count + 1) * sizeof(plan->short_runs[0]));
+	else
+		plan->runs = kvi_alloc_data((count + 1) * sizeof(plan->runs[0]));
+	return plan->short_runs != NULL || plan->runs != NULL;
 }
 
 /*
@@ -185,8 +214,8 @@ static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_re
 			       struct kvt_error *error)
 {
 	uint64_t local_count = plan->local->block_count, remote_count = plan->remote->block_count;
-	plan->runs = kvi_alloc_data((request->count + 1) * sizeof(plan->runs[0]));
-	if (plan->runs == NULL)
+	struct kvi_run last = { .count = 0 };
+	if (!make_runs(plan, request->count))
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 				request->count);
 	for (size_t i = 0; i < request->count; i++) {
@@ -196,7 +225,7 @@ static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_re
 			return fail_index("local", local, i, local_count, error);
 		if (remote < 0 || (uint64_t)remote >= remote_count)
 			return fail_index("remote", remote, i, remote_count, error);
-		add_block(plan, (uint64_t)local, (uint64_t)remote);
+		add_block(plan, &last, (uint64_t)local, (uint64_t)remote);
 	}
 	return check_duplicates(
 		request, request->direction == KVT_WRITE ? remote_count : local_count, error);
@@ -332,8 +361,7 @@ enum kvt_err kvi_plan_init_spans(struct kvi_plan *plan, const struct kvi_layout 
 		.unit_len = 1,
 		.extent_count = 1,
 	};
-	plan->runs = kvi_alloc_data((request->count + 1) * sizeof(plan->runs[0]));
-	if (plan->runs == NULL)
+	if (!make_runs(plan, request->count))
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu spans",
 				request->count);
 	for (size_t i = 0; i < request->count; i++) {
@@ -364,8 +392,10 @@ void kvi_plan_free(struct kvi_plan *plan)
 {
 	kvi_free(plan->extents);
 	kvi_free(plan->runs);
+	kvi_free(plan->short_runs);
 	plan->extents = NULL;
 	plan->runs = NULL;
+	plan->short_runs = NULL;
 }
 
 /* ---- handing out ---- */
@@ -378,26 +408,26 @@ bool kvi_cursor_is_at_end(const struct kvi_plan *plan, const struct kvi_cursor *
 void kvi_plan_peek(const struct kvi_plan *plan, const struct kvi_cursor *cursor, size_t max_len,
 		   struct kvi_piece *piece)
 {
-	const struct kvi_run *run = &plan->runs[cursor->run];
+	const struct kvi_run run = get_run(plan, cursor->run);
 	uint64_t left;
 	if (plan->by_blocks) {
 		size_t extent = get_extent(plan, cursor->extent);
 		piece->local_extent = piece->remote_extent = extent;
 		piece->local_offset =
-			(run->local + cursor->unit) * plan->local->extents[extent].stride +
+			(run.local + cursor->unit) * plan->local->extents[extent].stride +
 			cursor->within;
 		piece->remote_offset =
-			(run->remote + cursor->unit) * plan->remote->extents[extent].stride +
+			(run.remote + cursor->unit) * plan->remote->extents[extent].stride +
 			cursor->within;
 		left = plan->unit_len - cursor->within;
 		if (is_contiguous(plan, extent))
-			left += (run->count - cursor->unit - 1) * plan->unit_len;
+			left += (run.count - cursor->unit - 1) * plan->unit_len;
 	} else {
-		piece->local_extent = run->local_extent;
-		piece->remote_extent = run->remote_extent;
-		piece->local_offset = run->local + cursor->unit;
-		piece->remote_offset = run->remote + cursor->unit;
-		left = run->count - cursor->unit;
+		piece->local_extent = run.local_extent;
+		piece->remote_extent = run.remote_extent;
+		piece->local_offset = run.local + cursor->unit;
+		piece->remote_offset = run.remote + cursor->unit;
+		left = run.count - cursor->unit;
 	}
 	piece->len = left < max_len ? (size_t)left : max_len;
 }
@@ -410,7 +440,7 @@ void kvi_plan_advance(const struct kvi_plan *plan, struct kvi_cursor *cursor, si
 	uint64_t units = cursor->within == plan->unit_len ? 1 : cursor->within / plan->unit_len;
 	cursor->within -= units * plan->unit_len;
 	cursor->unit += units;
-	if (cursor->unit < plan->runs[cursor->run].count)
+	if (cursor->unit < get_run(plan, cursor->run).count)
 		return;
 	cursor->unit = 0;
 	cursor->run++;

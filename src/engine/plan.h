@@ -44,6 +44,13 @@ struct kvi_run {
 	uint32_t remote_extent;
 };
 
+/* The same of blocks whose numbers are small, as nearly all are: a request may have 10^7 of them. */
+struct kvi_short_run {
+	uint32_t local;
+	uint32_t remote;
+	uint32_t count;
+};
+
 struct kvi_plan {
 	const struct kvi_layout *local;
 	const struct kvi_layout *remote;
@@ -51,7 +58,8 @@ struct kvi_plan {
 	uint64_t unit_len; /* block_len, or 1 */
 	size_t *extents;   /* of blocks: to go through; NULL: all */
 	size_t extent_count;
-	struct kvi_run *runs;
+	struct kvi_run *runs; /* NULL: they are short */
+	struct kvi_short_run *short_runs;
 	size_t run_count;
 	uint64_t len;	      /* bytes in all */
 	uint64_t piece_count; /* pieces it is handed out in, where none is cut */

@@ -291,6 +291,33 @@ static size_t draw_spans(const struct side *local, const struct side *remote, ui
 	return count;
 }
 
+START_TEST(blocks_beyond_four_thousand_million_are_found)
+{
+	static const int64_t mine[] = { 5, 6, 1 },
+			     other[] = { INT64_C(0x100000007), INT64_C(0x100000008), 2 };
+	struct side small, huge;
+	struct kvt_blocks_request request = make_blocks(KVT_WRITE, mine, other, 3, 8);
+	struct kvi_plan plan;
+	struct kvi_piece piece;
+	struct kvi_cursor cursor = { 0 };
+	make_side(&small, 1, 64, 8, 64);
+	make_side(&huge, 1, 64, UINT64_C(0x100000010), 64);
+	ck_assert_int_eq(kvi_plan_init_blocks(&plan, &small.layout, &huge.layout, &request, NULL),
+			 KVT_OK);
+	kvi_plan_peek(&plan, &cursor, SIZE_MAX, &piece);
+	ck_assert_uint_eq(piece.len, 2 * 64);
+	ck_assert_uint_eq(piece.local_offset, 5 * 64);
+	ck_assert_uint_eq(piece.remote_offset, UINT64_C(0x100000007) * 64);
+	kvi_plan_advance(&plan, &cursor, piece.len);
+	kvi_plan_peek(&plan, &cursor, SIZE_MAX, &piece);
+	ck_assert_uint_eq(piece.len, 64);
+	ck_assert_uint_eq(piece.remote_offset, 2 * 64);
+	kvi_plan_advance(&plan, &cursor, piece.len);
+	ck_assert(kvi_cursor_is_at_end(&plan, &cursor));
+	kvi_plan_free(&plan);
+}
+END_TEST
+
 START_TEST(spans_of_any_layout_are_moved_once_to_their_place)
 {
 	enum { SPANS = 60 };
@@ -361,6 +388,7 @@ int main(void)
 	tcase_add_loop_test(tests, blocks_of_any_layout_are_moved_once_to_their_place, 0, 4);
 	tcase_add_test(tests, a_source_block_may_go_to_many_places);
 	tcase_add_test(tests, runs_on_both_sides_are_one_piece_where_both_are_contiguous);
+	tcase_add_test(tests, blocks_beyond_four_thousand_million_are_found);
 	tcase_add_loop_test(tests, spans_of_any_layout_are_moved_once_to_their_place, 0, 4);
 	tcase_add_loop_test(tests, an_empty_request_is_a_plan_without_pieces, 0, 2);
 	return run_tests("engine_plan", tests);
