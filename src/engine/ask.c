@@ -109,7 +109,7 @@ static enum kvt_err on_read(struct kvi_link *link, const struct kvi_message *mes
 	kvi_list_init(&asked->node);
 	kvi_list_append(&stage->asked, &asked->node);
 	stage->asked_count++;
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 	return KVT_OK;
 }
 
@@ -165,7 +165,7 @@ static enum kvt_err post_answer(struct asked *asked)
 		kvi_list_remove(&asked->node);
 		answer(asked, KVI_MESSAGE_FILLED);
 	} else if (err == KVT_E_AGAIN) {
-		kvi_part_retry(link->part);
+		kvi_link_retry(link);
 	} else {
 		kvi_link_fail(link, err, 0, "a write");
 	}

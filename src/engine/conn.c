@@ -84,6 +84,8 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	link->send_credits = conn->peer_rx_count - 2;
 	link->window_left = KVI_LANE_WINDOW;
 	kvi_list_init(&link->node);
+	kvi_list_init(&link->dirty_node);
+	kvi_list_init(&link->stripes);
 	kvi_list_init(&link->free_packets);
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
@@ -189,7 +191,7 @@ void kvi_conn_say_bye(struct kvt_conn *conn)
 		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
 		kvi_worker_lock(link->part->worker);
 		kvi_link_send(link, &bye);
-		kvi_parts_flush(link->part->worker, false);
+		kvi_links_flush(link->part->worker, false);
 		kvi_worker_unlock(link->part->worker);
 	}
 }
@@ -302,7 +304,7 @@ void kvi_conn_hand_out(struct kvt_conn *conn)
 		kvi_worker_lock(worker);
 		kvi_list_for_each (node, next_node, &conn->parts[i].links)
 			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
-		kvi_parts_flush(worker, false);
+		kvi_links_flush(worker, false);
 		kvi_worker_unlock(worker);
 	}
 }

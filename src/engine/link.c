@@ -59,6 +59,18 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 	return false;
 }
 
+void kvi_link_touch(struct kvi_link *link)
+{
+	if (!link->part->cut && kvi_list_is_empty(&link->dirty_node))
+		kvi_list_append(&link->part->worker->dirty_links, &link->dirty_node);
+}
+
+void kvi_link_retry(struct kvi_link *link)
+{
+	kvi_link_touch(link);
+	link->part->worker->retry_soon = true;
+}
+
 static void free_first_queued(struct kvi_link *link)
 {
 	struct queued *queued =
@@ -277,7 +289,7 @@ static void take_in(struct kvi_link *link, struct kvi_packet *packet, size_t len
 	}
 	if (post_receive(link, packet) && !is_credit)
 		link->owed_credits++;
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 }
 
 void kvi_link_unpark(struct kvi_link *link)
@@ -355,7 +367,7 @@ static enum kvt_err post_packet(struct kvi_link *link, struct kvi_packet *packet
 	}
 	kvi_list_prepend(&link->free_packets, &packet->node);
 	if (err == KVT_E_AGAIN)
-		kvi_part_retry(link->part);
+		kvi_link_retry(link);
 	else
 		kvi_link_fail(link, err, 0, "a message");
 	return err;
@@ -439,7 +451,7 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 	kvi_list_append(&link->queue, &queued->node);
 	link->queue_count++;
 	link->queue_urgent |= message->type != KVI_MESSAGE_ACK || link->queue_count >= LAZY_MAX;
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 }
 
 void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
@@ -454,7 +466,7 @@ void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_
 	uint32_t charge = kvi_message_get_charge(meta_len, data_len);
 	link->owed_window += charge;
 	link->window_taken -= charge;
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 }
 
 static void on_sent(struct kvi_post *post, const struct kvi_completion *completion)
@@ -467,7 +479,7 @@ static void on_sent(struct kvi_post *post, const struct kvi_completion *completi
 		return;
 	if (completion->err != KVT_OK)
 		kvi_link_fail(link, completion->err, completion->provider_errno, "a message");
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 }
 
 static bool flush_credit(struct kvi_link *link)
@@ -489,7 +501,7 @@ void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer)
 	bool alone = kvi_list_is_empty(queue);
 	kvi_list_append(queue, &transfer->link_node);
 	if (!alone || !transfer->kind->begin(transfer))
-		kvi_part_touch(link->part);
+		kvi_link_touch(link);
 }
 
 static bool begin_first(struct kvi_list *queue)

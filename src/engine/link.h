@@ -71,9 +71,10 @@ struct kvi_link {
 	unsigned index;
 	unsigned rail;
 	struct kvi_cq *cq;
-	struct kvi_lane *lane; /* NULL: not made yet, or closed */
-	struct kvi_flow flow;  /* immutable once connected */
-	struct kvi_list node;  /* in part->links */
+	struct kvi_lane *lane;	    /* NULL: not made yet, or closed */
+	struct kvi_flow flow;	    /* immutable once connected */
+	struct kvi_list node;	    /* in part->links */
+	struct kvi_list dirty_node; /* in worker->dirty_links while something may be postable */
 	bool connected;
 
 	struct kvi_memory *memory; /* of the slab, where the provider needs it */
@@ -104,6 +105,8 @@ struct kvi_link {
 	size_t questions_len;	  /* bytes that they ask for */
 	struct kvi_flight flight; /* bounds both */
 	struct kvi_segment *held; /* taken, but the provider had no room */
+	struct kvi_list stripes;  /* spread.h: shares of transfers that use this lane alone */
+	bool shared_turn;	  /* the next segment is of those that use any lane of the part */
 	struct kvi_stage *stage;  /* NULL: nothing was ever packed on this lane */
 };
 
@@ -151,6 +154,12 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message);
 
 /* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
+
+/* Something may be postable: look at the next flush. */
+void kvi_link_touch(struct kvi_link *link);
+
+/* The provider had no room for a post: look again soon, as nothing may tell when it has. */
+void kvi_link_retry(struct kvi_link *link);
 
 /*
  * Post what waits, as far as there is room. True when something was posted. lazily: leave a few ACKs

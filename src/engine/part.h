@@ -16,9 +16,8 @@ struct kvi_channel;
 struct kvi_part {
 	struct kvt_conn *conn;
 	struct kvi_worker *worker;
-	struct kvi_list node; /* in worker->dirty_parts while something may be postable */
 	struct kvi_list links;
-	struct kvi_list stripes; /* spread.h: shares of transfers that have bytes left to write */
+	struct kvi_list stripes;      /* spread.h: shares of transfers that use all of the links */
 	struct kvi_channel *channels; /* by tag */
 	unsigned posted;	      /* operations that are with the fabric */
 	bool cut;		      /* the lanes are closed: nothing starts any more */
@@ -29,9 +28,6 @@ struct kvi_part {
 
 void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker);
 
-/* Something may be postable: look at the next flush. */
-void kvi_part_touch(struct kvi_part *part);
-
 /* Something has come, or has arrived at the peer. */
 static inline void kvi_part_count_moved(struct kvi_part *part)
 {
@@ -40,11 +36,8 @@ static inline void kvi_part_count_moved(struct kvi_part *part)
 	atomic_store_explicit(&part->moved, moved + 1, memory_order_relaxed);
 }
 
-/* The provider had no room for a post: look again soon, as nothing may tell when it has. */
-void kvi_part_retry(struct kvi_part *part);
-
-/* Post what touched parts of the worker can post; lazily as in link.h. True when something was posted. */
-bool kvi_parts_flush(struct kvi_worker *worker, bool lazily);
+/* Post what touched links of the worker can post; lazily as in link.h. True when something was posted. */
+bool kvi_links_flush(struct kvi_worker *worker, bool lazily);
 
 /* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
 void kvi_part_cut(struct kvi_part *part);

@@ -35,7 +35,7 @@ static void nap(struct kvi_worker *worker)
 
 bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 {
-	kvi_parts_flush(worker, false);
+	kvi_links_flush(worker, false);
 	if (worker->fds_lost) {
 		nap(worker);
 		return true;

@@ -15,20 +15,42 @@
 #include "engine/stage.h"
 #include "engine/transfer.h"
 
-enum { SEGMENT_LEN_MIN = 64 * 1024 };
+enum {
+	SEGMENT_LEN_MIN = 64 * 1024,
+	/* How many shares that cannot use a lane now are passed over for one behind them that can. */
+	PASSED_OVER_MAX = 4,
+};
 
 static void drop_stripe(struct kvi_stripe *stripe);
+static bool is_exhausted(const struct kvi_stripe *stripe);
+
+/* Where it waits for its turn. */
+static struct kvi_list *get_queue(const struct kvi_stripe *stripe)
+{
+	return stripe->only != NULL ? &stripe->only->stripes : &stripe->part->stripes;
+}
+
+/* Have the lanes that it may use look at it. */
+static void touch_lanes(const struct kvi_stripe *stripe)
+{
+	if (stripe->only != NULL) {
+		kvi_link_touch(stripe->only);
+		return;
+	}
+	kvi_list_for_each (node, next_node, &stripe->part->links)
+		kvi_link_touch(kvi_container_of(node, struct kvi_link, node));
+}
 
 static void begin_stripe(struct kvi_worker *worker, struct kvi_command *command)
 {
 	(void)worker;
 	struct kvi_stripe *stripe = kvi_container_of(command, struct kvi_stripe, begin);
-	kvi_list_append(&stripe->part->stripes, &stripe->node);
+	kvi_list_append(get_queue(stripe), &stripe->node);
 	if (stripe->part->cut)
 		drop_stripe(
 			stripe); /* the lanes here were cut before those of the transfer's worker */
 	else
-		kvi_part_touch(stripe->part);
+		touch_lanes(stripe);
 }
 
 size_t kvi_spread_get_segment_len(const struct kvt_conn *conn, size_t len, bool only_home)
@@ -64,6 +86,7 @@ enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, 
 		return KVT_E_NO_MEMORY;
 
 	spread->stripe_count = count;
+	spread->stopped = false;
 	spread->ended.run = run_ended;
 	atomic_store(&spread->exhausted, false);
 	atomic_store(&spread->failed, false);
@@ -73,24 +96,18 @@ enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, 
 	*stripe = (struct kvi_stripe){ .spread = spread,
 				       .part = home->part,
 				       .only = only_home ? home : NULL };
+	kvi_list_init(&stripe->node);
 	begin_stripe(home_worker, &stripe->begin);
 	for (unsigned i = 0; count > 1 && i < conn->engine->worker_count; i++) {
 		if (i == home_worker->index || kvi_list_is_empty(&conn->parts[i].links))
 			continue;
 		stripe++;
 		*stripe = (struct kvi_stripe){ .spread = spread, .part = &conn->parts[i] };
+		kvi_list_init(&stripe->node);
 		stripe->begin.run = begin_stripe;
 		kvi_worker_push(conn->engine->workers[i], &stripe->begin);
 	}
 	return KVT_OK;
-}
-
-void kvi_spread_stop(struct kvi_spread *spread)
-{
-	if (!kvi_spread_is_active(spread))
-		return;
-	atomic_store(&spread->exhausted, true);
-	kvi_part_touch(spread->stripes[0].part);
 }
 
 bool kvi_spread_is_active(const struct kvi_spread *spread)
@@ -109,12 +126,9 @@ uint64_t kvi_spread_finish(struct kvi_spread *spread)
 	return total;
 }
 
-/* This worker's share has ended; the last one reports. The stripe may be gone afterwards. */
-static void end_stripe(struct kvi_stripe *stripe)
+/* One that held the spread lets go of it; the last one reports. The stripes may be gone afterwards. */
+static void leave(struct kvi_spread *spread, struct kvi_worker *worker)
 {
-	struct kvi_spread *spread = stripe->spread;
-	struct kvi_worker *worker = stripe->part->worker;
-	kvi_list_remove(&stripe->node);
 	if (atomic_fetch_sub(&spread->active, 1) != 1)
 		return;
 	if (worker == spread->transfer->worker)
@@ -123,10 +137,63 @@ static void end_stripe(struct kvi_stripe *stripe)
 		kvi_worker_push(spread->transfer->worker, &spread->ended);
 }
 
+/* This worker's share has ended. */
+static void end_stripe(struct kvi_stripe *stripe)
+{
+	kvi_list_remove(&stripe->node);
+	leave(stripe->spread, stripe->part->worker);
+}
+
 static bool is_exhausted(const struct kvi_stripe *stripe)
 {
 	return atomic_load(&stripe->spread->exhausted);
 }
+
+/* ---- stopping ---- */
+
+/* Nothing is left to take: have the lanes find it first, where it still waits for its turn. */
+static void hurry(struct kvi_stripe *stripe)
+{
+	if (kvi_list_is_empty(&stripe->node))
+		return;
+	kvi_list_remove(&stripe->node);
+	kvi_list_prepend(get_queue(stripe), &stripe->node);
+	touch_lanes(stripe);
+}
+
+static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
+{
+	struct kvi_stripe *stripe = kvi_container_of(command, struct kvi_stripe, stop);
+	struct kvi_spread *spread = stripe->spread;
+	hurry(stripe);
+	leave(spread, worker);
+}
+
+/* Keep the spread from ending. False: its last share has ended. */
+static bool hold(struct kvi_spread *spread)
+{
+	unsigned active = atomic_load(&spread->active);
+	while (active > 0)
+		if (atomic_compare_exchange_weak(&spread->active, &active, active + 1))
+			return true;
+	return false;
+}
+
+void kvi_spread_stop(struct kvi_spread *spread)
+{
+	if (!kvi_spread_is_active(spread) || spread->stopped)
+		return;
+	spread->stopped = true;
+	atomic_store(&spread->exhausted, true);
+	hurry(&spread->stripes[0]);
+	for (size_t i = 1; i < spread->stripe_count && hold(spread); i++) {
+		struct kvi_stripe *stripe = &spread->stripes[i];
+		stripe->stop.run = run_stop;
+		kvi_worker_push(stripe->part->worker, &stripe->stop);
+	}
+}
+
+/* ---- segments ---- */
 
 bool kvi_link_may_write(const struct kvi_link *link)
 {
@@ -177,7 +244,7 @@ static void give_back(struct kvi_segment *segment)
 static void end_segment(struct kvi_segment *segment)
 {
 	struct kvi_stripe *stripe = segment->stripe;
-	kvi_part_touch(segment->link->part);
+	kvi_link_touch(segment->link);
 	give_back(segment);
 	stripe->posted--;
 	if (stripe->posted == 0 && is_exhausted(stripe))
@@ -259,14 +326,35 @@ static enum kvt_err post(struct kvi_segment *segment)
 				   segment->is_delivered ? KVI_DELIVERED : KVI_POSTED);
 }
 
-/* Post a segment; KVT_E_AGAIN leaves it as link->held. */
-static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segment)
+/* A share with nothing left to take leaves the queue; its last segment is posted, or none was. */
+static void retire(struct kvi_stripe *stripe)
+{
+	struct kvi_spread *spread = stripe->spread;
+	/* Else a write that fails is dropped, and what follows it would tell of bytes that never came. */
+	bool may_follow = !stripe->may_fault ||
+			  kvi_engine_get_caps(stripe->part->conn->engine)->stops_at_fault;
+	kvi_list_remove(&stripe->node);
+	if (stripe->posted == 0)
+		end_stripe(stripe);
+	else if (stripe->only != NULL && spread->source->on_all_posted != NULL && may_follow)
+		spread->source->on_all_posted(spread);
+}
+
+static void retire_if_exhausted(struct kvi_stripe *stripe)
+{
+	if (is_exhausted(stripe) && !kvi_list_is_empty(&stripe->node))
+		retire(stripe);
+}
+
+/* Post a segment. False: it is left as link->held, or the connection fails. */
+static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
 	if (segment->kind == KVI_SEGMENT_ASK) {
 		segment->is_delivered = true;
 		mark_posted(segment);
 		kvi_ask(segment);
-		return KVT_OK;
+		retire_if_exhausted(segment->stripe);
+		return true;
 	}
 	segment->post.op.context = &segment->post;
 	segment->post.on_done = on_segment_done;
@@ -278,61 +366,100 @@ static enum kvt_err post_segment(struct kvi_link *link, struct kvi_segment *segm
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
 		if (segment->pack != NULL)
 			kvi_stage_announce(segment);
-		return KVT_OK;
+		retire_if_exhausted(segment->stripe);
+		return true;
 	}
 	link->held = segment;
 	if (err == KVT_E_AGAIN)
-		kvi_part_retry(link->part);
+		kvi_link_retry(link);
 	else
 		kvi_link_fail(link, err, 0, get_name(segment));
-	return err;
+	return false;
 }
 
-/* The next segment for a lane, from the stripe whose turn it is; NULL when there is none now. */
-static struct kvi_segment *take_segment(struct kvi_part *part, struct kvi_link *link)
+/* The next segment for a lane from one of its queues; NULL when there is none now. */
+static struct kvi_segment *take_from(struct kvi_list *queue, struct kvi_segment *segment)
 {
-	struct kvi_segment *segment = kvi_container_of(kvi_list_get_first(&link->free_segments),
-						       struct kvi_segment, node);
-	kvi_list_for_each (node, next_node, &part->stripes) {
+	unsigned passed_over = 0;
+	struct kvi_list *node = queue->next;
+	while (node != queue && passed_over < PASSED_OVER_MAX) {
 		struct kvi_stripe *stripe = kvi_container_of(node, struct kvi_stripe, node);
-		struct kvi_spread *spread = stripe->spread;
-		if ((stripe->only != NULL && stripe->only != link) || is_exhausted(stripe))
-			continue; /* end_exhausted() takes it out */
+		node = node->next;
+		enum kvi_taken taken = KVI_TAKEN_NOTHING;
 		segment->stripe = stripe;
 		segment->pack = NULL;
 		segment->awaits_ack = false;
-		enum kvi_taken taken = spread->source->take(spread, segment);
-		if (taken == KVI_TAKEN_NOTHING)
-			atomic_store(&spread->exhausted, true);
-		if (taken != KVI_TAKEN)
+		if (!is_exhausted(stripe))
+			taken = stripe->spread->source->take(stripe->spread, segment);
+		if (taken == KVI_TAKEN) {
+			stripe->posted++;
+			count(segment, 1);
+			kvi_list_remove(&segment->node);
+			kvi_list_remove(&stripe->node); /* to the end: transfers take turns */
+			kvi_list_append(queue, &stripe->node);
+			return segment;
+		}
+		if (taken == KVI_TAKEN_LATER) {
+			passed_over++;
 			continue;
-		stripe->posted++;
-		count(segment, 1);
-		kvi_list_remove(&segment->node);
-		kvi_list_remove(&stripe->node); /* to the end of the line: transfers take turns */
-		kvi_list_append(&part->stripes, &stripe->node);
-		return segment;
+		}
+		atomic_store(&stripe->spread->exhausted, true);
+		retire(stripe);
+		node = queue->next;
+		passed_over = 0;
 	}
 	return NULL;
 }
 
-/* Take stripes with nothing left to do out of the line. */
-static void end_exhausted(struct kvi_part *part)
+/* The two queues that a lane serves take turns. */
+static struct kvi_segment *take_segment(struct kvi_link *link)
 {
-	kvi_list_for_each (node, next_node, &part->stripes) {
+	struct kvi_segment *segment = kvi_container_of(kvi_list_get_first(&link->free_segments),
+						       struct kvi_segment, node);
+	struct kvi_list *queues[] = { &link->stripes, &link->part->stripes };
+	struct kvi_segment *taken = NULL;
+	for (unsigned i = 0; taken == NULL && i < 2; i++) {
+		taken = take_from(queues[link->shared_turn], segment);
+		link->shared_turn = !link->shared_turn;
+	}
+	return taken;
+}
+
+static void retire_exhausted(struct kvi_list *queue)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(queue)) != NULL) {
 		struct kvi_stripe *stripe = kvi_container_of(node, struct kvi_stripe, node);
 		if (!is_exhausted(stripe))
-			continue;
-		kvi_list_remove(&stripe->node);
-		if (stripe->posted == 0)
-			end_stripe(stripe);
-		else if (stripe->only != NULL && stripe->only->held != NULL)
-			kvi_list_prepend(&part->stripes, &stripe->node);
-		else if (stripe->only != NULL && stripe->spread->source->on_all_posted != NULL &&
-			 (!stripe->may_fault ||
-			  kvi_engine_get_caps(part->conn->engine)->stops_at_fault))
-			stripe->spread->source->on_all_posted(stripe->spread);
+			return;
+		retire(stripe);
 	}
+}
+
+bool kvi_link_pump(struct kvi_link *link)
+{
+	bool did = false;
+	if (link->lane == NULL)
+		return false;
+	if (link->held != NULL) {
+		struct kvi_segment *segment = link->held;
+		link->held = NULL;
+		if (!post_segment(link, segment))
+			return false;
+		did = true;
+	}
+	retire_exhausted(&link->stripes);
+	retire_exhausted(&link->part->stripes);
+	/* Slots are written in the order they are taken, so who has one and cannot post holds up all. */
+	if (!kvi_asked_pump(link, &did))
+		return did;
+	while (!kvi_list_is_empty(&link->free_segments)) {
+		struct kvi_segment *segment = take_segment(link);
+		if (segment == NULL || !post_segment(link, segment))
+			break;
+		did = true;
+	}
+	return did;
 }
 
 /* End a share of which nothing is posted, in failure. */
@@ -343,8 +470,14 @@ static void drop_stripe(struct kvi_stripe *stripe)
 	end_stripe(stripe);
 }
 
-/* The lanes are cut: nothing is posted any more, so every share that is still here ends. */
-static void drop_stripes(struct kvi_part *part)
+static void drop_queue(struct kvi_list *queue)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(queue)) != NULL)
+		drop_stripe(kvi_container_of(node, struct kvi_stripe, node));
+}
+
+void kvi_stripes_drop(struct kvi_part *part)
 {
 	kvi_list_for_each (node, next_node, &part->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
@@ -360,39 +493,7 @@ static void drop_stripes(struct kvi_part *part)
 				drop_stripe(stripe);
 		}
 		link->held = NULL;
+		drop_queue(&link->stripes);
 	}
-	struct kvi_list *node;
-	while ((node = kvi_list_get_first(&part->stripes)) != NULL)
-		drop_stripe(kvi_container_of(node, struct kvi_stripe, node));
-}
-
-bool kvi_stripes_pump(struct kvi_part *part)
-{
-	if (part->cut) {
-		drop_stripes(part);
-		return false;
-	}
-	bool did = false;
-	kvi_list_for_each (node, next_node, &part->links) {
-		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
-		enum kvt_err err = KVT_OK;
-		if (link->held != NULL) {
-			struct kvi_segment *segment = link->held;
-			link->held = NULL;
-			err = post_segment(link, segment);
-			did |= err == KVT_OK;
-		}
-		/* Slots are written in the order they are taken, so who has one and cannot post holds up all. */
-		if (err == KVT_OK && !kvi_asked_pump(link, &did))
-			continue;
-		while (err == KVT_OK && !kvi_list_is_empty(&link->free_segments)) {
-			struct kvi_segment *segment = take_segment(part, link);
-			if (segment == NULL)
-				break;
-			err = post_segment(link, segment);
-			did |= err == KVT_OK;
-		}
-	}
-	end_exhausted(part);
-	return did;
+	drop_queue(&part->stripes);
 }

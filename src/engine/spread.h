@@ -28,8 +28,9 @@ struct kvt_transfer;
 struct kvi_stripe {
 	struct kvi_spread *spread;
 	struct kvi_part *part;
-	struct kvi_list node; /* in part->stripes while something is left */
+	struct kvi_list node; /* in a queue of its lane, or of the part, while something is left */
 	struct kvi_command begin;
+	struct kvi_command stop;
 	struct kvi_link *only; /* the one lane to use; NULL: all of the part */
 	unsigned posted;       /* segments out, or held by a link */
 	unsigned total;
@@ -65,9 +66,12 @@ struct kvi_spread {
 	struct kvi_stripe single;
 	struct kvi_command ended;
 
+	/* under the transfer's worker's lock */
+	bool stopped;
+
 	/* atomic */
 	atomic_bool exhausted; /* nothing is left to take, or shall be */
-	atomic_uint active;    /* shares that have not ended */
+	atomic_uint active;    /* shares that have not ended, and stops on their way to them */
 	atomic_bool failed;
 };
 
@@ -91,8 +95,11 @@ bool kvi_spread_is_active(const struct kvi_spread *spread);
 /* Called by on_ended: frees the stripes and returns how many segments were posted. */
 uint64_t kvi_spread_finish(struct kvi_spread *spread);
 
-/* Post segments on the part's free lanes. True when something was posted. */
-bool kvi_stripes_pump(struct kvi_part *part);
+/* Post segments on a lane, as far as there is room. True when something was posted. */
+bool kvi_link_pump(struct kvi_link *link);
+
+/* The lanes of the part are cut, and nothing is posted there any more: every share that is left ends. */
+void kvi_stripes_drop(struct kvi_part *part);
 
 /* Whether the lane has room for another operation, and how long that may be: at most max_len. */
 bool kvi_link_may_write(const struct kvi_link *link);

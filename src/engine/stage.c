@@ -95,7 +95,7 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 		kvi_worker_lock(worker);
 		err = offer(&conn->links[i], error);
 		if (!worker->stopped)
-			kvi_parts_flush(worker, false);
+			kvi_links_flush(worker, false);
 		kvi_worker_unlock(worker);
 	}
 	return err;
@@ -116,7 +116,7 @@ static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *me
 	stage->slot_len = message->len < max_len ? message->len : max_len;
 	stage->peer_slots = stage->slots_free = (unsigned)message->seq;
 	stage->peer_slot_len = message->len;
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 	return KVT_OK;
 }
 
@@ -173,7 +173,7 @@ void kvi_stage_put(struct kvi_link *link, struct kvi_pack *pack)
 {
 	/* To the front: the one used last is still in the cache. */
 	kvi_list_prepend(&link->stage->free_packs, &pack->node);
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 }
 
 void kvi_stage_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
@@ -229,7 +229,7 @@ static enum kvt_err on_ack(struct kvi_link *link, const struct kvi_message *mess
 		if (segment != NULL)
 			kvi_segment_on_ack(segment);
 	}
-	kvi_part_touch(link->part);
+	kvi_link_touch(link);
 	return KVT_OK;
 }
 

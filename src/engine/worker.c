@@ -88,7 +88,7 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 			did |= poll_events(worker->cqs[i]);
 	}
 	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
-	did |= kvi_parts_flush(worker, atomic_load_explicit(&worker->guest, memory_order_relaxed));
+	did |= kvi_links_flush(worker, atomic_load_explicit(&worker->guest, memory_order_relaxed));
 	pass_deadlines(worker);
 	return did;
 }
@@ -113,7 +113,7 @@ static void flush_for_guest(struct kvi_worker *worker)
 	if (atomic_load(&worker->guest) || pthread_mutex_trylock(&worker->lock) != 0)
 		return;
 	if (!atomic_load(&worker->guest))
-		kvi_parts_flush(worker, false);
+		kvi_links_flush(worker, false);
 	pthread_mutex_unlock(&worker->lock);
 }
 
@@ -219,7 +219,7 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 	command->run(worker, command);
 	/* A parked thread looks in before long, so ACKs may wait for a message to travel with. */
 	if (!worker->stopped)
-		kvi_parts_flush(worker, worker->parked);
+		kvi_links_flush(worker, worker->parked);
 	kvi_worker_unlock(worker);
 }
 
@@ -265,7 +265,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	}
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
-		kvi_parts_flush(worker, false);
+		kvi_links_flush(worker, false);
 
 	bool others_wait = worker->waiters > 0;
 	atomic_store(&worker->guest, false);
@@ -372,7 +372,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	enum kvt_err err;
 	worker->engine = engine;
 	worker->index = index;
-	kvi_list_init(&worker->dirty_parts);
+	kvi_list_init(&worker->dirty_links);
 	kvi_list_init(&worker->paged);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);

@@ -46,14 +46,14 @@ struct kvi_worker {
 
 	/* under lock */
 	pthread_mutex_t lock;
-	struct kvi_list dirty_parts; /* part.h: that may have something to post */
+	struct kvi_list dirty_links; /* link.h: that may have something to post */
 	struct kvi_timers timers;    /* deadlines of transfers */
 	struct kvi_list paged;	     /* paged transfers that are at home here, by number */
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
 	bool guest_sleeps;
-	bool retry_soon; /* part.h: something is to be posted that the provider had no room for */
+	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
 	bool stopped;	 /* the cqs are closed */
 	bool fds_lost;	 /* its descriptors are not ours any more */
