@@ -39,7 +39,7 @@ struct perf_job {
 	int64_t duration_ns;
 };
 
-enum { PERF_DEPTH_MAX = 1024, PERF_EXTENTS_MAX = 4096, PERF_TEXT_LEN = 512 };
+enum { PERF_DEPTH_MAX = 65536, PERF_EXTENTS_MAX = 4096, PERF_TEXT_LEN = 512 };
 
 /* What a notification carries at least, and its longest length. */
 enum { PERF_STAMP_LEN = 16, PERF_NOTIFY_MAX = 4096 };
