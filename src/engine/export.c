@@ -342,7 +342,7 @@ static void tell_peer(struct kvt_export *exported)
 	kvi_worker_lock(worker);
 	kvi_link_send(exported->home, &message);
 	if (!worker->stopped)
-		kvi_links_flush(worker, false);
+		kvi_links_flush(worker, KVI_FLUSH_ALL);
 	kvi_worker_unlock(worker);
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
 	       !worker->stopped)

@@ -23,6 +23,8 @@ enum {
 	QUEUE_LEN_MAX = 4 * 1024 * 1024,
 	/* ACKs that may wait for a message to travel with. */
 	LAZY_MAX = 8,
+	/* Packets on the way from which on first messages are gathered. */
+	BUSY_PACKETS = 4,
 };
 
 struct queued {
@@ -171,6 +173,8 @@ void kvi_link_free(struct kvi_link *link)
 	while (!kvi_list_is_empty(&link->queue))
 		free_first_queued(link);
 	link->queue_count = 0;
+	link->filling = NULL;
+	link->filling_len = 0;
 	kvi_list_remove(&link->node);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
@@ -334,43 +338,51 @@ static bool has_room(const struct kvi_link *link)
 	       !kvi_list_is_empty(&link->free_packets);
 }
 
-/* Append a message to a packet of len bytes; the first one carries what we owe. False: no space. */
-static bool append(struct kvi_link *link, struct kvi_packet *packet, size_t *len,
-		   struct kvi_message *message)
+/* Append a message to the packet that is being filled; its first one carries what we owe. False: no space. */
+static bool append(struct kvi_link *link, struct kvi_message *message)
 {
-	message->credits = *len == 0 ? (uint16_t)link->owed_credits : 0;
-	message->window = *len == 0 ? link->owed_window : 0;
-	size_t added = kvi_message_encode(message, packet->bytes + *len, link->send_len - *len);
-	*len += added;
+	bool is_first = link->filling_len == 0;
+	message->credits = is_first ? (uint16_t)link->owed_credits : 0;
+	message->window = is_first ? link->owed_window : 0;
+	size_t added = kvi_message_encode(message, link->filling->bytes + link->filling_len,
+					  link->send_len - link->filling_len);
+	if (is_first && added > 0) {
+		link->owed_credits = 0;
+		link->owed_window = 0;
+	}
+	link->filling_len += added;
 	return added > 0;
 }
 
-/* Post a packet; small ones are copied by the provider and need no completion. */
-static enum kvt_err post_packet(struct kvi_link *link, struct kvi_packet *packet, size_t len)
+/* Post the packet that was filled; small ones are copied by the provider and need no completion. False:
+ * it stays, and is posted later, or the connection fails. */
+static bool post_filled(struct kvi_link *link)
 {
+	struct kvi_packet *packet = link->filling;
+	size_t len = link->filling_len;
 	enum kvt_err err = KVT_E_UNSUPPORTED;
-	if (len <= kvi_engine_get_caps(link->conn->engine)->inject_len) {
+	bool is_free = len <= kvi_engine_get_caps(link->conn->engine)->inject_len;
+	if (is_free)
 		err = kvi_lane_inject(link->lane, packet->bytes, len);
-		if (err == KVT_OK)
-			kvi_list_prepend(&link->free_packets, &packet->node);
-	}
 	if (err == KVT_E_UNSUPPORTED) {
+		is_free = false;
 		err = kvi_lane_post_send(link->lane, &packet->post.op, packet->bytes, len,
 					 link->memory);
-		if (err == KVT_OK)
-			link->part->posted++;
 	}
-	if (err == KVT_OK) {
-		link->owed_credits = 0;
-		link->owed_window = 0;
-		return KVT_OK;
+	if (err != KVT_OK) {
+		if (err == KVT_E_AGAIN)
+			kvi_link_retry(link);
+		else
+			kvi_link_fail(link, err, 0, "a message");
+		return false;
 	}
-	kvi_list_prepend(&link->free_packets, &packet->node);
-	if (err == KVT_E_AGAIN)
-		kvi_link_retry(link);
+	if (is_free)
+		kvi_list_prepend(&link->free_packets, &packet->node);
 	else
-		kvi_link_fail(link, err, 0, "a message");
-	return err;
+		link->part->posted++;
+	link->filling = NULL;
+	link->filling_len = 0;
+	return true;
 }
 
 static struct kvi_packet *take_packet_slot(struct kvi_link *link)
@@ -379,39 +391,44 @@ static struct kvi_packet *take_packet_slot(struct kvi_link *link)
 	return kvi_container_of(node, struct kvi_packet, node);
 }
 
-/*
- * Post one packet: the queued answers, as many as fit, and behind them message (may be NULL), which
- * goes only with all of them. False when nothing was posted.
- */
-static bool post_next(struct kvi_link *link, struct kvi_message *message)
+/* Have a packet to fill. False: there is no room for another. */
+static bool open_packet(struct kvi_link *link)
 {
+	if (link->filling != NULL)
+		return true;
 	if (!has_room(link))
 		return false;
-	struct kvi_packet *packet = take_packet_slot(link);
-	size_t len = 0;
-	unsigned count = 0;
-	bool fits = true;
-	for (struct kvi_list *node = link->queue.next; fits && node != &link->queue;
-	     node = node->next) {
-		fits = append(link, packet, &len,
-			      &kvi_container_of(node, struct queued, node)->message);
-		count += fits;
-	}
-	if (message != NULL)
-		fits = fits && append(link, packet, &len, message);
-	if ((message != NULL && !fits) || len == 0) {
-		kvi_list_prepend(&link->free_packets, &packet->node);
-		return false;
-	}
-	if (post_packet(link, packet, len) != KVT_OK)
-		return false;
+	link->filling = take_packet_slot(link);
 	link->send_credits--;
-	link->queue_count -= count;
-	while (count-- > 0)
-		free_first_queued(link);
-	if (link->queue_count == 0)
-		link->queue_urgent = false;
 	return true;
+}
+
+/* Move the queued answers into the packet. False: not all of them fit. */
+static bool append_answers(struct kvi_link *link)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&link->queue)) != NULL) {
+		if (!append(link, &kvi_container_of(node, struct queued, node)->message))
+			return false;
+		free_first_queued(link);
+		link->queue_count--;
+	}
+	link->queue_urgent = false;
+	return true;
+}
+
+/* Post the packet that is being filled, and all answers. True when something was posted. */
+static bool post_all(struct kvi_link *link)
+{
+	bool did = false, is_all = false;
+	while (!is_all && (link->filling != NULL || !kvi_list_is_empty(&link->queue)) &&
+	       open_packet(link)) {
+		is_all = append_answers(link);
+		if (!post_filled(link))
+			break;
+		did = true;
+	}
+	return did;
 }
 
 size_t kvi_link_get_room(const struct kvi_link *link)
@@ -424,12 +441,16 @@ bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 	uint32_t charge = get_charge(message);
 	if (charge > link->window_left)
 		return false;
-	/* Where the answers take the space that the message needs, they go first. */
-	bool posted = post_next(link, message) ||
-		      (post_next(link, NULL) && post_next(link, message));
-	if (posted)
-		link->window_left -= charge;
-	return posted;
+	/* Answers go first, in packets of their own where they take the space that the message needs. */
+	while (open_packet(link)) {
+		if (append_answers(link) && append(link, message)) {
+			link->window_left -= charge;
+			return true;
+		}
+		if (!post_filled(link))
+			break;
+	}
+	return false;
 }
 
 void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
@@ -457,8 +478,7 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
 {
 	kvi_link_send(link, message);
-	while (post_next(link, NULL))
-		;
+	post_all(link);
 }
 
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
@@ -486,13 +506,20 @@ static bool flush_credit(struct kvi_link *link)
 {
 	bool owes = link->owed_credits >= KVI_RX_COUNT / 2 ||
 		    link->owed_window >= KVI_LANE_WINDOW / 2;
-	if (!owes || kvi_list_is_empty(&link->free_packets))
+	if (!owes || link->filling != NULL || kvi_list_is_empty(&link->free_packets))
 		return false;
+	/* It needs no credit, so it may go when no other packet may; and it goes alone. */
 	struct kvi_message message = { .type = KVI_MESSAGE_CREDIT };
-	struct kvi_packet *packet = take_packet_slot(link);
-	size_t len = 0;
-	append(link, packet, &len, &message);
-	return post_packet(link, packet, len) == KVT_OK;
+	link->filling = take_packet_slot(link);
+	append(link, &message);
+	if (post_filled(link))
+		return true;
+	link->owed_credits = message.credits;
+	link->owed_window = message.window;
+	kvi_list_prepend(&link->free_packets, &link->filling->node);
+	link->filling = NULL;
+	link->filling_len = 0;
+	return false;
 }
 
 void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer)
@@ -500,8 +527,9 @@ void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer)
 	struct kvi_list *queue = transfer->needs_window ? &link->waiting_notes : &link->waiting;
 	bool alone = kvi_list_is_empty(queue);
 	kvi_list_append(queue, &transfer->link_node);
-	if (!alone || !transfer->kind->begin(transfer))
-		kvi_link_touch(link);
+	if (alone)
+		transfer->kind->begin(transfer);
+	kvi_link_touch(link);
 }
 
 static bool begin_first(struct kvi_list *queue)
@@ -525,13 +553,23 @@ static bool begin_waiting(struct kvi_link *link)
 	return did;
 }
 
-bool kvi_link_flush(struct kvi_link *link, bool lazily)
+/* The peer has not taken several packets yet, so another one would not be looked at soon. */
+static bool is_busy(const struct kvi_link *link)
+{
+	return link->send_credits + BUSY_PACKETS + 2 <= link->conn->peer_rx_count;
+}
+
+bool kvi_link_flush(struct kvi_link *link, unsigned how)
 {
 	if (link->lane == NULL || !link->connected)
 		return false;
 	bool did = begin_waiting(link);
-	if (!lazily || link->queue_urgent)
-		while (post_next(link, NULL))
-			did = true;
+	if ((how & KVI_FLUSH_GATHER) && link->filling != NULL && is_busy(link)) {
+		kvi_link_touch(link);
+		kvi_wake(&link->part->worker->wake);
+		return did;
+	}
+	if (!(how & KVI_FLUSH_LAZILY) || link->queue_urgent || link->filling != NULL)
+		did |= post_all(link);
 	return flush_credit(link) || did;
 }

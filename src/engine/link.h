@@ -83,7 +83,9 @@ struct kvi_link {
 	size_t send_len;	      /* of a packet to send: what both sides' packets hold */
 	struct kvi_packet *packets;   /* KVI_RX_COUNT to receive, as many to send */
 	struct kvi_list free_packets; /* to send */
-	struct kvi_list queue;	      /* of answers that wait for room: struct queued in link.c */
+	struct kvi_packet *filling;   /* the next one to post; NULL: none is begun */
+	size_t filling_len;
+	struct kvi_list queue; /* of answers that wait for room: struct queued in link.c */
 	unsigned queue_count;
 	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */
@@ -136,7 +138,7 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno);
 /* How much data an answer of any type can carry. */
 size_t kvi_link_get_room(const struct kvi_link *link);
 
-/* Send a message at once, or return false when there is no room for it now. */
+/* Put a message into the packet that the next flush posts, or return false when there is no room for it now. */
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
 
 /* Queue a transfer whose first message is to be sent, by its kind's begin(): now, or when there is room.
@@ -161,10 +163,15 @@ void kvi_link_touch(struct kvi_link *link);
 /* The provider had no room for a post: look again soon, as nothing may tell when it has. */
 void kvi_link_retry(struct kvi_link *link);
 
-/*
- * Post what waits, as far as there is room. True when something was posted. lazily: leave a few ACKs
- * for a message to take along, as the driver will come again before anybody sleeps.
- */
-bool kvi_link_flush(struct kvi_link *link, bool lazily);
+enum kvi_flush {
+	KVI_FLUSH_ALL = 0,
+	/* Leave a few ACKs for a message to take along: the driver comes again before anybody sleeps. */
+	KVI_FLUSH_LAZILY = 1 << 0,
+	/* Where several packets are on the way, leave the next one to the driver: more may join it. */
+	KVI_FLUSH_GATHER = 1 << 1,
+};
+
+/* Post what waits, as far as there is room. True when something was posted. how: of enum kvi_flush. */
+bool kvi_link_flush(struct kvi_link *link, unsigned how);
 
 #endif

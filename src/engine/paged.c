@@ -348,7 +348,7 @@ void kvi_paged_stop_region(const struct kvt_region *region)
 						     "the region was closed on this side");
 		}
 		if (!worker->stopped)
-			kvi_links_flush(worker, false);
+			kvi_links_flush(worker, KVI_FLUSH_ALL);
 		kvi_worker_unlock(worker);
 		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
 		while (!kvi_worker_wait(worker, is_quiet, &quiet, kvi_deadline_after(KVI_SECOND)))

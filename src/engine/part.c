@@ -19,7 +19,7 @@ void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_work
 	kvi_list_init(&part->stripes);
 }
 
-bool kvi_links_flush(struct kvi_worker *worker, bool lazily)
+bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
 {
 	bool did = false;
 	struct kvi_list links;
@@ -28,9 +28,11 @@ bool kvi_links_flush(struct kvi_worker *worker, bool lazily)
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&links)) != NULL) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, dirty_node);
-		did |= kvi_link_flush(link, lazily);
+		did |= kvi_link_flush(link, how);
 		did |= kvi_link_pump(link);
-		if (lazily && !kvi_list_is_empty(&link->queue))
+		if (link->filling != NULL) /* what follows a transfer's last write */
+			did |= kvi_link_flush(link, how);
+		if ((how & KVI_FLUSH_LAZILY) && !kvi_list_is_empty(&link->queue))
 			kvi_link_touch(link);
 	}
 	return did;

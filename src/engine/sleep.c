@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "engine/part.h"
 #include "engine/worker.h"
 
@@ -35,7 +36,7 @@ static void nap(struct kvi_worker *worker)
 
 bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 {
-	kvi_links_flush(worker, false);
+	kvi_links_flush(worker, KVI_FLUSH_ALL);
 	if (worker->fds_lost) {
 		nap(worker);
 		return true;

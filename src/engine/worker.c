@@ -88,7 +88,8 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 			did |= poll_events(worker->cqs[i]);
 	}
 	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
-	did |= kvi_links_flush(worker, atomic_load_explicit(&worker->guest, memory_order_relaxed));
+	bool has_guest = atomic_load_explicit(&worker->guest, memory_order_relaxed);
+	did |= kvi_links_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
 	pass_deadlines(worker);
 	return did;
 }
@@ -113,7 +114,7 @@ static void flush_for_guest(struct kvi_worker *worker)
 	if (atomic_load(&worker->guest) || pthread_mutex_trylock(&worker->lock) != 0)
 		return;
 	if (!atomic_load(&worker->guest))
-		kvi_links_flush(worker, false);
+		kvi_links_flush(worker, KVI_FLUSH_ALL);
 	pthread_mutex_unlock(&worker->lock);
 }
 
@@ -219,7 +220,7 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 	command->run(worker, command);
 	/* A parked thread looks in before long, so ACKs may wait for a message to travel with. */
 	if (!worker->stopped)
-		kvi_links_flush(worker, worker->parked);
+		kvi_links_flush(worker, KVI_FLUSH_GATHER | (worker->parked ? KVI_FLUSH_LAZILY : 0));
 	kvi_worker_unlock(worker);
 }
 
@@ -265,7 +266,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	}
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
-		kvi_links_flush(worker, false);
+		kvi_links_flush(worker, KVI_FLUSH_ALL);
 
 	bool others_wait = worker->waiters > 0;
 	atomic_store(&worker->guest, false);
