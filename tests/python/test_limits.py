@@ -56,6 +56,16 @@ ROWS = {
         "{KVI_CONNECTIONS_MAX}",
         ["tests/engine/check_flow.c: connections_are_limited_per_engine"],
     ),
+    "of these, and of those that have ended, not accepted yet": (
+        "",
+        "{KVI_UNACCEPTED_MAX}; further peers are refused: `KVT_E_LIMIT`",
+        ["tests/engine/check_delivery.c: peers_are_refused_once_so_many_wait_that_no_more_are_kept"],
+    ),
+    "what they have sent, all together": (
+        "",
+        "{KVI_UNACCEPTED_LEN_MAX:mib}; further messages wait until they are accepted",
+        ["tests/engine/check_delivery.c: a_sender_waits_once_so_much_was_left_that_no_more_is_kept"],
+    ),
     "KVs, transfers in flight, of a connection": (
         "",
         "{KVI_KVS_MAX} each",
@@ -106,6 +116,14 @@ ROWS = {
         "{NOTES_MAX}",
         [],
     ),
+    "ports that a server is reached on": (
+        "`listen_port`, and any free one for lanes",
+        '`lane_ports="40000-40100"`',
+        [
+            "tests/python/test_connect.py: test_a_firewall_that_knows_lane_ports_lets_lanes_through",
+            "tests/python/test_connect.py: test_bad_lane_ports_are_refused",
+        ],
+    ),
     "time to connect": (
         "{KVI_CONNECT_NS:s}",
         "the server gives a stranger {KVI_HANDSHAKE_NS:s} to say hello",
@@ -128,14 +146,23 @@ ROWS = {
             "tests/python/test_lifetime.py: test_a_peer_that_is_killed_is_lost",
         ],
     ),
-    "giving up a transfer, closing": (
+    "giving up a transfer, closing a KV or pool, withdrawing": (
         "",
-        "{KVI_QUIESCE_NS:s} on top",
+        "{KVI_QUIESCE_NS:s} on top; while a slow link still drains, {KVI_DRAIN_NS:s}",
         [
             "tests/engine/check_abort.c: "
             "a_send_given_up_cuts_the_connection_when_its_writes_do_not_end",
             "tests/engine/check_paged_end.c: "
             "a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end",
+            "tests/engine/check_drain.c: a_peer_that_only_trickles_does_not_hold_a_call_for_ever",
+        ],
+    ),
+    "closing a connection or the engine": (
+        "",
+        "1 s",
+        [
+            "tests/integration/test_goodbye.c: "
+            "an_engine_closes_in_the_middle_of_messages_and_its_handles_stay_valid"
         ],
     ),
     "heartbeat; silence until a peer is lost": (
@@ -183,7 +210,7 @@ def read_constants():
     for header in HEADERS:
         text = re.sub(r"/\*.*?\*/", "", (SOURCE / header).read_text(), flags=re.DOTALL)
         found = re.findall(r"\b([A-Z][A-Z0-9_]*) =\s+([^,;{}]+?)[,\s]*(?=[,}])", text)
-        found += re.findall(r"#define (\w+_NS) (\(.+\))$", text, re.MULTILINE)
+        found += re.findall(r"#define (\w+_NS) (\(.+?\))\s*$", text, re.MULTILINE)
         for name, value in found:
             if re.fullmatch(r"[\w\s+*/()-]+", value):
                 try:
