@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What make install installs, by way of DESTDIR.
-# shellcheck disable=SC2317 # functions are called by does and refuses
+# shellcheck disable=SC2317,SC2329 # functions are called by does and refuses
 . "${KVT_SRCDIR:?}/tests/package/package.sh"
 
 root=$shape_tmp/root

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The extension is built for the NumPy of the Python that it is built for, whatever other one there is.
-# shellcheck disable=SC2317 # functions are called by does and refuses
+# shellcheck disable=SC2317,SC2329 # functions are called by does and refuses
 . "${KVT_SRCDIR:?}/tests/package/package.sh"
 need_python
 need_index

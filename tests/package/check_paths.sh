@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Paths with blanks are refused at once, with the reason, where they cannot work; and where things go.
-# shellcheck disable=SC2317 # functions are called by does and refuses
+# shellcheck disable=SC2317,SC2329 # functions are called by does and refuses
 . "${KVT_SRCDIR:?}/tests/package/package.sh"
 
 blank=$shape_tmp/with\ blank

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # pip: wheels from a read-only clone and from an sdist are the same and need libfabric only; the Python tests
 # pass with an installed one, with NumPy 1.26 and with NumPy 2; editable installs.
-# shellcheck disable=SC2317 # functions are called by does and refuses
+# shellcheck disable=SC2317,SC2329 # functions are called by does and refuses
 . "${KVT_SRCDIR:?}/tests/package/package.sh"
 need_python
 need_clone
