@@ -29,4 +29,5 @@ case " $KVT_SANITIZERS " in
 	;;
 esac
 
-exec "$KVT_PYTHON" -m pytest -p no:cacheprovider -ra "$@"
+# What a shell runs in the background has SIGINT ignored, and Python leaves it so: Ctrl-C would do nothing.
+exec env --default-signal=INT "$KVT_PYTHON" -m pytest -p no:cacheprovider -ra "$@"
