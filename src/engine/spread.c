@@ -317,8 +317,10 @@ void kvi_segment_on_ack(struct kvi_segment *segment)
 static enum kvt_err post(struct kvi_segment *segment)
 {
 	struct kvi_lane *lane = segment->link->lane;
+	/* A small one tells nothing of the lane, and what follows it should not wait for the peer. */
 	segment->is_delivered = segment->kind != KVI_SEGMENT_ORDERED ||
-				!kvi_flight_is_quick(&segment->link->flight);
+				(!kvi_flight_is_quick(&segment->link->flight) &&
+				 get_len(segment) >= KVI_FLIGHT_MIN);
 	if (segment->kind == KVI_SEGMENT_READ)
 		return kvi_lane_post_read(lane, &segment->post.op, segment->spans,
 					  segment->span_count);
