@@ -8,7 +8,8 @@
  * before there is room for it, so the queue holds answers only and stays short.
  *
  * Answers are gathered: a flush posts all that wait as one packet, and a first message takes them along,
- * so that a ping-pong costs one packet a leg though every message is acknowledged.
+ * so that a ping-pong costs one packet a leg though every message is acknowledged. First messages are put
+ * into the packet that is being filled, which a flush posts, too.
  *
  * Messages of a peer that the application has not accepted are taken, and acknowledged, as long as the
  * engine has room for such (inbox.h); then its packets are parked, and it waits.
