@@ -8,13 +8,8 @@
 #ifndef KVI_ENGINE_CHANNEL_H
 #define KVI_ENGINE_CHANNEL_H
 
-/* The table's memory is ours; an addition that finds none leaves the table as it was. */
-#define uthash_malloc(len) kvi_alloc(len)
-#define uthash_free(memory, len) kvi_free(memory)
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/list.h"
 #include "engine/link.h"
 #include "wire/wire.h"

@@ -92,20 +92,10 @@ static void end_given_up(struct kvi_paged *paged)
 	}
 }
 
-static struct kvi_paged *find_paged(const struct kvi_worker *worker, const struct kvt_conn *conn,
-				    uint64_t number)
-{
-	kvi_list_for_each (node, next_node, &worker->paged) {
-		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
-		if (paged->number == number && paged->transfer.conn == conn)
-			return paged;
-	}
-	return NULL;
-}
-
 static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_paged *paged = find_paged(link->part->worker, link->conn, message->seq);
+	struct kvi_paged *paged;
+	HASH_FIND(hh, link->part->paged, &message->seq, sizeof(message->seq), paged);
 	if (paged == NULL)
 		return KVT_OK; /* it was given up meanwhile */
 	if ((!paged->told && !paged->settling) || paged->noted || paged->home != link)
@@ -200,9 +190,14 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 static void start(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
+	struct kvi_part *part = paged->home->part;
 	struct kvt_error error = { .code = KVT_OK };
-	kvi_list_append(&transfer->worker->paged, &paged->node);
-	if (paged->home->part->cut)
+	HASH_ADD(hh, part->paged, number, sizeof(paged->number), paged);
+	if (paged->region != NULL)
+		kvi_list_append(&paged->region->in_flight[part->worker->index], &paged->node);
+	if (paged->hh.tbl == NULL)
+		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
+	else if (part->cut)
 		kvi_conn_check(transfer->conn, &error);
 	else if (paged->region != NULL && atomic_load(&paged->region->closing))
 		kvi_fail(&error, KVT_E_CLOSED, 0, "the region is closed");
@@ -271,6 +266,8 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_counters *counters = &transfer->conn->counters;
 	bool reads = paged->direction == KVT_READ;
+	if (paged->hh.tbl != NULL)
+		HASH_DELETE(hh, paged->home->part->paged, paged);
 	kvi_list_remove(&paged->node);
 	if (paged->remote != NULL)
 		kvi_remote_leave(paged->remote);
@@ -309,29 +306,22 @@ const struct kvi_transfer_kind kvi_paged_kind = {
 
 /* ---- stopping many ---- */
 
-void kvi_paged_stop_remote(struct kvi_worker *worker, const struct kvt_remote *remote)
+void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote)
 {
-	kvi_list_for_each (node, next_node, &worker->paged) {
-		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
-		if (paged->remote == remote && !paged->home->part->cut)
+	struct kvi_paged *paged, *next;
+	if (part->cut)
+		return;
+	HASH_ITER(hh, part->paged, paged, next)
+	{
+		if (paged->remote == remote)
 			kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
 					     "the peer has withdrawn this memory");
 	}
 }
 
-struct quiet {
-	const struct kvi_worker *worker;
-	const struct kvt_region *region;
-};
-
-static bool is_quiet(const void *arg)
+static bool is_quiet(const void *in_flight)
 {
-	const struct quiet *quiet = arg;
-	kvi_list_for_each (node, next_node, &quiet->worker->paged) {
-		if (kvi_container_of(node, struct kvi_paged, node)->region == quiet->region)
-			return false;
-	}
-	return true;
+	return kvi_list_is_empty(in_flight);
 }
 
 void kvi_paged_stop_region(const struct kvt_region *region)
@@ -339,11 +329,11 @@ void kvi_paged_stop_region(const struct kvt_region *region)
 	struct kvt_engine *engine = region->engine;
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
-		struct quiet quiet = { worker, region };
+		struct kvi_list *in_flight = &region->in_flight[i];
 		kvi_worker_lock(worker);
-		kvi_list_for_each (node, next_node, &worker->paged) {
+		kvi_list_for_each (node, next_node, in_flight) {
 			struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
-			if (paged->region == region && !paged->home->part->cut)
+			if (!paged->home->part->cut)
 				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
 						     "the region was closed on this side");
 		}
@@ -351,19 +341,20 @@ void kvi_paged_stop_region(const struct kvt_region *region)
 			kvi_links_flush(worker, KVI_FLUSH_ALL);
 		kvi_worker_unlock(worker);
 		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
-		while (!kvi_worker_wait(worker, is_quiet, &quiet, kvi_deadline_after(KVI_SECOND)))
+		while (!kvi_worker_wait(worker, is_quiet, in_flight,
+					kvi_deadline_after(KVI_SECOND)))
 			if (worker->stopped)
 				break;
 	}
 }
 
-void kvi_paged_fail(struct kvi_worker *worker, const struct kvt_conn *conn)
+void kvi_paged_fail(struct kvi_part *part)
 {
-	kvi_list_for_each (node, next_node, &worker->paged) {
-		struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+	struct kvi_paged *paged, *next;
+	HASH_ITER(hh, part->paged, paged, next)
+	{
 		struct kvt_transfer *transfer = &paged->transfer;
 		bool gave_up = transfer->reason.code != KVT_OK;
-		if (transfer->conn == conn)
-			kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &conn->cause);
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
 	}
 }

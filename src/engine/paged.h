@@ -7,6 +7,7 @@
 #ifndef KVI_ENGINE_PAGED_H
 #define KVI_ENGINE_PAGED_H
 
+#include "base/hash.h"
 #include "engine/link.h"
 #include "engine/plan.h"
 #include "engine/spread.h"
@@ -42,7 +43,8 @@ struct kvi_paged {
 	struct kvi_cursor cursor;
 
 	/* under worker lock */
-	struct kvi_list node; /* in worker->paged */
+	UT_hash_handle hh;    /* in part->paged of its home lane */
+	struct kvi_list node; /* in region->in_flight */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
@@ -54,14 +56,14 @@ struct kvi_paged {
 /* A message of the types from KVI_MESSAGE_ATTACH on. */
 enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_message *message);
 
-/* End the transfers of a remote on one worker, which is locked: it is withdrawn. */
-void kvi_paged_stop_remote(struct kvi_worker *worker, const struct kvt_remote *remote);
+/* End the transfers of a remote that are at home on one part: it is withdrawn. */
+void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote);
 
 /* End the transfers of a region, and wait until they have: it is being closed. */
 void kvi_paged_stop_region(const struct kvt_region *region);
 
-/* End the connection's transfers on one worker, which is locked; their lanes are cut. */
-void kvi_paged_fail(struct kvi_worker *worker, const struct kvt_conn *conn);
+/* End all that are at home on one part, whose lanes are cut, with the connection's cause. */
+void kvi_paged_fail(struct kvi_part *part);
 
 /* pages.c: the segments of a paged transfer. */
 extern const struct kvi_spread_source kvi_pages_source;

@@ -58,7 +58,7 @@ void kvi_part_fail(struct kvi_part *part)
 {
 	/* Shares that ended on other workers are reported by mail. */
 	kvi_worker_progress(part->worker);
-	kvi_paged_fail(part->worker, part->conn);
+	kvi_paged_fail(part);
 	kvi_channels_fail(part, &part->conn->cause);
 	kvi_list_for_each (node, next_node, &part->links)
 		kvi_link_free(kvi_container_of(node, struct kvi_link, node));

@@ -12,6 +12,7 @@
 #include "engine/worker.h"
 
 struct kvi_channel;
+struct kvi_paged;
 
 struct kvi_part {
 	struct kvt_conn *conn;
@@ -19,6 +20,7 @@ struct kvi_part {
 	struct kvi_list links;
 	struct kvi_list stripes;      /* spread.h: shares of transfers that use all of the links */
 	struct kvi_channel *channels; /* by tag */
+	struct kvi_paged *paged;      /* paged transfers that are at home here, by number */
 	unsigned posted;	      /* operations that are with the fabric */
 	bool cut;		      /* the lanes are closed: nothing starts any more */
 

@@ -27,6 +27,7 @@ static void free_region(struct kvt_region *region)
 	if (region->owned != NULL)
 		munmap(region->owned, region->owned_len);
 	kvi_free(region->windows);
+	kvi_free(region->in_flight);
 	kvi_free(region->bases);
 	kvi_free(region->layout.extents);
 	kvi_free(region);
@@ -75,8 +76,12 @@ static enum kvt_err copy_layout(struct kvt_region *region, const struct kvt_regi
 	layout->extent_count = config->extent_count;
 	layout->extents = kvi_alloc_array(config->extent_count, sizeof(layout->extents[0]));
 	region->bases = kvi_alloc_array(config->extent_count, sizeof(region->bases[0]));
-	if (layout->extents == NULL || region->bases == NULL)
+	unsigned worker_count = region->engine->worker_count;
+	region->in_flight = kvi_alloc_array(worker_count, sizeof(region->in_flight[0]));
+	if (layout->extents == NULL || region->bases == NULL || region->in_flight == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a region");
+	for (unsigned i = 0; i < worker_count; i++)
+		kvi_list_init(&region->in_flight[i]);
 	for (size_t i = 0; i < config->extent_count; i++) {
 		layout->extents[i].count = config->extents[i].count;
 		layout->extents[i].stride = config->extents[i].stride;

@@ -23,6 +23,9 @@ struct kvt_region {
 	void *owned; /* memory of ours, of owned_len bytes; NULL: the application's */
 	size_t owned_len;
 
+	/* one a worker, each under that worker's lock */
+	struct kvi_list *in_flight; /* paged transfers that are at home there */
+
 	/* under engine->lock */
 	struct kvi_list node; /* in engine->regions */
 	struct kvi_list exports;

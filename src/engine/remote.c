@@ -106,7 +106,7 @@ struct stop {
 static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
 {
 	struct stop *stop = kvi_container_of(command, struct stop, command);
-	kvi_paged_stop_remote(worker, stop->remote);
+	kvi_paged_stop_remote(&stop->remote->conn->parts[worker->index], stop->remote);
 	kvi_remote_drop_ref(stop->remote);
 	kvi_free(stop);
 }
@@ -140,7 +140,7 @@ void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *mes
 		return;
 	}
 	atomic_store(&remote->withdrawn, true);
-	kvi_paged_stop_remote(link->part->worker, remote);
+	kvi_paged_stop_remote(link->part, remote);
 	stop_elsewhere(remote, link->part->worker);
 	confirm_if_quiet(remote);
 	kvi_remote_drop_ref(remote);

@@ -374,7 +374,6 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	worker->engine = engine;
 	worker->index = index;
 	kvi_list_init(&worker->dirty_links);
-	kvi_list_init(&worker->paged);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
 	kvi_cond_init(&worker->done);

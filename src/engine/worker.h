@@ -48,7 +48,6 @@ struct kvi_worker {
 	pthread_mutex_t lock;
 	struct kvi_list dirty_links; /* link.h: that may have something to post */
 	struct kvi_timers timers;    /* deadlines of transfers */
-	struct kvi_list paged;	     /* paged transfers that are at home here, by number */
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
