@@ -93,16 +93,52 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 	return KVT_OK;
 }
 
+/* The tables stand under share->lock. Taking out what is in none does nothing. */
+
 static struct kvt_export *find_name(struct kvi_share *share, const char *name, size_t len)
 {
-	kvi_list_for_each (node, next_node, &share->exports) {
-		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
-		if (exported->name != NULL && strlen(exported->name) == len &&
-		    memcmp(exported->name, name, len) == 0 &&
-		    atomic_load(&exported->state) == KVI_EXPORT_OPEN)
-			return exported;
+	struct kvt_export *found;
+	HASH_FIND(by_name, share->named, name, len, found);
+	return found;
+}
+
+static struct kvt_export *find_id(struct kvi_share *share, uint64_t id)
+{
+	struct kvt_export *found;
+	HASH_FIND(by_id, share->exports, &id, sizeof(id), found);
+	return found;
+}
+
+static void forget_name(struct kvi_share *share, struct kvt_export *exported)
+{
+	if (exported->by_name.tbl == NULL)
+		return;
+	HASH_DELETE(by_name, share->named, exported);
+	exported->by_name.tbl = NULL;
+}
+
+static void forget(struct kvi_share *share, struct kvt_export *exported)
+{
+	forget_name(share, exported);
+	if (exported->by_id.tbl == NULL)
+		return;
+	HASH_DELETE(by_id, share->exports, exported);
+	exported->by_id.tbl = NULL;
+}
+
+/* False: no memory. */
+static bool enter(struct kvi_share *share, struct kvt_export *exported)
+{
+	HASH_ADD(by_id, share->exports, id, sizeof(exported->id), exported);
+	bool is_in = exported->by_id.tbl != NULL;
+	if (is_in && exported->name != NULL) {
+		HASH_ADD_KEYPTR(by_name, share->named, exported->name, strlen(exported->name),
+				exported);
+		is_in = exported->by_name.tbl != NULL;
 	}
-	return NULL;
+	if (!is_in)
+		forget(share, exported);
+	return is_in;
 }
 
 /* From here on the peer may find it. */
@@ -121,8 +157,9 @@ static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error
 		 find_name(share, exported->name, strlen(exported->name)) != NULL)
 		err = kvi_fail(error, KVT_E_INVALID, 0,
 			       "the name \"%.100s\" is in use on this connection", exported->name);
+	else if (!enter(share, exported))
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
 	if (err == KVT_OK) {
-		kvi_list_append(&share->exports, &exported->node);
 		kvi_list_append(&exported->region->exports, &exported->region_node);
 	}
 	pthread_mutex_unlock(&share->lock);
@@ -188,7 +225,6 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region, u
 	exported->conn = conn;
 	exported->region = region;
 	exported->access = access;
-	kvi_list_init(&exported->node);
 	kvi_list_init(&exported->region_node);
 	atomic_store(&exported->refs, 1);
 	err = kvi_conn_check(conn, error);
@@ -226,13 +262,10 @@ enum kvt_err kvt_export_describe(const struct kvt_export *exported, void *bytes,
 
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 {
-	struct kvt_export *found = NULL;
 	pthread_mutex_lock(&conn->share.lock);
-	kvi_list_for_each (node, next_node, &conn->share.exports) {
-		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
-		if (exported->id == id && atomic_load(&exported->state) < KVI_EXPORT_CONFIRMED)
-			found = exported;
-	}
+	struct kvt_export *found = find_id(&conn->share, id);
+	if (found != NULL && atomic_load(&found->state) >= KVI_EXPORT_CONFIRMED)
+		found = NULL;
 	pthread_mutex_unlock(&conn->share.lock);
 	return found;
 }
@@ -302,16 +335,12 @@ static void confirm(struct kvt_export *exported)
 enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
-	struct kvt_export *found = NULL;
 	pthread_mutex_lock(&conn->share.lock);
-	kvi_list_for_each (node, next_node, &conn->share.exports) {
-		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, node);
-		/* Only what we withdraw can be confirmed, and where it was said. There it also stays
-		 * valid: its withdrawal ends under the lock of the home lane's worker. */
-		if (exported->id == message->generation && exported->home == link &&
-		    atomic_load(&exported->state) != KVI_EXPORT_OPEN)
-			found = exported;
-	}
+	struct kvt_export *found = find_id(&conn->share, message->generation);
+	/* Only what we withdraw can be confirmed, and where it was said. There it also stays valid: its
+	 * withdrawal ends under the lock of the home lane's worker. */
+	if (found != NULL && (found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN))
+		found = NULL;
 	pthread_mutex_unlock(&conn->share.lock);
 	if (found == NULL)
 		return KVT_E_PROTOCOL;
@@ -368,6 +397,8 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	pthread_mutex_lock(&conn->share.lock);
 	bool first = atomic_compare_exchange_strong(&exported->state, &open, KVI_EXPORT_CLOSING);
 	bool ask = first && exported->attached && !conn->share.ended;
+	if (first)
+		forget_name(&conn->share, exported);
 	pthread_mutex_unlock(&conn->share.lock);
 	if (!first) {
 		while (!kvi_worker_wait(home, is_closed, exported, kvi_deadline_after(KVI_SECOND)))
@@ -386,7 +417,7 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	kvi_engine_meet_workers(engine);
 	deregister(exported);
 	pthread_mutex_lock(&conn->share.lock);
-	kvi_list_remove(&exported->node);
+	forget(&conn->share, exported);
 	pthread_mutex_unlock(&conn->share.lock);
 	kvi_worker_lock(home);
 	atomic_store(&exported->state, KVI_EXPORT_CLOSED);
@@ -407,16 +438,12 @@ void kvi_exports_end(struct kvt_conn *conn)
 	struct kvi_share *share = &conn->share;
 	for (;;) {
 		/* Those that are left, one by one: a worker's lock goes before the share's. */
-		struct kvt_export *found = NULL;
 		pthread_mutex_lock(&share->lock);
-		kvi_list_for_each (node, next_node, &share->exports) {
-			struct kvt_export *exported =
-				kvi_container_of(node, struct kvt_export, node);
-			if (found == NULL && exported->windows != NULL)
-				found = exported;
-		}
-		if (found != NULL)
+		struct kvt_export *found = share->exports;
+		if (found != NULL) {
 			kvi_export_take_ref(found);
+			forget(share, found);
+		}
 		pthread_mutex_unlock(&share->lock);
 		if (found == NULL)
 			return;

@@ -26,8 +26,8 @@ void kvi_remote_drop_ref(struct kvt_remote *remote)
 	struct kvt_conn *conn = remote->conn;
 	pthread_mutex_lock(&conn->share.lock);
 	bool is_last = atomic_fetch_sub(&remote->refs, 1) == 1;
-	if (is_last)
-		kvi_list_remove(&remote->node);
+	if (is_last && remote->by_id.tbl != NULL)
+		HASH_DELETE(by_id, conn->share.remotes, remote);
 	pthread_mutex_unlock(&conn->share.lock);
 	if (!is_last)
 		return;
@@ -80,17 +80,20 @@ struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t ex
 	return (struct kvi_grant){ .address = grant->address, .key = grant->key };
 }
 
-static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
+/* With a reference; under share.lock. */
+static struct kvt_remote *find_id(struct kvi_share *share, uint64_t id)
 {
-	struct kvt_remote *found = NULL;
-	pthread_mutex_lock(&conn->share.lock);
-	kvi_list_for_each (node, next_node, &conn->share.remotes) {
-		struct kvt_remote *remote = kvi_container_of(node, struct kvt_remote, node);
-		if (remote->id == id)
-			found = remote;
-	}
+	struct kvt_remote *found;
+	HASH_FIND(by_id, share->remotes, &id, sizeof(id), found);
 	if (found != NULL)
 		kvi_remote_take_ref(found);
+	return found;
+}
+
+static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
+{
+	pthread_mutex_lock(&conn->share.lock);
+	struct kvt_remote *found = find_id(&conn->share, id);
 	pthread_mutex_unlock(&conn->share.lock);
 	return found;
 }
@@ -194,23 +197,18 @@ static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_desc
 	return KVT_OK;
 }
 
-/* The owner has agreed; another thread may have been quicker. */
+/* The owner has agreed; another thread may have been quicker. NULL: no memory. */
 static struct kvt_remote *publish(struct kvt_remote *made)
 {
-	struct kvt_conn *conn = made->conn;
-	struct kvt_remote *found = NULL;
-	pthread_mutex_lock(&conn->share.lock);
-	kvi_list_for_each (node, next_node, &conn->share.remotes) {
-		struct kvt_remote *remote = kvi_container_of(node, struct kvt_remote, node);
-		if (remote->id == made->id)
-			found = remote;
+	struct kvi_share *share = &made->conn->share;
+	pthread_mutex_lock(&share->lock);
+	struct kvt_remote *published = find_id(share, made->id);
+	if (published == NULL) {
+		HASH_ADD(by_id, share->remotes, id, sizeof(made->id), made);
+		published = made->by_id.tbl != NULL ? made : NULL;
 	}
-	if (found != NULL)
-		kvi_remote_take_ref(found);
-	else
-		kvi_list_append(&conn->share.remotes, &made->node);
-	pthread_mutex_unlock(&conn->share.lock);
-	return found != NULL ? found : made;
+	pthread_mutex_unlock(&share->lock);
+	return published;
 }
 
 static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
@@ -224,14 +222,16 @@ static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, si
 	if (remote == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
 	remote->conn = conn;
-	kvi_list_init(&remote->node);
 	atomic_store(&remote->refs, 1);
 	kvi_conn_take_ref(conn);
 	err = fill_remote(remote, &descriptor, bytes, error);
-	if (err == KVT_OK)
-		*remote_out = publish(remote);
-	if (err != KVT_OK || *remote_out != remote)
+	struct kvt_remote *published = err == KVT_OK ? publish(remote) : NULL;
+	if (published != remote)
 		kvi_remote_drop_ref(remote);
+	if (err == KVT_OK && published == NULL)
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	if (err == KVT_OK)
+		*remote_out = published;
 	return err;
 }
 

@@ -12,8 +12,6 @@
 void kvi_share_init(struct kvi_share *share)
 {
 	pthread_mutex_init(&share->lock, NULL);
-	kvi_list_init(&share->exports);
-	kvi_list_init(&share->remotes);
 	kvi_list_init(&share->asks);
 }
 

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/hash.h"
 #include "base/list.h"
 #include "engine/plan.h"
 #include "engine/worker.h"
@@ -21,14 +22,17 @@
 struct kvi_link;
 struct kvi_window;
 struct kvt_conn;
+struct kvt_export;
 struct kvt_region;
+struct kvt_remote;
 
 struct kvi_share {
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
-	struct kvi_list exports;
-	struct kvi_list remotes;
-	struct kvi_list asks; /* of ours, not answered yet: owner.c */
+	struct kvt_export *exports; /* by id */
+	struct kvt_export *named;   /* those that are open and have a name, by it */
+	struct kvt_remote *remotes; /* by id */
+	struct kvi_list asks;	    /* of ours, not answered yet: owner.c */
 	uint64_t last_export_id;
 	uint64_t last_ask;
 	bool ended; /* the lanes are cut */
@@ -53,7 +57,8 @@ struct kvt_export {
 	struct kvi_link *home; /* what is said of it goes there */
 
 	/* under share.lock */
-	struct kvi_list node;	     /* in share.exports */
+	UT_hash_handle by_id;	     /* in share.exports */
+	UT_hash_handle by_name;	     /* in share.named */
 	struct kvi_window **windows; /* of the extents; NULL once closed */
 	bool attached;		     /* the peer knows it */
 
@@ -76,7 +81,7 @@ struct kvt_remote {
 	struct kvi_link *home;
 
 	/* under share.lock */
-	struct kvi_list node;
+	UT_hash_handle by_id; /* in share.remotes */
 
 	/* atomic */
 	atomic_bool withdrawn;
