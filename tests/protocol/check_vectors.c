@@ -126,7 +126,7 @@ START_TEST(every_message_at_its_longest_fits_the_shortest_packet)
 {
 	enum { ROOM = KVI_MESSAGE_OVERHEAD - KVI_ANSWER_FIXED_LEN };
 	static uint8_t packet[KVI_MESSAGE_OVERHEAD];
-	static const uint8_t payload[ROOM];
+	static const uint8_t payload[KVI_MESSAGE_OVERHEAD];
 	for (int type = KVI_MESSAGE_CREDIT; type <= KVI_MESSAGE_LAST; type++) {
 		struct kvi_message message = {
 			.type = (enum kvi_message_type)type,
