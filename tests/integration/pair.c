@@ -45,10 +45,20 @@ void rest(int64_t time_ns)
 		;
 }
 
-bool is_slow(void)
+static const char *get_sanitizers(void)
 {
 	const char *sanitizers = getenv("KVT_SANITIZERS");
-	return sanitizers != NULL && sanitizers[0] != '\0';
+	return sanitizers != NULL ? sanitizers : "";
+}
+
+bool is_slow(void)
+{
+	return get_sanitizers()[0] != '\0';
+}
+
+bool is_under_tsan(void)
+{
+	return strstr(get_sanitizers(), "tsan") != NULL;
 }
 
 bool is_short(void)

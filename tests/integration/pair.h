@@ -43,8 +43,9 @@ void sweep_peers(void);
 int64_t get_time_ns(void);
 void rest(int64_t time_ns);
 
-/* Under a sanitizer. */
+/* Under a sanitizer; under ThreadSanitizer. */
 bool is_slow(void);
+bool is_under_tsan(void);
 /* KVT_TEST_SHORT is 1: where bytes are slow. */
 bool is_short(void);
 /* Of what a test does often or with many bytes: a quarter when that is slow or shall be short. */
