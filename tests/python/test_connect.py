@@ -5,6 +5,7 @@ Most tests run a script in a network namespace of their own, whose hosts, addres
 they choose; that takes root, unshare(1), ip(8) and nft(8).
 """
 
+import shlex
 import shutil
 import socket
 import struct
@@ -40,6 +41,10 @@ PREAMBLE = """
 """
 
 
+def quote(path):
+    return shlex.quote(str(path))
+
+
 def can_make_networks():
     if shutil.which("nft") is None or shutil.which("unshare") is None:
         return False
@@ -66,10 +71,10 @@ def run_in_network(networks, tmp_path):
         (tmp_path / "script.py").write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(script))
         steps = [
             "ip link set lo up",
-            f"mount --bind {tmp_path}/hosts /etc/hosts",
+            f"mount --bind {quote(tmp_path / 'hosts')} /etc/hosts",
             *commands,
-            f"nft -f {tmp_path}/firewall",
-            f"exec {sys.executable} {tmp_path}/script.py",
+            f"nft -f {quote(tmp_path / 'firewall')}",
+            f"exec {quote(sys.executable)} {quote(tmp_path / 'script.py')}",
         ]
         done = subprocess.run(
             ["unshare", "-nm", "sh", "-ec", "\n".join(steps)],
@@ -207,7 +212,7 @@ def test_time_that_ran_out_in_resolving_accuses_no_peer(run_in_network, tmp_path
         assert str(error) == "cannot resolve cache9.example in time: no name server has answered"
         os._exit(0)
         """,
-        [f"mount --bind {tmp_path}/resolv $(readlink -f /etc/resolv.conf)"],
+        [f"mount --bind {quote(tmp_path / 'resolv')} $(readlink -f /etc/resolv.conf)"],
         "ip daddr 127.0.0.70 drop;",
     )
 
