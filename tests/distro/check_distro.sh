@@ -50,11 +50,14 @@ make_root() {
 # enter ROOT: mounts and processes end with it.
 enter() {
 	cp /etc/resolv.conf /etc/hosts "$1/etc/"
+	# Whom this host trusts: what stands between it and a package index, too.
+	cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/" 2>/dev/null || true
 	# shellcheck disable=SC2016 # The inner shell expands it.
 	unshare --mount --pid --fork --kill-child bash -c '
 		mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
 			mount --rbind /sys "$1/sys" && mount -t tmpfs tmpfs "$1/tmp" &&
 			exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+				PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
 				bash /kvtrans/tests/distro/in_root.sh' bash "$1"
 }
 
