@@ -5,6 +5,7 @@
  */
 #include "engine/conn.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -121,6 +122,16 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 
 /* ---- states ---- */
 
+/* Whether somebody has closed descriptors of ours. A peer whose lanes broke by that may tell of it before a
+ * worker has looked. */
+static bool has_lost_fds(struct kvt_engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count && !atomic_load(&engine->fds_lost); i++)
+		if (!kvi_worker_has_fds(engine->workers[i]))
+			kvi_engine_lose_fds(engine);
+	return atomic_load(&engine->fds_lost);
+}
+
 void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno, const char *format,
 		   ...)
 {
@@ -129,6 +140,9 @@ void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno,
 	va_start(args, format);
 	vsnprintf(cause.text, sizeof(cause.text), format, args);
 	va_end(args);
+	if (atomic_load(&conn->state) < KVI_CONN_FAILING && code != KVT_E_CLOSED &&
+	    has_lost_fds(conn->engine))
+		kvi_fail(&cause, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 
 	pthread_mutex_lock(&conn->lock);
 	bool first = atomic_load(&conn->state) < KVI_CONN_FAILING;
@@ -139,9 +153,9 @@ void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno,
 	pthread_mutex_unlock(&conn->lock);
 	if (!first)
 		return;
-	bool polite = code == KVT_E_CLOSED || code == KVT_E_PEER_CLOSED;
+	bool polite = cause.code == KVT_E_CLOSED || cause.code == KVT_E_PEER_CLOSED;
 	kvi_log(polite ? KVI_LOG_DEBUG : KVI_LOG_INFO, "conn-fail", "%s:%u: %s: %s", conn->host,
-		conn->port, kvt_err_get_name(code), cause.text);
+		conn->port, kvt_err_get_name(cause.code), cause.text);
 	kvi_control_wake(conn->engine->control);
 }
 

@@ -330,9 +330,12 @@ static void say_goodbye(struct kvi_session *session)
 	struct kvt_conn *conn = session->conn;
 	struct kvt_error cause;
 	kvi_conn_check(conn, &cause);
+	if (atomic_load(&conn->engine->fds_lost)) {
+		kvi_session_end(session); /* not closed in order: to the peer it is a loss */
+		return;
+	}
 	bool was_open = session->state == KVI_SESSION_OPEN;
-	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes &&
-		      !atomic_load(&conn->engine->fds_lost);
+	bool polite = cause.code == KVT_E_CLOSED && was_open && !session->peer_closes;
 	/* A peer that found no place has lanes already: it shall hear why before it sees them break. */
 	bool found_no_place = cause.code == KVT_E_LIMIT && !was_open && session->is_server;
 	if (polite)

@@ -14,10 +14,15 @@
 
 enum { RETRY_MS = 1 };
 
-void kvi_worker_check_fds(struct kvi_worker *worker)
+bool kvi_worker_has_fds(const struct kvi_worker *worker)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = KVI_FD_WAKE };
-	if (worker->fds_lost || kvi_wake_is_watched(&worker->wake, worker->epoll_fd, event))
+	return kvi_wake_is_watched(&worker->wake, worker->epoll_fd, event);
+}
+
+void kvi_worker_check_fds(struct kvi_worker *worker)
+{
+	if (worker->fds_lost || kvi_worker_has_fds(worker))
 		return;
 	worker->fds_lost = true;
 	kvi_wake_forget(&worker->wake);

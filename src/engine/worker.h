@@ -105,6 +105,9 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
  * signal. */
 bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
 
+/* sleep.c: whether its descriptors are still its own. Any thread. */
+bool kvi_worker_has_fds(const struct kvi_worker *worker);
+
 /* sleep.c: asked when nothing has come, as the descriptors may have been closed by somebody else; under
  * lock. */
 void kvi_worker_check_fds(struct kvi_worker *worker);

@@ -14,16 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What the process is at when it happens. */
+/* What the process is at when it happens; at each it happens at once and slowly. */
 enum moment { IDLE, RECEIVING, SENDING, MOMENTS };
 
 enum { FDS_MAX = 1024, STRANGERS = 64, LEN = 64 * MIB };
 
-static void close_all_but(int kept)
+/* Slowly: the peer, whose connection breaks, has its say before the last is closed. */
+static void close_all_but(int kept, bool slowly)
 {
 	for (int fd = 3; fd < FDS_MAX; fd++)
-		if (fd != kept)
-			close(fd);
+		if (fd != kept && close(fd) == 0 && slowly)
+			rest(SECOND / 200);
 }
 
 static double get_cpu_seconds(void)
@@ -59,7 +60,8 @@ static void close_all(struct side *side, struct kvt_engine *other, struct kvt_tr
 
 static void play_daemon(struct peer *test, const void *arg)
 {
-	enum moment moment = *(const enum moment *)arg;
+	enum moment moment = *(const unsigned *)arg % MOMENTS;
+	bool slowly = *(const unsigned *)arg >= MOMENTS;
 	int strangers[STRANGERS][2];
 	struct side side;
 	side_serve(&side, test, NULL);
@@ -72,7 +74,7 @@ static void play_daemon(struct peer *test, const void *arg)
 	else if (moment == SENDING)
 		transfer = start_send(side.kv, memory, LEN);
 	peer_hear(test);
-	close_all_but(test->fd);
+	close_all_but(test->fd, slowly);
 	if (moment != IDLE) {
 		close_all(&side, other, transfer); /* at once */
 	} else {
@@ -97,11 +99,12 @@ static void play_daemon(struct peer *test, const void *arg)
 
 START_TEST(an_engine_whose_descriptors_were_closed_ends_in_time_and_harms_nobody)
 {
-	enum moment moment = (enum moment)_i;
+	unsigned choice = (unsigned)_i;
+	enum moment moment = choice % MOMENTS;
 	struct stage stage;
 	struct kvt_transfer *transfer = NULL;
 	uint8_t *memory = make_filled(LEN, CANARY);
-	stage_open(&stage, play_daemon, &moment, NULL);
+	stage_open(&stage, play_daemon, &choice, NULL);
 	peer_tell(&stage.peer, 0);
 	if (moment == SENDING) {
 		transfer = start_recv(stage.side.kv, memory, LEN);
@@ -127,7 +130,7 @@ TCase *make_descriptor_tests(void)
 		tcase_add_loop_test(
 			tests,
 			an_engine_whose_descriptors_were_closed_ends_in_time_and_harms_nobody, 0,
-			MOMENTS);
+			2 * MOMENTS);
 	else
 		printf("SKIP: descriptors closed by others: what %s keeps behind its own was not "
 		       "looked at\n",
