@@ -12,4 +12,5 @@ EXTRA_DIST += \
 	docs/protocol.md \
 	docs/providers.md \
 	docs/python.md \
+	docs/testing.md \
 	docs/threading.md

@@ -29,4 +29,8 @@ cat Makefile.am ./*/local.mk ./*/*/local.mk > "$shape_tmp/makefiles"
 } | while read -r file; do
 	grep -qwF -e "$file" -e "${file%.c}" "$shape_tmp/makefiles" || echo "$file"
 done | holds "every file is listed in a makefile"
+
+tr '\140' '\n' < docs/testing.md | grep -xE '[a-z]+/[a-z_]+' | grep -v '^tests/' | while read -r test; do
+	find "tests/${test%/*}" -name "${test#*/}.*" | grep -q . || echo "$test"
+done | holds "the tests that docs/testing.md names are there"
 finish
