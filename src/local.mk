@@ -68,6 +68,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/post.c \
 	src/fabric/profile.c \
 	src/fabric/profile.h \
+	src/fabric/queue.c \
 	src/fabric/rail.c \
 	src/fabric/socket.c \
 	src/fabric/survey.c \

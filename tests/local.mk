@@ -99,6 +99,7 @@ FABRIC_CONFORMANCE = \
 	tests/fabric/bed.h \
 	tests/fabric/test_close.c \
 	tests/fabric/test_connect.c \
+	tests/fabric/test_lanes.c \
 	tests/fabric/test_message.c \
 	tests/fabric/test_rma.c \
 	tests/fabric/test_sleep.c

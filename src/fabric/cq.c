@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cq.c - completion and event queues: reading them, and sleeping on them. It never blocks.
+ * cq.c - a worker's place on a rail: polling its queues, telling of its lanes, and sleeping on it. It never
+ * blocks.
  */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
 #include "base/alloc.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "fabric/internal.h"
 
-enum {
-	CQ_SIZE_MAX = 16384,
-	CQ_SIZE_MIN = 64,
-	READ_BATCH = 32,
-	CM_DATA_LEN_MAX = 256, /* of any provider; unread here */
-};
+enum { CM_DATA_LEN_MAX = 256 }; /* of any provider; unread here */
 
 enum kvt_err kvi_err_from_errno(int provider_errno)
 {
@@ -38,19 +37,25 @@ enum kvt_err kvi_err_from_errno(int provider_errno)
 
 /* ---- opening ---- */
 
-/* libfabric does not tell how large a CQ the device allows: ask for less until it agrees. */
-static int open_provider_cq(struct kvi_cq *cq)
+static enum kvt_err open_queues(struct kvi_cq *cq, struct kvt_error *error)
 {
-	int ret = -FI_EINVAL;
-	for (size_t size = CQ_SIZE_MAX; ret == -FI_EINVAL && size >= CQ_SIZE_MIN; size /= 2) {
-		struct fi_cq_attr attr = {
-			.size = size,
-			.format = FI_CQ_FORMAT_DATA,
-			.wait_obj = FI_WAIT_FD,
-		};
-		ret = fi_cq_open(cq->domain->fid, &attr, &cq->fid, NULL);
+	struct kvi_queue *first;
+	struct fi_eq_attr attr = { .wait_obj = FI_WAIT_FD };
+	enum kvt_err err = kvi_queue_open(cq, &first, error);
+	if (err != KVT_OK)
+		return err;
+	const char *what = "fi_eq_open";
+	int ret = fi_eq_open(cq->rail->fabric, &attr, &cq->eq, NULL);
+	if (ret == 0) {
+		what = "FI_GETWAIT";
+		ret = fi_control(&cq->eq->fid, FI_GETWAIT, &cq->eq_fd);
 	}
-	return ret;
+	if (ret == 0)
+		return KVT_OK;
+	if (cq->eq != NULL)
+		fi_close(&cq->eq->fid);
+	kvi_queue_close(first);
+	return kvi_fabric_fail(error, ret, what);
 }
 
 enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error)
@@ -59,43 +64,33 @@ enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_e
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	opened->rail = rail;
-	kvi_list_init(&opened->lanes);
+	kvi_list_init(&opened->queues);
+	kvi_list_init(&opened->awake);
 	kvi_list_init(&opened->event_lanes);
 	kvi_list_init(&opened->done);
 	kvi_list_init(&opened->free);
 	kvi_list_init(&opened->quarantine);
 	kvi_list_init(&opened->slabs);
 
-	enum kvt_err err = kvi_domain_get(rail, &opened->domain, error);
-	if (err != KVT_OK)
+	enum kvt_err err;
+	opened->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (opened->epoll_fd < 0) {
+		err = kvi_fabric_fail(error, -errno, "epoll_create1");
 		goto free_cq;
-	int ret = open_provider_cq(opened);
-	if (ret != 0) {
-		err = kvi_fabric_fail_pinned(rail, 0, ret, "fi_cq_open", error);
+	}
+	err = kvi_domain_get(rail, &opened->domain, error);
+	if (err != KVT_OK)
+		goto close_epoll;
+	err = open_queues(opened, error);
+	if (err != KVT_OK)
 		goto put_domain;
-	}
-	struct fi_eq_attr eq_attr = { .wait_obj = FI_WAIT_FD };
-	ret = fi_eq_open(rail->fabric, &eq_attr, &opened->eq, NULL);
-	if (ret != 0) {
-		err = kvi_fabric_fail(error, ret, "fi_eq_open");
-		goto close_cq;
-	}
-	ret = fi_control(&opened->fid->fid, FI_GETWAIT, &opened->fds[0]);
-	if (ret == 0)
-		ret = fi_control(&opened->eq->fid, FI_GETWAIT, &opened->fds[1]);
-	if (ret != 0) {
-		err = kvi_fabric_fail(error, ret, "FI_GETWAIT");
-		goto close_eq;
-	}
 	*cq = opened;
 	return KVT_OK;
 
-close_eq:
-	fi_close(&opened->eq->fid);
-close_cq:
-	fi_close(&opened->fid->fid);
 put_domain:
 	kvi_domain_put(opened->domain);
+close_epoll:
+	close(opened->epoll_fd);
 free_cq:
 	kvi_free(opened);
 	return err;
@@ -110,98 +105,37 @@ void kvi_cq_close(struct kvi_cq *cq)
 {
 	if (cq->is_forgotten)
 		return; /* the provider may still have our contexts, too */
-	fi_close(&cq->fid->fid);
+	kvi_list_for_each (node, next, &cq->queues)
+		kvi_queue_close(kvi_container_of(node, struct kvi_queue, node));
 	fi_close(&cq->eq->fid);
 	kvi_domain_put(cq->domain);
+	close(cq->epoll_fd);
 	kvi_context_free_all(cq);
 	kvi_free(cq);
 }
 
 void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2])
 {
-	fds[0] = cq->fds[0];
-	fds[1] = cq->fds[1];
+	fds[0] = cq->epoll_fd;
+	fds[1] = cq->eq_fd;
 }
 
 /* ---- completions ---- */
 
-/* One entry of the provider. What is not POSTED belongs to a lane that was closed: its op has been
- * reported, or will be, and the entry only brings the context back. */
-static void take_entry(struct kvi_cq *cq, struct kvi_context *context, enum kvt_err err,
-		       int provider_errno, size_t len)
-{
-	if (context == NULL)
-		return;
-	switch (context->state) {
-	case KVI_CONTEXT_POSTED:
-		/* A stream that lost bytes in the middle takes what follows for them. */
-		if (err == KVT_OK && context->lane->fault_errno != 0) {
-			err = KVT_E_FABRIC;
-			provider_errno = context->lane->fault_errno;
-		}
-		kvi_context_finish(cq, context, err, provider_errno, context->is_recv ? len : 0,
-				   false);
-		break;
-	case KVI_CONTEXT_DONE:
-		context->is_held = false;
-		break;
-	case KVI_CONTEXT_QUARANTINE:
-		kvi_context_give(cq, context);
-		break;
-	case KVI_CONTEXT_FREE:
-		break;
-	}
-}
-
-static bool take_error(struct kvi_cq *cq)
-{
-	struct fi_cq_err_entry entry = { .op_context = NULL };
-	if (fi_cq_readerr(cq->fid, &entry, 0) <= 0)
-		return false;
-	struct kvi_context *context = entry.op_context;
-	bool is_posted = context != NULL && context->state == KVI_CONTEXT_POSTED;
-	bool is_ours = is_posted && context->lane->is_closing;
-	if (is_posted && entry.err == EFAULT)
-		context->lane->fault_errno = entry.err;
-	if (!is_ours)
-		kvi_log(KVI_LOG_DEBUG, "op-failed", "%s (provider: %d)", fi_strerror(entry.err),
-			entry.prov_errno);
-	take_entry(cq, context, is_ours ? KVT_E_CANCELLED : kvi_err_from_errno(entry.err),
-		   entry.err, 0);
-	return true;
-}
-
-/* Read one batch; false when there is nothing more. */
-static bool read_batch(struct kvi_cq *cq, size_t max)
-{
-	struct fi_cq_data_entry entries[READ_BATCH];
-	if (cq->is_forgotten)
-		return false;
-	ssize_t ret = fi_cq_read(cq->fid, entries, max < READ_BATCH ? max : READ_BATCH);
-	for (ssize_t i = 0; i < ret; i++)
-		take_entry(cq, entries[i].op_context, KVT_OK, 0, entries[i].len);
-	if (ret == -FI_EAVAIL)
-		return take_error(cq);
-	if (ret < 0 && ret != -FI_EAGAIN && ret != -FI_EINTR && !cq->is_broken) {
-		cq->is_broken = true;
-		kvi_log(KVI_LOG_ERROR, "cq-broken", "fi_cq_read: %s", fi_strerror((int)-ret));
-	}
-	return ret > 0;
-}
-
-void kvi_cq_drain(struct kvi_cq *cq)
-{
-	while (read_batch(cq, READ_BATCH))
-		;
-}
-
 size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
 {
-	/* One batch: asking again would cost a provider without hardware another round of system calls,
-	 * and the caller asks again before it sleeps. */
 	size_t count = kvi_context_report(cq, completions, max);
-	if (count < max && read_batch(cq, max - count))
-		count += kvi_context_report(cq, completions + count, max - count);
+	if (count < max)
+		kvi_queues_look(cq);
+	/* One batch of each: asking again would cost a provider without hardware another round of system
+	 * calls, and the caller asks again before it sleeps. */
+	for (unsigned left = cq->awake_count; left > 0 && count < max; left--) {
+		struct kvi_list *node = kvi_list_take_first(&cq->awake);
+		kvi_list_append(&cq->awake, node); /* those behind come first next time */
+		struct kvi_queue *queue = kvi_container_of(node, struct kvi_queue, awake_node);
+		if (kvi_queue_read(queue, max - count))
+			count += kvi_context_report(cq, completions + count, max - count);
+	}
 	return count;
 }
 
@@ -209,12 +143,9 @@ size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t
 
 static struct kvi_lane *find_lane(struct kvi_cq *cq, fid_t fid)
 {
-	kvi_list_for_each (node, next, &cq->lanes) {
-		struct kvi_lane *lane = kvi_container_of(node, struct kvi_lane, node);
-		if (lane->ep != NULL && &lane->ep->fid == fid)
-			return lane;
-	}
-	return NULL;
+	struct kvi_lane *lane;
+	HASH_FIND_PTR(cq->lanes, &fid, lane);
+	return lane;
 }
 
 void kvi_lane_note_connected(struct kvi_lane *lane)
@@ -239,7 +170,7 @@ void kvi_lane_note_lost(struct kvi_lane *lane, int provider_errno)
 	kvi_list_remove(&lane->event_node);
 	kvi_list_append(&lane->cq->event_lanes, &lane->event_node);
 	/* Not all providers flush when the peer is gone. What had come before counts. */
-	kvi_cq_drain(lane->cq);
+	kvi_queue_drain(lane->queue);
 	kvi_lane_cut(lane, KVT_E_PEER_LOST);
 }
 
@@ -304,13 +235,13 @@ bool kvi_cq_may_sleep(struct kvi_cq *cq)
 {
 	if (!kvi_list_is_empty(&cq->done) || !kvi_list_is_empty(&cq->event_lanes))
 		return false;
+	kvi_list_for_each (node, next, &cq->awake)
+		if (!kvi_queue_may_sleep(kvi_container_of(node, struct kvi_queue, awake_node)))
+			return false;
 	/* The event queue is asked once after each time it was read: until then its fd is armed. */
-	struct fid *fids[] = { &cq->fid->fid, &cq->eq->fid };
-	/* Any other failure is no reason to go on without sleep. */
-	if (fi_trywait(cq->rail->fabric, fids, cq->eq_armed ? 1 : 2) == -FI_EAGAIN)
+	struct fid *fid = &cq->eq->fid;
+	if (!cq->eq_armed && fi_trywait(cq->rail->fabric, &fid, 1) == -FI_EAGAIN)
 		return false;
 	cq->eq_armed = true;
-	/* Where the provider has a thread, an error written just as fi_cq_read() finds the queue
-	 * empty loses its wake-up, and fi_trywait() does not look there. */
-	return !take_error(cq);
+	return true;
 }

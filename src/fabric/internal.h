@@ -18,6 +18,7 @@
 #include <rdma/fi_errno.h>
 #include <rdma/fi_rma.h>
 
+#include "base/hash.h"
 #include "base/list.h"
 #include "fabric/fabric.h"
 #include "fabric/profile.h"
@@ -87,18 +88,34 @@ struct kvi_context {
 struct kvi_cq {
 	struct kvi_rail *rail;
 	struct kvi_domain *domain;
-	struct fid_cq *fid;
+	struct kvi_list queues;
+	struct kvi_list awake; /* the next to read first */
+	unsigned queue_count;
+	unsigned awake_count;
+	int epoll_fd; /* of the queues' descriptors */
 	struct fid_eq *eq;
-	int fds[2];
-	bool is_broken; /* the CQ itself failed; logged once */
+	int eq_fd;
 	bool is_forgotten;
 	bool eq_armed; /* fi_trywait() found the event queue empty, and nobody has read it since */
-	struct kvi_list lanes;
+	struct kvi_lane *lanes;	     /* by fid */
 	struct kvi_list event_lanes; /* with an event to report */
 	struct kvi_list done;
 	struct kvi_list free;
 	struct kvi_list quarantine; /* oldest first */
 	struct kvi_list slabs;
+};
+
+/* A completion queue of the provider, for some of a cq's lanes. */
+struct kvi_queue {
+	struct kvi_list node;	    /* in cq->queues */
+	struct kvi_list awake_node; /* in cq->awake; in no list while asleep */
+	struct kvi_cq *cq;
+	struct fid_cq *fid;
+	int fd;
+	size_t lanes_max;
+	size_t lane_count;
+	unsigned vain;	/* reads in a row that gave nothing */
+	bool is_broken; /* it failed itself; logged once */
 };
 
 enum kvi_lane_state {
@@ -108,17 +125,20 @@ enum kvi_lane_state {
 };
 
 struct kvi_lane {
-	struct kvi_list node; /* in cq->lanes */
+	UT_hash_handle hh; /* in cq->lanes, until cut */
 	struct kvi_list event_node;
 	struct kvi_list posted;
 	struct kvi_cq *cq;
+	struct kvi_queue *queue;
 	struct fid_ep *ep; /* NULL once cut */
+	struct fid *fid;   /* the provider's name of it, in events */
 	void *context;
 	size_t tx_posted;
 	size_t rx_posted;
 	size_t reads_posted; /* of tx_posted */
 	enum kvi_lane_state state;
 	bool is_closing;
+	bool is_left;		/* cut, but the provider still has it */
 	bool connected_pending; /* events to report, in this order */
 	bool lost_pending;
 	int lost_errno;
@@ -181,8 +201,23 @@ void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt
 size_t kvi_context_report(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
 void kvi_context_free_all(struct kvi_cq *cq);
 
-/* cq.c: take everything out of the provider's queues into cq->done and lane events. */
-void kvi_cq_drain(struct kvi_cq *cq);
+/* queue.c */
+enum kvt_err kvi_queue_open(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error);
+void kvi_queue_close(struct kvi_queue *queue);
+/* A place for a lane, which it leaves when its endpoint is closed. */
+enum kvt_err kvi_queue_join(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error);
+void kvi_queue_leave(struct kvi_queue *queue);
+/* Have it read by the next poll: its descriptor may not tell, as something was posted or read. */
+void kvi_queue_wake(struct kvi_queue *queue);
+/* Wake those whose descriptors tell of work. */
+void kvi_queues_look(struct kvi_cq *cq);
+/* Read one batch into cq->done; false when there is nothing more. */
+bool kvi_queue_read(struct kvi_queue *queue, size_t max);
+void kvi_queue_drain(struct kvi_queue *queue);
+/* True when it is asleep now. */
+bool kvi_queue_may_sleep(struct kvi_queue *queue);
+
+/* cq.c: take everything out of the provider's event queue into lane events. */
 void kvi_cq_drain_events(struct kvi_cq *cq);
 enum kvt_err kvi_err_from_errno(int provider_errno);
 

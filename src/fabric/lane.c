@@ -59,14 +59,20 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 	const char *what = "fi_ep_bind";
 	ret = fi_ep_bind(lane->ep, &cq->eq->fid, 0);
 	if (ret == 0)
-		ret = fi_ep_bind(lane->ep, &cq->fid->fid, FI_TRANSMIT | FI_RECV);
+		ret = fi_ep_bind(lane->ep, &lane->queue->fid->fid, FI_TRANSMIT | FI_RECV);
 	if (ret == 0) {
 		what = "fi_enable";
 		ret = fi_enable(lane->ep);
 	}
-	if (ret == 0)
+	if (ret == 0) {
+		lane->fid = &lane->ep->fid;
+		HASH_ADD_PTR(cq->lanes, fid, lane);
+	}
+	if (ret == 0 && lane->hh.tbl != NULL)
 		return KVT_OK;
 	fi_close(&lane->ep->fid);
+	if (ret == 0)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	/* What an endpoint is made of is the same for all; only a request can have become void. */
 	if (request != NULL && ret == -FI_EINVAL)
 		return kvi_fail(error, KVT_E_PEER_LOST, -ret,
@@ -99,18 +105,22 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 	opened->answers = address == NULL;
 	kvi_list_init(&opened->posted);
 	kvi_list_init(&opened->event_node);
-	err = open_endpoint(opened, info, address == NULL ? request : NULL, error);
+	err = kvi_queue_join(cq, &opened->queue, error);
 	if (err != KVT_OK)
 		goto free_info;
+	err = open_endpoint(opened, info, address == NULL ? request : NULL, error);
+	if (err != KVT_OK)
+		goto leave_queue;
 
 	if (address == NULL)
 		kvi_lane_request_free(request);
 	else
 		fi_freeinfo(info);
-	kvi_list_append(&cq->lanes, &opened->node);
 	*lane = opened;
 	return KVT_OK;
 
+leave_queue:
+	kvi_queue_leave(opened->queue);
 free_info:
 	if (address != NULL && info != NULL)
 		fi_freeinfo(info);
@@ -171,7 +181,7 @@ static void end_reads(struct kvi_lane *lane)
 	int unread = 0;
 	for (unsigned idle = 0; lane->reads_posted > 0 && idle < IDLE_ROUNDS_MAX; idle++) {
 		int before = unread;
-		kvi_cq_drain(lane->cq);
+		kvi_queue_drain(lane->queue);
 		if (fd >= 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread != before)
 			idle = 0;
 	}
@@ -194,13 +204,16 @@ void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
 	struct kvi_cq *cq = lane->cq;
 	if (lane->ep == NULL)
 		return;
-	/* Where nothing is left to cut, the provider's object is left as it is: it would close the number. */
-	if (!has_lost_socket(lane))
+	/* Where nothing is left to cut, the provider's object is left as it is: it would close the number. And
+	 * its queue stays with it. */
+	lane->is_left = has_lost_socket(lane);
+	if (!lane->is_left)
 		close_endpoint(lane);
+	HASH_DEL(cq->lanes, lane);
 	lane->ep = NULL;
 
 	/* What the provider knew of is in the CQ now. The rest it dropped, or will report late. */
-	kvi_cq_drain(cq);
+	kvi_queue_drain(lane->queue);
 	struct kvi_list *node;
 	while ((node = kvi_list_get_first(&lane->posted)) != NULL)
 		kvi_context_finish(cq, kvi_container_of(node, struct kvi_context, node), err, 0, 0,
@@ -214,8 +227,9 @@ void kvi_lane_close(struct kvi_lane *lane)
 	kvi_lane_cut(lane, KVT_E_CANCELLED);
 
 	/* The next endpoint may get this one's address, so no event that names it may stay. */
-	kvi_list_remove(&lane->node);
 	kvi_list_remove(&lane->event_node);
 	kvi_cq_drain_events(cq);
+	if (!lane->is_left)
+		kvi_queue_leave(lane->queue);
 	kvi_free(lane);
 }

@@ -20,6 +20,7 @@ static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_c
 	enum kvt_err broken = check_lane(lane);
 	if (broken != KVT_OK)
 		return broken;
+	kvi_queue_wake(lane->queue);
 	if (is_recv ? lane->rx_posted >= caps->rx_count : lane->tx_posted >= caps->tx_count)
 		return KVT_E_AGAIN;
 	*context = kvi_context_take(lane->cq);
@@ -92,6 +93,7 @@ enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t l
 	enum kvt_err broken = check_lane(lane);
 	if (broken != KVT_OK)
 		return broken;
+	kvi_queue_wake(lane->queue);
 	ssize_t ret = fi_inject(lane->ep, buffer, len, FI_ADDR_UNSPEC);
 	if (ret == 0)
 		return KVT_OK;

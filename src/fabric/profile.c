@@ -16,18 +16,21 @@ static const struct kvi_profile profiles[] = {
 		.shutdown = true,
 		.stops_at_fault = true,
 		.forbids_fork = true,
+		.fixed_queues = true,
 		.use = "InfiniBand and RoCE devices; the first choice where there is one",
 		.why = "A registration pins pages and makes a key, which one domain per NIC does "
 		       "once. Its CQs do not wake each other. fi_shutdown() sends the disconnect "
 		       "that the peer's EQ reports. A queue pair in error flushes what is behind. "
 		       "The kernel serves a device's descriptor to the "
-		       "process that opened it only, and libibverbs keeps it for life.",
+		       "process that opened it only, and libibverbs keeps it for life. "
+		       "A CQ that overflows is lost, with all queue pairs on it.",
 	},
 	{
 		.name = "tcp",
 		.own_domains = true,
 		.shutdown = true,
 		.strays = true,
+		.walks_lanes_before = FI_VERSION(1, 18),
 		.cuts_reads_since = FI_VERSION(1, 18),
 		.use = "any IP network; the choice where there is no RDMA device",
 		.pack_below = 64 * 1024,
@@ -37,6 +40,9 @@ static const struct kvi_profile profiles[] = {
 		       "An operation costs about 10 us whatever its size, as much as copying "
 		       "64 KiB. It drops a send from memory that is not there, and goes on with "
 		       "the next. "
+		       "Before 1.18 fi_cq_read() and fi_trywait() take each endpoint's lock, three "
+		       "times a "
+		       "turn. "
 		       "Before 1.18 fi_shutdown() and fi_close() free a read whose "
 		       "response "
 		       "is half in twice, once as the head of its queue and once as what is being "

@@ -19,6 +19,8 @@ struct kvi_profile {
 	bool stops_at_fault; /* an op that fails takes along what was posted behind it */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
 	bool strays;	     /* half-open connections survive their listener, on blocking sockets */
+	bool fixed_queues;   /* a completion queue holds so much, and what comes on top is lost */
+	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */
 	const char *use;	   /* what it is taken for, in words for users */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */

@@ -287,8 +287,9 @@ int run_conformance(const char *provider, const char *interface, Suite *more)
 	bed_provider = wanted_provider != NULL ? wanted_provider : provider;
 	bed_interface = wanted_interface != NULL ? wanted_interface : interface;
 
-	TCase *(*const makers[])(void) = { make_connect_tests, make_message_tests, make_rma_tests,
-					   make_close_tests, make_sleep_tests };
+	TCase *(*const makers[])(
+		void) = { make_connect_tests, make_message_tests, make_rma_tests,
+			  make_close_tests,   make_sleep_tests,	  make_lanes_tests };
 	Suite *suite = suite_create(bed_provider);
 	for (size_t i = 0; i < sizeof(makers) / sizeof(makers[0]); i++) {
 		TCase *tests = makers[i]();

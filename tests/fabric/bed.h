@@ -119,5 +119,6 @@ TCase *make_message_tests(void);
 TCase *make_rma_tests(void);
 TCase *make_close_tests(void);
 TCase *make_sleep_tests(void);
+TCase *make_lanes_tests(void);
 
 #endif

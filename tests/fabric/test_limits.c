@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_limits.c - limits of a device that libfabric does not tell: the size of a completion queue is found
- * by asking for less until it agrees.
+ * test_limits.c - limits that libfabric does not tell: the size of a completion queue is found by asking for
+ * less until the device agrees, and how many lanes share one stands in the profile.
  */
 #include "fabric/internal.h"
 #include "hostile.h"
 
-enum { SMALL_CQ_SIZE = 1000, HUGE_CQ_SIZE = 1 << 24, ASKED_MAX = 32 };
+enum { SMALL_CQ_SIZE = 200, HUGE_CQ_SIZE = 1 << 24, ASKED_MAX = 32 };
 
 static struct fi_ops_fabric fabric_ops;
 static struct fi_ops_domain domain_ops;
@@ -53,7 +53,7 @@ START_TEST(a_completion_queue_gets_smaller_until_the_device_has_room)
 	asked_count = 0;
 	ck_assert_int_eq(kvi_cq_open(rail, &cq, NULL), KVT_OK);
 	ck_assert_uint_gt(asked_count, 1);
-	ck_assert_uint_ge(asked[0], 16384);
+	ck_assert_uint_ge(asked[0], 1024);
 	for (size_t i = 1; i < asked_count; i++)
 		ck_assert_uint_eq(asked[i], asked[i - 1] / 2);
 	ck_assert_uint_le(asked[asked_count - 1], SMALL_CQ_SIZE);
@@ -70,9 +70,72 @@ START_TEST(a_completion_queue_gets_smaller_until_the_device_has_room)
 }
 END_TEST
 
+/* ---- lanes of a queue ---- */
+
+enum { LANES = 100 };
+
+/* Rounds until nothing is left to do: those that read in vain fall asleep. */
+static void settle(struct kvi_cq *cq)
+{
+	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
+	struct kvi_completion completion;
+	while (kvi_cq_poll(cq, &completion, 1) > 0 || !kvi_cq_may_sleep(cq))
+		ck_assert_msg(kvi_clock_now() < deadline, "it never rests");
+}
+
+START_TEST(a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_has_something)
+{
+	static struct end near[LANES], far[LANES];
+	struct bed bed;
+	struct area area;
+	struct act send, receive;
+	bed_open(&bed);
+	struct kvi_cq *cq = bed.far.cq;
+	bool walks = FI_VERSION_LT(fi_version(), bed.far.rail->profile->walks_lanes_before);
+	bool is_one = !walks && !bed.far.rail->profile->fixed_queues;
+	ck_assert_uint_eq(cq->queue_count, 1);
+	for (size_t i = 0; i < LANES; i++)
+		bed_connect(&bed, &near[i], &far[i]);
+	ck_assert_uint_ge(cq->queue_count, is_one ? 1 : 2);
+	ck_assert_uint_le(cq->queue_count, is_one ? 1 : LANES / 16);
+	area_open(&area, &bed.far, 64, KVI_ACCESS_LOCAL, 0);
+	struct area source;
+	area_open(&source, &bed.near, 64, KVI_ACCESS_LOCAL, 0);
+
+	settle(cq);
+	ck_assert_uint_eq(cq->awake_count, 0);
+	post_recv(&far[LANES - 1], &receive, &area, 0, 64);
+	settle(cq);
+	post_send(&near[LANES - 1], &send, &source, 0, 64);
+	bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+	ck_assert_uint_eq(cq->awake_count, 1);
+
+	/* Places that get free are taken before there is another queue, and what is empty goes. */
+	unsigned most = cq->queue_count;
+	for (size_t i = 0; i < LANES; i += 2) {
+		end_close(&near[i]);
+		end_close(&far[i]);
+	}
+	for (size_t i = 0; i < LANES; i += 2)
+		bed_connect(&bed, &near[i], &far[i]);
+	ck_assert_uint_eq(cq->queue_count, most);
+	for (size_t i = 0; i < LANES; i++) {
+		end_close(&near[i]);
+		end_close(&far[i]);
+	}
+	ck_assert_uint_eq(cq->queue_count, 1);
+	area_close(&area);
+	area_close(&source);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_limits_tests(void)
 {
 	TCase *tests = tcase_create("limits");
+	tcase_add_test(
+		tests,
+		a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_has_something);
 	tcase_add_test(tests, a_completion_queue_gets_smaller_until_the_device_has_room);
 	return tests;
 }
