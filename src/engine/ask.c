@@ -62,8 +62,8 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 
 static enum kvt_err on_answer(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_segment *segment = message->seq < KVI_SEGMENTS ? &link->segments[message->seq]
-								  : NULL;
+	bool is_known = link->segments != NULL && message->seq < KVI_SEGMENTS;
+	struct kvi_segment *segment = is_known ? &link->segments[message->seq] : NULL;
 	bool is_filled = message->type == KVI_MESSAGE_FILLED;
 	if (segment == NULL || segment->question == NULL || !segment->awaits_ack ||
 	    (is_filled && message->len >= KVI_SLOTS))

@@ -25,6 +25,8 @@ enum {
 	LAZY_MAX = 8,
 	/* Packets on the way from which on first messages are gathered. */
 	BUSY_PACKETS = 4,
+	/* Receives of a link on which little comes. */
+	IDLE_RECEIVES = 4,
 };
 
 struct queued {
@@ -83,35 +85,83 @@ static void free_first_queued(struct kvi_link *link)
 
 /* ---- opening and closing ---- */
 
+/* Its bytes are the index-th in the slab, where those to send are behind those to receive. */
+static struct kvi_packet *init_packet(struct kvi_link *link, struct kvi_packet *packet,
+				      size_t index)
+{
+	packet->link = link;
+	packet->bytes = link->slab + index * link->packet_len;
+	packet->post.op.context = &packet->post;
+	packet->post.on_done = index < KVI_RX_COUNT ? on_received : on_sent;
+	kvi_list_init(&packet->node);
+	return packet;
+}
+
+/* What is not touched takes no memory, so there is room for all packets from the beginning. */
 static enum kvt_err make_packets(struct kvi_link *link, struct kvt_error *error)
 {
 	struct kvt_engine *engine = link->conn->engine;
-	const unsigned count = 2 * KVI_RX_COUNT;
 	link->packet_len = KVI_MESSAGE_OVERHEAD + engine->settings.eager_len;
 	link->send_len = KVI_MESSAGE_OVERHEAD + link->conn->eager_len;
-	link->slab = kvi_alloc_data(count * link->packet_len);
-	link->packets = kvi_alloc_array(count, sizeof(link->packets[0]));
-	link->segments = kvi_alloc_array(KVI_SEGMENTS, sizeof(link->segments[0]));
-	if (link->slab == NULL || link->packets == NULL || link->segments == NULL)
+	size_t len = 2 * KVI_RX_COUNT * link->packet_len;
+	link->slab = kvi_alloc_data(len);
+	link->packets = kvi_alloc_array(KVI_RX_COUNT, sizeof(link->packets[0]));
+	if (link->slab == NULL || link->packets == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the packets of a lane");
+	if (!kvi_engine_get_caps(engine)->local_memory)
+		return KVT_OK;
+	return kvi_memory_open(link->cq, link->slab, len, KVI_ACCESS_LOCAL, kvi_conn_make_key(),
+			       &link->memory, error);
+}
+
+/* A packet to send, made with all others when the first is wanted. False: there is none. */
+static bool has_packet(struct kvi_link *link)
+{
+	if (link->sends == NULL) {
+		link->sends = kvi_alloc_array(KVI_RX_COUNT, sizeof(link->sends[0]));
+		for (size_t i = 0; link->sends != NULL && i < KVI_RX_COUNT; i++)
+			kvi_list_append(
+				&link->free_packets,
+				&init_packet(link, &link->sends[i], KVI_RX_COUNT + i)->node);
+		if (link->sends == NULL)
+			kvi_link_retry(link);
+	}
+	return !kvi_list_is_empty(&link->free_packets);
+}
+
+bool kvi_link_make_segments(struct kvi_link *link)
+{
+	if (link->segments != NULL)
+		return true;
+	link->segments = kvi_alloc_array(KVI_SEGMENTS, sizeof(link->segments[0]));
+	if (link->segments == NULL) {
+		kvi_link_retry(link);
+		return false;
+	}
 	for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
 		link->segments[i].link = link;
 		kvi_list_append(&link->free_segments, &link->segments[i].node);
 	}
-	for (unsigned i = 0; i < count; i++) {
-		struct kvi_packet *packet = &link->packets[i];
-		packet->link = link;
-		packet->bytes = link->slab + i * link->packet_len;
-		packet->post.op.context = &packet->post;
-		packet->post.on_done = i < KVI_RX_COUNT ? on_received : on_sent;
-		kvi_list_init(&packet->node);
-		if (i >= KVI_RX_COUNT)
-			kvi_list_append(&link->free_packets, &packet->node);
-	}
-	if (!kvi_engine_get_caps(engine)->local_memory)
-		return KVT_OK;
-	return kvi_memory_open(link->cq, link->slab, count * link->packet_len, KVI_ACCESS_LOCAL,
-			       kvi_conn_make_key(), &link->memory, error);
+	return true;
+}
+
+/* One more receive, as far as there are more. */
+static bool add_receive(struct kvi_link *link)
+{
+	unsigned i = link->receive_count;
+	if (i == KVI_RX_COUNT)
+		return true;
+	link->receive_count++;
+	return post_receive(link, init_packet(link, &link->packets[i], i));
+}
+
+static bool post_receives(struct kvi_link *link)
+{
+	bool holds = kvi_engine_get_caps(link->conn->engine)->holds_messages;
+	while (link->receive_count < (holds ? IDLE_RECEIVES : KVI_RX_COUNT))
+		if (!add_receive(link))
+			return false;
+	return true;
 }
 
 enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t address_len,
@@ -129,12 +179,10 @@ enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t
 	err = kvi_lane_open(link->cq, address, address_len, request, link, &link->lane, error);
 	if (err != KVT_OK)
 		goto err_free;
-	for (unsigned i = 0; i < KVI_RX_COUNT; i++)
-		if (!post_receive(link, &link->packets[i])) {
-			err = kvi_fail(error, KVT_E_FABRIC, 0,
-				       "cannot post receives on a new lane");
-			goto err_close;
-		}
+	if (!post_receives(link)) {
+		err = kvi_fail(error, KVT_E_FABRIC, 0, "cannot post receives on a new lane");
+		goto err_close;
+	}
 	err = kvi_lane_connect(link->lane, data, request == NULL ? sizeof(data) : 0, error);
 	if (err != KVT_OK)
 		goto err_close;
@@ -181,6 +229,10 @@ void kvi_link_free(struct kvi_link *link)
 	kvi_list_init(&link->parked);
 	kvi_free(link->packets);
 	link->packets = NULL;
+	link->receive_count = 0;
+	kvi_list_init(&link->free_packets);
+	kvi_free(link->sends);
+	link->sends = NULL;
 	kvi_list_init(&link->free_segments);
 	kvi_free(link->segments);
 	link->segments = NULL;
@@ -328,14 +380,17 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		packet->len = completion->len;
 		kvi_list_append(&link->parked, &packet->node);
 	}
+	/* Where much comes at a time more is to come, and what is parked is posted later. */
+	if (link->lane != NULL &&
+	    (++link->came > link->receive_count / 2 || !kvi_list_is_empty(&link->parked)))
+		add_receive(link);
 }
 
 /* ---- sending ---- */
 
-static bool has_room(const struct kvi_link *link)
+static bool has_room(struct kvi_link *link)
 {
-	return link->lane != NULL && link->send_credits > 0 &&
-	       !kvi_list_is_empty(&link->free_packets);
+	return link->lane != NULL && link->send_credits > 0 && has_packet(link);
 }
 
 /* Append a message to the packet that is being filled; its first one carries what we owe. False: no space. */
@@ -506,7 +561,7 @@ static bool flush_credit(struct kvi_link *link)
 {
 	bool owes = link->owed_credits >= KVI_RX_COUNT / 2 ||
 		    link->owed_window >= KVI_LANE_WINDOW / 2;
-	if (!owes || link->filling != NULL || kvi_list_is_empty(&link->free_packets))
+	if (!owes || link->filling != NULL || !has_packet(link))
 		return false;
 	/* It needs no credit, so it may go when no other packet may; and it goes alone. */
 	struct kvi_message message = { .type = KVI_MESSAGE_CREDIT };
@@ -561,6 +616,7 @@ static bool is_busy(const struct kvi_link *link)
 
 bool kvi_link_flush(struct kvi_link *link, unsigned how)
 {
+	link->came = 0;
 	if (link->lane == NULL || !link->connected)
 		return false;
 	bool did = begin_waiting(link);

@@ -2,9 +2,9 @@
 /*
  * link.h - one lane's side of the protocol: packets, credits, the eager window (docs/protocol.md 5).
  *
- * A link keeps KVI_RX_COUNT receives posted. It may have as many packets on the way as the peer keeps
- * receives, less two, which are left for CREDIT messages: those need no credit, so credits always come
- * back. A message that cannot be posted now waits in the queue; a send's first message is not made
+ * A link keeps KVI_RX_COUNT receives posted, or, where a message that finds none waits for one, as many as
+ * what comes asks for: an idle link has few. It may have as many packets on the way as the peer has agreed
+ * to, less two, which are left for CREDIT messages: those need no credit, so credits always come back. A message that cannot be posted now waits in the queue; a send's first message is not made
  * before there is room for it, so the queue holds answers only and stays short.
  *
  * Answers are gathered: a flush posts all that wait as one packet, and a first message takes them along,
@@ -82,8 +82,11 @@ struct kvi_link {
 	uint8_t *slab;
 	size_t packet_len;
 	size_t send_len;	      /* of a packet to send: what both sides' packets hold */
-	struct kvi_packet *packets;   /* KVI_RX_COUNT to receive, as many to send */
-	struct kvi_list free_packets; /* to send */
+	struct kvi_packet *packets;   /* KVI_RX_COUNT to receive */
+	unsigned receive_count;	      /* of them that are in use */
+	unsigned came;		      /* packets, since the last flush */
+	struct kvi_packet *sends;     /* as many to send; NULL: nothing was ever sent */
+	struct kvi_list free_packets; /* of them */
 	struct kvi_packet *filling;   /* the next one to post; NULL: none is begun */
 	size_t filling_len;
 	struct kvi_list queue; /* of answers that wait for room: struct queued in link.c */
@@ -100,7 +103,7 @@ struct kvi_link {
 	uint64_t window_taken; /* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 
-	struct kvi_segment *segments; /* KVI_SEGMENTS; as long as the packets */
+	struct kvi_segment *segments; /* KVI_SEGMENTS; NULL: none was ever wanted */
 	struct kvi_list free_segments;
 	unsigned writes; /* segments that are operations: posted, or held */
 	size_t writes_len;
@@ -157,6 +160,9 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message);
 
 /* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
+
+/* Have segments to post, made when the first is wanted. False: out of memory; it is tried again soon. */
+bool kvi_link_make_segments(struct kvi_link *link);
 
 /* Something may be postable: look at the next flush. */
 void kvi_link_touch(struct kvi_link *link);

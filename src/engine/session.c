@@ -56,7 +56,7 @@ static void send_bytes(struct kvi_session *session, const void *bytes, size_t le
 
 static void send_frame(struct kvi_session *session, struct kvi_frame *frame)
 {
-	uint8_t bytes[sizeof(session->stream.out)];
+	uint8_t bytes[KVI_STREAM_LEN];
 	send_bytes(session, bytes, kvi_frame_encode(frame, bytes, sizeof(bytes)));
 }
 
@@ -162,7 +162,9 @@ static void feed_handshake(struct kvi_session *session)
 {
 	struct kvi_handshake *handshake = &session->handshake;
 	struct kvi_stream *stream = &session->stream;
-	kvi_stream_consume(stream, kvi_handshake_feed(handshake, stream->in, stream->in_len));
+	if (stream->in_len > 0)
+		kvi_stream_consume(stream,
+				   kvi_handshake_feed(handshake, stream->in, stream->in_len));
 	if (handshake->output_len > 0) {
 		size_t len = handshake->output_len;
 		handshake->output_len = 0;
@@ -282,7 +284,7 @@ static void take_frames(struct kvi_session *session)
 			err = KVT_E_PROTOCOL;
 			break;
 		}
-		if (len > left && len <= sizeof(session->stream.in))
+		if (len > left && len <= KVI_STREAM_LEN)
 			break;
 		struct kvi_frame frame;
 		err = len <= left	       ? kvi_frame_decode(at, len, &frame)
@@ -483,5 +485,6 @@ void kvi_session_free(struct kvi_session *session)
 	kvi_list_remove(&session->node);
 	if (session->conn != NULL)
 		kvi_conn_drop_ref(session->conn);
+	kvi_stream_free(&session->stream);
 	kvi_free(session);
 }

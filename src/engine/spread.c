@@ -455,6 +455,10 @@ bool kvi_link_pump(struct kvi_link *link)
 	/* Slots are written in the order they are taken, so who has one and cannot post holds up all. */
 	if (!kvi_asked_pump(link, &did))
 		return did;
+	bool is_wanted = !kvi_list_is_empty(&link->stripes) ||
+			 !kvi_list_is_empty(&link->part->stripes);
+	if (!is_wanted || !kvi_link_make_segments(link))
+		return did;
 	while (!kvi_list_is_empty(&link->free_segments)) {
 		struct kvi_segment *segment = take_segment(link);
 		if (segment == NULL || !post_segment(link, segment))
@@ -483,7 +487,7 @@ void kvi_stripes_drop(struct kvi_part *part)
 {
 	kvi_list_for_each (node, next_node, &part->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
-		for (unsigned i = 0; i < KVI_SEGMENTS; i++) {
+		for (unsigned i = 0; link->segments != NULL && i < KVI_SEGMENTS; i++) {
 			struct kvi_segment *segment = &link->segments[i];
 			/* Never posted, or posted, and nobody will acknowledge it any more. */
 			if (segment != link->held && !segment->awaits_ack)

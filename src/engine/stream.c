@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+
 void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what)
 {
 	int one = 1;
@@ -29,6 +31,12 @@ void kvi_stream_close(struct kvi_stream *stream)
 	if (stream->fd >= 0)
 		close(stream->fd);
 	stream->fd = -1;
+}
+
+void kvi_stream_free(struct kvi_stream *stream)
+{
+	kvi_free(stream->in);
+	kvi_free(stream->out);
 }
 
 void kvi_stream_forget(struct kvi_stream *stream)
@@ -54,20 +62,47 @@ static void watch_writes(struct kvi_stream *stream, bool wants)
 	stream->wants_write = wants;
 }
 
+/* A buffer that is needed now. */
+static bool make_buffer(uint8_t **buffer)
+{
+	if (*buffer == NULL)
+		*buffer = kvi_alloc_data(KVI_STREAM_LEN);
+	return *buffer != NULL;
+}
+
+/* The first len of *used bytes are done with; a buffer without any goes. */
+static void drop_first(uint8_t **buffer, size_t *used, size_t len)
+{
+	*used -= len;
+	if (*used > 0) {
+		memmove(*buffer, *buffer + len, *used);
+		return;
+	}
+	kvi_free(*buffer);
+	*buffer = NULL;
+}
+
 enum kvi_stream_result kvi_stream_read(struct kvi_stream *stream, int *socket_errno)
 {
 	ssize_t len;
+	if (!make_buffer(&stream->in)) {
+		*socket_errno = ENOMEM;
+		return KVI_STREAM_LOST;
+	}
 	do
-		len = recv(stream->fd, stream->in + stream->in_len,
-			   sizeof(stream->in) - stream->in_len, 0);
+		len = recv(stream->fd, stream->in + stream->in_len, KVI_STREAM_LEN - stream->in_len,
+			   0);
 	while (len < 0 && errno == EINTR);
 	if (len > 0) {
 		stream->in_len += (size_t)len;
 		return KVI_STREAM_OK;
 	}
-	if (len < 0 && errno == EAGAIN)
+	int recv_errno = len < 0 ? errno : 0;
+	if (stream->in_len == 0)
+		drop_first(&stream->in, &stream->in_len, 0);
+	if (recv_errno == EAGAIN)
 		return KVI_STREAM_EMPTY;
-	*socket_errno = len < 0 ? errno : 0;
+	*socket_errno = recv_errno;
 	/* Level-triggered: watched on, a dead socket would wake us again and again. */
 	epoll_ctl(stream->epoll_fd, EPOLL_CTL_DEL, stream->fd, NULL);
 	return KVI_STREAM_LOST;
@@ -75,8 +110,7 @@ enum kvi_stream_result kvi_stream_read(struct kvi_stream *stream, int *socket_er
 
 void kvi_stream_consume(struct kvi_stream *stream, size_t len)
 {
-	stream->in_len -= len;
-	memmove(stream->in, stream->in + len, stream->in_len);
+	drop_first(&stream->in, &stream->in_len, len);
 }
 
 enum kvi_stream_result kvi_stream_flush(struct kvi_stream *stream, int *socket_errno)
@@ -88,12 +122,11 @@ enum kvi_stream_result kvi_stream_flush(struct kvi_stream *stream, int *socket_e
 		if (sent < 0 && errno == EAGAIN)
 			break;
 		if (sent < 0) {
-			stream->out_len = 0;
 			*socket_errno = errno;
+			drop_first(&stream->out, &stream->out_len, stream->out_len);
 			return KVI_STREAM_LOST;
 		}
-		stream->out_len -= (size_t)sent;
-		memmove(stream->out, stream->out + sent, stream->out_len);
+		drop_first(&stream->out, &stream->out_len, (size_t)sent);
 	}
 	watch_writes(stream, stream->out_len > 0);
 	return KVI_STREAM_OK;
@@ -102,7 +135,7 @@ enum kvi_stream_result kvi_stream_flush(struct kvi_stream *stream, int *socket_e
 enum kvi_stream_result kvi_stream_send(struct kvi_stream *stream, const void *bytes, size_t len,
 				       int *socket_errno)
 {
-	if (len > sizeof(stream->out) - stream->out_len) {
+	if (len > KVI_STREAM_LEN - stream->out_len || !make_buffer(&stream->out)) {
 		*socket_errno = ENOBUFS;
 		return KVI_STREAM_LOST;
 	}

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { KVI_STREAM_LEN = 4096 };
+
 struct kvi_stream {
 	int fd;
 	int epoll_fd;
@@ -17,8 +19,8 @@ struct kvi_stream {
 	bool wants_write;
 	size_t in_len;
 	size_t out_len;
-	uint8_t in[4096];
-	uint8_t out[4096];
+	uint8_t *in; /* each of KVI_STREAM_LEN, and there only while something is in it */
+	uint8_t *out;
 };
 
 enum kvi_stream_result {
@@ -30,8 +32,9 @@ enum kvi_stream_result {
 /* Takes fd, which is non-blocking, over; it is not watched yet. */
 void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what);
 
-/* Close the socket. */
+/* Close the socket. What was read stays until the stream is freed. */
 void kvi_stream_close(struct kvi_stream *stream);
+void kvi_stream_free(struct kvi_stream *stream);
 
 /* The descriptor is not ours any more: to us, the stream is lost. */
 void kvi_stream_forget(struct kvi_stream *stream);

@@ -51,6 +51,7 @@ struct kvi_caps {
 	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
 	bool stops_at_fault;   /* what was posted behind an op that fails does not reach the peer */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
+	bool holds_messages;   /* a send that finds no receive posted waits for one, at no cost */
 	bool own_domains;      /* each cq has a domain of its own */
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */

@@ -30,6 +30,7 @@ static const struct kvi_profile profiles[] = {
 		.own_domains = true,
 		.shutdown = true,
 		.strays = true,
+		.holds_messages = true,
 		.walks_lanes_before = FI_VERSION(1, 18),
 		.cuts_reads_since = FI_VERSION(1, 18),
 		.use = "any IP network; the choice where there is no RDMA device",
@@ -38,7 +39,8 @@ static const struct kvi_profile profiles[] = {
 		       "costs a tree insertion. fi_shutdown() flushes all queues of the endpoint. "
 		       "Who connects and then says nothing keeps a descriptor of ours for ever. "
 		       "An operation costs about 10 us whatever its size, as much as copying "
-		       "64 KiB. It drops a send from memory that is not there, and goes on with "
+		       "64 KiB. A message that finds no receive stays in the socket. It drops a "
+		       "send from memory that is not there, and goes on with "
 		       "the next. "
 		       "Before 1.18 fi_cq_read() and fi_trywait() take each endpoint's lock, three "
 		       "times a "

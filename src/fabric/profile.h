@@ -17,6 +17,7 @@ struct kvi_profile {
 	bool shutdown;	     /* fi_shutdown() before fi_close() of an endpoint */
 	bool forbids_fork;   /* a child of a process that used it cannot use it */
 	bool stops_at_fault; /* an op that fails takes along what was posted behind it */
+	bool holds_messages; /* a message that comes before its receive waits in the stream */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
 	bool strays;	     /* half-open connections survive their listener, on blocking sockets */
 	bool fixed_queues;   /* a completion queue holds so much, and what comes on top is lost */

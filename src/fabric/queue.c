@@ -19,7 +19,7 @@ enum {
 	SIZE_MIN = 64,
 	/* A provider that looks at each lane of a queue whenever it looks at one: a few, so that they cost
 	 * little, and not too few, as a queue has memory of its own. What does not fit it keeps elsewhere. */
-	LANES_IF_WALKED = 32,
+	LANES_IF_WALKED = 64,
 	SIZE_IF_WALKED = 1024,
 	READ_BATCH = 32,
 	WOKEN_BATCH = 16,

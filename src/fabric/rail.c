@@ -189,6 +189,7 @@ static void fill_caps(struct kvi_rail *rail)
 	caps->same_grant = (mr_mode & (FI_MR_PROV_KEY | FI_MR_VIRT_ADDR)) == 0;
 	caps->send_after_write = (info->tx_attr->msg_order & FI_ORDER_SAW) != 0;
 	caps->stops_at_fault = rail->profile->stops_at_fault;
+	caps->holds_messages = rail->profile->holds_messages;
 	caps->own_domains = rail->profile->own_domains;
 	caps->one_port = !rail->profile->many_ports;
 	caps->pack_below = rail->profile->pack_below;

@@ -47,6 +47,7 @@ struct kvi_caps fake_get_default_caps(void)
 		.same_grant = true,
 		.send_after_write = true,
 		.stops_at_fault = true,
+		.holds_messages = true,
 		.own_domains = true,
 		.one_port = true,
 	};
