@@ -61,7 +61,9 @@ void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_n
 	else if (!kvi_timers_set(&worker->timers, &transfer->timer, deadline_ns))
 		kvi_conn_fail(transfer->conn, KVT_E_NO_MEMORY, 0,
 			      "no memory for the deadline of a transfer");
-	if (deadline_ns < earliest_ns)
+	/* Nobody sleeps for longer than that. */
+	if (deadline_ns < earliest_ns &&
+	    deadline_ns < kvi_deadline_after(KVI_SLEEP_MAX_MS * KVI_MS))
 		kvi_wake(&worker->wake); /* whoever sleeps, sleeps too long */
 }
 
