@@ -116,8 +116,9 @@ struct kvt_transfer;
  *                 at most 1 MiB; KVT_NO_EAGER turns it off
  * heartbeat_ns    interval of heartbeats; default 1 s
  * lost_after_ns   silence after which a peer is lost; default 3 s, at least twice the heartbeat
- * spin_ns         how long a worker or waiting caller polls before it sleeps; default 0 where workers
- *                 and callers outnumber the CPUs, else 20 us; KVT_NO_SPIN turns it off
+ * spin_ns         how long a worker or waiting caller polls before it sleeps, always; KVT_NO_SPIN: it
+ *                 never does. Default: up to 200 us, learned from how soon work has come, and not
+ *                 while others want the CPU
  * cpus, cpu_count CPUs to pin workers to, round robin; default: those near the NIC when there are
  *                 enough of them, else not pinned
  * interrupted     called on the calling thread at least every 100 ms while a call waits; nonzero ends

@@ -113,6 +113,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/pages.c \
 	src/engine/part.c \
 	src/engine/part.h \
+	src/engine/patience.c \
+	src/engine/patience.h \
 	src/engine/plan.c \
 	src/engine/plan.h \
 	src/engine/recv.c \

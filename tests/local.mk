@@ -35,6 +35,7 @@ C_TESTS = \
 	tests/unit/check_base_timers \
 	tests/unit/check_base_wake \
 	tests/unit/check_engine_flight \
+	tests/unit/check_engine_patience \
 	tests/unit/check_engine_plan \
 	tests/unit/check_engine_plan_input \
 	tests/unit/check_engine_settings \
@@ -157,6 +158,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_memory.c \
 	tests/integration/test_network.c \
 	tests/integration/test_paged.c \
+	tests/integration/test_patience.c \
 	tests/integration/test_process.c \
 	tests/integration/test_refusal.c \
 	tests/integration/test_slow.c \

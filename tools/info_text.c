@@ -190,7 +190,7 @@ static void print_limits(const struct info_report *report)
 	char first[INFO_WORD_LEN], second[INFO_WORD_LEN];
 
 	printf("\nDefaults and limits\n");
-	print_row(2, "engine", "ncpus %u of %u CPUs, nconn_per_cpu %u, spin %lld us",
+	print_row(2, "engine", "ncpus %u of %u CPUs, nconn_per_cpu %u, spin up to %lld us",
 		  defaults->ncpus, defaults->cpu_count, defaults->nconn_per_cpu,
 		  (long long)defaults->spin_ns / 1000);
 	format_bytes((int64_t)defaults->lane_bytes, first, sizeof(first));

@@ -44,10 +44,10 @@ static enum kvt_err check_counts(const struct kvt_engine_config *config,
 	if (config->spin_ns < KVT_NO_SPIN)
 		return kvi_fail(error, KVT_E_INVALID, 0, "spin_ns is %lld; allowed are 0 and more",
 				(long long)config->spin_ns);
-	settings->spin_ns = config->spin_ns > 0 ? config->spin_ns : 0;
-	/* Each engine here has a peer somewhere, often on this host: spin only where all fit twice. */
-	if (config->spin_ns == 0 && cpu_count >= 4 * (settings->ncpus + 1))
-		settings->spin_ns = 20000;
+	settings->spin_adapts = config->spin_ns == 0;
+	settings->spin_ns = config->spin_ns > 0	    ? config->spin_ns
+			    : settings->spin_adapts ? KVI_SPIN_MOST_NS
+						    : 0;
 	return KVT_OK;
 }
 

@@ -49,6 +49,7 @@ enum {
 #define KVI_CONNECT_NS (5 * KVI_SECOND)
 #define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
 #define KVI_SEND_NS (60 * KVI_SECOND)
+#define KVI_SPIN_MOST_NS (KVI_MS / 5)
 #define KVI_FLIGHT_NS (KVI_SECOND / 2)	/* what is in flight shall drain in that time */
 #define KVI_QUIESCE_NS (1 * KVI_SECOND) /* without a byte that moves, when something is given up */
 #define KVI_DRAIN_NS (20 * KVI_SECOND)	/* however much still moves */
@@ -62,7 +63,8 @@ struct kvi_settings {
 	size_t eager_len;
 	int64_t heartbeat_ns;
 	int64_t lost_after_ns;
-	int64_t spin_ns;
+	int64_t spin_ns; /* at most, where it adapts (patience.h); 0: never */
+	bool spin_adapts;
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
 };

@@ -96,18 +96,6 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 
 /* ---- sleeping ---- */
 
-/* Whether to poll on instead of sleeping, given when something last happened (0: just now). */
-static bool should_spin(const struct kvi_worker *worker, int64_t *idle_since)
-{
-	int64_t spin_ns = worker->engine->settings.spin_ns;
-	if (spin_ns == 0)
-		return false;
-	int64_t now = kvi_clock_now();
-	if (*idle_since == 0)
-		*idle_since = now;
-	return now - *idle_since < spin_ns;
-}
-
 /* What a guest left to be posted with its next message, and it has not come again. */
 static void flush_for_guest(struct kvi_worker *worker)
 {
@@ -167,21 +155,20 @@ static void give_way(struct kvi_worker *worker)
 static void *run_thread(void *arg)
 {
 	struct kvi_worker *worker = arg;
-	int64_t idle_since = 0;
 	pthread_mutex_lock(&worker->lock);
 	while (!atomic_load(&worker->stopping)) {
 		give_way(worker);
-		if (kvi_worker_progress(worker)) {
-			idle_since = 0;
-		} else if (atomic_load(&worker->guest)) {
+		if (kvi_worker_progress(worker))
+			continue;
+		if (atomic_load(&worker->guest)) {
 			worker->parked = true;
 			pthread_mutex_unlock(&worker->lock);
 			park(worker);
 			pthread_mutex_lock(&worker->lock);
 			worker->parked = false;
-		} else if (!should_spin(worker, &idle_since)) {
+			kvi_patience_begin(&worker->patience, kvi_clock_now());
+		} else {
 			kvi_worker_sleep(worker, KVI_NEVER);
-			idle_since = 0;
 		}
 	}
 	pthread_mutex_unlock(&worker->lock);
@@ -249,20 +236,18 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 		  int64_t deadline_ns)
 {
 	bool undisturbed = true;
-	int64_t idle_since = 0;
+	kvi_patience_begin(&worker->guest_patience, kvi_clock_now());
 	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
 		give_way(worker);
 		if (worker->stopped)
 			break;
 		/* Where nothing has come, asking whether it is safe to sleep tells, and polling first would
 		 * only ask the provider twice. */
-		if (!should_spin(worker, &idle_since)) {
-			worker->guest_sleeps = true;
-			undisturbed = kvi_worker_sleep(worker, deadline_ns);
-			worker->guest_sleeps = false;
-		}
-		if (!worker->stopped && kvi_worker_progress(worker))
-			idle_since = 0;
+		worker->guest_sleeps = true;
+		undisturbed = kvi_worker_sleep(worker, deadline_ns);
+		worker->guest_sleeps = false;
+		if (!worker->stopped)
+			kvi_worker_progress(worker);
 	}
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
@@ -374,6 +359,9 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	worker->engine = engine;
 	worker->index = index;
 	kvi_list_init(&worker->dirty_links);
+	const struct kvi_settings *settings = &engine->settings;
+	kvi_patience_init(&worker->patience, settings->spin_ns, settings->spin_adapts);
+	kvi_patience_init(&worker->guest_patience, settings->spin_ns, settings->spin_adapts);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
 	kvi_cond_init(&worker->done);

@@ -19,6 +19,7 @@
 #include "base/mailbox.h"
 #include "base/timers.h"
 #include "base/wake.h"
+#include "engine/patience.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
@@ -52,6 +53,8 @@ struct kvi_worker {
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
 	bool guest_sleeps;
+	struct kvi_patience patience; /* the thread's */
+	struct kvi_patience guest_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
 	bool stopped;	 /* the cqs are closed */

@@ -143,6 +143,7 @@ TCase *make_process_tests(void);
 TCase *make_network_tests(void);
 TCase *make_descriptor_tests(void);
 TCase *make_fault_tests(void);
+TCase *make_patience_tests(void);
 TCase *make_slow_tests(void);
 
 #endif

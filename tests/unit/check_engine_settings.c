@@ -86,6 +86,7 @@ START_TEST(what_is_given_is_taken)
 	ck_assert_int_eq(settings.heartbeat_ns, KVI_MS);
 	ck_assert_int_eq(settings.lost_after_ns, 2 * KVI_MS);
 	ck_assert_int_eq(settings.spin_ns, 12345);
+	ck_assert(!settings.spin_adapts);
 	ck_assert(settings.interrupted == never && settings.interrupted_arg == cpus);
 }
 END_TEST
@@ -141,6 +142,11 @@ START_TEST(eager_messages_and_spinning_can_be_turned_off)
 	struct kvi_settings settings = accept(&config);
 	ck_assert_uint_eq(settings.eager_len, 0);
 	ck_assert_int_eq(settings.spin_ns, 0);
+	ck_assert(!settings.spin_adapts);
+	config.spin_ns = 0;
+	settings = accept(&config);
+	ck_assert_int_eq(settings.spin_ns, KVI_SPIN_MOST_NS);
+	ck_assert(settings.spin_adapts);
 }
 END_TEST
 
