@@ -24,7 +24,9 @@ enum {
 	/* ACKs that may wait for a message to travel with. */
 	LAZY_MAX = 8,
 	/* Packets on the way from which on first messages are gathered. */
-	BUSY_PACKETS = 4,
+	BUSY_PACKETS = 2,
+	/* Messages, answers too, that a packet with first messages is posted with at the latest. */
+	GATHER_MAX = 16,
 	/* Receives of a link on which little comes. */
 	IDLE_RECEIVES = 4,
 };
@@ -223,6 +225,7 @@ void kvi_link_free(struct kvi_link *link)
 	link->queue_count = 0;
 	link->filling = NULL;
 	link->filling_len = 0;
+	link->filling_count = 0;
 	kvi_list_remove(&link->node);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
@@ -406,6 +409,7 @@ static bool append(struct kvi_link *link, struct kvi_message *message)
 		link->owed_window = 0;
 	}
 	link->filling_len += added;
+	link->filling_count += added > 0;
 	return added > 0;
 }
 
@@ -437,6 +441,7 @@ static bool post_filled(struct kvi_link *link)
 		link->part->posted++;
 	link->filling = NULL;
 	link->filling_len = 0;
+	link->filling_count = 0;
 	return true;
 }
 
@@ -574,6 +579,7 @@ static bool flush_credit(struct kvi_link *link)
 	kvi_list_prepend(&link->free_packets, &link->filling->node);
 	link->filling = NULL;
 	link->filling_len = 0;
+	link->filling_count = 0;
 	return false;
 }
 
@@ -608,10 +614,13 @@ static bool begin_waiting(struct kvi_link *link)
 	return did;
 }
 
-/* The peer has not taken several packets yet, so another one would not be looked at soon. */
-static bool is_busy(const struct kvi_link *link)
+/* Whether the packet that is being filled had better wait for more messages: the peer has not taken several
+ * packets yet, so another one would not be looked at soon. It has enough when the peer, with what is on the
+ * way, would be busy while the next one is filled: all in one packet, both sides would take turns. */
+static bool should_gather(const struct kvi_link *link)
 {
-	return link->send_credits + BUSY_PACKETS + 2 <= link->conn->peer_rx_count;
+	return link->filling != NULL && link->filling_count < GATHER_MAX &&
+	       link->send_credits + BUSY_PACKETS + 2 <= link->conn->peer_rx_count;
 }
 
 bool kvi_link_flush(struct kvi_link *link, unsigned how)
@@ -620,9 +629,9 @@ bool kvi_link_flush(struct kvi_link *link, unsigned how)
 	if (link->lane == NULL || !link->connected)
 		return false;
 	bool did = begin_waiting(link);
-	if ((how & KVI_FLUSH_GATHER) && link->filling != NULL && is_busy(link)) {
+	if ((how & KVI_FLUSH_GATHER) && should_gather(link)) {
 		kvi_link_touch(link);
-		kvi_wake(&link->part->worker->wake);
+		kvi_worker_leave_posting(link->part->worker);
 		return did;
 	}
 	if (!(how & KVI_FLUSH_LAZILY) || link->queue_urgent || link->filling != NULL)

@@ -89,7 +89,8 @@ struct kvi_link {
 	struct kvi_list free_packets; /* of them */
 	struct kvi_packet *filling;   /* the next one to post; NULL: none is begun */
 	size_t filling_len;
-	struct kvi_list queue; /* of answers that wait for room: struct queued in link.c */
+	unsigned filling_count; /* messages in it */
+	struct kvi_list queue;	/* of answers that wait for room: struct queued in link.c */
 	unsigned queue_count;
 	size_t queue_len;	 /* bytes of data in it */
 	bool queue_urgent;	 /* it holds more than a few ACKs */

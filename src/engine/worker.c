@@ -223,6 +223,13 @@ void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *co
 	kvi_wake(&worker->wake);
 }
 
+void kvi_worker_leave_posting(struct kvi_worker *worker)
+{
+	/* A parked thread looks in before long, and a guest that comes posts all before it sleeps. */
+	if (!worker->parked || atomic_load_explicit(&worker->guest, memory_order_relaxed))
+		kvi_wake(&worker->wake);
+}
+
 void kvi_worker_signal(struct kvi_worker *worker)
 {
 	if (worker->waiters > 0)

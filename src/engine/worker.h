@@ -88,6 +88,9 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command);
 /* As kvi_worker_submit(), but leave what it queued for posting to whoever drives: for much of it. */
 void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *command);
 
+/* Something is to be posted that may wait until whoever drives comes by, with more; under lock. */
+void kvi_worker_leave_posting(struct kvi_worker *worker);
+
 /* Leave command to the worker, never run it here: for callers that hold another worker's lock. */
 void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command);
 

@@ -4,7 +4,10 @@
 
 #include <stdlib.h>
 
+#include "engine/channel.h"
+#include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/kv.h"
 #include "engine/settings.h"
 #include "support/runner.h"
 
@@ -135,6 +138,88 @@ START_TEST(all_messages_of_many_kvs_arrive_both_ways_whatever_the_fabric_is_like
 	ck_assert_uint_eq(fake_get_counts().access_failures, 0);
 	bed_close(&bed);
 	free(memory);
+}
+END_TEST
+
+enum { STREAM = 40, STREAM_LEN = 64, GATHERED = 16 };
+
+static void receive_stream(struct kvt_kv *to)
+{
+	uint8_t target[STREAM_LEN];
+	for (unsigned i = 0; i < STREAM; i++) {
+		ck_assert_uint_eq(finish(start_recv(to, target, STREAM_LEN), KVT_OK), STREAM_LEN);
+		ck_assert(holds_pattern(target, STREAM_LEN, i));
+	}
+}
+
+/* The messages of a stream, as sends make them, while the lock keeps the driver away. */
+static unsigned send_stream(struct kvt_kv *from)
+{
+	struct kvi_link *link = from->link;
+	unsigned credits = link->send_credits;
+	for (unsigned i = 0; i < STREAM; i++) {
+		uint8_t *source = make_pattern(STREAM_LEN, i);
+		struct kvi_message message = {
+			.type = KVI_MESSAGE_EAGER,
+			.tag = from->tag,
+			.seq = from->channel->next_send_seq++,
+			.len = STREAM_LEN,
+			.data = source,
+			.data_len = STREAM_LEN,
+		};
+		ck_assert(kvi_link_try_send(link, &message));
+		kvi_link_touch(link);
+		kvi_links_flush(from->worker, KVI_FLUSH_GATHER);
+		ck_assert_uint_lt(link->filling_count, GATHERED);
+		free(source);
+	}
+	return credits - link->send_credits;
+}
+
+START_TEST(a_stream_fills_packets_and_none_waits_for_all_of_it)
+{
+	bed_open(&bed, NULL);
+	struct kvt_kv *from = open_kv(bed.near.conn, 7);
+	struct kvt_kv *to = open_kv(bed.far.conn, 7);
+	exchange(from, to, STREAM_LEN, 1);
+	kvi_worker_lock(from->worker);
+	unsigned packets = send_stream(from);
+	kvi_links_flush(from->worker, KVI_FLUSH_ALL);
+	kvi_worker_unlock(from->worker);
+	/* Some go alone, until the peer has to be behind; the others in as few as hold them. */
+	ck_assert_uint_ge(packets, STREAM / GATHERED);
+	ck_assert_uint_le(packets, 2 + STREAM / GATHERED + 1);
+	receive_stream(to);
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(what_a_submit_leaves_to_the_driver_goes_though_nobody_waits)
+{
+	struct kvt_transfer *sends[STREAM];
+	uint8_t *sources[STREAM];
+	bed_open(&bed, NULL);
+	struct kvt_kv *from = open_kv(bed.near.conn, 7);
+	struct kvt_kv *to = open_kv(bed.far.conn, 7);
+	for (unsigned round = 0; round < 20; round++) {
+		/* A caller that waited leaves its worker's thread parked. */
+		exchange(from, to, STREAM_LEN, round);
+		for (unsigned i = 0; i < STREAM; i++) {
+			sources[i] = make_pattern(STREAM_LEN, i);
+			sends[i] = start_send(from, sources[i], STREAM_LEN);
+		}
+		receive_stream(to);
+		for (unsigned i = 0; i < STREAM; i++) {
+			wait_until(kvt_transfer_is_done(sends[i]));
+			finish(sends[i], KVT_OK);
+			free(sources[i]);
+		}
+	}
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	bed_close(&bed);
 }
 END_TEST
 
@@ -392,6 +477,8 @@ int main(void)
 	tcase_add_loop_test(tests,
 			    all_messages_of_many_kvs_arrive_both_ways_whatever_the_fabric_is_like,
 			    0, VARIANT_COUNT);
+	tcase_add_test(tests, a_stream_fills_packets_and_none_waits_for_all_of_it);
+	tcase_add_test(tests, what_a_submit_leaves_to_the_driver_goes_though_nobody_waits);
 	tcase_add_loop_test(tests, sends_without_receives_fill_the_window_and_no_more, 0, 2);
 	tcase_add_test(tests, a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed);
 	tcase_add_test(tests, thousands_of_small_messages_do_not_need_a_waiting_receiver);
