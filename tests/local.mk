@@ -112,6 +112,7 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/hostile.h \
 	tests/fabric/test_hostile.c \
 	tests/fabric/test_limits.c \
+	tests/fabric/test_strays.c \
 	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
 

@@ -232,11 +232,14 @@ void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err);
 /* listen.c */
 void kvi_lane_request_free(struct kvi_lane_request *request);
 
-/* socket.c, for the listening socket of this address: bound how long a half-sent message can stall;
- * end the connections it accepted that are still on blocking sockets; close them. */
-void kvi_socket_bound_listener(const uint8_t *address, size_t len);
-void kvi_socket_end_strays(const uint8_t *address, size_t len);
-void kvi_socket_close_strays(const uint8_t *address, size_t len);
+/*
+ * socket.c, for the listening socket of this address: bound how long a half-sent message can stall; end the
+ * connections it accepted that are still on blocking sockets; close them. queue_fd: the event queue's epoll,
+ * for those that it watches; -1: for all of the process. They tell whether there was one.
+ */
+bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len);
+bool kvi_socket_end_strays(int queue_fd, const uint8_t *address, size_t len);
+bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len);
 
 /* socket.c: this process's descriptor of the connection between two addresses; -1: there is none. */
 int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len);

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "fabric/internal.h"
 
-enum { CM_DATA_LEN_MAX = 256 };
+enum { CM_DATA_LEN_MAX = 256, STRAY_ROUNDS_MAX = 16 };
 
 /* Requests keep their listener: rejecting one needs it. */
 struct kvi_listener {
@@ -20,6 +20,8 @@ struct kvi_listener {
 	struct fid_pep *pep;
 	struct fid_eq *eq;
 	int fd;
+	bool is_watching; /* fd is an epoll, through which the provider waits for its sockets */
+	bool may_forget; /* a system call of the provider's has failed: it may have left a socket open */
 	atomic_uint users;
 	size_t address_len;
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
@@ -86,7 +88,10 @@ enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
 			     : listen_within(opened, ports, &what);
 	if (ret != 0)
 		goto close_eq;
-	kvi_socket_bound_listener(opened->address, opened->address_len);
+	opened->is_watching =
+		kvi_socket_bound_listener(opened->fd, opened->address, opened->address_len);
+	if (!opened->is_watching)
+		kvi_socket_bound_listener(-1, opened->address, opened->address_len);
 	*listener = opened;
 	return KVT_OK;
 
@@ -122,15 +127,31 @@ static void reject_all(struct kvi_listener *listener)
 		kvi_lane_request_reject(request);
 }
 
+/* Who has connected and made no lane: the provider does not free them with the listener. */
+static void end_strays(struct kvi_listener *listener)
+{
+	const uint8_t *address = listener->address;
+	size_t len = listener->address_len;
+	int queue_fd = listener->is_watching ? listener->fd : -1;
+	unsigned rounds = 0;
+	/* Taking the ends of some, it may accept others. */
+	while (rounds < STRAY_ROUNDS_MAX && kvi_socket_end_strays(queue_fd, address, len)) {
+		reject_all(listener);
+		rounds++;
+	}
+	if (rounds > 0 || queue_fd < 0)
+		kvi_socket_close_strays(queue_fd, address, len);
+	if (listener->may_forget && queue_fd >= 0)
+		kvi_socket_close_strays(-1, address, len);
+}
+
 static void put_listener(struct kvi_listener *listener)
 {
 	if (atomic_fetch_sub(&listener->users, 1) != 1)
 		return;
 	if (listener->rail->profile->strays) {
 		atomic_store(&listener->users, 1); /* for the requests that may still come */
-		kvi_socket_end_strays(listener->address, listener->address_len);
-		reject_all(listener);
-		kvi_socket_close_strays(listener->address, listener->address_len);
+		end_strays(listener);
 	}
 	fi_close(&listener->pep->fid);
 	fi_close(&listener->eq->fid);
@@ -186,6 +207,8 @@ struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener)
 		uint32_t event = 0;
 		errno = 0; /* of a connection that ends early a provider reads a stale one */
 		ssize_t ret = fi_eq_read(listener->eq, &event, &buffer, sizeof(buffer), 0);
+		/* It gives up on a socket where a call says EAGAIN, then or before. */
+		listener->may_forget |= errno != 0;
 		if (ret >= (ssize_t)sizeof(buffer.entry) && event == FI_CONNREQ) {
 			struct kvi_lane_request *request = make_request(
 				listener, &buffer.entry, (size_t)ret - sizeof(buffer.entry));

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * socket.c - reaching the sockets that a provider keeps to itself: the listening one, and those it
- * accepted. It finds them by the listener's address, and leaves those that became lanes alone.
+ * accepted. It finds them by the listener's address, among those that the listener's event queue watches, and
+ * leaves those that became lanes alone. Nothing here may cost more the more descriptors the process has, but
+ * for what is left after a stranger's misbehaviour, and where /proc does not tell what an epoll watches.
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -38,11 +41,11 @@ static bool is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0;
 }
 
-static void bound_listener(int fd)
+static bool bound_listener(int fd)
 {
 	const struct timeval timeout = { .tv_usec = 20000 };
-	if (is_listening(fd))
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	return is_listening(fd) &&
+	       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0;
 }
 
 static bool is_stray(int fd)
@@ -50,32 +53,90 @@ static bool is_stray(int fd)
 	return !is_listening(fd) && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 }
 
-static void end_stray(int fd)
+static bool end_stray(int fd)
 {
-	if (is_stray(fd))
-		shutdown(fd, SHUT_RDWR);
+	return is_stray(fd) && (shutdown(fd, SHUT_RDWR), true);
 }
 
-static void close_stray(int fd)
+static bool close_stray(int fd)
 {
-	if (is_stray(fd))
-		close(fd);
+	return is_stray(fd) && (close(fd), true);
 }
 
-/* For every socket of this process with the local address, which is an IP address and port. */
-static void for_each_socket(const uint8_t *address, size_t len, void (*visit)(int fd))
+/* ---- which sockets there are ---- */
+
+/* What a search does with a socket; false: it has found what it wants. */
+typedef bool visit_fn(int fd, void *arg);
+
+/* For every descriptor of this process. */
+static void for_each_fd(visit_fn *visit, void *arg)
 {
+	DIR *dir = opendir("/proc/self/fd");
+	bool goes_on = true;
+	for (struct dirent *entry; dir != NULL && goes_on && (entry = readdir(dir)) != NULL;) {
+		if (entry->d_name[0] != '.')
+			goes_on = visit(atoi(entry->d_name), arg);
+	}
+	if (dir != NULL) {
+		closedir(dir);
+		return;
+	}
+	/* No descriptor is left to look with, or there is no /proc: try them one by one. */
+	struct rlimit limit = { 0 };
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = 0; (rlim_t)fd < limit.rlim_cur && fd < INT_MAX && goes_on; fd++)
+		goes_on = visit(fd, arg);
+}
+
+/* For every descriptor that an epoll watches, and with depth 1 what those watch that are epolls. */
+static void for_each_watched(int epoll_fd, unsigned depth, visit_fn *visit, void *arg)
+{
+	char line[128];
+	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", epoll_fd);
+	FILE *info = fopen(line, "re");
+	while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
+		int fd;
+		if (sscanf(line, "tfd: %d", &fd) != 1)
+			continue;
+		if (!visit(fd, arg))
+			break;
+		if (depth > 0)
+			for_each_watched(fd, depth - 1, visit, arg);
+	}
+	if (info != NULL)
+		fclose(info);
+}
+
+/* ---- the sockets of a listener ---- */
+
+struct listener_search {
+	const uint8_t *address;
+	size_t len;
+	bool (*act)(int fd);
+	bool has_acted;
+};
+
+static bool act_on_bound(int fd, void *arg)
+{
+	struct listener_search *search = arg;
+	if (is_bound_to(fd, search->address, search->len) && search->act(fd))
+		search->has_acted = true;
+	return true;
+}
+
+/* For every socket with the local address, which is an IP address and port. */
+static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, bool (*act)(int fd))
+{
+	struct listener_search search = { .address = address, .len = len, .act = act };
 	sa_family_t family;
 	memcpy(&family, address, sizeof(family));
-	DIR *dir = family == AF_INET || family == AF_INET6 ? opendir("/proc/self/fd") : NULL;
-	if (dir == NULL)
-		return;
-	for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-		int fd = atoi(entry->d_name);
-		if (entry->d_name[0] != '.' && is_bound_to(fd, address, len))
-			visit(fd);
-	}
-	closedir(dir);
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	if (queue_fd >= 0)
+		for_each_watched(queue_fd, 1, act_on_bound, &search);
+	else
+		for_each_fd(act_on_bound, &search);
+	return search.has_acted;
 }
 
 /*
@@ -84,45 +145,47 @@ static void for_each_socket(const uint8_t *address, size_t len, void (*visit)(in
  * Accepted sockets inherit the timeout; those that become lanes are non-blocking, and do not mind
  * it.
  */
-void kvi_socket_bound_listener(const uint8_t *address, size_t len)
+bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len)
 {
-	for_each_socket(address, len, bound_listener);
+	return for_each_socket(queue_fd, address, len, bound_listener);
 }
 
 /* The provider sees the end of each at its next progress, and frees it, which it does at no other
  * time: not when the listener is closed. */
-void kvi_socket_end_strays(const uint8_t *address, size_t len)
+bool kvi_socket_end_strays(int queue_fd, const uint8_t *address, size_t len)
 {
-	for_each_socket(address, len, end_stray);
+	return for_each_socket(queue_fd, address, len, end_stray);
 }
 
-/* What is left after that, the provider has forgotten: it gave up waiting for the rest of a
- * message, and neither watches nor closes the socket any more. */
-void kvi_socket_close_strays(const uint8_t *address, size_t len)
+/* What is left after that has come meanwhile, or the provider has forgotten it: it gave up waiting for the
+ * rest of a message, and neither watches nor closes the socket any more. */
+bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len)
 {
-	for_each_socket(address, len, close_stray);
+	return for_each_socket(queue_fd, address, len, close_stray);
+}
+
+/* ---- the socket of a connection ---- */
+
+struct connection_search {
+	const uint8_t *own;
+	const uint8_t *peer;
+	size_t len;
+	int fd;
+};
+
+static bool match_connection(int fd, void *arg)
+{
+	struct connection_search *search = arg;
+	if (!is_bound_to(fd, search->own, search->len) ||
+	    !is_connected_to(fd, search->peer, search->len))
+		return true;
+	search->fd = fd;
+	return false;
 }
 
 int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	int found = -1;
-	for (struct dirent *entry; dir != NULL && found < 0 && (entry = readdir(dir)) != NULL;) {
-		int fd = atoi(entry->d_name);
-		if (entry->d_name[0] != '.' && is_bound_to(fd, own, len) &&
-		    is_connected_to(fd, peer, len))
-			found = fd;
-	}
-	if (dir != NULL) {
-		closedir(dir);
-		return found;
-	}
-	/* No descriptor is left to look with, or there is no /proc: try them one by one. */
-	struct rlimit limit = { 0 };
-	getrlimit(RLIMIT_NOFILE, &limit);
-	for (int fd = 0; (rlim_t)fd < limit.rlim_cur && fd < INT_MAX && found < 0; fd++) {
-		if (is_bound_to(fd, own, len) && is_connected_to(fd, peer, len))
-			found = fd;
-	}
-	return found;
+	struct connection_search search = { .own = own, .peer = peer, .len = len, .fd = -1 };
+	for_each_fd(match_connection, &search);
+	return search.fd;
 }

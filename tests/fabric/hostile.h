@@ -55,8 +55,9 @@ bool hostile_post(struct hostile *hostile, enum hostile_way way, size_t len,
 /* Make progress. Returns true. */
 bool hostile_poll(struct hostile *hostile);
 
-/* What only libfabric can be tried with: these, and make_limits_tests(). */
+/* What only libfabric can be tried with: these, and those of test_limits.c and test_strays.c. */
 Suite *make_hostile_suite(void);
 TCase *make_limits_tests(void);
+TCase *make_stray_tests(void);
 
 #endif

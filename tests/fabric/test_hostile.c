@@ -268,5 +268,6 @@ Suite *make_hostile_suite(void)
 	tcase_add_test(tests, a_peer_reaches_nothing_of_another_and_the_other_does_not_notice);
 	suite_add_tcase(suite, tests);
 	suite_add_tcase(suite, make_limits_tests());
+	suite_add_tcase(suite, make_stray_tests());
 	return suite;
 }
