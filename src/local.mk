@@ -137,6 +137,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/stage.h \
 	src/engine/stats.c \
 	src/engine/stats.h \
+	src/engine/strangers.c \
+	src/engine/strangers.h \
 	src/engine/stream.c \
 	src/engine/stream.h \
 	src/engine/target.c \

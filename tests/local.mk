@@ -40,6 +40,7 @@ C_TESTS = \
 	tests/unit/check_engine_plan_input \
 	tests/unit/check_engine_settings \
 	tests/unit/check_engine_stats \
+	tests/unit/check_engine_strangers \
 	tests/unit/check_perf_text \
 	tests/unit/check_support
 
@@ -156,6 +157,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_input.c \
 	tests/integration/test_limit.c \
 	tests/integration/test_loss.c \
+	tests/integration/test_many.c \
 	tests/integration/test_memory.c \
 	tests/integration/test_network.c \
 	tests/integration/test_paged.c \
@@ -191,6 +193,7 @@ tests_unit_check_engine_plan_input_SOURCES = tests/unit/check_engine_plan_input.
 tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
 tests_unit_check_base_timers_SOURCES = tests/unit/check_base_timers.c $(FAILING_ALLOC)
+tests_unit_check_engine_strangers_SOURCES = tests/unit/check_engine_strangers.c $(FAILING_ALLOC)
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK

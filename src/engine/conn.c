@@ -156,19 +156,19 @@ void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno,
 	bool polite = cause.code == KVT_E_CLOSED || cause.code == KVT_E_PEER_CLOSED;
 	kvi_log(polite ? KVI_LOG_DEBUG : KVI_LOG_INFO, "conn-fail", "%s:%u: %s: %s", conn->host,
 		conn->port, kvt_err_get_name(cause.code), cause.text);
-	kvi_control_wake(conn->engine->control);
+	kvi_control_note(conn->engine->control, conn);
 }
 
 void kvi_conn_on_lane_connected(struct kvt_conn *conn)
 {
 	if (atomic_fetch_add(&conn->lanes_connected, 1) + 1 == conn->lane_count)
-		kvi_control_wake(conn->engine->control);
+		kvi_control_note(conn->engine->control, conn);
 }
 
 void kvi_conn_on_lane_bye(struct kvt_conn *conn)
 {
 	if (atomic_fetch_add(&conn->lanes_closing, 1) + 1 == conn->lane_count)
-		kvi_control_wake(conn->engine->control);
+		kvi_control_note(conn->engine->control, conn);
 }
 
 /* The application may have it; under engine->lock. */

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "base/mailbox.h"
 #include "engine/link.h"
 #include "engine/motion.h"
 #include "engine/part.h"
@@ -57,7 +58,10 @@ struct kvt_conn {
 	struct kvi_motion motion;
 
 	/* control thread */
-	struct kvi_session *session;
+	struct kvi_session *session; /* NULL: not yet, or it has ended */
+
+	/* in the control thread's notes while is_noted, which holds a reference then */
+	struct kvi_mail note;
 
 	/* under the inbox's lock */
 	struct kvi_list held_events; /* for when the application has it */
@@ -68,6 +72,7 @@ struct kvt_conn {
 
 	/* atomic */
 	_Atomic(enum kvi_conn_state) state;
+	atomic_bool is_noted;
 	atomic_bool handed_out; /* the application has it; set under the inbox's lock */
 	atomic_size_t arrivals; /* eager messages that wait for a receive */
 	atomic_uint refs; /* the handle's, the control thread's, one a KV's and a transfer's */

@@ -28,11 +28,12 @@
 enum {
 	EVENT_BATCH = 64,
 	ACCEPT_BATCH = 16,
-	PENDING_MAX = 128,
-	PENDING_PER_SOURCE_MAX = 16,
+	TURN_BATCH = 64, /* of what may be many, a turn */
+	MANY = 64,	 /* sessions */
 };
 
 #define PAUSE_NS (50 * KVI_MS)
+#define NAP_NS KVI_MS
 
 static struct kvi_session *get_session(struct kvi_list *node)
 {
@@ -45,36 +46,44 @@ static bool watch(struct kvi_control *control, int fd, void *what)
 	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-void kvi_control_wake(struct kvi_control *control)
+void kvi_control_note(struct kvi_control *control, struct kvt_conn *conn)
 {
+	if (atomic_exchange(&conn->is_noted, true))
+		return;
+	kvi_conn_take_ref(conn); /* the note's */
+	kvi_mailbox_send(&control->notes, &conn->note);
 	kvi_wake(&control->wake);
+}
+
+/* ---- sessions ---- */
+
+static void end_one(struct kvi_control *control, struct kvi_session *session)
+{
+	if (session->conn != NULL)
+		kvi_conn_fail(session->conn, KVT_E_CLOSED, control->end_errno, "%s",
+			      control->end_text);
+	else
+		kvi_session_end(session);
+}
+
+/* A new session. False: it cannot be watched, or there is no memory for its timer. */
+static bool admit(struct kvi_control *control, struct kvi_session *session)
+{
+	kvi_list_append(&control->sessions, &session->node);
+	return kvi_timers_set(&control->timers, &session->timer, session->deadline_ns) &&
+	       kvi_stream_watch(&session->stream);
 }
 
 /* ---- strangers ---- */
 
-/* Room for one more stranger from host: who has waited longest without a word goes first. */
-static void make_room(struct kvi_control *control, const char *host)
+/* Room for one more stranger: who has waited longest without a word goes first. */
+static void make_room(struct kvi_control *control, struct kvi_session *newest)
 {
-	struct kvi_session *oldest = NULL, *oldest_of_host = NULL;
-	unsigned of_host = 0;
-	kvi_list_for_each (node, next_node, &control->sessions) {
-		struct kvi_session *session = get_session(node);
-		if (session->conn != NULL || session->state == KVI_SESSION_ENDED)
-			continue;
-		if (oldest == NULL)
-			oldest = session;
-		if (strcmp(session->host, host) != 0)
-			continue;
-		if (oldest_of_host == NULL)
-			oldest_of_host = session;
-		of_host++;
-	}
-	if (of_host > PENDING_PER_SOURCE_MAX)
-		oldest = oldest_of_host;
-	else if (control->pending <= PENDING_MAX)
+	struct kvi_stranger *surplus = kvi_strangers_pick(&control->strangers, &newest->stranger);
+	if (surplus == NULL)
 		return;
 	kvi_count(&control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
-	kvi_session_end(oldest);
+	kvi_session_end(kvi_container_of(surplus, struct kvi_session, stranger));
 }
 
 /* Out of descriptors: drop the caller with the one in reserve, and do not listen for a while. */
@@ -100,51 +109,25 @@ static void accept_strangers(struct kvi_control *control)
 			return;
 		}
 		struct kvi_session *session = kvi_session_open(control, fd, NULL);
-		if (session == NULL || !kvi_stream_watch(&session->stream)) {
-			kvi_free(session);
+		if (session == NULL) {
 			close(fd);
 			return;
 		}
-		kvi_list_append(&control->sessions, &session->node);
-		control->pending++;
-		make_room(control, session->host);
+		if (!admit(control, session) ||
+		    !kvi_strangers_add(&control->strangers, &session->stranger, session->host)) {
+			kvi_session_end(session);
+			return;
+		}
+		make_room(control, session);
 		/* A client's hello usually came with its call: served now, it never counts as waiting. */
-		if (session->state != KVI_SESSION_ENDED)
-			kvi_session_on_io(session);
+		kvi_session_on_io(session);
 	}
 }
 
 /* ---- lane requests ---- */
 
-enum kvt_err kvi_control_use_listeners(struct kvi_control *control, struct kvi_lanes *lanes,
-				       struct kvt_error *error)
+static void close_listeners(struct kvi_control *control)
 {
-	struct kvt_engine *engine = control->engine;
-	control->listener_users++;
-	for (size_t i = 0; i < engine->rail_count; i++) {
-		struct kvi_listener **listener = &control->listeners[i];
-		if (*listener == NULL) {
-			enum kvt_err err = kvi_listener_open(
-				engine->rails[i], engine->settings.lane_ports, listener, error);
-			if (err == KVT_OK &&
-			    !watch(control, kvi_listener_get_fd(*listener), listener))
-				err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");
-			if (err != KVT_OK) {
-				kvi_control_leave_listeners(control);
-				return err;
-			}
-		}
-		lanes->rails[i].len =
-			(uint8_t)kvi_listener_get_address(*listener, lanes->rails[i].address);
-	}
-	lanes->rail_count = (uint8_t)engine->rail_count;
-	return KVT_OK;
-}
-
-void kvi_control_leave_listeners(struct kvi_control *control)
-{
-	if (--control->listener_users > 0)
-		return;
 	for (size_t i = 0; i < control->engine->rail_count; i++) {
 		if (control->listeners[i] == NULL)
 			continue;
@@ -153,6 +136,59 @@ void kvi_control_leave_listeners(struct kvi_control *control)
 		kvi_listener_close(control->listeners[i]);
 		control->listeners[i] = NULL;
 	}
+}
+
+static enum kvt_err open_listeners(struct kvi_control *control, struct kvi_lanes *lanes,
+				   struct kvt_error *error)
+{
+	struct kvt_engine *engine = control->engine;
+	for (size_t i = 0; i < engine->rail_count; i++) {
+		struct kvi_listener **listener = &control->listeners[i];
+		if (*listener == NULL) {
+			enum kvt_err err = kvi_listener_open(
+				engine->rails[i], engine->settings.lane_ports, listener, error);
+			if (err == KVT_OK &&
+			    !watch(control, kvi_listener_get_fd(*listener), listener))
+				err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");
+			if (err != KVT_OK)
+				return err;
+		}
+		lanes->rails[i].len =
+			(uint8_t)kvi_listener_get_address(*listener, lanes->rails[i].address);
+	}
+	lanes->rail_count = (uint8_t)engine->rail_count;
+	return KVT_OK;
+}
+
+enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lanes *lanes,
+				     struct kvt_error *error)
+{
+	struct kvi_control *control = session->control;
+	enum kvt_err err = open_listeners(control, lanes, error);
+	if (err == KVT_OK) {
+		HASH_ADD_KEYPTR(by_id, control->awaited, session->conn->session_id, KVI_SESSION_LEN,
+				session);
+		if (session->by_id.tbl == NULL)
+			err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a connection");
+	}
+	if (err == KVT_OK) {
+		session->awaits_lanes = true;
+		control->listener_users++;
+	} else if (control->listener_users == 0) {
+		close_listeners(control);
+	}
+	return err;
+}
+
+void kvi_control_leave_listeners(struct kvi_session *session)
+{
+	struct kvi_control *control = session->control;
+	if (!session->awaits_lanes)
+		return;
+	session->awaits_lanes = false;
+	HASH_DELETE(by_id, control->awaited, session);
+	if (--control->listener_users == 0)
+		close_listeners(control);
 }
 
 /* The link that a lane request names, if its session waits for it and its token is right. */
@@ -166,30 +202,34 @@ static struct kvi_link *find_link(struct kvi_control *control,
 	if (len < KVI_LANE_HELLO_LEN ||
 	    kvi_lane_hello_decode(data, KVI_LANE_HELLO_LEN, &hello) != KVT_OK)
 		return NULL;
-	kvi_list_for_each (node, next_node, &control->sessions) {
-		struct kvi_session *session = get_session(node);
-		struct kvt_conn *conn = session->conn;
-		if (session->state != KVI_SESSION_LANES || !session->uses_listeners ||
-		    sodium_memcmp(conn->session_id, hello.session, KVI_SESSION_LEN) != 0)
-			continue;
-		if (sodium_memcmp(conn->token, hello.token, KVI_TOKEN_LEN) != 0 ||
-		    hello.index >= conn->lane_count)
-			return NULL;
-		struct kvi_link *link = &conn->links[hello.index];
-		return link->packets == NULL && link->rail == rail ? link : NULL;
-	}
-	return NULL;
+	struct kvi_session *session = NULL;
+	HASH_FIND(by_id, control->awaited, hello.session, KVI_SESSION_LEN, session);
+	if (session == NULL || session->state != KVI_SESSION_LANES)
+		return NULL;
+	struct kvt_conn *conn = session->conn;
+	if (sodium_memcmp(conn->token, hello.token, KVI_TOKEN_LEN) != 0 ||
+	    hello.index >= conn->lane_count)
+		return NULL;
+	struct kvi_link *link = &conn->links[hello.index];
+	return link->packets == NULL && link->rail == rail ? link : NULL;
 }
 
 static void take_lanes(struct kvi_control *control, size_t rail)
 {
 	struct kvi_lane_request *request;
+	unsigned budget = TURN_BATCH;
+	control->rails_left &= ~(1U << rail);
 	while (control->listeners[rail] != NULL &&
 	       (request = kvi_listener_take(control->listeners[rail])) != NULL) {
+		/* Who stops before there is none has to look again by himself. */
+		if (--budget == 0)
+			control->rails_left |= 1U << rail;
 		struct kvi_link *link = find_link(control, request, rail);
 		if (link == NULL) {
 			kvi_log(KVI_LOG_INFO, "lane-refused", "a lane that nobody waits for");
 			kvi_lane_request_reject(request);
+			if (budget == 0)
+				return;
 			continue;
 		}
 		struct kvt_error error;
@@ -199,6 +239,8 @@ static void take_lanes(struct kvi_control *control, size_t rail)
 		kvi_worker_unlock(worker);
 		if (err != KVT_OK)
 			kvi_conn_fail(link->conn, err, error.provider_errno, "%s", error.text);
+		if (budget == 0)
+			return;
 	}
 }
 
@@ -214,16 +256,18 @@ static void take_adopted(struct kvi_control *control)
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&adopted)) != NULL) {
 		struct kvi_session *session = get_session(node);
-		kvi_list_append(&control->sessions, node);
-		if (!kvi_stream_watch(&session->stream))
+		session->conn->session = session;
+		if (!admit(control, session))
 			kvi_conn_fail(session->conn, KVT_E_LIMIT, errno,
 				      "cannot watch the control channel");
-		else
-			kvi_session_on_io(session);
+		else if (control->end_text != NULL)
+			end_one(control, session);
+		kvi_session_on_io(session);
 	}
 }
 
-static void on_event(struct kvi_control *control, const struct epoll_event *event)
+/* True: it was a heartbeat and nothing else. */
+static bool on_event(struct kvi_control *control, const struct epoll_event *event)
 {
 	void *what = event->data.ptr;
 	if (what == &control->wake) {
@@ -234,42 +278,106 @@ static void on_event(struct kvi_control *control, const struct epoll_event *even
 		   what < (void *)(control->listeners + KVI_RAILS_MAX)) {
 		take_lanes(control, (size_t)((struct kvi_listener **)what - control->listeners));
 	} else {
-		struct kvi_session *session = what;
-		if (session->state != KVI_SESSION_ENDED)
-			kvi_session_on_io(session);
+		bool was_at_rest = kvi_session_is_at_rest(what);
+		kvi_session_on_io(what);
+		return was_at_rest && kvi_session_is_at_rest(what);
 	}
+	return false;
 }
 
-/* Look at every session; free those that have ended. Returns when to look again. */
-static int64_t check_sessions(struct kvi_control *control)
+/* Look at the connections that notes name. True: some are left for the next turn, as below. */
+static bool take_notes(struct kvi_control *control)
 {
-	int64_t now = kvi_clock_now();
-	int64_t next = control->resume_ns;
-	if (now >= control->resume_ns) {
+	struct kvi_mail *mail = NULL;
+	for (int i = 0; i < TURN_BATCH && (mail = kvi_mailbox_take(&control->notes)) != NULL; i++) {
+		struct kvt_conn *conn = kvi_container_of(mail, struct kvt_conn, note);
+		/* An exchange, before the look: as the wake does it (base/wake.c). */
+		atomic_exchange(&conn->is_noted, false);
+		if (conn->session != NULL)
+			kvi_session_check(conn->session);
+		kvi_conn_drop_ref(conn);
+	}
+	return mail != NULL;
+}
+
+static bool pass_timers(struct kvi_control *control)
+{
+	int64_t now_ns = kvi_clock_now();
+	if (now_ns >= control->resume_ns) {
 		watch(control, control->listen_fd, &control->listen_fd);
 		control->resume_ns = KVI_NEVER;
-		next = KVI_NEVER;
 	}
-	kvi_list_for_each (node, next_node, &control->sessions) {
-		struct kvi_session *session = get_session(node);
-		int64_t due = kvi_session_check(session, now);
-		if (due < next)
-			next = due;
-		if (session->state == KVI_SESSION_ENDED)
-			kvi_session_free(session);
-	}
-	return next;
+	for (int i = 0; i < TURN_BATCH && kvi_timers_get_due(&control->timers) <= now_ns; i++)
+		kvi_session_on_time(kvi_container_of(kvi_timers_get_first(&control->timers),
+						     struct kvi_session, timer));
+	return kvi_timers_get_due(&control->timers) <= now_ns;
 }
 
-static void close_all(struct kvi_control *control, int system_errno, const char *text)
+int64_t kvi_control_get_beat(const struct kvi_control *control, int64_t now_ns)
 {
-	kvi_list_for_each (node, next_node, &control->sessions) {
-		struct kvi_session *session = get_session(node);
-		if (session->conn != NULL)
-			kvi_conn_fail(session->conn, KVT_E_CLOSED, system_errno, "%s", text);
-		else
-			kvi_session_end(session);
+	int64_t interval_ns = control->engine->settings.heartbeat_ns;
+	return now_ns + interval_ns - (now_ns - control->opened_ns) % interval_ns;
+}
+
+/* When the next heartbeat is due; KVI_NEVER when nobody is to have one. */
+static int64_t get_beat_due(const struct kvi_control *control)
+{
+	struct kvi_list *node = kvi_list_get_first(&control->beats);
+	return node == NULL ? KVI_NEVER
+			    : kvi_container_of(node, struct kvi_session, beat_node)->beat_ns;
+}
+
+static bool send_beats(struct kvi_control *control)
+{
+	int64_t now_ns = kvi_clock_now();
+	for (int i = 0; i < TURN_BATCH && get_beat_due(control) <= now_ns; i++)
+		kvi_session_beat(kvi_container_of(kvi_list_get_first(&control->beats),
+						  struct kvi_session, beat_node),
+				 now_ns);
+	return get_beat_due(control) <= now_ns;
+}
+
+static bool take_lanes_left(struct kvi_control *control)
+{
+	unsigned left = control->rails_left;
+	for (size_t i = 0; left >> i != 0; i++) {
+		if ((left >> i & 1) != 0)
+			take_lanes(control, i);
 	}
+	return control->rails_left != 0;
+}
+
+/* Everything that is not an event. Returns when to look again. */
+static int64_t take_turn(struct kvi_control *control)
+{
+	struct kvi_list *node;
+	bool is_left = take_notes(control);
+	is_left |= pass_timers(control);
+	is_left |= send_beats(control);
+	is_left |= take_lanes_left(control);
+	while ((node = kvi_list_take_first(&control->ended)) != NULL)
+		kvi_session_free(get_session(node));
+	if (is_left)
+		return 0;
+	int64_t next_ns = kvi_timers_get_due(&control->timers);
+	int64_t beat_ns = get_beat_due(control);
+	if (beat_ns < next_ns)
+		next_ns = beat_ns;
+	return control->resume_ns < next_ns ? control->resume_ns : next_ns;
+}
+
+/* From now on everything ends, and nobody is let in. */
+static void end_all(struct kvi_control *control, int system_errno, const char *text)
+{
+	if (control->end_text != NULL)
+		return;
+	control->end_text = text;
+	control->end_errno = system_errno;
+	if (!control->fds_lost)
+		epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fd, NULL);
+	control->resume_ns = KVI_NEVER;
+	kvi_list_for_each (node, next_node, &control->sessions)
+		end_one(control, get_session(node));
 }
 
 /* Before anything is written to a socket: the descriptors may have been closed by somebody else. */
@@ -285,26 +393,21 @@ static void check_fds(struct kvi_control *control)
 			kvi_stream_forget(&get_session(node)->stream);
 	}
 	if (atomic_load(&control->engine->fds_lost))
-		close_all(control, EBADF, KVI_FDS_LOST_TEXT);
+		end_all(control, EBADF, KVI_FDS_LOST_TEXT);
 }
 
 static void *run_thread(void *arg)
 {
 	struct kvi_control *control = arg;
-	bool closing = false;
 	for (;;) {
 		check_fds(control);
 		take_adopted(control);
-		if (atomic_load(&control->stopping)) {
-			if (!closing && !control->fds_lost)
-				epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fd,
-					  NULL);
-			closing = true;
-			control->resume_ns = KVI_NEVER;
-			close_all(control, 0, "the engine was closed on this side");
-		}
-		int64_t next = check_sessions(control);
-		if (closing && kvi_list_is_empty(&control->sessions))
+		bool stopping = atomic_load(&control->stopping);
+		if (stopping)
+			end_all(control, 0, "the engine was closed on this side");
+		int64_t next_ns = take_turn(control);
+		if (stopping && kvi_list_is_empty(&control->sessions) &&
+		    kvi_list_is_empty(&control->ended))
 			return NULL;
 		if (control->fds_lost) {
 			kvi_thread_rest(KVI_NAP_NS);
@@ -313,9 +416,13 @@ static void *run_thread(void *arg)
 
 		struct epoll_event events[EVENT_BATCH];
 		int count = epoll_wait(control->epoll_fd, events, EVENT_BATCH,
-				       kvi_deadline_get_ms(next, KVI_SLEEP_MAX_MS));
+				       kvi_deadline_get_ms(next_ns, KVI_SLEEP_MAX_MS));
+		bool were_beats = count > 0 && count < EVENT_BATCH && next_ns > 0;
 		for (int i = 0; i < count; i++)
-			on_event(control, &events[i]);
+			were_beats &= on_event(control, &events[i]);
+		/* Those of many peers come one by one, and to wake for each costs more than to take it. */
+		if (were_beats && control->timers.count >= MANY)
+			kvi_thread_rest(NAP_NS);
 	}
 }
 
@@ -327,7 +434,7 @@ enum kvt_err kvi_control_adopt(struct kvi_control *control, struct kvt_conn *con
 	pthread_mutex_lock(&control->lock);
 	kvi_list_append(&control->adopted, &session->node);
 	pthread_mutex_unlock(&control->lock);
-	kvi_control_wake(control);
+	kvi_wake(&control->wake);
 	return KVT_OK;
 }
 
@@ -383,7 +490,12 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the control thread");
 	control->engine = engine;
 	control->resume_ns = KVI_NEVER;
+	control->opened_ns = kvi_clock_now();
 	kvi_list_init(&control->sessions);
+	kvi_list_init(&control->ended);
+	kvi_list_init(&control->beats);
+	kvi_strangers_init(&control->strangers);
+	kvi_mailbox_init(&control->notes);
 	kvi_list_init(&control->adopted);
 	pthread_mutex_init(&control->lock, NULL);
 
@@ -431,8 +543,12 @@ err_free:
 void kvi_control_stop(struct kvi_control *control)
 {
 	atomic_store(&control->stopping, true);
-	kvi_control_wake(control);
+	kvi_wake(&control->wake);
 	pthread_join(control->thread, NULL);
+	struct kvi_mail *mail;
+	while ((mail = kvi_mailbox_take(&control->notes)) != NULL)
+		kvi_conn_drop_ref(kvi_container_of(mail, struct kvt_conn, note));
+	kvi_timers_free(&control->timers);
 	if (!control->fds_lost) {
 		close(control->listen_fd);
 		close(control->epoll_fd);

@@ -11,14 +11,24 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "base/mailbox.h"
+#include "base/timers.h"
 #include "base/wake.h"
 #include "engine/settings.h"
+#include "engine/strangers.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
+struct kvi_session;
 struct kvt_conn;
 struct kvt_engine;
 
+/*
+ * A turn of the thread costs what has changed, not what is open. Who changes a connection leaves a note;
+ * deadlines are in a heap; heartbeats have one interval, so they stand in a queue, and all fall due on the
+ * same ticks, so that one wake serves many. Each of these has a budget a turn: whoever makes much work waits
+ * for the turns of the others.
+ */
 struct kvi_control {
 	/* immutable after open */
 	struct kvt_engine *engine;
@@ -26,19 +36,30 @@ struct kvi_control {
 	int listen_fd;
 	struct kvi_wake wake;
 	pthread_t thread;
+	int64_t opened_ns; /* the ticks of heartbeats are counted from here */
 
 	/* control thread */
-	struct kvi_list sessions;
-	unsigned pending;  /* sessions whose handshake is not done, accepted here */
-	int reserve_fd;	   /* closed to take and drop a peer when descriptors run out */
-	int64_t resume_ns; /* when to listen again after that; KVI_NEVER: listening */
+	struct kvi_list sessions; /* that have not ended */
+	struct kvi_list ended;	  /* freed when no event can name them any more */
+	struct kvi_list beats;	  /* open sessions, whose heartbeat is due first comes first */
+	struct kvi_timers timers; /* of sessions */
+	struct kvi_strangers strangers;
+	struct kvi_session *awaited; /* table, by session id: those whose lanes may come */
+	int reserve_fd;		     /* closed to take and drop a peer when descriptors run out */
+	int64_t resume_ns;	     /* when to listen again after that; KVI_NEVER: listening */
 	struct kvi_listener *listeners[KVI_RAILS_MAX];
 	unsigned listener_users; /* sessions whose lanes are being made */
+	unsigned rails_left;	 /* bits: listeners on which lane requests may be left */
 	bool fds_lost;		 /* its descriptors are not ours any more */
+	const char *end_text;	 /* not NULL: everything is to end, for this reason */
+	int end_errno;
 
 	/* under lock */
 	pthread_mutex_t lock;
 	struct kvi_list adopted; /* sessions of our own calls, not yet in sessions */
+
+	/* sent to by any thread, taken from by the control thread */
+	struct kvi_mailbox notes;
 
 	/* atomic */
 	atomic_bool stopping;
@@ -52,17 +73,21 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 /* Say goodbye to all peers, tear their connections down, stop the thread. */
 void kvi_control_stop(struct kvi_control *control);
 
-/* Look at all sessions: some connection has changed its state. Any thread. */
-void kvi_control_wake(struct kvi_control *control);
+/* Look at this connection's session: it has changed its state. Any thread, under any lock. */
+void kvi_control_note(struct kvi_control *control, struct kvt_conn *conn);
 
 /* Give a connected socket to the control thread, for conn in state OPENING. Owns fd on success. */
 enum kvt_err kvi_control_adopt(struct kvi_control *control, struct kvt_conn *conn, int fd);
 
 uint16_t kvi_control_get_port(const struct kvi_control *control);
 
-/* For sessions, on the control thread: keep the fabric's listeners open; where they are. */
-enum kvt_err kvi_control_use_listeners(struct kvi_control *control, struct kvi_lanes *lanes,
-				       struct kvt_error *error);
-void kvi_control_leave_listeners(struct kvi_control *control);
+/* For sessions, on the control thread: keep the fabric's listeners open for its lanes; where they are. */
+enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lanes *lanes,
+				     struct kvt_error *error);
+/* Nothing when it awaits none. */
+void kvi_control_leave_listeners(struct kvi_session *session);
+
+/* When the next heartbeats are due. */
+int64_t kvi_control_get_beat(const struct kvi_control *control, int64_t now_ns);
 
 #endif

@@ -103,8 +103,9 @@ static void serve_lanes(struct kvi_session *session)
 		refuse(session, too_many_wait);
 		return;
 	}
-	session->control->pending--;
+	kvi_strangers_remove(&session->control->strangers, &session->stranger);
 	session->conn = conn;
+	conn->session = session;
 	session->state = KVI_SESSION_LANES;
 	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
 	snprintf(conn->host, sizeof(conn->host), "%s", session->host);
@@ -120,12 +121,11 @@ static void serve_lanes(struct kvi_session *session)
 		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
 		return;
 	}
-	err = kvi_control_use_listeners(session->control, &frame.lanes, &error);
+	err = kvi_control_await_lanes(session, &frame.lanes, &error);
 	if (err != KVT_OK) {
 		kvi_conn_fail(conn, err, error.provider_errno, "%s", error.text);
 		return;
 	}
-	session->uses_listeners = true;
 	send_frame(session, &frame);
 }
 
@@ -206,9 +206,9 @@ static void check_lanes(struct kvi_session *session)
 	session->state = KVI_SESSION_OPEN;
 	if (!session->peer_closes)
 		session->deadline_ns = KVI_NEVER;
-	if (session->uses_listeners)
-		kvi_control_leave_listeners(session->control);
-	session->uses_listeners = false;
+	kvi_control_leave_listeners(session);
+	session->beat_ns = kvi_control_get_beat(session->control, kvi_clock_now());
+	kvi_list_append(&session->control->beats, &session->beat_node);
 	kvi_conn_set_open(conn);
 }
 
@@ -304,26 +304,6 @@ static void take_frames(struct kvi_session *session)
 			      "a frame on the control channel cannot be taken");
 }
 
-void kvi_session_on_io(struct kvi_session *session)
-{
-	if (session->state == KVI_SESSION_HELLO)
-		feed_handshake(session); /* a client speaks first */
-	flush_output(session);
-	while (session->state != KVI_SESSION_ENDED) {
-		int socket_errno;
-		enum kvi_stream_result result = kvi_stream_read(&session->stream, &socket_errno);
-		if (result == KVI_STREAM_LOST)
-			on_socket_lost(session, socket_errno);
-		if (result != KVI_STREAM_OK)
-			break;
-		session->heard_ns = kvi_clock_now();
-		if (session->state == KVI_SESSION_HELLO)
-			feed_handshake(session);
-		if (session->state != KVI_SESSION_HELLO && session->state != KVI_SESSION_ENDED)
-			take_frames(session);
-	}
-}
-
 /* ---- timers and state ---- */
 
 /* The connection has failed or been closed on this side: tell the peer, and end or wait for it to go. */
@@ -368,44 +348,94 @@ static void pass_deadline(struct kvi_session *session)
 	}
 }
 
-static int64_t check_heartbeat(struct kvi_session *session, int64_t now_ns)
+bool kvi_session_is_at_rest(const struct kvi_session *session)
 {
-	const struct kvi_settings *settings = &session->control->engine->settings;
-	if (now_ns - session->heard_ns >= settings->lost_after_ns)
-		kvi_conn_fail(session->conn, KVT_E_PEER_LOST, 0,
-			      "nothing was heard of the peer for %.1f s",
-			      (double)(now_ns - session->heard_ns) / (double)KVI_SECOND);
-	if (now_ns >= session->beat_ns) {
-		struct kvi_frame beat = { .type = KVI_FRAME_HEARTBEAT };
-		session->beat_ns = now_ns + settings->heartbeat_ns;
-		send_frame(session, &beat);
-	}
-	int64_t lost_ns = session->heard_ns + settings->lost_after_ns;
-	return lost_ns < session->beat_ns ? lost_ns : session->beat_ns;
+	return session->state == KVI_SESSION_OPEN && !session->peer_closes && !has_failed(session);
 }
 
-int64_t kvi_session_check(struct kvi_session *session, int64_t now_ns)
+/* When the peer's silence will have lasted too long. */
+static int64_t get_patience(const struct kvi_session *session)
 {
-	int64_t next_ns = KVI_NEVER;
-	if (session->state == KVI_SESSION_ENDED)
-		return next_ns;
-	if (now_ns >= session->deadline_ns)
-		pass_deadline(session);
+	return session->heard_ns + session->control->engine->settings.lost_after_ns;
+}
+
+/* What each heartbeat moves is not worth a timer: that is set when the silence may end before the next. */
+static void set_timer(struct kvi_session *session)
+{
+	int64_t due_ns = session->deadline_ns;
+	if (session->state == KVI_SESSION_OPEN && get_patience(session) < session->beat_ns &&
+	    get_patience(session) < due_ns)
+		due_ns = get_patience(session);
+	if (session->timer.place == 0 || session->timer.due_ns != due_ns)
+		kvi_timers_set(&session->control->timers, &session->timer, due_ns);
+}
+
+void kvi_session_check(struct kvi_session *session)
+{
 	if (session->state == KVI_SESSION_LANES)
 		check_lanes(session);
-	if (session->state == KVI_SESSION_OPEN && !has_failed(session)) {
-		next_ns = check_heartbeat(session, now_ns);
-		if (session->peer_closes &&
-		    atomic_load(&session->conn->lanes_closing) >= session->conn->lane_count)
-			kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
-				      "the peer closed the connection");
-	}
+	if (session->state == KVI_SESSION_OPEN && session->peer_closes &&
+	    atomic_load(&session->conn->lanes_closing) >= session->conn->lane_count)
+		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
+			      "the peer closed the connection");
 	if (has_failed(session) && session->state != KVI_SESSION_GOODBYE &&
 	    session->state != KVI_SESSION_ENDED)
 		say_goodbye(session);
-	if (session->state == KVI_SESSION_ENDED)
-		return KVI_NEVER;
-	return session->deadline_ns < next_ns ? session->deadline_ns : next_ns;
+	if (session->state != KVI_SESSION_ENDED)
+		set_timer(session);
+}
+
+void kvi_session_beat(struct kvi_session *session, int64_t now_ns)
+{
+	kvi_list_remove(&session->beat_node);
+	if (session->state != KVI_SESSION_OPEN || has_failed(session))
+		return;
+	struct kvi_frame beat = { .type = KVI_FRAME_HEARTBEAT };
+	session->beat_ns = kvi_control_get_beat(session->control, now_ns);
+	kvi_list_append(&session->control->beats, &session->beat_node);
+	send_frame(session, &beat);
+	set_timer(session);
+}
+
+/* Whether something came. */
+static bool take_input(struct kvi_session *session)
+{
+	int socket_errno;
+	enum kvi_stream_result result = kvi_stream_read(&session->stream, &socket_errno);
+	if (result == KVI_STREAM_LOST)
+		on_socket_lost(session, socket_errno);
+	if (result != KVI_STREAM_OK)
+		return false;
+	session->heard_ns = kvi_clock_now();
+	if (session->state == KVI_SESSION_HELLO)
+		feed_handshake(session);
+	if (session->state != KVI_SESSION_HELLO && session->state != KVI_SESSION_ENDED)
+		take_frames(session);
+	return true;
+}
+
+void kvi_session_on_io(struct kvi_session *session)
+{
+	if (session->state == KVI_SESSION_HELLO)
+		feed_handshake(session); /* a client speaks first */
+	if (session->state != KVI_SESSION_ENDED)
+		flush_output(session);
+	if (session->state != KVI_SESSION_ENDED)
+		take_input(session);
+	kvi_session_check(session);
+}
+
+void kvi_session_on_time(struct kvi_session *session)
+{
+	int64_t now_ns = kvi_clock_now();
+	bool has_come = take_input(session);
+	if (session->state == KVI_SESSION_OPEN && !has_come && now_ns >= get_patience(session))
+		kvi_conn_fail(session->conn, KVT_E_PEER_LOST, 0,
+			      "nothing was heard of the peer for %.1f s",
+			      (double)(now_ns - session->heard_ns) / (double)KVI_SECOND);
+	if (session->state != KVI_SESSION_ENDED && now_ns >= session->deadline_ns)
+		pass_deadline(session);
+	kvi_session_check(session);
 }
 
 /* ---- opening and ending ---- */
@@ -447,10 +477,10 @@ struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct
 	kvi_stream_init(&session->stream, fd, control->epoll_fd, session);
 	session->is_server = conn == NULL;
 	kvi_list_init(&session->node);
+	kvi_list_init(&session->beat_node);
 	fill_peer_address(session);
 	session->opened_ns = kvi_clock_now();
 	session->heard_ns = session->opened_ns;
-	session->beat_ns = session->opened_ns + control->engine->settings.heartbeat_ns;
 	/* Our own call has a deadline of its own, in dial.c. */
 	session->deadline_ns = session->is_server ? kvi_deadline_after(KVI_HANDSHAKE_NS)
 						  : KVI_NEVER;
@@ -467,17 +497,21 @@ struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct
 
 void kvi_session_end(struct kvi_session *session)
 {
+	struct kvi_control *control = session->control;
 	if (session->state == KVI_SESSION_ENDED)
 		return;
-	if (session->is_server && session->conn == NULL)
-		session->control->pending--;
+	kvi_strangers_remove(&control->strangers, &session->stranger);
 	session->state = KVI_SESSION_ENDED;
-	if (session->uses_listeners)
-		kvi_control_leave_listeners(session->control);
-	session->uses_listeners = false;
-	if (session->conn != NULL)
+	kvi_control_leave_listeners(session);
+	kvi_list_remove(&session->beat_node);
+	kvi_timers_clear(&control->timers, &session->timer);
+	if (session->conn != NULL) {
+		session->conn->session = NULL;
 		kvi_conn_tear_down(session->conn);
+	}
 	kvi_stream_close(&session->stream);
+	kvi_list_remove(&session->node);
+	kvi_list_append(&control->ended, &session->node);
 }
 
 void kvi_session_free(struct kvi_session *session)

@@ -145,5 +145,6 @@ TCase *make_descriptor_tests(void);
 TCase *make_fault_tests(void);
 TCase *make_patience_tests(void);
 TCase *make_slow_tests(void);
+TCase *make_many_tests(void);
 
 #endif

@@ -15,6 +15,7 @@ int main(void)
 		make_stranger_tests,   make_input_tests,   make_memory_tests,  make_growth_tests,
 		make_process_tests,    make_network_tests, make_paged_tests,   make_delivery_tests,
 		make_descriptor_tests, make_fault_tests,   make_slow_tests,    make_patience_tests,
+		make_many_tests,
 	};
 	Suite *suite = suite_create("integration");
 	for (size_t i = 0; i < sizeof(makers) / sizeof(makers[0]); i++) {
