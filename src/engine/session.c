@@ -255,7 +255,8 @@ static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame
 				      "the peer gave up the connection: %s", frame->farewell.text);
 		} else if (session->state == KVI_SESSION_GOODBYE) {
 			kvi_session_end(session);
-		} else {
+		} else if (!session->peer_closes) {
+			/* Once: who says it again and again buys no time. */
 			session->peer_closes = true;
 			session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
 		}

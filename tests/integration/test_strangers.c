@@ -5,6 +5,7 @@
  */
 #include "bed.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "integration/raw.h"
@@ -95,6 +96,34 @@ static void play_strangers(struct peer *test, const void *arg)
 	peer_tell(test, 0);
 }
 
+/* One sends heartbeats without end, one says goodbye again and again; for as long as the first is kept. */
+static void pester(int beating, int leaving, int64_t since_ns)
+{
+	static const uint8_t beat[HEADER_LEN] = { 0x4b, 0x56, 6 };
+	const uint8_t goodbye[HEADER_LEN + 5] = {
+		0x4b, 0x56, 7, 0, 5, 0, 0, 0, (uint8_t)KVT_E_CLOSED, 0xff, 0xff, 0xff, 0
+	};
+	static uint8_t beats[64 * KIB];
+	int64_t goodbye_ns = since_ns;
+	size_t at = 0;
+	bool has_left = false;
+	for (size_t i = 0; i < sizeof(beats); i += HEADER_LEN)
+		memcpy(beats + i, beat, HEADER_LEN);
+	while (!raw_await_end(beating, MS)) {
+		must(is_within(since_ns, LANES_NS + SECOND), "heartbeats buy time");
+		ssize_t sent =
+			send(beating, beats + at, sizeof(beats) - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+		at = sent > 0 ? (at + (size_t)sent) % HEADER_LEN
+			      : at; /* whole frames, whatever it takes */
+		if (get_time_ns() >= goodbye_ns) {
+			raw_send(leaving, goodbye, sizeof(goodbye));
+			goodbye_ns += 300 * MS;
+		}
+		has_left = has_left || raw_await_end(leaving, MS);
+	}
+	must(has_left, "goodbyes buy time");
+}
+
 /* Who says hello and then makes no lanes is a stranger, too. */
 static void play_hello_only(struct peer *test, const void *arg)
 {
@@ -112,6 +141,7 @@ static void play_hello_only(struct peer *test, const void *arg)
 	}
 	int64_t since_ns = get_time_ns();
 	peer_tell(test, 0);
+	pester(fds[0], fds[1], since_ns);
 	for (unsigned i = 0; i < CALLERS; i++)
 		must(raw_await_end(fds[i], PATIENCE_NS), "caller %u is kept", i);
 	must(is_within(since_ns, LANES_NS + SECOND), "callers were kept too long");
