@@ -42,6 +42,7 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	kvi_list_init(&conn->node);
 	kvi_list_init(&conn->ready_node);
 	kvi_list_init(&conn->held_events);
+	kvi_list_init(&conn->events);
 	pthread_mutex_init(&conn->lock, NULL);
 	kvi_share_init(&conn->share);
 	atomic_store(&conn->state, KVI_CONN_OPENING);

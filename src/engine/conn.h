@@ -65,6 +65,7 @@ struct kvt_conn {
 
 	/* under the inbox's lock */
 	struct kvi_list held_events; /* for when the application has it */
+	struct kvi_list events;	     /* that are in the inbox, by conn_node */
 	size_t held_len;	     /* what the peer has made us keep until then */
 	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
 

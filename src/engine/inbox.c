@@ -93,19 +93,26 @@ struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kin
 	event->event.data = event->data;
 	event->event.len = len;
 	kvi_list_init(&event->node);
+	kvi_list_init(&event->conn_node);
 	return event;
+}
+
+/* For the application to take; under lock. */
+static void show_event(struct kvi_inbox *inbox, struct kvi_event *event)
+{
+	kvi_list_append(&inbox->events, &event->node);
+	kvi_list_append(&event->event.conn->events, &event->conn_node);
+	kvi_wake(&inbox->wake);
 }
 
 void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	struct kvt_conn *conn = event->event.conn;
 	pthread_mutex_lock(&inbox->lock);
-	if (atomic_load(&conn->handed_out)) {
-		kvi_list_append(&inbox->events, &event->node);
-		kvi_wake(&inbox->wake);
-	} else {
+	if (atomic_load(&conn->handed_out))
+		show_event(inbox, event);
+	else
 		kvi_list_append(&conn->held_events, &event->node);
-	}
 	pthread_mutex_unlock(&inbox->lock);
 }
 
@@ -146,28 +153,26 @@ static void stop_holding(struct kvi_inbox *inbox, struct kvt_conn *conn)
 
 void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
 {
+	struct kvi_list *node;
 	pthread_mutex_lock(&inbox->lock);
 	atomic_store(&conn->handed_out, true);
 	stop_holding(inbox, conn);
-	if (!kvi_list_is_empty(&conn->held_events))
-		kvi_wake(&inbox->wake);
-	kvi_list_move_all(&inbox->events, &conn->held_events);
+	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
+		show_event(inbox, kvi_container_of(node, struct kvi_event, node));
 	pthread_mutex_unlock(&inbox->lock);
 }
 
 void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
 {
+	struct kvi_list *node;
 	pthread_mutex_lock(&inbox->lock);
 	atomic_store(&conn->handed_out, false);
 	stop_holding(inbox, conn);
-	kvi_list_for_each (node, next_node, &inbox->events) {
-		struct kvi_event *event = kvi_container_of(node, struct kvi_event, node);
-		if (event->event.conn != conn)
-			continue;
-		kvi_list_remove(node);
+	while ((node = kvi_list_take_first(&conn->events)) != NULL) {
+		struct kvi_event *event = kvi_container_of(node, struct kvi_event, conn_node);
+		kvi_list_remove(&event->node);
 		kvi_free(event);
 	}
-	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
 		kvi_free(kvi_container_of(node, struct kvi_event, node));
 	clear_if_empty(inbox);
@@ -185,8 +190,10 @@ enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **
 	struct kvi_list *node = kvi_list_take_first(&inbox->events);
 	struct kvi_event *taken = node == NULL ? NULL
 					       : kvi_container_of(node, struct kvi_event, node);
-	if (taken != NULL)
+	if (taken != NULL) {
+		kvi_list_remove(&taken->conn_node);
 		kvi_conn_take_ref(taken->event.conn);
+	}
 	clear_if_empty(inbox);
 	pthread_mutex_unlock(&inbox->lock);
 	if (taken == NULL)

@@ -36,8 +36,9 @@ struct kvi_inbox {
 /* What a struct kvt_event is the beginning of. */
 struct kvi_event {
 	struct kvt_event event;
-	struct kvi_list node;
-	struct kvi_link *link; /* of a notification: whose window it takes */
+	struct kvi_list node;	   /* in the inbox's events, or held by its connection */
+	struct kvi_list conn_node; /* in its connection's, while it is in the inbox */
+	struct kvi_link *link;	   /* of a notification: whose window it takes */
 	uint8_t data[];
 };
 
