@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 enum { SAMPLES_MAX = 1 << 18 };
 
 static volatile sig_atomic_t interrupts;
+static unsigned patience = 1;
 
 static int64_t read_clock(clockid_t clock)
 {
@@ -35,11 +37,39 @@ int64_t perf_cpu_ns(void)
 	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-int64_t perf_cpu_of_ns(int pid)
+static size_t read_status(const char *format)
 {
-	clockid_t clock;
+	FILE *file = fopen("/proc/self/status", "re");
+	size_t kib = 0;
+	char line[128];
 
-	return clock_getcpuclockid(pid, &clock) ? 0 : read_clock(clock);
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, format, &kib) == 1)
+			break;
+	}
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
+size_t perf_memory_get(void)
+{
+	return read_status("VmRSS: %zu");
+}
+
+size_t perf_memory_get_peak(void)
+{
+	return read_status("VmHWM: %zu");
+}
+
+void perf_memory_reset_peak(void)
+{
+	FILE *file = fopen("/proc/self/clear_refs", "we");
+
+	if (!file)
+		return;
+	fputs("5", file);
+	fclose(file);
 }
 
 int perf_samples_open(struct perf_samples *samples)
@@ -114,6 +144,17 @@ void perf_catch_interrupts(void)
 unsigned perf_count_interrupts(void)
 {
 	return (unsigned)interrupts;
+}
+
+void perf_set_patience(unsigned count)
+{
+	patience = count;
+}
+
+int perf_is_interrupted(void *unused)
+{
+	(void)unused;
+	return perf_count_interrupts() >= patience;
 }
 
 static void give_up(int signal_number)

@@ -22,10 +22,14 @@ enum perf_exit {
 
 int64_t perf_now_ns(void);
 
-/* CPU time of this process, all threads, and of another process of this host (0 when it is
- * gone). */
+/* CPU time of this process, all threads. */
 int64_t perf_cpu_ns(void);
-int64_t perf_cpu_of_ns(int pid);
+
+/* Resident bytes of this process, and the most that they were since the reset; 0 when the kernel does
+ * not tell. */
+size_t perf_memory_get(void);
+size_t perf_memory_get_peak(void);
+void perf_memory_reset_peak(void);
 
 /* Times of which percentiles are taken. Past its capacity it keeps a fair sample of all it has
  * seen. */
@@ -43,9 +47,12 @@ void perf_samples_reset(struct perf_samples *samples);
 /* The value below which percent of them lie; -1 without samples. Reorders the samples. */
 int64_t perf_samples_get(struct perf_samples *samples, unsigned percent);
 
-/* Count Ctrl-C instead of dying of it; how often it was pressed. */
+/* Count Ctrl-C instead of dying of it; how often it was pressed. A wait ends when that is as often as
+ * the patience says: once, or twice while measuring. */
 void perf_catch_interrupts(void);
 unsigned perf_count_interrupts(void);
+void perf_set_patience(unsigned interrupts);
+int perf_is_interrupted(void *unused);
 
 /* End the process with a sentence when it is still there after so many nanoseconds. 0 disarms. */
 void perf_arm_watchdog(int64_t limit_ns);

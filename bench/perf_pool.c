@@ -89,16 +89,19 @@ static void shuffle_runs(uint32_t *order, size_t count, size_t run_len, uint64_t
 	}
 }
 
-uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed)
+uint32_t *perf_order_make(size_t count, unsigned arrays, enum perf_pattern pattern, uint64_t seed)
 {
 	uint32_t *order = malloc(count * sizeof(*order));
+	size_t part = count / arrays;
 
 	if (!order)
 		return NULL;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < part; i++)
 		order[i] = (uint32_t)i;
 	if (pattern != PERF_CONTIGUOUS)
-		shuffle_runs(order, count, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
+		shuffle_runs(order, part, pattern == PERF_RUNS ? RUN_LEN : 1, seed);
+	for (size_t i = part; i < count; i++)
+		order[i] = order[i - part] + (uint32_t)part;
 	return order;
 }
 
@@ -108,19 +111,20 @@ size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth)
 
 	if (sets > SETS_MAX)
 		sets = SETS_MAX;
+	if (sets > PERF_SLOTS_MAX / count)
+		sets = PERF_SLOTS_MAX / count;
 	if (sets < depth)
 		sets = depth;
 	return sets ? sets : 1;
 }
 
-int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
-		   enum perf_pattern pattern, uint64_t seed)
+int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count, uint32_t *order)
 {
 	struct perf_pool opened = {
 		.len = block_len * count,
 		.block_len = block_len,
 		.count = count,
-		.order = perf_order_make(count, pattern, seed),
+		.order = order,
 	};
 
 	if (!opened.order)
@@ -181,4 +185,21 @@ int perf_check(const unsigned char *base, size_t len, uint64_t message)
 	}
 	uint64_t last = make_word(message, words);
 	return !differs && !memcmp(base + words * sizeof(last), &last, len % sizeof(last));
+}
+
+void perf_pool_prepare(const struct perf_pool *pool, int source)
+{
+	if (!source)
+		memset(pool->base, 0xEE, pool->len);
+	for (size_t i = 0; i < pool->count && source; i++)
+		perf_fill(perf_pool_get(pool, i), pool->block_len, i);
+}
+
+uint64_t perf_pool_count_wrong(const struct perf_pool *pool)
+{
+	uint64_t wrong = 0;
+
+	for (size_t i = 0; i < pool->count; i++)
+		wrong += !perf_check(perf_pool_get(pool, i), pool->block_len, i);
+	return wrong;
 }

@@ -30,24 +30,23 @@ struct perf_pool {
 	uint32_t *order; /* order[i] is the slot of the i-th message of a batch */
 };
 
-enum { PERF_COUNT_MAX = 1 << 20 };
+enum { PERF_COUNT_MAX = 1 << 24, PERF_SLOTS_MAX = 1 << 24, PERF_EXTENTS_MAX = 4096 };
 
 /* Whether copies pools of count blocks fit into the memory this host has left: a sentence when not
  * (valid until the next call), else NULL. */
 const char *perf_pool_refuse(size_t block_len, size_t count, unsigned copies);
 
-/* A permutation of count slots in runs of the pattern's length; the same for the same seed, so that
- * either side can tell the other's. NULL without memory; the caller frees it. */
-uint32_t *perf_order_make(size_t count, enum perf_pattern pattern, uint64_t seed);
+/* A permutation of the slots of one of so many equal arrays in runs of the pattern's length, and the same again
+ * for each other array; the same for the same seed, so that either side can tell the other's. NULL without memory;
+ * the caller frees it. */
+uint32_t *perf_order_make(size_t count, unsigned arrays, enum perf_pattern pattern, uint64_t seed);
 
 /* How many transfers of count blocks use every slot of a pool once: pools are 512 MiB, or eight
  * transfers long, whichever is less, and never shorter than what is in flight. */
 size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth);
 
-/* Allocate a pool with every page touched. seed lets two sides use different orders. Return 0 or
- * -1. */
-int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count,
-		   enum perf_pattern pattern, uint64_t seed);
+/* Allocate a pool with every page touched; it takes over the order, also when this fails. Return 0 or -1. */
+int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count, uint32_t *order);
 void perf_pool_close(struct perf_pool *pool);
 
 /* The slot of a message. Messages count apart share one. */
@@ -56,5 +55,10 @@ unsigned char *perf_pool_get(const struct perf_pool *pool, uint64_t message);
 /* Write the bytes of a message, which differ from those of any other; whether they are there. */
 void perf_fill(unsigned char *base, size_t len, uint64_t message);
 int perf_check(const unsigned char *base, size_t len, uint64_t message);
+
+/* Fill every slot with the bytes of its message, or with what no message consists of; how many slots do not
+ * hold the bytes of theirs. */
+void perf_pool_prepare(const struct perf_pool *pool, int source);
+uint64_t perf_pool_count_wrong(const struct perf_pool *pool);
 
 #endif

@@ -81,6 +81,7 @@ static void print_paged_json(const struct perf_report *report)
 	       (unsigned long long)report->transfers);
 	print_number("blocks_per_s", get_block_rate(report));
 	print_number("submit_us_p50", scale(report->submit_ns, 1e3));
+	print_number("submit_us_p99", scale(report->submit_p99_ns, 1e3));
 	print_number("notified_us_p50", scale(report->notified_p50_ns, 1e3));
 	print_number("notified_us_p99", scale(report->notified_p99_ns, 1e3));
 }
@@ -105,6 +106,11 @@ static void print_json(const struct perf_report *report)
 	print_number("cpu_percent", get_cpu_percent(report));
 	if (report->transfers)
 		print_paged_json(report);
+	if (report->memory_len > 0)
+		printf(", \"memory_bytes\": %lld", (long long)report->memory_len);
+	if (report->beside)
+		printf(", \"beside\": %u, \"beside_bytes\": %lld", report->beside,
+		       (long long)report->beside_len);
 	printf(", \"spin\": %s, \"verified\": %s, \"interrupted\": %s", name_bool(report->spin),
 	       name_bool(report->verified), name_bool(report->interrupted));
 	printf(", \"congestion_control\": \"%s\", \"lanes\": %u}\n", congestion_control,
@@ -180,6 +186,7 @@ static void print_job(const struct perf_report *report, bool latency)
 static void print_table(const struct perf_report *report)
 {
 	bool latency = !strcmp(report->mode, "latency");
+	char size[PERF_TEXT_LEN];
 
 	printf("%s: %s %s over %s, %u lane%s%s%s\n", report->tool, report->op, report->mode,
 	       report->provider, report->lanes, report->lanes == 1 ? "" : "s",
@@ -195,6 +202,10 @@ static void print_table(const struct perf_report *report)
 		print_time("submit, median", scale(report->submit_ns, 1), "");
 		print_time("receiver knows, median", scale(report->notified_p50_ns, 1), "");
 		print_time("receiver knows, 99 %", scale(report->notified_p99_ns, 1), "");
+	}
+	if (report->beside) {
+		print_count("connections beside", report->beside);
+		print_line("memory of each", perf_text_size(size, (size_t)report->beside_len));
 	}
 	print_time("CPU, both sides",
 		   latency || is_notify(report) ? NAN : get_cpu_cost(report) * 1e9, " a GiB");

@@ -28,12 +28,16 @@ struct perf_report {
 	int64_t submit_ns;	 /* median time inside the call that starts a transfer */
 	int64_t notified_p50_ns; /* from a transfer's start until the receiver knew of its end */
 	int64_t notified_p99_ns;
+	int64_t submit_p99_ns;
+	int64_t memory_len; /* what this process's memory grew by at most while transfers ran */
 	int64_t elapsed_ns;
 	int64_t receiver_ns;
 	int64_t p50_ns;
 	int64_t p99_ns;
 	int64_t cpu_ns;	     /* this process */
 	int64_t peer_cpu_ns; /* the other one */
+	unsigned beside; /* idle connections, and the memory of each on the side where that is more */
+	int64_t beside_len;
 	bool spin;
 	bool verified;
 	bool interrupted;

@@ -1,169 +1,307 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_socket.c - the plain baseline: two processes and one TCP connection, nothing else. Throughput
- * is a stream of blocks with one byte of acknowledgement a batch; latency is a ping-pong; paged
- * transfers gather and scatter blocks (raw_gather.c). It never uses the library, and registers and
- * copies nothing.
+ * raw_socket.c - a path of raw.h: one TCP connection without Nagle's delay, which registers and copies nothing.
+ * Messages are a stream with one byte of acknowledgement a batch. A transfer is a header, the slots of the other
+ * side, and the blocks, gathered by sendmsg() and scattered by recvmsg(); blocks that lie side by side are one element.
+ * A write is answered by one byte when all of it is in place. The serving process learns from the header what
+ * to do and works nothing out before.
  */
-#include "raw_gather.h"
-#include "raw_tcp.h"
+#include "raw.h"
 
+#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
-#include <stdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Both sides of the stream have the same state. */
-struct stream {
-	const struct raw_options *options;
-	struct perf_pool pool;
-	struct perf_samples samples;
-	int fd;
-	uint64_t next;
+/* A receive finds what has arrived, which is seldom more than this; longer vectors only cost. */
+enum { ELEMENTS_MAX = 1024, WINDOW_LEN = 1 << 20 };
+
+enum kind { KIND_WRITE, KIND_READ, KIND_STAMP };
+
+struct header {
+	uint64_t kind;
+	struct perf_stamp stamp;
 };
 
-static const char doc[] = "Measure a plain TCP connection between two processes of this host.";
+struct link {
+	int fd;
+	int receive_flags;    /* a recv() that spins never lets the kernel put us to sleep */
+	struct iovec *vector; /* a transfer's, and what is left of it while it moves */
+	uint32_t *slots;      /* of a transfer that is served */
+};
 
-/* Read a message; 1 when the stream ended before it. Spinning never lets the kernel put us to
- * sleep. */
-static int read_message(struct stream *stream, unsigned char *slot)
+static struct link *get_link(const struct perf_run *run)
 {
-	size_t len = stream->options->block_len;
-	int flags = stream->options->spin ? MSG_DONTWAIT : 0;
+	return ((struct raw_side *)run->own)->own;
+}
 
-	while (len) {
-		ssize_t n = recv(stream->fd, slot, len, flags);
+/* ---- bytes ---- */
+
+/* How many elements the next call takes. */
+static size_t size_window(const struct iovec *vector, size_t used, bool receive)
+{
+	size_t count = 0, len = 0;
+
+	while (count < used && count < ELEMENTS_MAX && (!receive || len < WINDOW_LEN))
+		len += vector[count++].iov_len;
+	return count;
+}
+
+/* Send or receive all of a vector, which is used up. */
+static int move_vector(struct link *link, struct iovec *vector, size_t used, bool receive)
+{
+	while (used) {
+		struct msghdr message = { .msg_iov = vector,
+					  .msg_iovlen = size_window(vector, used, receive) };
+		ssize_t n = receive ? recvmsg(link->fd, &message, link->receive_flags)
+				    : sendmsg(link->fd, &message, MSG_NOSIGNAL);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
-			warn("recv");
+			warn(receive ? "recvmsg" : "sendmsg");
+		if (!n)
+			warnx("the connection has ended");
 		if (n <= 0)
-			return n < 0 ? -1 : 1;
-		slot += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int send_batch(void *arg)
-{
-	struct stream *stream = arg;
-	char ack;
-
-	for (size_t i = 0; i < stream->pool.count; i++) {
-		if (raw_put(stream->fd, perf_pool_get(&stream->pool, i), stream->pool.block_len))
-			return -1;
-	}
-	return raw_get(stream->fd, &ack, 1);
-}
-
-static int receive_batches(struct stream *stream)
-{
-	for (;;) {
-		for (size_t i = 0; i < stream->pool.count; i++) {
-			int rc = read_message(stream, perf_pool_get(&stream->pool, i));
-			if (rc)
-				return rc == 1 && !i ? 0 : -1;
+			return PERF_FAILED;
+		size_t moved = (size_t)n;
+		for (; used && moved >= vector->iov_len; vector++, used--)
+			moved -= vector->iov_len;
+		if (moved) {
+			vector->iov_base = (char *)vector->iov_base + moved;
+			vector->iov_len -= moved;
 		}
-		if (raw_put(stream->fd, "a", 1))
-			return -1;
 	}
-}
-
-static int play_ping(void *arg)
-{
-	struct stream *stream = arg;
-	int64_t started = perf_now_ns();
-
-	if (raw_put(stream->fd, perf_pool_get(&stream->pool, 0), stream->pool.block_len) ||
-	    read_message(stream, perf_pool_get(&stream->pool, 1)))
-		return -1;
-	perf_samples_add(&stream->samples, (perf_now_ns() - started) / 2);
-	return 0;
-}
-
-static int play_pong(struct stream *stream)
-{
-	unsigned char *slot = perf_pool_get(&stream->pool, 0);
-	int rc;
-
-	while (!(rc = read_message(stream, slot))) {
-		if (raw_put(stream->fd, slot, stream->pool.block_len))
-			return -1;
-	}
-	return rc == 1 ? 0 : -1;
-}
-
-static int measure(struct stream *stream, const struct raw_peer *peer)
-{
-	const struct raw_options *options = stream->options;
-	uint64_t messages = options->latency ? 1 : options->count;
-	struct perf_report report = { .tool = "raw_socket", .op = "stream", .provider = "socket" };
-	struct raw_step step = {
-		.run = options->latency ? play_ping : send_batch,
-		.arg = stream,
-		.samples = &stream->samples,
-		.messages = messages,
-		.bytes = messages * options->block_len,
-	};
-
-	if (raw_repeat(options, peer, &step, &report))
-		return PERF_FAILED;
-	report.depth = 1; /* A stream has no more. */
-	perf_report_print(&report, options->json);
 	return PERF_OK;
 }
 
-/* One side of the stream, from memory to exit status. */
-static int run_side(const struct raw_options *options, struct raw_peer *peer)
+static int put(struct link *link, const void *base, size_t len)
 {
-	struct stream stream = { .options = options };
-	int status = PERF_FAILED;
+	struct iovec one = { (void *)(uintptr_t)base, len };
 
-	if (perf_pool_open(&stream.pool, options->block_len, options->count, options->pattern,
-			   peer->pid ? 1 : 2)) {
-		warnx("no memory for the blocks");
-		return PERF_FAILED;
+	return move_vector(link, &one, 1, false);
+}
+
+static int get(struct link *link, void *base, size_t len)
+{
+	struct iovec one = { base, len };
+
+	return move_vector(link, &one, 1, true);
+}
+
+/* ---- messages ---- */
+
+static int send_message(struct perf_run *run, struct perf_flight *flight)
+{
+	flight->pending = 0;
+	return put(get_link(run), flight->slot, run->job->block_len);
+}
+
+static int expect_message(struct perf_run *run, struct perf_flight *flight)
+{
+	(void)run;
+	flight->pending = 1;
+	return PERF_OK;
+}
+
+static int finish_message(struct perf_run *run, struct perf_flight *flight)
+{
+	const struct perf_job *job = run->job;
+	bool acked = job->mode == PERF_THROUGHPUT && (flight->number + 1) % job->count == 0;
+	struct link *link = get_link(run);
+	char ack = 'a';
+	int status = PERF_OK;
+
+	if (flight->pending) {
+		status = get(link, flight->slot, job->block_len);
+		if (!status && acked)
+			status = put(link, &ack, 1);
+	} else if (acked) {
+		status = get(link, &ack, 1);
 	}
-	if (perf_samples_open(&stream.samples))
-		goto close_pool;
-	stream.fd = peer->pid ? raw_tcp_connect(peer->fd) : raw_tcp_accept(options, peer->fd);
-	if (stream.fd < 0)
-		goto close_samples;
-	if (peer->pid)
-		status = measure(&stream, peer);
-	else if (!(options->latency ? play_pong(&stream) : receive_batches(&stream)))
-		status = PERF_OK;
-	close(stream.fd);
-close_samples:
-	perf_samples_close(&stream.samples);
-close_pool:
-	perf_pool_close(&stream.pool);
 	return status;
 }
 
-int main(int argc, char **argv)
-{
-	struct raw_options options;
-	struct raw_peer peer;
+/* ---- transfers ---- */
 
-	raw_parse(&options, doc, argc, argv);
-	if (options.op != RAW_STREAM)
-		return raw_paged_run(&raw_gather_path, &options);
-	if (options.latency && options.count < 2)
-		errx(PERF_USAGE, "--latency needs two slots: --count 2");
-	if (raw_split(&peer))
-		return PERF_FAILED;
-	perf_arm_watchdog(options.duration_ns + options.warmup_ns + 30 * PERF_SECOND);
-	if (peer.pid)
-		perf_catch_interrupts();
-	int status = run_side(&options, &peer);
-	if (!peer.pid)
-		return status;
-	int peer_status = raw_join(&peer);
-	if (status || peer_status)
-		return status ? status : peer_status;
-	return perf_count_interrupts() ? PERF_INTERRUPTED : PERF_OK;
+/* Append a transfer's blocks to a vector that has used elements. Return how many it has then. */
+static size_t add_blocks(const struct perf_run *run, const uint32_t *slots, size_t used)
+{
+	struct iovec *vector = get_link(run)->vector;
+	size_t len = run->job->block_len;
+	size_t first = used;
+
+	for (size_t i = 0; i < run->job->count; i++) {
+		unsigned char *base = run->pool.base + slots[i] * len;
+		struct iovec *last = used > first ? &vector[used - 1] : NULL;
+		if (last && (unsigned char *)last->iov_base + last->iov_len == base)
+			last->iov_len += len;
+		else
+			vector[used++] = (struct iovec){ base, len };
+	}
+	return used;
 }
+
+static int start_transfer(struct perf_run *run, struct perf_flight *flight)
+{
+	struct link *link = get_link(run);
+	bool writes = run->job->op == PERF_WRITE;
+	struct header header = { writes ? KIND_WRITE : KIND_READ, perf_run_get_stamp(flight) };
+	size_t used = 2;
+
+	link->vector[0] = (struct iovec){ &header, sizeof(header) };
+	link->vector[1] = (struct iovec){ (void *)(uintptr_t)flight->remote,
+					  run->job->count * sizeof(*flight->remote) };
+	if (writes)
+		used = add_blocks(run, flight->local, used);
+	return move_vector(link, link->vector, used, false);
+}
+
+static int finish_flight(struct perf_run *run, struct perf_flight *flight)
+{
+	struct link *link = get_link(run);
+	char ack;
+
+	if (run->job->op == PERF_SEND)
+		return finish_message(run, flight);
+	if (run->job->op == PERF_WRITE)
+		return get(link, &ack, 1);
+	return move_vector(link, link->vector, add_blocks(run, flight->local, 0), true);
+}
+
+static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
+{
+	struct header header = { KIND_STAMP, *stamp };
+
+	return put(get_link(run), &header, sizeof(header));
+}
+
+/* Serve the transfer whose header has come. */
+static int serve_transfer(struct perf_run *run, const struct header *header)
+{
+	struct link *link = get_link(run);
+	bool write = header->kind == KIND_WRITE;
+	int status;
+
+	if ((status = get(link, link->slots, run->job->count * sizeof(*link->slots))))
+		return status;
+	status = move_vector(link, link->vector, add_blocks(run, link->slots, 0), write);
+	return status || !write ? status : put(link, "a", 1);
+}
+
+static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
+{
+	struct header header;
+	int status;
+
+	for (;;) {
+		if ((status = get(get_link(run), &header, sizeof(header))))
+			return status;
+		if (header.kind != KIND_STAMP && (status = serve_transfer(run, &header)))
+			return status;
+		if (header.kind == KIND_STAMP ||
+		    (header.kind == KIND_WRITE && perf_run_is_told(run)))
+			break;
+	}
+	*stamp = header.stamp;
+	return PERF_OK;
+}
+
+/* ---- the connection ---- */
+
+/* Listen on a free port, tell the other process which, and take its connection. */
+static int accept_link(const char *host, int control)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t len = sizeof(address);
+	int fd = -1;
+
+	if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+		warnx("%s is no IPv4 address", host);
+		return -1;
+	}
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener < 0 || bind(listener, (struct sockaddr *)&address, len) ||
+	    listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &len))
+		warn("listening on %s", host);
+	else if (!raw_put(control, &address, sizeof(address)))
+		fd = accept(listener, NULL, NULL);
+	if (listener >= 0)
+		close(listener);
+	return fd;
+}
+
+static int connect_link(int control)
+{
+	struct sockaddr_in address;
+
+	if (raw_get(control, &address, sizeof(address)))
+		return -1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		return fd;
+	warn("connecting");
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static int open_link(struct perf_run *run)
+{
+	struct raw_side *side = run->own;
+	size_t count = run->job->count;
+	struct link *link = calloc(1, sizeof(*link));
+	int on = 1;
+
+	if (!link || !(side->own = link) ||
+	    !(link->vector = calloc(count + 2, sizeof(*link->vector))) ||
+	    !(link->slots = calloc(count, sizeof(*link->slots)))) {
+		warn("calloc");
+		return PERF_FAILED;
+	}
+	link->receive_flags = side->options->spin ? MSG_DONTWAIT : 0;
+	link->fd = run->leads ? connect_link(side->control)
+			      : accept_link(side->options->host, side->control);
+	if (link->fd < 0)
+		return PERF_FAILED;
+	if (setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
+		warn("TCP_NODELAY");
+	return PERF_OK;
+}
+
+static void close_link(struct perf_run *run)
+{
+	struct link *link = get_link(run);
+
+	if (!link)
+		return;
+	if (link->fd > 0)
+		close(link->fd);
+	free(link->slots);
+	free(link->vector);
+	free(link);
+}
+
+static const struct perf_path path = {
+	.say = raw_say,
+	.hear = raw_hear,
+	.send = send_message,
+	.recv = expect_message,
+	.move = start_transfer,
+	.finish = finish_flight,
+	.tell = tell_stamp,
+	.await_stamp = await_stamp,
+	.tells_writes = true,
+};
+
+const struct raw_path raw_socket = {
+	.name = "socket",
+	.provider = "socket",
+	.run = &path,
+	.open = open_link,
+	.close = close_link,
+};

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_ucx.c - paged transfers by UCX alone: ucp_put_nbx() or ucp_get_nbx() for each block and one
- * flush, after which every byte is in place. Its transport is --provider, as UCX_TLS has it, so tcp
- * unless it is told otherwise. Endpoints tell of a peer that died, as users of a network want and as
- * NIXL has it; "default" lets UCX choose among all it has, and asks for no such thing, which would
- * leave shared memory out. It is built when configure finds UCX, and it never merges blocks.
+ * raw_ucx.c - a path of raw.h: ucp_put_nbx() or ucp_get_nbx() for each block and one flush, after which every byte is
+ * in place; tagged messages. Its transport is --provider, as UCX_TLS has it, so tcp unless it is told otherwise.
+ * Endpoints tell of a peer that died, as users of a network want and as NIXL has it; "default" lets UCX choose among all
+ * it has, and asks for no such thing, which would leave shared memory out. It never merges blocks.
  */
-#include "raw_paged.h"
+#include "raw.h"
 
 #include <err.h>
 #include <poll.h>
@@ -14,9 +13,9 @@
 #include <string.h>
 #include <ucp/api/ucp.h>
 
-enum { WORD_ID = 1, WORDS_MAX = 1024 };
+enum { STAMP_ID = 1, STAMPS_MAX = 1024 };
 
-struct ucx {
+struct link {
 	bool spin;
 	bool own_choice;
 	ucp_context_h context;
@@ -26,8 +25,8 @@ struct ucx {
 	ucp_rkey_h rkey;
 	uint64_t remote_base;
 	int wake_fd;
-	uint64_t words[WORDS_MAX]; /* that came and were not heard yet */
-	size_t came, heard;
+	struct perf_stamp stamps[STAMPS_MAX]; /* that came and were not taken yet */
+	size_t came, taken;
 };
 
 /* What both processes tell each other; the worker's address and the key follow. */
@@ -37,62 +36,66 @@ struct offer {
 	size_t key_len;
 };
 
-static const char doc[] = "Measure UCX between two processes of this host (--paged write or read).";
+static struct link *get_link(const struct perf_run *run)
+{
+	return ((struct raw_side *)run->own)->own;
+}
 
 static int fail(const char *call, ucs_status_t status)
 {
 	warnx("%s: %s", call, ucs_status_string(status));
-	return -1;
+	return PERF_FAILED;
 }
 
 /* Make progress; asleep when there is none, unless the program spins. */
-static int progress(struct ucx *ucx)
+static int progress(struct link *link)
 {
-	if (ucp_worker_progress(ucx->worker) || ucx->spin)
+	if (ucp_worker_progress(link->worker) || link->spin)
 		return 0;
-	ucs_status_t status = ucp_worker_arm(ucx->worker);
+	ucs_status_t status = ucp_worker_arm(link->worker);
 	if (status == UCS_ERR_BUSY)
 		return 0;
 	if (status)
 		return fail("ucp_worker_arm", status);
-	struct pollfd event = { .fd = ucx->wake_fd, .events = POLLIN };
+	struct pollfd event = { .fd = link->wake_fd, .events = POLLIN };
 	poll(&event, 1, 1000);
 	return 0;
 }
 
 /* Wait for a request, if it is one, and free it. */
-static int await(struct ucx *ucx, const char *call, void *request)
+static int await(struct link *link, const char *call, void *request)
 {
 	ucs_status_t status = UCS_PTR_STATUS(request);
 
 	if (!UCS_PTR_IS_PTR(request))
 		return status ? fail(call, status) : 0;
 	while ((status = ucp_request_check_status(request)) == UCS_INPROGRESS) {
-		if (progress(ucx))
-			return -1;
+		if (progress(link))
+			return PERF_FAILED;
 	}
 	ucp_request_free(request);
 	return status ? fail(call, status) : 0;
 }
 
-static ucs_status_t take_word(void *arg, const void *header, size_t header_len, void *data,
-			      size_t len, const ucp_am_recv_param_t *param)
+static ucs_status_t take_stamp(void *arg, const void *header, size_t header_len, void *data,
+			       size_t len, const ucp_am_recv_param_t *param)
 {
-	struct ucx *ucx = arg;
+	struct link *link = arg;
 
 	(void)data;
 	(void)len;
 	(void)param;
-	if (header_len == sizeof(uint64_t) && ucx->came - ucx->heard < WORDS_MAX)
-		memcpy(&ucx->words[ucx->came++ % WORDS_MAX], header, sizeof(uint64_t));
+	if (header_len == sizeof(*link->stamps) && link->came - link->taken < STAMPS_MAX)
+		memcpy(&link->stamps[link->came++ % STAMPS_MAX], header, header_len);
 	return UCS_OK;
 }
 
-static int open_worker(struct ucx *ucx)
+static int open_worker(struct link *link)
 {
 	const ucp_params_t params = {
 		.field_mask = UCP_PARAM_FIELD_FEATURES,
-		.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | (ucx->spin ? 0 : UCP_FEATURE_WAKEUP),
+		.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_TAG |
+			    (link->spin ? 0 : UCP_FEATURE_WAKEUP),
 	};
 	const ucp_worker_params_t worker_params = {
 		.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
@@ -101,24 +104,24 @@ static int open_worker(struct ucx *ucx)
 	const ucp_am_handler_param_t handler = {
 		.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
 			      UCP_AM_HANDLER_PARAM_FIELD_ARG,
-		.id = WORD_ID,
-		.cb = take_word,
-		.arg = ucx,
+		.id = STAMP_ID,
+		.cb = take_stamp,
+		.arg = link,
 	};
 	ucs_status_t status;
 
-	if ((status = ucp_init(&params, NULL, &ucx->context)))
+	if ((status = ucp_init(&params, NULL, &link->context)))
 		return fail("ucp_init", status);
-	if ((status = ucp_worker_create(ucx->context, &worker_params, &ucx->worker)))
+	if ((status = ucp_worker_create(link->context, &worker_params, &link->worker)))
 		return fail("ucp_worker_create", status);
-	if (!ucx->spin && (status = ucp_worker_get_efd(ucx->worker, &ucx->wake_fd)))
+	if (!link->spin && (status = ucp_worker_get_efd(link->worker, &link->wake_fd)))
 		return fail("ucp_worker_get_efd", status);
-	if ((status = ucp_worker_set_am_recv_handler(ucx->worker, &handler)))
+	if ((status = ucp_worker_set_am_recv_handler(link->worker, &handler)))
 		return fail("ucp_worker_set_am_recv_handler", status);
 	return 0;
 }
 
-static int give_offer(struct ucx *ucx, int control, const struct perf_pool *pool)
+static int give_offer(struct link *link, int control, const struct perf_pool *pool)
 {
 	const ucp_mem_map_params_t params = {
 		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH,
@@ -130,11 +133,11 @@ static int give_offer(struct ucx *ucx, int control, const struct perf_pool *pool
 	ucs_status_t status;
 	void *key;
 
-	if ((status = ucp_mem_map(ucx->context, &params, &ucx->memory)))
+	if ((status = ucp_mem_map(link->context, &params, &link->memory)))
 		return fail("ucp_mem_map", status);
-	if ((status = ucp_rkey_pack(ucx->context, ucx->memory, &key, &offer.key_len)))
+	if ((status = ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)))
 		return fail("ucp_rkey_pack", status);
-	if ((status = ucp_worker_get_address(ucx->worker, &address, &offer.address_len))) {
+	if ((status = ucp_worker_get_address(link->worker, &address, &offer.address_len))) {
 		ucp_rkey_buffer_release(key);
 		return fail("ucp_worker_get_address", status);
 	}
@@ -143,162 +146,184 @@ static int give_offer(struct ucx *ucx, int control, const struct perf_pool *pool
 		rc = raw_put(control, address, offer.address_len);
 	if (!rc)
 		rc = raw_put(control, key, offer.key_len);
-	ucp_worker_release_address(ucx->worker, address);
+	ucp_worker_release_address(link->worker, address);
 	ucp_rkey_buffer_release(key);
 	return rc;
 }
 
-static int take_offer(struct ucx *ucx, int control)
+static int take_offer(struct link *link, int control)
 {
 	struct offer offer;
 	ucs_status_t status;
 
 	if (raw_get(control, &offer, sizeof(offer)))
-		return -1;
+		return PERF_FAILED;
 	char *bytes = malloc(offer.address_len + offer.key_len);
-	if (!bytes || raw_get(control, bytes, offer.address_len + offer.key_len)) {
+	if (!bytes || raw_get(control, bytes, offer.address_len) ||
+	    raw_get(control, bytes + offer.address_len, offer.key_len)) {
 		free(bytes);
-		return -1;
+		return PERF_FAILED;
 	}
 	const ucp_ep_params_t params = {
 		.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS |
 			      UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE,
-		.err_mode = ucx->own_choice ? UCP_ERR_HANDLING_MODE_NONE
-					    : UCP_ERR_HANDLING_MODE_PEER,
+		.err_mode = link->own_choice ? UCP_ERR_HANDLING_MODE_NONE
+					     : UCP_ERR_HANDLING_MODE_PEER,
 		.address = (ucp_address_t *)bytes,
 	};
-	ucx->remote_base = offer.base;
-	if ((status = ucp_ep_create(ucx->worker, &params, &ucx->ep)))
+	link->remote_base = offer.base;
+	if ((status = ucp_ep_create(link->worker, &params, &link->ep)))
 		fail("ucp_ep_create", status);
-	else if ((status = ucp_ep_rkey_unpack(ucx->ep, bytes + offer.address_len, &ucx->rkey)))
+	else if ((status = ucp_ep_rkey_unpack(link->ep, bytes + offer.address_len, &link->rkey)))
 		fail("ucp_ep_rkey_unpack", status);
 	free(bytes);
-	return status ? -1 : 0;
+	return status ? PERF_FAILED : PERF_OK;
 }
 
-static int open_ucx(struct raw_paged *paged)
+static int open_link(struct perf_run *run)
 {
-	struct ucx *ucx = calloc(1, sizeof(*ucx));
+	struct raw_side *side = run->own;
+	struct link *link = calloc(1, sizeof(*link));
 
-	if (!ucx) {
+	if (!link) {
 		warn("calloc");
-		return -1;
+		return PERF_FAILED;
 	}
-	paged->own = ucx;
-	ucx->spin = paged->options->spin;
-	ucx->own_choice = !strcmp(paged->options->provider, "default");
-	if (open_worker(ucx) || give_offer(ucx, paged->peer->fd, &paged->pool))
-		return -1;
-	return take_offer(ucx, paged->peer->fd);
+	side->own = link;
+	link->spin = side->options->spin;
+	link->own_choice = !strcmp(side->options->provider, "default");
+	if (!link->own_choice)
+		setenv("UCX_TLS", side->options->provider, 1);
+	if (open_worker(link) || give_offer(link, side->control, &run->pool))
+		return PERF_FAILED;
+	return take_offer(link, side->control);
 }
 
 /* The endpoint is closed by force: both processes have agreed by now that nothing moves. One that
  * does not tell of errors ends with the worker. */
-static void close_ucx(struct raw_paged *paged)
+static void close_link(struct perf_run *run)
 {
 	const ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
 		.flags = UCP_EP_CLOSE_FLAG_FORCE,
 	};
-	struct ucx *ucx = paged->own;
+	struct link *link = get_link(run);
 
-	if (!ucx)
+	if (!link)
 		return;
-	if (ucx->rkey)
-		ucp_rkey_destroy(ucx->rkey);
-	if (ucx->ep && !ucx->own_choice)
-		await(ucx, "ucp_ep_close_nbx", ucp_ep_close_nbx(ucx->ep, &param));
-	if (ucx->memory)
-		ucp_mem_unmap(ucx->context, ucx->memory);
-	if (ucx->worker)
-		ucp_worker_destroy(ucx->worker);
-	if (ucx->context)
-		ucp_cleanup(ucx->context);
-	free(ucx);
+	if (link->rkey)
+		ucp_rkey_destroy(link->rkey);
+	if (link->ep && !link->own_choice)
+		await(link, "ucp_ep_close_nbx", ucp_ep_close_nbx(link->ep, &param));
+	if (link->memory)
+		ucp_mem_unmap(link->context, link->memory);
+	if (link->worker)
+		ucp_worker_destroy(link->worker);
+	if (link->context)
+		ucp_cleanup(link->context);
+	free(link);
 }
 
-static int post_block(struct raw_paged *paged, const struct raw_flight *flight, size_t i)
-{
-	struct ucx *ucx = paged->own;
-	const ucp_request_param_t param = {
-		.op_attr_mask = UCP_OP_ATTR_FIELD_MEMH | UCP_OP_ATTR_FLAG_MULTI_SEND,
-		.memh = ucx->memory,
-	};
-	size_t len = paged->options->block_len;
-	void *local = paged->pool.base + flight->local[i] * len;
-	uint64_t remote = ucx->remote_base + flight->remote[i] * len;
-	void *request;
-
-	if (paged->options->op == RAW_WRITE)
-		request = ucp_put_nbx(ucx->ep, local, len, remote, ucx->rkey, &param);
-	else
-		request = ucp_get_nbx(ucx->ep, local, len, remote, ucx->rkey, &param);
-	if (UCS_PTR_IS_ERR(request))
-		return fail("posting a block", UCS_PTR_STATUS(request));
-	if (request)
-		ucp_request_free(request); /* The flush waits for it. */
-	return 0;
-}
-
-static int post_transfer(struct raw_paged *paged, struct raw_flight *flight)
+/* A message's tag is its number. */
+static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
 	const ucp_request_param_t param = { 0 };
-	struct ucx *ucx = paged->own;
 
-	for (size_t i = 0; i < paged->options->count; i++) {
-		if (post_block(paged, flight, i))
-			return -1;
-	}
-	flight->request = ucp_ep_flush_nbx(ucx->ep, &param);
-	return 0;
+	flight->request = ucp_tag_send_nbx(get_link(run)->ep, flight->slot, run->job->block_len,
+					   flight->number, &param);
+	return PERF_OK;
 }
 
-static int finish_transfer(struct raw_paged *paged, struct raw_flight *flight)
+static int receive_message(struct perf_run *run, struct perf_flight *flight)
 {
-	return await(paged->own, "ucp_ep_flush_nbx", flight->request);
+	const ucp_request_param_t param = { 0 };
+
+	flight->request = ucp_tag_recv_nbx(get_link(run)->worker, flight->slot, run->job->block_len,
+					   flight->number, UINT64_MAX, &param);
+	return PERF_OK;
 }
 
-static int tell_word(struct raw_paged *paged, uint64_t word)
+static int start_transfer(struct perf_run *run, struct perf_flight *flight)
+{
+	const ucp_request_param_t none = { 0 };
+	struct link *link = get_link(run);
+	const ucp_request_param_t param = {
+		.op_attr_mask = UCP_OP_ATTR_FIELD_MEMH | UCP_OP_ATTR_FLAG_MULTI_SEND,
+		.memh = link->memory,
+	};
+	size_t len = run->job->block_len;
+
+	for (size_t i = 0; i < run->job->count; i++) {
+		void *local = run->pool.base + flight->local[i] * len, *request;
+		uint64_t remote = link->remote_base + flight->remote[i] * len;
+		if (run->job->op == PERF_WRITE)
+			request = ucp_put_nbx(link->ep, local, len, remote, link->rkey, &param);
+		else
+			request = ucp_get_nbx(link->ep, local, len, remote, link->rkey, &param);
+		if (UCS_PTR_IS_ERR(request))
+			return fail("posting a block", UCS_PTR_STATUS(request));
+		if (request)
+			ucp_request_free(request); /* The flush waits for it. */
+	}
+	flight->request = ucp_ep_flush_nbx(link->ep, &none);
+	return PERF_OK;
+}
+
+static int finish_flight(struct perf_run *run, struct perf_flight *flight)
+{
+	return await(get_link(run), "waiting", flight->request);
+}
+
+static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 {
 	const ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
 		.flags = UCP_AM_SEND_FLAG_EAGER,
 	};
-	struct ucx *ucx = paged->own;
-	void *request = ucp_am_send_nbx(ucx->ep, WORD_ID, &word, sizeof(word), NULL, 0, &param);
+	struct link *link = get_link(run);
 
-	return await(ucx, "ucp_am_send_nbx", request);
+	return await(link, "ucp_am_send_nbx",
+		     ucp_am_send_nbx(link->ep, STAMP_ID, stamp, sizeof(*stamp), NULL, 0, &param));
 }
 
-static int hear_word(struct raw_paged *paged, uint64_t *word)
+static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 {
-	struct ucx *ucx = paged->own;
+	struct link *link = get_link(run);
 
-	while (ucx->heard == ucx->came) {
-		if (progress(ucx))
-			return -1;
+	while (link->taken == link->came) {
+		if (progress(link))
+			return PERF_FAILED;
 	}
-	*word = ucx->words[ucx->heard++ % WORDS_MAX];
-	return 0;
+	*stamp = link->stamps[link->taken++ % STAMPS_MAX];
+	return PERF_OK;
 }
 
-int main(int argc, char **argv)
+/* What was sent last may still need us. */
+static int hear_line(struct perf_run *run, char *line)
 {
-	static const struct raw_path path = {
-		.tool = "raw_ucx",
-		.open = open_ucx,
-		.close = close_ucx,
-		.post = post_transfer,
-		.finish = finish_transfer,
-		.tell = tell_word,
-		.hear = hear_word,
-	};
-	struct raw_options options;
+	struct pollfd event = { .fd = ((struct raw_side *)run->own)->control, .events = POLLIN };
 
-	raw_parse(&options, doc, argc, argv);
-	if (options.op == RAW_STREAM)
-		errx(PERF_USAGE, "this one measures paged transfers only: --paged write or read");
-	if (strcmp(options.provider, "default"))
-		setenv("UCX_TLS", options.provider, 1);
-	return raw_paged_run(&path, &options);
+	while (!poll(&event, 1, 0)) {
+		if (!ucp_worker_progress(get_link(run)->worker))
+			poll(&event, 1, 1);
+	}
+	return raw_hear(run, line);
 }
+
+static const struct perf_path path = {
+	.say = raw_say,
+	.hear = hear_line,
+	.send = send_message,
+	.recv = receive_message,
+	.move = start_transfer,
+	.finish = finish_flight,
+	.tell = tell_stamp,
+	.await_stamp = await_stamp,
+};
+
+const struct raw_path raw_ucx = {
+	.name = "ucx",
+	.run = &path,
+	.open = open_link,
+	.close = close_link,
+};

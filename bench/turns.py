@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both modes of compare need: a network namespace of their own, and programs that are run in it."""
+"""What compare and scale need: a network namespace of their own, and programs that are run in it."""
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 
-LIMIT = 120  # seconds a run may take
+LIMIT = 170  # seconds a run may take
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Namespace:
@@ -18,13 +22,15 @@ class Namespace:
         self.made = False
 
     def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, leave)
+        raise_limits()
         if not self.wanted:
             return self
         if os.geteuid() != 0:
-            print(
-                "compare: a network namespace needs root (ip netns add). Without it these figures are "
-                "taken on the host's loopback, with its congestion control.",
-                file=sys.stderr,
+            say(
+                "a network namespace needs root (ip netns add). Without it these figures are taken on the "
+                "host's loopback, with its congestion control."
             )
             return self
         subprocess.run(["ip", "netns", "add", self.name], check=True)
@@ -46,36 +52,56 @@ class Namespace:
     def wrap(self, command):
         return ["ip", "netns", "exec", self.name, *command] if self.made else command
 
+    def run(self, command, notes, out):
+        """Run a program; return what it printed, or {"failed": why}, with the notes. It goes to out, too."""
+        try:
+            done = subprocess.run(
+                self.wrap(command), capture_output=True, text=True, timeout=LIMIT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            found = {"failed": f"took more than {LIMIT} s"}
+        else:
+            found = read_result(done)
+        record = {**notes, **found}
+        if out:
+            print(json.dumps(record), file=out, flush=True)
+        return record
 
-def run_once(namespace, command, out, notes=None):
-    """Run a program. Return its result and None, or None and why there is none; that is printed too, unless
-    the result is kept with notes (which are added to it).
-    """
-    text = " ".join([os.path.basename(command[0]), *command[1:]])
-    pipe = subprocess.PIPE
-    stderr = pipe if notes is not None else None
-    try:
-        done = subprocess.run(
-            namespace.wrap(command), stdout=pipe, stderr=stderr, text=True, timeout=LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        result, reason = None, f"took more than {LIMIT} s"
-    else:
-        result, reason = read_result(done)
-    if reason and notes is None:
-        print(f"compare: {reason}: {text}", file=sys.stderr)
-    if out and (result or notes is not None):
-        kept = {**(notes or {}), **(result or {"failed": reason})}
-        print(json.dumps(kept), file=out, flush=True)
-    return result, reason
+
+def leave(_signal, _frame):
+    """An exception, so that the namespace is removed on the way out."""
+    raise SystemExit(130)
+
+
+def raise_limits():
+    """Thousands of connections, each with some descriptors, in each of two processes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < 16_000:
+        say(f"ulimit -Hn is {hard}: thousands of connections may not fit")
 
 
 def read_result(done):
     if done.returncode:
         words = (done.stderr or "").strip().splitlines()[-1:]
-        return None, words[0] if words else f"exit status {done.returncode}"
+        return {"failed": words[0] if words else f"exit status {done.returncode}"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return (json.loads(lines[-1]), None) if lines else (None, "it printed no result")
+    return json.loads(lines[-1]) if lines else {"failed": "it printed no result"}
+
+
+def measure_memory():
+    """GB/s that this machine copies just now: what its phase is."""
+    source, target = memoryview(bytearray(64 << 20)), memoryview(bytearray(64 << 20))
+    best = 0.0
+    for _ in range(4):
+        started = time.perf_counter()
+        target[:] = source
+        best = max(best, len(source) / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def say(text):
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
 
 
 def show_progress(text):

@@ -13,7 +13,7 @@ AS_VAR_IF([kvt_python_found], [yes],
 kvt_check_text="yes"
 AS_VAR_IF([kvt_have_check], [no], [kvt_check_text="NO: the C tests will be skipped (apt install check)"])
 kvt_ucx_text="yes"
-AS_VAR_IF([kvt_have_ucx], [no], [kvt_ucx_text="no: bench/raw_ucx is left out (apt install libucx-dev)"])
+AS_VAR_IF([kvt_have_ucx], [no], [kvt_ucx_text="no: bench/raw has no --path=ucx (apt install libucx-dev)"])
 # Twice: exec_prefix is ${prefix} by itself.
 eval kvt_pyexecdir="\"$pyexecdir\""
 eval kvt_pyexecdir="\"$kvt_pyexecdir\""

@@ -41,6 +41,7 @@ C_TESTS = \
 	tests/unit/check_engine_settings \
 	tests/unit/check_engine_stats \
 	tests/unit/check_engine_strangers \
+	tests/unit/check_perf_pool \
 	tests/unit/check_perf_text \
 	tests/unit/check_support
 
@@ -190,6 +191,8 @@ tests_protocol_fuzz_SOURCES = \
 PLAN_REQUESTS = tests/unit/plan_requests.h
 tests_unit_check_engine_plan_SOURCES = tests/unit/check_engine_plan.c $(PLAN_REQUESTS)
 tests_unit_check_engine_plan_input_SOURCES = tests/unit/check_engine_plan_input.c $(PLAN_REQUESTS)
+tests_unit_check_perf_pool_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
+tests_unit_check_perf_pool_SOURCES = tests/unit/check_perf_pool.c bench/perf_pool.c bench/perf_pool.h
 tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
 tests_unit_check_base_timers_SOURCES = tests/unit/check_base_timers.c $(FAILING_ALLOC)

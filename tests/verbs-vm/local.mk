@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The tests on verbs, in a virtual machine. Not a part of make check: see README.md here.
 
-.PHONY: check-verbs check-verbs-long verbs-shell
+.PHONY: check-verbs check-verbs-long verbs-shell bench-verbs
 
 # What cannot run here is skipped, as by make check: the last line says why.
 VERBS_VM = . ./tests/env.sh && $(top_srcdir)/tests/verbs-vm/run.sh
@@ -19,6 +19,11 @@ check-verbs-long: verbs-vm-programs
 
 verbs-shell: verbs-vm-programs
 	$(VERBS_VM) shell
+
+# The ratios of KVTrans to libfabric on verbs; its exit status is that of compare.
+bench-verbs: verbs-vm-programs
+	@$(VERBS_VM) shell '$(abs_top_srcdir)/bench/compare --verbs --bindir bench $(BENCH_FLAGS); \
+		echo $$? >$$WORK/status' && exit $$(cat tests/verbs-vm/work/status)
 
 clean-local: clean-verbs
 clean-verbs:

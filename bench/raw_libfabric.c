@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * raw_libfabric.c - a path of raw.h: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
+ * least that libfabric needs. An operation on each block asks for FI_DELIVERY_COMPLETE: without it a provider may call a
+ * block written that is still in a buffer of this side. It never merges blocks: that is what the library is there for.
+ */
+#include "raw.h"
+
+#include <err.h>
+#include <rdma/fabric.h>
+#include <rdma/fi_cm.h>
+#include <rdma/fi_domain.h>
+#include <rdma/fi_endpoint.h>
+#include <rdma/fi_errno.h>
+#include <rdma/fi_rma.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CQ_LEN = 1024, NAME_LEN_MAX = 128, CONNECT_MS = 10000, SLEEP_MS = 1000 };
+
+/* Stamps that can come without another receive being posted. */
+enum { MAILS = 64, POOL_KEY = 42, MAIL_KEY };
+
+struct mail {
+	struct perf_stamp stamp;
+	size_t pending;
+};
+
+/* The context of every operation is a count of what is pending. */
+struct link {
+	const struct raw_options *options;
+	struct fi_info *info;
+	struct fid_fabric *fabric;
+	struct fid_domain *domain;
+	struct fid_eq *eq;
+	struct fid_cq *cq;
+	struct fid_pep *pep;
+	struct fid_ep *ep;
+	struct fid_mr *mr;
+	struct fid_mr *mail_mr;
+	void *desc;
+	void *mail_desc;
+	uint64_t remote_address; /* of the peer's pool, as its provider wants it */
+	uint64_t remote_key;
+	size_t segment_len;
+	struct mail mails[MAILS];
+	size_t next_mail;
+};
+
+/* What both processes tell each other over their local socket. */
+struct name {
+	char bytes[NAME_LEN_MAX];
+	size_t len;
+};
+
+struct grant {
+	uint64_t address;
+	uint64_t key;
+};
+
+static struct link *get_link(const struct perf_run *run)
+{
+	return ((struct raw_side *)run->own)->own;
+}
+
+static int fail(const char *call, long rc)
+{
+	warnx("%s: %s", call, fi_strerror((int)-rc));
+	return PERF_FAILED;
+}
+
+/* ---- completions ---- */
+
+/* Take what has completed; when asked to wait, sleep, unless the program spins, until there is something. */
+static int reap(struct link *link, bool wait)
+{
+	struct fi_cq_err_entry cause = { 0 };
+	struct fi_cq_msg_entry entries[16];
+	bool found = false;
+
+	for (;;) {
+		long rc = wait && !found && !link->options->spin
+				  ? fi_cq_sread(link->cq, entries, 16, NULL, SLEEP_MS)
+				  : fi_cq_read(link->cq, entries, 16);
+		for (long i = 0; i < rc; i++) {
+			size_t *pending = entries[i].op_context;
+			--*pending;
+			found = true;
+		}
+		if (rc == -FI_EAVAIL && fi_cq_readerr(link->cq, &cause, 0) > 0)
+			return fail("an operation", -cause.err);
+		if (rc < 0 && rc != -FI_EAGAIN && rc != -FI_EINTR)
+			return fail("fi_cq_read", rc);
+		if (rc <= 0 && (found || !wait))
+			return PERF_OK;
+		if (rc > 0 && rc < 16)
+			return PERF_OK;
+	}
+}
+
+static int finish(struct link *link, const size_t *pending)
+{
+	while (*pending) {
+		if (reap(link, true))
+			return PERF_FAILED;
+	}
+	return PERF_OK;
+}
+
+static int finish_flight(struct perf_run *run, struct perf_flight *flight)
+{
+	return finish(get_link(run), &flight->pending);
+}
+
+/* ---- messages ---- */
+
+static int receive(struct link *link, void *base, size_t len, void *desc, size_t *pending)
+{
+	long rc;
+
+	while ((rc = fi_recv(link->ep, base, len, desc, 0, pending)) == -FI_EAGAIN) {
+		if (reap(link, false))
+			return PERF_FAILED;
+	}
+	if (rc)
+		return fail("fi_recv", rc);
+	++*pending;
+	return PERF_OK;
+}
+
+static int receive_message(struct perf_run *run, struct perf_flight *flight)
+{
+	struct link *link = get_link(run);
+
+	return receive(link, flight->slot, run->job->block_len, link->desc, &flight->pending);
+}
+
+/* The smallest messages are copied by every provider, and complete without a trace. */
+static int inject(struct link *link, const void *base, size_t len)
+{
+	long rc;
+
+	while ((rc = fi_inject(link->ep, base, len, 0)) == -FI_EAGAIN) {
+		if (reap(link, false))
+			return PERF_FAILED;
+	}
+	return rc ? fail("fi_inject", rc) : PERF_OK;
+}
+
+/* In a ping-pong the answer tells that the message has arrived. */
+static int send_message(struct perf_run *run, struct perf_flight *flight)
+{
+	struct link *link = get_link(run);
+	bool latency = run->job->mode == PERF_LATENCY;
+	size_t len = run->job->block_len;
+	struct iovec iov = { flight->slot, len };
+	struct fi_msg message = {
+		.msg_iov = &iov, .desc = &link->desc, .iov_count = 1, .context = &flight->pending
+	};
+	uint64_t flags = FI_COMPLETION | (latency ? 0 : FI_DELIVERY_COMPLETE);
+	long rc;
+
+	if (latency && len <= link->info->tx_attr->inject_size)
+		return inject(link, flight->slot, len);
+	while ((rc = fi_sendmsg(link->ep, &message, flags)) == -FI_EAGAIN) {
+		if (reap(link, false))
+			return PERF_FAILED;
+	}
+	if (rc)
+		return fail("fi_sendmsg", rc);
+	flight->pending++;
+	return PERF_OK;
+}
+
+static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
+{
+	return inject(get_link(run), stamp, sizeof(*stamp));
+}
+
+static int post_mail(struct link *link, struct mail *mail)
+{
+	return receive(link, &mail->stamp, sizeof(mail->stamp), link->mail_desc, &mail->pending);
+}
+
+static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
+{
+	struct link *link = get_link(run);
+	struct mail *mail = &link->mails[link->next_mail++ % MAILS];
+
+	if (finish(link, &mail->pending))
+		return PERF_FAILED;
+	*stamp = mail->stamp;
+	return post_mail(link, mail);
+}
+
+/* ---- transfers ---- */
+
+/* Only the last operation on a block waits for the peer: the endpoint keeps their order. So it does for the blocks of
+ * a transfer, where one completion is enough for all. */
+static uint64_t get_flags(const struct perf_run *run, bool ends_block, bool ends_transfer)
+{
+	bool reads = run->job->op == PERF_READ;
+
+	if (get_link(run)->options->batch && !ends_transfer)
+		return 0;
+	return FI_COMPLETION | (ends_block && !reads ? FI_DELIVERY_COMPLETE : 0);
+}
+
+static int post(struct perf_run *run, struct perf_flight *flight, const struct fi_rma_iov *remote,
+		size_t local_offset, uint64_t flags)
+{
+	struct link *link = get_link(run);
+	struct iovec iov = { run->pool.base + local_offset, remote->len };
+	struct fi_msg_rma message = {
+		.msg_iov = &iov,
+		.desc = &link->desc,
+		.iov_count = 1,
+		.rma_iov = remote,
+		.rma_iov_count = 1,
+		.context = &flight->pending,
+	};
+	bool reads = run->job->op == PERF_READ;
+	long rc;
+
+	while ((rc = (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags)) == -FI_EAGAIN) {
+		if (reap(link, false))
+			return PERF_FAILED;
+	}
+	if (rc)
+		return fail(reads ? "fi_readmsg" : "fi_writemsg", rc);
+	flight->pending += flags & FI_COMPLETION ? 1 : 0;
+	return PERF_OK;
+}
+
+static int start_transfer(struct perf_run *run, struct perf_flight *flight)
+{
+	struct link *link = get_link(run);
+	size_t block_len = run->job->block_len;
+	size_t count = run->job->count;
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t done = 0; done < block_len; done += link->segment_len) {
+			size_t left = block_len - done;
+			bool last = left <= link->segment_len;
+			struct fi_rma_iov remote = {
+				link->remote_address + flight->remote[i] * block_len + done,
+				last ? left : link->segment_len,
+				link->remote_key,
+			};
+			uint64_t flags = get_flags(run, last, last && i + 1 == count);
+			if (post(run, flight, &remote, flight->local[i] * block_len + done, flags))
+				return PERF_FAILED;
+		}
+	}
+	return PERF_OK;
+}
+
+/* ---- the connection ---- */
+
+/* Ask for the named provider at the options' address; the serving process is its passive side too. */
+static int find_provider(struct link *link)
+{
+	const struct raw_options *options = link->options;
+	struct fi_info *hints = fi_allocinfo();
+
+	if (!hints)
+		return fail("fi_allocinfo", -FI_ENOMEM);
+	/* A cached registration would outlive its close; the library measured against has it off too. */
+	setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
+	hints->caps = FI_MSG | FI_RMA;
+	hints->ep_attr->type = FI_EP_MSG;
+	hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED |
+				      FI_MR_PROV_KEY;
+	hints->fabric_attr->prov_name = strdup(options->provider);
+	int rc = fi_getinfo(FI_VERSION(1, 17), options->host, "0", FI_SOURCE, hints, &link->info);
+	fi_freeinfo(hints);
+	if (!rc)
+		return PERF_OK;
+	warnx("provider %s offers no connected endpoint with RMA at %s: %s", options->provider,
+	      options->host, fi_strerror(-rc));
+	return PERF_FAILED;
+}
+
+static int open_domain(struct link *link, const struct perf_pool *pool)
+{
+	struct fi_eq_attr eq_attr = { .wait_obj = FI_WAIT_UNSPEC };
+	struct fi_cq_attr cq_attr = {
+		.size = CQ_LEN,
+		.format = FI_CQ_FORMAT_MSG,
+		.wait_obj = link->options->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC,
+	};
+	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE | FI_READ | FI_REMOTE_READ;
+	long rc;
+
+	if ((rc = fi_fabric(link->info->fabric_attr, &link->fabric, NULL)))
+		return fail("fi_fabric", rc);
+	if ((rc = fi_eq_open(link->fabric, &eq_attr, &link->eq, NULL)))
+		return fail("fi_eq_open", rc);
+	if ((rc = fi_domain(link->fabric, link->info, &link->domain, NULL)))
+		return fail("fi_domain", rc);
+	if ((rc = fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)))
+		return fail("fi_cq_open", rc);
+	if ((rc = fi_mr_reg(link->domain, pool->base, pool->len, access, 0, POOL_KEY, 0, &link->mr,
+			    NULL)) ||
+	    (rc = fi_mr_reg(link->domain, link->mails, sizeof(link->mails), FI_SEND | FI_RECV, 0,
+			    MAIL_KEY, 0, &link->mail_mr, NULL)))
+		return fail("fi_mr_reg", rc);
+	link->desc = fi_mr_desc(link->mr);
+	link->mail_desc = fi_mr_desc(link->mail_mr);
+	return PERF_OK;
+}
+
+static int open_endpoint(struct link *link, struct fi_info *info)
+{
+	uint64_t selective = link->options->batch ? FI_SELECTIVE_COMPLETION : 0;
+	long rc;
+
+	if ((rc = fi_endpoint(link->domain, info, &link->ep, NULL)))
+		return fail("fi_endpoint", rc);
+	if ((rc = fi_ep_bind(link->ep, &link->eq->fid, 0)) ||
+	    (rc = fi_ep_bind(link->ep, &link->cq->fid, FI_TRANSMIT | selective)) ||
+	    (rc = fi_ep_bind(link->ep, &link->cq->fid, FI_RECV)))
+		return fail("fi_ep_bind", rc);
+	if ((rc = fi_enable(link->ep)))
+		return fail("fi_enable", rc);
+	return PERF_OK;
+}
+
+/* Wait for one event of the connection manager, which must be the wanted one. */
+static int await_event(struct link *link, uint32_t wanted, struct fi_eq_cm_entry *entry)
+{
+	struct fi_eq_err_entry cause = { 0 };
+	uint32_t event = 0;
+	long rc = fi_eq_sread(link->eq, &event, entry, sizeof(*entry), CONNECT_MS, 0);
+
+	if (rc == -FI_EAVAIL && fi_eq_readerr(link->eq, &cause, 0) > 0)
+		return fail("connecting", -cause.err);
+	if (rc < 0)
+		return fail("connecting", rc == -FI_EAGAIN ? -FI_ETIMEDOUT : rc);
+	return event == wanted ? PERF_OK : fail("connecting", -FI_ECONNREFUSED);
+}
+
+static int accept_link(struct link *link, int control)
+{
+	struct fi_eq_cm_entry entry;
+	struct name name = { .len = NAME_LEN_MAX };
+	long rc;
+
+	if ((rc = fi_passive_ep(link->fabric, link->info, &link->pep, NULL)))
+		return fail("fi_passive_ep", rc);
+	if ((rc = fi_pep_bind(link->pep, &link->eq->fid, 0)))
+		return fail("fi_pep_bind", rc);
+	if ((rc = fi_listen(link->pep)))
+		return fail("fi_listen", rc);
+	if ((rc = fi_getname(&link->pep->fid, name.bytes, &name.len)))
+		return fail("fi_getname", rc);
+	if (raw_put(control, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
+		return PERF_FAILED;
+	int status = open_endpoint(link, entry.info);
+	fi_freeinfo(entry.info);
+	if (status)
+		return status;
+	if ((rc = fi_accept(link->ep, NULL, 0)))
+		return fail("fi_accept", rc);
+	return await_event(link, FI_CONNECTED, &entry);
+}
+
+static int connect_link(struct link *link, int control)
+{
+	struct fi_eq_cm_entry entry;
+	struct name name;
+	long rc;
+
+	if (raw_get(control, &name, sizeof(name)))
+		return PERF_FAILED;
+	link->info->dest_addr = malloc(name.len);
+	if (!link->info->dest_addr)
+		return fail("malloc", -FI_ENOMEM);
+	memcpy(link->info->dest_addr, name.bytes, name.len);
+	link->info->dest_addrlen = name.len;
+	if (open_endpoint(link, link->info))
+		return PERF_FAILED;
+	if ((rc = fi_connect(link->ep, name.bytes, NULL, 0)))
+		return fail("fi_connect", rc);
+	return await_event(link, FI_CONNECTED, &entry);
+}
+
+/* Tell each other where the pools are. */
+static int exchange_grants(struct link *link, int control, const struct perf_pool *pool)
+{
+	bool virtual = link->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR;
+	struct grant own = { virtual ? (uintptr_t)pool->base : 0, fi_mr_key(link->mr) };
+	struct grant theirs;
+
+	if (raw_put(control, &own, sizeof(own)) || raw_get(control, &theirs, sizeof(theirs)))
+		return PERF_FAILED;
+	link->remote_address = theirs.address;
+	link->remote_key = theirs.key;
+	return PERF_OK;
+}
+
+static int open_link(struct perf_run *run)
+{
+	struct raw_side *side = run->own;
+	struct link *link = calloc(1, sizeof(*link));
+
+	if (!link)
+		return fail("calloc", -FI_ENOMEM);
+	side->own = link;
+	link->options = side->options;
+	if (find_provider(link) || open_domain(link, &run->pool))
+		return PERF_FAILED;
+	if ((run->leads ? connect_link : accept_link)(link, side->control))
+		return PERF_FAILED;
+	size_t limit = link->info->ep_attr->max_msg_size;
+	size_t wanted = side->options->segment_len ? side->options->segment_len : limit;
+	link->segment_len = wanted < limit ? wanted : limit;
+	for (int i = 0; i < MAILS && !run->leads && run->job->op != PERF_SEND; i++) {
+		if (post_mail(link, &link->mails[i]))
+			return PERF_FAILED;
+	}
+	return exchange_grants(link, side->control, &run->pool);
+}
+
+static void close_fid(struct fid *fid)
+{
+	long rc = fi_close(fid);
+
+	if (rc)
+		fail("fi_close", rc);
+}
+
+static void close_link(struct perf_run *run)
+{
+	struct link *link = get_link(run);
+
+	if (!link)
+		return;
+	if (link->ep) {
+		fi_shutdown(link->ep, 0);
+		close_fid(&link->ep->fid);
+	}
+	if (link->pep)
+		close_fid(&link->pep->fid);
+	if (link->mail_mr)
+		close_fid(&link->mail_mr->fid);
+	if (link->mr)
+		close_fid(&link->mr->fid);
+	if (link->cq)
+		close_fid(&link->cq->fid);
+	if (link->domain)
+		close_fid(&link->domain->fid);
+	if (link->eq)
+		close_fid(&link->eq->fid);
+	if (link->fabric)
+		close_fid(&link->fabric->fid);
+	if (link->info)
+		fi_freeinfo(link->info);
+	free(link);
+}
+
+static const struct perf_path path = {
+	.say = raw_say,
+	.hear = raw_hear,
+	.send = send_message,
+	.recv = receive_message,
+	.move = start_transfer,
+	.finish = finish_flight,
+	.tell = tell_stamp,
+	.await_stamp = await_stamp,
+};
+
+const struct raw_path raw_libfabric = {
+	.name = "libfabric",
+	.run = &path,
+	.open = open_link,
+	.close = close_link,
+};
