@@ -26,7 +26,13 @@ LIMIT = 160  # seconds a run may take
 
 
 class Path:
-    """How blocks move. The first process starts every transfer; the other one serves."""
+    """How blocks move. The first process starts every transfer; the other one serves. A path also has
+
+    offer()                       what the other process must know, picklable
+    connect(offer)
+    start(number, local, remote)  starts a transfer between slots; returns what finish() takes
+    finish(flight)                returns when every byte is in place
+    """
 
     provider = "tcp"
     spins = False  # it polls for the end of a transfer
@@ -34,23 +40,7 @@ class Path:
     splits = True  # a transfer starts in one call and ends in another
 
     def __init__(self, arguments, pool, first):
-        """Open what is needed before the other process is known."""
         self.arguments, self.pool, self.first = arguments, pool, first
-
-    def offer(self):
-        """What the other process must know, picklable."""
-        raise NotImplementedError
-
-    def connect(self, offer):
-        raise NotImplementedError
-
-    def start(self, number, local, remote):
-        """Start a transfer between slots; return what finish() takes."""
-        raise NotImplementedError
-
-    def finish(self, flight):
-        """Return when every byte is in place."""
-        raise NotImplementedError
 
     def poll(self):
         """At the serving process: the numbers of writes that have arrived since the last call."""
@@ -59,9 +49,6 @@ class Path:
     def fileno(self):
         """What is readable when poll() has something; None: poll() must be called every now and then."""
         return None
-
-    def close(self):
-        pass
 
     def leave(self):
         """The last thing that a process does."""
@@ -462,15 +449,13 @@ class First:
         moved = blocks * arguments.block
         with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as file:
             congestion_control = file.read().strip()
+        job = {name: getattr(arguments, name) for name in ("op", "count", "depth", "pattern")}
         return {
             "tool": arguments.path,
-            "op": arguments.op,
+            **job,
             "mode": "throughput",
             "provider": self.path.provider,
             "block_bytes": arguments.block,
-            "count": arguments.count,
-            "depth": arguments.depth,
-            "pattern": arguments.pattern,
             "messages": blocks,
             "transfers": count,
             "bytes": moved,

@@ -7,7 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from cases import KVTRANS, LABELS, SOCKET, UNITS  # noqa: E402
-from matplotlib import pyplot  # noqa: E402 - the backend is chosen before
+from matplotlib import pyplot, ticker  # noqa: E402 - the backend is chosen before
 
 # Colours that stay apart in print and for colour-blind eyes (Okabe and Ito).
 COLOURS = {
@@ -34,22 +34,17 @@ def save(figure, path):
 
 def draw_comparison(results, verdicts, path):
     """Write path.svg and path.png: for each case the ratio to each other program, and the targets."""
-    cases = [case for case in results.cases if results.get_median(case.key, KVTRANS, case.figure) is not None]
     others = [name for name in results.programs if name not in (KVTRANS, "kvtrans-spin")]
-    if not cases or not others:
+    ratios = {(case, name): get_goodness(results, case, name) for case in results.cases for name in others}
+    cases = [case for case in results.cases if any(ratios[case, name] for name in others)]
+    if not cases:
         return
     figure, axes = pyplot.subplots(figsize=(11, 1.8 + 0.3 * len(cases)), layout="constrained")
     for row, case in enumerate(cases):
-        ratios = {}
-        for name in others:
-            own, other = (case.key, KVTRANS, case.figure), (case.key, name, case.figure)
-            if case.figure in ("us_p50", "cpu_percent"):  # less is better
-                own, other = other, own
-            ratios[name] = list(results.get_ratios(own, other).values())
-        shown = [name for name in others if ratios[name]]
+        shown = [name for name in others if ratios[case, name]]
         for i, name in enumerate(shown):
             at = row + 0.6 * ((i + 1) / (len(shown) + 1) - 0.5)
-            values = ratios[name]
+            values = ratios[case, name]
             label = LABELS[name] if name not in axes.get_legend_handles_labels()[1] else None
             axes.plot([min(values), max(values)], [at, at], color=COLOURS[name], linewidth=1.2)
             axes.plot(statistics.median(values), at, "o", color=COLOURS[name], markersize=5, label=label)
@@ -73,6 +68,13 @@ def draw_comparison(results, verdicts, path):
     save(figure, path)
 
 
+def get_goodness(results, case, name):
+    own, other = (case.key, KVTRANS, case.figure), (case.key, name, case.figure)
+    if case.figure in ("us_p50", "cpu_percent"):  # less is better
+        own, other = other, own
+    return list(results.get_ratios(own, other).values())
+
+
 def draw_targets(axes, verdicts, case, row):
     """Targets that are ratios of the case's own figure, as far as they can be told in the plot."""
     for verdict in verdicts:
@@ -90,7 +92,7 @@ def draw_curves(panels, path):
     figure, grid = pyplot.subplots(rows, columns, figsize=(11, 3.4 * rows), layout="constrained", squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    colours = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+    colours = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
     for axes, (title, across, upward, lines, bound) in zip(grid.flat, panels):
         for colour, (label, points) in zip(colours, lines.items()):
             xs = sorted(points)
@@ -101,6 +103,10 @@ def draw_curves(panels, path):
             axes.axhline(bound, color="#CC0000", linewidth=1, linestyle="--", label="bound")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+            axis.set_minor_formatter(ticker.NullFormatter())
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(across, fontsize=8)
         axes.set_ylabel(upward, fontsize=8)

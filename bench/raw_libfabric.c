@@ -69,6 +69,11 @@ static int fail(const char *call, long rc)
 	return PERF_FAILED;
 }
 
+static int check(const char *call, long rc)
+{
+	return rc ? fail(call, rc) : PERF_OK;
+}
+
 /* ---- completions ---- */
 
 /* Take what has completed; when asked to wait, sleep, unless the program spins, until there is something. */
@@ -122,10 +127,8 @@ static int receive(struct link *link, void *base, size_t len, void *desc, size_t
 		if (reap(link, false))
 			return PERF_FAILED;
 	}
-	if (rc)
-		return fail("fi_recv", rc);
-	++*pending;
-	return PERF_OK;
+	*pending += !rc;
+	return check("fi_recv", rc);
 }
 
 static int receive_message(struct perf_run *run, struct perf_flight *flight)
@@ -144,7 +147,7 @@ static int inject(struct link *link, const void *base, size_t len)
 		if (reap(link, false))
 			return PERF_FAILED;
 	}
-	return rc ? fail("fi_inject", rc) : PERF_OK;
+	return check("fi_inject", rc);
 }
 
 /* In a ping-pong the answer tells that the message has arrived. */
@@ -166,10 +169,8 @@ static int send_message(struct perf_run *run, struct perf_flight *flight)
 		if (reap(link, false))
 			return PERF_FAILED;
 	}
-	if (rc)
-		return fail("fi_sendmsg", rc);
-	flight->pending++;
-	return PERF_OK;
+	flight->pending += !rc;
+	return check("fi_sendmsg", rc);
 }
 
 static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
@@ -226,10 +227,8 @@ static int post(struct perf_run *run, struct perf_flight *flight, const struct f
 		if (reap(link, false))
 			return PERF_FAILED;
 	}
-	if (rc)
-		return fail(reads ? "fi_readmsg" : "fi_writemsg", rc);
-	flight->pending += flags & FI_COMPLETION ? 1 : 0;
-	return PERF_OK;
+	flight->pending += !rc && flags & FI_COMPLETION;
+	return check(reads ? "fi_readmsg" : "fi_writemsg", rc);
 }
 
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
@@ -290,21 +289,16 @@ static int open_domain(struct link *link, const struct perf_pool *pool)
 		.wait_obj = link->options->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC,
 	};
 	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE | FI_READ | FI_REMOTE_READ;
-	long rc;
 
-	if ((rc = fi_fabric(link->info->fabric_attr, &link->fabric, NULL)))
-		return fail("fi_fabric", rc);
-	if ((rc = fi_eq_open(link->fabric, &eq_attr, &link->eq, NULL)))
-		return fail("fi_eq_open", rc);
-	if ((rc = fi_domain(link->fabric, link->info, &link->domain, NULL)))
-		return fail("fi_domain", rc);
-	if ((rc = fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)))
-		return fail("fi_cq_open", rc);
-	if ((rc = fi_mr_reg(link->domain, pool->base, pool->len, access, 0, POOL_KEY, 0, &link->mr,
-			    NULL)) ||
-	    (rc = fi_mr_reg(link->domain, link->mails, sizeof(link->mails), FI_SEND | FI_RECV, 0,
-			    MAIL_KEY, 0, &link->mail_mr, NULL)))
-		return fail("fi_mr_reg", rc);
+	if (check("fi_fabric", fi_fabric(link->info->fabric_attr, &link->fabric, NULL)) ||
+	    check("fi_eq_open", fi_eq_open(link->fabric, &eq_attr, &link->eq, NULL)) ||
+	    check("fi_domain", fi_domain(link->fabric, link->info, &link->domain, NULL)) ||
+	    check("fi_cq_open", fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)) ||
+	    check("fi_mr_reg", fi_mr_reg(link->domain, pool->base, pool->len, access, 0, POOL_KEY,
+					 0, &link->mr, NULL)) ||
+	    check("fi_mr_reg", fi_mr_reg(link->domain, link->mails, sizeof(link->mails),
+					 FI_SEND | FI_RECV, 0, MAIL_KEY, 0, &link->mail_mr, NULL)))
+		return PERF_FAILED;
 	link->desc = fi_mr_desc(link->mr);
 	link->mail_desc = fi_mr_desc(link->mail_mr);
 	return PERF_OK;
@@ -313,17 +307,13 @@ static int open_domain(struct link *link, const struct perf_pool *pool)
 static int open_endpoint(struct link *link, struct fi_info *info)
 {
 	uint64_t selective = link->options->batch ? FI_SELECTIVE_COMPLETION : 0;
-	long rc;
 
-	if ((rc = fi_endpoint(link->domain, info, &link->ep, NULL)))
-		return fail("fi_endpoint", rc);
-	if ((rc = fi_ep_bind(link->ep, &link->eq->fid, 0)) ||
-	    (rc = fi_ep_bind(link->ep, &link->cq->fid, FI_TRANSMIT | selective)) ||
-	    (rc = fi_ep_bind(link->ep, &link->cq->fid, FI_RECV)))
-		return fail("fi_ep_bind", rc);
-	if ((rc = fi_enable(link->ep)))
-		return fail("fi_enable", rc);
-	return PERF_OK;
+	if (check("fi_endpoint", fi_endpoint(link->domain, info, &link->ep, NULL)) ||
+	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->eq->fid, 0)) ||
+	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->cq->fid, FI_TRANSMIT | selective)) ||
+	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->cq->fid, FI_RECV)))
+		return PERF_FAILED;
+	return check("fi_enable", fi_enable(link->ep));
 }
 
 /* Wait for one event of the connection manager, which must be the wanted one. */
@@ -344,24 +334,17 @@ static int accept_link(struct link *link, int control)
 {
 	struct fi_eq_cm_entry entry;
 	struct name name = { .len = NAME_LEN_MAX };
-	long rc;
 
-	if ((rc = fi_passive_ep(link->fabric, link->info, &link->pep, NULL)))
-		return fail("fi_passive_ep", rc);
-	if ((rc = fi_pep_bind(link->pep, &link->eq->fid, 0)))
-		return fail("fi_pep_bind", rc);
-	if ((rc = fi_listen(link->pep)))
-		return fail("fi_listen", rc);
-	if ((rc = fi_getname(&link->pep->fid, name.bytes, &name.len)))
-		return fail("fi_getname", rc);
-	if (raw_put(control, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
+	if (check("fi_passive_ep", fi_passive_ep(link->fabric, link->info, &link->pep, NULL)) ||
+	    check("fi_pep_bind", fi_pep_bind(link->pep, &link->eq->fid, 0)) ||
+	    check("fi_listen", fi_listen(link->pep)) ||
+	    check("fi_getname", fi_getname(&link->pep->fid, name.bytes, &name.len)) ||
+	    raw_put(control, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
 		return PERF_FAILED;
 	int status = open_endpoint(link, entry.info);
 	fi_freeinfo(entry.info);
-	if (status)
-		return status;
-	if ((rc = fi_accept(link->ep, NULL, 0)))
-		return fail("fi_accept", rc);
+	if (status || check("fi_accept", fi_accept(link->ep, NULL, 0)))
+		return PERF_FAILED;
 	return await_event(link, FI_CONNECTED, &entry);
 }
 
@@ -369,7 +352,6 @@ static int connect_link(struct link *link, int control)
 {
 	struct fi_eq_cm_entry entry;
 	struct name name;
-	long rc;
 
 	if (raw_get(control, &name, sizeof(name)))
 		return PERF_FAILED;
@@ -378,10 +360,9 @@ static int connect_link(struct link *link, int control)
 		return fail("malloc", -FI_ENOMEM);
 	memcpy(link->info->dest_addr, name.bytes, name.len);
 	link->info->dest_addrlen = name.len;
-	if (open_endpoint(link, link->info))
+	if (open_endpoint(link, link->info) ||
+	    check("fi_connect", fi_connect(link->ep, name.bytes, NULL, 0)))
 		return PERF_FAILED;
-	if ((rc = fi_connect(link->ep, name.bytes, NULL, 0)))
-		return fail("fi_connect", rc);
 	return await_event(link, FI_CONNECTED, &entry);
 }
 
@@ -422,38 +403,21 @@ static int open_link(struct perf_run *run)
 	return exchange_grants(link, side->control, &run->pool);
 }
 
-static void close_fid(struct fid *fid)
-{
-	long rc = fi_close(fid);
-
-	if (rc)
-		fail("fi_close", rc);
-}
-
 static void close_link(struct perf_run *run)
 {
 	struct link *link = get_link(run);
 
 	if (!link)
 		return;
-	if (link->ep) {
+	if (link->ep)
 		fi_shutdown(link->ep, 0);
-		close_fid(&link->ep->fid);
+	/* A fid is the first member of what it belongs to. */
+	void *const fids[] = { link->ep, link->pep,    link->mail_mr, link->mr,
+			       link->cq, link->domain, link->eq,      link->fabric };
+	for (size_t i = 0; i < sizeof(fids) / sizeof(fids[0]); i++) {
+		if (fids[i])
+			check("fi_close", fi_close(fids[i]));
 	}
-	if (link->pep)
-		close_fid(&link->pep->fid);
-	if (link->mail_mr)
-		close_fid(&link->mail_mr->fid);
-	if (link->mr)
-		close_fid(&link->mr->fid);
-	if (link->cq)
-		close_fid(&link->cq->fid);
-	if (link->domain)
-		close_fid(&link->domain->fid);
-	if (link->eq)
-		close_fid(&link->eq->fid);
-	if (link->fabric)
-		close_fid(&link->fabric->fid);
 	if (link->info)
 		fi_freeinfo(link->info);
 	free(link);

@@ -47,16 +47,19 @@ static int fail(const char *call, ucs_status_t status)
 	return PERF_FAILED;
 }
 
+static int check(const char *call, ucs_status_t status)
+{
+	return status ? fail(call, status) : PERF_OK;
+}
+
 /* Make progress; asleep when there is none, unless the program spins. */
 static int progress(struct link *link)
 {
 	if (ucp_worker_progress(link->worker) || link->spin)
 		return 0;
 	ucs_status_t status = ucp_worker_arm(link->worker);
-	if (status == UCS_ERR_BUSY)
-		return 0;
 	if (status)
-		return fail("ucp_worker_arm", status);
+		return status == UCS_ERR_BUSY ? 0 : fail("ucp_worker_arm", status);
 	struct pollfd event = { .fd = link->wake_fd, .events = POLLIN };
 	poll(&event, 1, 1000);
 	return 0;
@@ -68,13 +71,13 @@ static int await(struct link *link, const char *call, void *request)
 	ucs_status_t status = UCS_PTR_STATUS(request);
 
 	if (!UCS_PTR_IS_PTR(request))
-		return status ? fail(call, status) : 0;
+		return check(call, status);
 	while ((status = ucp_request_check_status(request)) == UCS_INPROGRESS) {
 		if (progress(link))
 			return PERF_FAILED;
 	}
 	ucp_request_free(request);
-	return status ? fail(call, status) : 0;
+	return check(call, status);
 }
 
 static ucs_status_t take_stamp(void *arg, const void *header, size_t header_len, void *data,
@@ -108,17 +111,16 @@ static int open_worker(struct link *link)
 		.cb = take_stamp,
 		.arg = link,
 	};
-	ucs_status_t status;
 
-	if ((status = ucp_init(&params, NULL, &link->context)))
-		return fail("ucp_init", status);
-	if ((status = ucp_worker_create(link->context, &worker_params, &link->worker)))
-		return fail("ucp_worker_create", status);
-	if (!link->spin && (status = ucp_worker_get_efd(link->worker, &link->wake_fd)))
-		return fail("ucp_worker_get_efd", status);
-	if ((status = ucp_worker_set_am_recv_handler(link->worker, &handler)))
-		return fail("ucp_worker_set_am_recv_handler", status);
-	return 0;
+	if (check("ucp_init", ucp_init(&params, NULL, &link->context)) ||
+	    check("ucp_worker_create",
+		  ucp_worker_create(link->context, &worker_params, &link->worker)) ||
+	    check("ucp_worker_set_am_recv_handler",
+		  ucp_worker_set_am_recv_handler(link->worker, &handler)))
+		return PERF_FAILED;
+	return link->spin ? PERF_OK
+			  : check("ucp_worker_get_efd",
+				  ucp_worker_get_efd(link->worker, &link->wake_fd));
 }
 
 static int give_offer(struct link *link, int control, const struct perf_pool *pool)
@@ -129,32 +131,27 @@ static int give_offer(struct link *link, int control, const struct perf_pool *po
 		.length = pool->len,
 	};
 	struct offer offer = { .base = (uintptr_t)pool->base };
-	ucp_address_t *address;
-	ucs_status_t status;
-	void *key;
+	ucp_address_t *address = NULL;
+	void *key = NULL;
 
-	if ((status = ucp_mem_map(link->context, &params, &link->memory)))
-		return fail("ucp_mem_map", status);
-	if ((status = ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)))
-		return fail("ucp_rkey_pack", status);
-	if ((status = ucp_worker_get_address(link->worker, &address, &offer.address_len))) {
+	int status = check("ucp_mem_map", ucp_mem_map(link->context, &params, &link->memory)) ||
+		     check("ucp_rkey_pack",
+			   ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)) ||
+		     check("ucp_worker_get_address",
+			   ucp_worker_get_address(link->worker, &address, &offer.address_len)) ||
+		     raw_put(control, &offer, sizeof(offer)) ||
+		     raw_put(control, address, offer.address_len) ||
+		     raw_put(control, key, offer.key_len);
+	if (address)
+		ucp_worker_release_address(link->worker, address);
+	if (key)
 		ucp_rkey_buffer_release(key);
-		return fail("ucp_worker_get_address", status);
-	}
-	int rc = raw_put(control, &offer, sizeof(offer));
-	if (!rc)
-		rc = raw_put(control, address, offer.address_len);
-	if (!rc)
-		rc = raw_put(control, key, offer.key_len);
-	ucp_worker_release_address(link->worker, address);
-	ucp_rkey_buffer_release(key);
-	return rc;
+	return status ? PERF_FAILED : PERF_OK;
 }
 
 static int take_offer(struct link *link, int control)
 {
 	struct offer offer;
-	ucs_status_t status;
 
 	if (raw_get(control, &offer, sizeof(offer)))
 		return PERF_FAILED;
@@ -172,10 +169,9 @@ static int take_offer(struct link *link, int control)
 		.address = (ucp_address_t *)bytes,
 	};
 	link->remote_base = offer.base;
-	if ((status = ucp_ep_create(link->worker, &params, &link->ep)))
-		fail("ucp_ep_create", status);
-	else if ((status = ucp_ep_rkey_unpack(link->ep, bytes + offer.address_len, &link->rkey)))
-		fail("ucp_ep_rkey_unpack", status);
+	int status = check("ucp_ep_create", ucp_ep_create(link->worker, &params, &link->ep)) ||
+		     check("ucp_ep_rkey_unpack",
+			   ucp_ep_rkey_unpack(link->ep, bytes + offer.address_len, &link->rkey));
 	free(bytes);
 	return status ? PERF_FAILED : PERF_OK;
 }

@@ -63,8 +63,7 @@ class Namespace:
         else:
             found = read_result(done)
         record = {**notes, **found}
-        if out:
-            print(json.dumps(record), file=out, flush=True)
+        print(json.dumps(record), file=out, flush=True)
         return record
 
 
@@ -98,6 +97,41 @@ def measure_memory():
         target[:] = source
         best = max(best, len(source) / (time.perf_counter() - started) / 1e9)
     return best
+
+
+def add_options(parser, here):
+    """Options of compare and scale, whose programs are beside here unless they were built elsewhere."""
+    parser.add_argument("--bindir", default=here, help="where the programs were built (here)")
+    parser.add_argument("--no-namespace", action="store_true", help="use the host's network")
+    parser.add_argument("--out", metavar="FILE", help="append every result, one JSON object a line")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="run nothing: read results of --out")
+    parser.add_argument("--table", metavar="FILE", help="write the tables here too, as Markdown")
+    parser.add_argument("--plot", metavar="FILE", help="draw FILE.svg and FILE.png (needs python3-matplotlib)")
+
+
+def get_records(arguments, run):
+    """Those of --from, or of run(out), where out is the file to keep them in, or None."""
+    if arguments.source:
+        with open(arguments.source, encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    with open(arguments.out or os.devnull, "a", encoding="utf-8") as out:
+        return run(out)
+
+
+def show(arguments, text, draw):
+    """Print the tables, and write and draw what was asked for. draw(plot, path) is given the module plot."""
+    print(text)
+    if arguments.table:
+        with open(arguments.table, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    if not arguments.plot:
+        return
+    try:
+        import plot
+    except ImportError as error:
+        say(f"no plot: {error} (apt install python3-matplotlib)")
+    else:
+        draw(plot, arguments.plot)
 
 
 def say(text):
