@@ -52,19 +52,20 @@ class Namespace:
     def wrap(self, command):
         return ["ip", "netns", "exec", self.name, *command] if self.made else command
 
-    def run(self, command, notes, out):
-        """Run a program; return what it printed, or {"failed": why}, with the notes. It goes to out, too."""
+    def run(self, command):
+        """Run a program; return what it printed, or {"failed": why}."""
         try:
             done = subprocess.run(
                 self.wrap(command), capture_output=True, text=True, timeout=LIMIT, check=False
             )
         except subprocess.TimeoutExpired:
-            found = {"failed": f"took more than {LIMIT} s"}
-        else:
-            found = read_result(done)
-        record = {**notes, **found}
-        print(json.dumps(record), file=out, flush=True)
-        return record
+            return {"failed": f"took more than {LIMIT} s"}
+        return read_result(done)
+
+
+def keep(record, out):
+    print(json.dumps(record), file=out, flush=True)
+    return record
 
 
 def leave(_signal, _frame):
