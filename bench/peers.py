@@ -478,18 +478,11 @@ def get_percentile(values_ns, percent):
     return float(np.percentile(values_ns, percent)) / 1e3 if values_ns else None
 
 
-def parse_bytes(text):
-    for suffix, shift in (("K", 10), ("M", 20)):
-        if text.removesuffix("iB").endswith(suffix):
-            return int(text.removesuffix("iB")[:-1]) << shift
-    return int(text)
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--path", choices=PATHS, required=True)
     parser.add_argument("--op", choices=("write", "read", "send"), default="write")
-    parser.add_argument("--block", type=parse_bytes, default=16384, help="bytes of a block")
+    parser.add_argument("--block", type=int, default=16384, help="bytes of a block")
     parser.add_argument("--count", type=int, default=4096, help="blocks of a transfer, messages of a batch")
     parser.add_argument("--depth", type=int, default=1, help="transfers in flight")
     parser.add_argument("--pattern", choices=("contiguous", "runs", "random"), default="random")

@@ -205,7 +205,8 @@ static void print_table(const struct perf_report *report)
 	}
 	if (report->beside) {
 		print_count("connections beside", report->beside);
-		print_line("memory of each", perf_text_size(size, (size_t)report->beside_len));
+		size_t kib = ((size_t)report->beside_len + 512) / 1024;
+		print_line("memory of each", perf_text_size(size, kib * 1024));
 	}
 	print_time("CPU, both sides",
 		   latency || is_notify(report) ? NAN : get_cpu_cost(report) * 1e9, " a GiB");
