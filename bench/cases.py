@@ -145,8 +145,8 @@ CASES = [
     paged("64B", "write", busy=4),
     paged("64Kx1", "write", programs=QUICK),
     paged("64Kx1", "write", programs=(KVTRANS, SPIN), plain=True),
-    messages("64B", "messages_per_s", depth=256),
-    messages("4K", depth=64),
+    *(messages("64B", "messages_per_s", depth=depth) for depth in (16, 256)),
+    *(messages("4K", depth=depth) for depth in (16, 64)),
     messages("1M"),
     messages("16M"),
     messages("64M"),
@@ -186,8 +186,8 @@ TARGETS = [
         Target(f"{shape}-write", KVTRANS, 10, False, other_key=f"{shape}-write-plain", difference=True)
         for shape in ("64B", "64Kx1")
     ),
-    Target("64B-send-depth256", None, 1e6, figure="messages_per_s"),
-    Target("4K-send-depth64", FABRIC, 1),
+    *(Target(f"64B-send-depth{depth}", None, 1e6) for depth in (16, 256)),
+    *(Target(f"4K-send-depth{depth}", FABRIC, 1) for depth in (16, 64)),
     # Large ones, also when the machine is quick, issue 9.
     Target("64K-write", SOCKET, 0.9),
     *(Target(key, SOCKET, 0.92) for key in ("16K-write", "S1-write")),
