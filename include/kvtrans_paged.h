@@ -10,7 +10,7 @@
 #ifndef KVTRANS_PAGED_H
 #define KVTRANS_PAGED_H
 
-#include <kvtrans.h>
+#include <kvtrans_base.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -154,7 +154,7 @@ src_libkvi_engine_la_SOURCES = \
 # -version-info current:revision:age. A release that adds functions: current + 1, revision 0, age + 1;
 # one that removes or changes any: current + 1, 0, 0; else revision + 1.
 lib_LTLIBRARIES += src/libkvtrans.la
-include_HEADERS = include/kvtrans.h include/kvtrans_paged.h
+include_HEADERS = include/kvtrans.h include/kvtrans_base.h include/kvtrans_paged.h
 pkgconfigdir = $(libdir)/pkgconfig
 pkgconfig_DATA = src/kvtrans.pc
 

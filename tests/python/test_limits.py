@@ -19,6 +19,7 @@ from conftest import HOST
 SOURCE = pathlib.Path(os.environ["KVT_SRCDIR"])
 HEADERS = [
     "include/kvtrans.h",
+    "include/kvtrans_base.h",
     "include/kvtrans_paged.h",
     "src/wire/wire.h",
     "src/engine/settings.h",

@@ -28,4 +28,7 @@ grep -nE '#[[:space:]]*include[[:space:]]+"' tools/*.[ch] |
 	grep -vE '"(info\.h|base/|wire/|fabric/(fabric|survey)\.h|engine/settings\.h)' |
 	holds "kvtrans-info sees the fabric through fabric.h and survey.h, and of the engine its settings"
 grep -nE '#[[:space:]]*include[[:space:]]+"' include/*.h | holds "kvtrans.h includes none of ours"
+grep -nE '#[[:space:]]*include[[:space:]]+<kvtrans' include/kvtrans_base.h include/kvtrans_paged.h |
+	grep -v '^include/kvtrans_paged\.h:.*<kvtrans_base\.h>' |
+	holds "no public header includes one that includes it"
 finish

@@ -19,7 +19,7 @@ awk 'NF == 3 && $3 !~ /^kv[ti]_[a-z0-9_]+$/ { print $3 }' "$shape_tmp/symbols" |
 sed -n 's/^	\(kv.*\);$/\1/p' src/libkvtrans.map | grep -vE '^kvt_[a-z]+(_[a-z]+)+$' |
 	holds "what the library exports is kvt_noun_verb"
 grep -nE '^[[:space:]]*#[[:space:]]*define[[:space:]]+[A-Za-z_]+' include/*.h |
-	grep -vE 'define[[:space:]]+(KVT_|KVTRANS_(PAGED_)?H$)' | holds "kvtrans.h defines KVT_ macros only"
+	grep -vE 'define[[:space:]]+(KVT_|KVTRANS_((BASE|PAGED)_)?H$)' | holds "kvtrans.h defines KVT_ macros only"
 
 cat Makefile.am ./*/local.mk ./*/*/local.mk > "$shape_tmp/makefiles"
 {
