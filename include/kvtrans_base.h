@@ -85,7 +85,7 @@ struct kvt_conn;
 struct kvt_kv;
 struct kvt_transfer;
 
-/* How a transfer ended. meta is valid until the transfer is freed. */
+/* How a transfer ended. meta and text are valid until the transfer is freed, and read by any thread. */
 struct kvt_result {
 	size_t size;
 	enum kvt_err err;
@@ -96,15 +96,12 @@ struct kvt_result {
 	uint64_t segments;   /* RMA operations used; 0: eager */
 	int64_t submit_ns;   /* spent in the start call */
 	int64_t transfer_ns; /* start to completion */
-	char text[KVT_TEXT_LEN];
+	const char *text;    /* one sentence; "" for a success */
 };
 
 #define KVT_RESULT_INIT                                                                            \
 	{                                                                                          \
-		sizeof(struct kvt_result), KVT_OK, 0, 0, NULL, 0, 0, 0, 0,                         \
-		{                                                                                  \
-			0                                                                          \
-		}                                                                                  \
+		sizeof(struct kvt_result), KVT_OK, 0, 0, NULL, 0, 0, 0, 0, NULL                    \
 	}
 
 /* Wait until the transfer has completed: KVT_OK then, whatever its outcome; KVT_E_AGAIN when timeout_ns

@@ -61,7 +61,8 @@ int kvi_py_read_outcome(struct kvt_transfer *handle, enum kvi_py_kind kind,
 	}
 	outcome->error.code = result.err;
 	outcome->error.provider_errno = result.provider_errno;
-	snprintf(outcome->error.text, sizeof(outcome->error.text), "%s", result.text);
+	if (result.err != KVT_OK)
+		snprintf(outcome->error.text, sizeof(outcome->error.text), "%s", result.text);
 	outcome->len = result.len;
 	outcome->description.dtype = NULL;
 	if (result.err != KVT_OK || kind != KVI_PY_RECV)

@@ -8,8 +8,6 @@
  */
 #include "engine/transfer.h"
 
-#include <string.h>
-
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -215,7 +213,7 @@ enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct
 	result->segments = transfer->segments;
 	result->submit_ns = transfer->submit_ns;
 	result->transfer_ns = transfer->done_ns - transfer->started_ns;
-	memcpy(result->text, error->text, sizeof(result->text));
+	result->text = error->text;
 	return KVT_OK;
 }
 

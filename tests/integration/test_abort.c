@@ -61,7 +61,7 @@ static void play_patient_sender(struct peer *test, const void *arg)
 		kvt_transfer_get_result(send, &result);
 		kvt_transfer_free(send);
 	}
-	must(result.err == KVT_E_PEER_CLOSED, "%s: %s", kvt_err_get_name(result.err), result.text);
+	must(result.err == KVT_E_PEER_CLOSED, "%s", kvt_err_get_name(result.err));
 	free(bytes);
 	expect_ended(side.conn, KVT_E_PEER_CLOSED);
 	side_close(&side);
@@ -79,9 +79,9 @@ static bool receive_for(struct kvt_kv *kv, uint8_t *bytes, int64_t time_ns, bool
 	must(is_within(since_ns, time_ns + SECOND), "it ended too late");
 	struct kvt_result result = KVT_RESULT_INIT;
 	kvt_transfer_get_result(receive, &result);
-	kvt_transfer_free(receive);
 	must(result.err == KVT_OK || result.err == (by_deadline ? KVT_E_TIMEOUT : KVT_E_CANCELLED),
 	     "%s: %s", kvt_err_get_name(result.err), result.text);
+	kvt_transfer_free(receive);
 	return result.err == KVT_OK;
 }
 
@@ -196,9 +196,9 @@ static bool send_for(struct kvt_kv *kv, const uint8_t *bytes, uint64_t number, i
 	must(wait_for(send, PATIENCE_NS) == KVT_OK, "a send goes on");
 	struct kvt_result result = KVT_RESULT_INIT;
 	kvt_transfer_get_result(send, &result);
-	kvt_transfer_free(send);
 	must(result.err == KVT_OK || result.err == KVT_E_CANCELLED, "%s: %s",
 	     kvt_err_get_name(result.err), result.text);
+	kvt_transfer_free(send);
 	return result.err == KVT_OK;
 }
 

@@ -100,8 +100,8 @@ static enum kvt_err run_transfer(struct kvt_transfer *transfer, struct life *lif
 	struct kvt_result result = KVT_RESULT_INIT;
 	must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "a transfer goes on");
 	kvt_transfer_get_result(transfer, &result);
+	snprintf(life->text, sizeof(life->text), "%s", result.text);
 	kvt_transfer_free(transfer);
-	memcpy(life->text, result.text, sizeof(life->text));
 	return result.err;
 }
 

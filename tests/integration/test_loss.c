@@ -61,9 +61,9 @@ static void expect_received_or_lost(struct kvt_transfer *transfer, const uint8_t
 	struct kvt_result result = KVT_RESULT_INIT;
 	must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "a transfer goes on");
 	kvt_transfer_get_result(transfer, &result);
-	kvt_transfer_free(transfer);
 	must(result.err == KVT_E_PEER_LOST || (is_rdma() && result.err == KVT_OK),
 	     "ended with %s (%s)", kvt_err_get_name(result.err), result.text);
+	kvt_transfer_free(transfer);
 	must(memchr(bytes, CANARY, len) == NULL, "read after the send had ended");
 	if (result.err == KVT_OK)
 		must(holds_only(bytes, len, SOURCE), "not what was sent");
