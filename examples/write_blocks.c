@@ -34,8 +34,7 @@ static enum kvt_err write_blocks(struct kvt_region *from, struct kvt_remote *to,
 	struct kvt_result result = KVT_RESULT_INIT;
 	struct kvt_transfer *transfer;
 
-	enum kvt_err err =
-		kvt_blocks_start(&request, &transfer, error); /* the indices are copied */
+	enum kvt_err err = kvt_blocks_start(&request, &transfer, error);
 	if (err != KVT_OK)
 		return err;
 	kvt_transfer_wait(transfer, KVT_FOREVER); /* it has a deadline: 60 s */
@@ -79,9 +78,7 @@ int main(int argc, char **argv)
 					    .interfaces = &interface,
 					    .interface_count = 1 };
 	struct kvt_extent extent = { NULL, BLOCKS, BLOCK_LEN }; /* the engine allocates */
-	struct kvt_region_config pool = {
-		.size = sizeof(pool), .extents = &extent, .extent_count = 1, .block_len = BLOCK_LEN
-	};
+	struct kvt_region_config pool = KVT_REGION_CONFIG_INIT;
 	struct kvt_engine *engine = NULL;
 	struct kvt_conn *client = NULL, *server = NULL;
 	struct kvt_region *from = NULL, *to = NULL;
@@ -92,6 +89,9 @@ int main(int argc, char **argv)
 	size_t desc_len = sizeof(desc);
 	bool right = false;
 
+	pool.extents = &extent;
+	pool.extent_count = 1;
+	pool.block_len = BLOCK_LEN;
 	if (kvt_engine_open(&config, &engine, &error) != KVT_OK ||
 	    kvt_conn_open(engine, host, kvt_engine_get_port(engine), 0, &client, &error) ||
 	    kvt_conn_accept(engine, wait_ns, &server, &error) != KVT_OK ||

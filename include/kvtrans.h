@@ -80,11 +80,7 @@ struct kvt_engine_config {
 
 #define KVT_NO_EAGER SIZE_MAX
 #define KVT_NO_SPIN (-1)
-#define KVT_ENGINE_CONFIG_INIT                                                                     \
-	{                                                                                          \
-		sizeof(struct kvt_engine_config), NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, 0,     \
-			NULL, NULL, NULL                                                           \
-	}
+#define KVT_ENGINE_CONFIG_INIT KVT_INIT(kvt_engine_config)
 
 /*
  * Open an engine: rails, workers, control listener. Errors: INVALID (unknown interface, a value out of
@@ -143,13 +139,7 @@ struct kvt_stats {
 	uint64_t send_latency[KVT_LATENCY_BUCKETS]; /* start to completion of successful sends */
 };
 
-#define KVT_STATS_INIT                                                                             \
-	{                                                                                          \
-		sizeof(struct kvt_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-		{                                                                                  \
-			0                                                                          \
-		}                                                                                  \
-	}
+#define KVT_STATS_INIT KVT_INIT(kvt_stats)
 
 KVT_API enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats);
 
@@ -206,10 +196,7 @@ struct kvt_kv_config {
 	uint64_t tag;
 };
 
-#define KVT_KV_CONFIG_INIT                                                                         \
-	{                                                                                          \
-		sizeof(struct kvt_kv_config), NULL, 0, false, KVT_TAG_AUTO                         \
-	}
+#define KVT_KV_CONFIG_INIT KVT_INIT_WITH(kvt_kv_config, tag, KVT_TAG_AUTO)
 
 /* Errors: INVALID (also a tag in use), LIMIT (65,536 per connection), NO_MEMORY, FABRIC, PEER_*, CLOSED. */
 KVT_API enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *config,
@@ -233,8 +220,8 @@ struct kvt_send_request {
 	size_t len;
 	const void *meta;
 	size_t meta_len;
-	int64_t timeout_ns;
 	bool reap; /* kvt_engine_reap() shall return the transfer */
+	int64_t timeout_ns;
 };
 
 /*
@@ -247,18 +234,12 @@ struct kvt_recv_request {
 	size_t size;
 	void *base;
 	size_t len;
-	int64_t timeout_ns;
 	bool reap; /* as above */
+	int64_t timeout_ns;
 };
 
-#define KVT_SEND_REQUEST_INIT                                                                      \
-	{                                                                                          \
-		sizeof(struct kvt_send_request), NULL, 0, NULL, 0, 0, false                        \
-	}
-#define KVT_RECV_REQUEST_INIT                                                                      \
-	{                                                                                          \
-		sizeof(struct kvt_recv_request), NULL, 0, 0, false                                 \
-	}
+#define KVT_SEND_REQUEST_INIT KVT_INIT(kvt_send_request)
+#define KVT_RECV_REQUEST_INIT KVT_INIT(kvt_recv_request)
 
 /* Start a transfer; never blocks. Messages of one KV keep their order. Errors: INVALID, LIMIT,
  * NO_MEMORY, FORKED and, of a send, what ended the connection; everything later is the transfer's

@@ -74,6 +74,37 @@ KVT_API const char *kvt_err_get_name(enum kvt_err err);
 KVT_API const char *kvt_err_get_text(enum kvt_err err);
 KVT_API enum kvt_scope kvt_err_get_scope(enum kvt_err err);
 
+/* ---- structs ---- */
+
+/*
+ * Structs that a call reads or fills begin with their size, which the program sets to sizeof: with the
+ * KVT_..._INIT of the struct, or with .size in an initialiser of its own. So they can grow: a program that
+ * was compiled against an older header goes on to work, fields that it does not know being zero, their
+ * default; and one that was compiled against a newer header works as long as it leaves zero what this
+ * library does not know: else the call fails with KVT_E_INVALID and says so. What is filled is filled as
+ * far as the struct goes. struct kvt_error has no size and does not grow; nor do structs that the library
+ * allocates need one.
+ */
+#ifdef __cplusplus
+#define KVT_INIT_WITH(type, member, value)                                                         \
+	([] {                                                                                      \
+		struct type fresh = {};                                                            \
+		fresh.size = sizeof(fresh);                                                        \
+		fresh.member = value;                                                              \
+		return fresh;                                                                      \
+	}())
+#define KVT_INIT(type) KVT_INIT_WITH(type, size, sizeof(fresh))
+#else
+#define KVT_INIT_WITH(type, member, value)                                                         \
+	{                                                                                          \
+		.size = sizeof(struct type), .member = value                                       \
+	}
+#define KVT_INIT(type)                                                                             \
+	{                                                                                          \
+		.size = sizeof(struct type)                                                        \
+	}
+#endif
+
 /* ---- time ---- */
 
 #define KVT_FOREVER INT64_MAX
@@ -99,10 +130,7 @@ struct kvt_result {
 	const char *text;    /* one sentence; "" for a success */
 };
 
-#define KVT_RESULT_INIT                                                                            \
-	{                                                                                          \
-		sizeof(struct kvt_result), KVT_OK, 0, 0, NULL, 0, 0, 0, 0, NULL                    \
-	}
+#define KVT_RESULT_INIT KVT_INIT(kvt_result)
 
 /* Wait until the transfer has completed: KVT_OK then, whatever its outcome; KVT_E_AGAIN when timeout_ns
  * (0 polls) passed first or the wait was interrupted; KVT_E_FORKED. The waiting thread drives the

@@ -39,25 +39,33 @@ struct kvt_extent {
 	size_t stride;
 };
 
+enum kvt_memory {
+	KVT_MEMORY_HOST, /* what CPUs address. Other kinds will follow */
+};
+
 /*
  * A region: extents of blocks of block_len bytes, numbered alike in each. stride is at least block_len.
+ * extent_size is sizeof(struct kvt_extent), as KVT_REGION_CONFIG_INIT has it.
  * The memory must stay valid until kvt_region_close() has returned. read_only: never a destination.
+ * memory and device: where all of it is; a number for kinds of which a machine has several, else 0.
  * In spans (below) the extents follow each other: each has (count - 1) * stride + block_len bytes.
  */
 struct kvt_region_config {
 	size_t size;
 	const struct kvt_extent *extents;
 	size_t extent_count;
+	size_t extent_size;
 	size_t block_len;
 	bool read_only;
+	enum kvt_memory memory;
+	uint64_t device;
 };
 
 #define KVT_REGION_CONFIG_INIT                                                                     \
-	{                                                                                          \
-		sizeof(struct kvt_region_config), NULL, 0, 0, false                                \
-	}
+	KVT_INIT_WITH(kvt_region_config, extent_size, sizeof(struct kvt_extent))
 
-/* Errors: INVALID, LIMIT (KVT_EXTENTS_MAX; pinned memory), NO_MEMORY, FABRIC, CLOSED, FORKED. */
+/* Errors: INVALID, UNSUPPORTED (memory that is not the host's), LIMIT (KVT_EXTENTS_MAX; pinned memory),
+ * NO_MEMORY, FABRIC, CLOSED, FORKED. */
 KVT_API enum kvt_err kvt_region_open(struct kvt_engine *engine,
 				     const struct kvt_region_config *config,
 				     struct kvt_region **region, struct kvt_error *error);
@@ -127,18 +135,15 @@ KVT_API void kvt_remote_close(struct kvt_remote *remote);
 /* What the peer exported. Blocks and bytes are those of one extent, the smallest where they differ. */
 struct kvt_remote_info {
 	size_t size;
+	unsigned access;
+	bool withdrawn;
 	size_t extent_count;
 	size_t block_count;
 	size_t block_len;
 	uint64_t len; /* bytes of all extents, the space of spans */
-	unsigned access;
-	bool withdrawn;
 };
 
-#define KVT_REMOTE_INFO_INIT                                                                       \
-	{                                                                                          \
-		sizeof(struct kvt_remote_info), 0, 0, 0, 0, 0, false                               \
-	}
+#define KVT_REMOTE_INFO_INIT KVT_INIT(kvt_remote_info)
 
 KVT_API enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote,
 					 struct kvt_remote_info *info);
@@ -171,6 +176,7 @@ enum kvt_direction {
 struct kvt_blocks_request {
 	size_t size;
 	enum kvt_direction direction;
+	bool reap;
 	struct kvt_region *region;
 	struct kvt_remote *remote;
 	const void *local;
@@ -182,7 +188,6 @@ struct kvt_blocks_request {
 	const void *notify;
 	size_t notify_len;
 	int64_t timeout_ns;
-	bool reap;
 };
 
 /* Spans: lens[i] bytes at offset local[i] of the region and other[i] of the remote, none crossing the
@@ -190,6 +195,7 @@ struct kvt_blocks_request {
 struct kvt_spans_request {
 	size_t size;
 	enum kvt_direction direction;
+	bool reap;
 	struct kvt_region *region;
 	struct kvt_remote *remote;
 	const uint64_t *local;
@@ -199,7 +205,6 @@ struct kvt_spans_request {
 	const void *notify;
 	size_t notify_len;
 	int64_t timeout_ns;
-	bool reap;
 };
 
 /*
@@ -213,32 +218,21 @@ KVT_API enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *request,
 KVT_API enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
 				     struct kvt_transfer **transfer, struct kvt_error *error);
 
-#define KVT_BLOCKS_REQUEST_INIT                                                                    \
-	{                                                                                          \
-		sizeof(struct kvt_blocks_request), KVT_WRITE, NULL, NULL, NULL, NULL, 0, 0, NULL,  \
-			0, NULL, 0, 0, false                                                       \
-	}
-#define KVT_SPANS_REQUEST_INIT                                                                     \
-	{                                                                                          \
-		sizeof(struct kvt_spans_request), KVT_WRITE, NULL, NULL, NULL, NULL, NULL, 0,      \
-			NULL, 0, 0, false                                                          \
-	}
+#define KVT_BLOCKS_REQUEST_INIT KVT_INIT(kvt_blocks_request)
+#define KVT_SPANS_REQUEST_INIT KVT_INIT(kvt_spans_request)
 
 /* A notification alone. err: what the peer's event says; KVT_OK, or that something failed. */
 struct kvt_notify_request {
 	size_t size;
 	struct kvt_conn *conn;
 	enum kvt_err err;
+	bool reap;
 	const void *notify;
 	size_t notify_len;
 	int64_t timeout_ns;
-	bool reap;
 };
 
-#define KVT_NOTIFY_REQUEST_INIT                                                                    \
-	{                                                                                          \
-		sizeof(struct kvt_notify_request), NULL, KVT_OK, NULL, 0, 0, false                 \
-	}
+#define KVT_NOTIFY_REQUEST_INIT KVT_INIT(kvt_notify_request)
 
 KVT_API enum kvt_err kvt_notify_start(const struct kvt_notify_request *request,
 				      struct kvt_transfer **transfer, struct kvt_error *error);

@@ -34,6 +34,8 @@ src_libkvi_base_la_SOURCES = \
 	src/base/log.h \
 	src/base/mailbox.c \
 	src/base/mailbox.h \
+	src/base/sized.c \
+	src/base/sized.h \
 	src/base/thread.c \
 	src/base/thread.h \
 	src/base/timers.c \
@@ -83,6 +85,8 @@ src_libkvi_auth_la_SOURCES = \
 src_libkvi_engine_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_engine_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_engine_la_SOURCES = \
+	src/engine/abi.c \
+	src/engine/abi.h \
 	src/engine/ask.c \
 	src/engine/ask.h \
 	src/engine/channel.c \

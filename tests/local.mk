@@ -4,6 +4,7 @@
 # test has in _SOURCES of its own (the fakes below) takes the place of the library's.
 
 C_TESTS = \
+	tests/abi/check_structs \
 	tests/engine/check_abort \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
@@ -31,6 +32,7 @@ C_TESTS = \
 	tests/unit/check_base_list \
 	tests/unit/check_base_log \
 	tests/unit/check_base_mailbox \
+	tests/unit/check_base_sized \
 	tests/unit/check_base_thread \
 	tests/unit/check_base_timers \
 	tests/unit/check_base_wake \
@@ -126,6 +128,7 @@ tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
+tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)
 tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)

@@ -366,8 +366,5 @@ enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error)
 
 enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats)
 {
-	if (conn == NULL || stats == NULL || stats->size != sizeof(*stats))
-		return KVT_E_INVALID;
-	kvi_stats_fill(&conn->counters, stats);
-	return KVT_OK;
+	return conn == NULL ? KVT_E_INVALID : kvi_stats_fill(&conn->counters, stats);
 }

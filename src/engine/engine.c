@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include <config.h>
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/control.h"
 #include "engine/region.h"
@@ -148,13 +149,16 @@ static void close_parts(struct kvt_engine *engine)
 		kvi_rail_close(engine->rails[i]);
 }
 
-enum kvt_err kvt_engine_open(const struct kvt_engine_config *config, struct kvt_engine **engine_out,
+enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_engine **engine_out,
 			     struct kvt_error *error)
 {
+	struct kvt_engine_config config;
 	struct kvi_settings settings;
 	if (engine_out == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the engine is given");
-	enum kvt_err err = kvi_settings_init(&settings, config, error);
+	enum kvt_err err = kvi_sized_read(&kvi_abi_engine_config, &config, given, error);
+	if (err == KVT_OK)
+		err = kvi_settings_init(&settings, &config, error);
 	if (err != KVT_OK)
 		return err;
 	if (sodium_init() < 0)
@@ -179,7 +183,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *config, struct kvt_
 		kvi_engine_drop_ref(engine);
 		return err;
 	}
-	err = open_rails(engine, config, error);
+	err = open_rails(engine, &config, error);
 	if (err != KVT_OK)
 		goto err_close;
 	while (engine->worker_count < settings.ncpus) {
@@ -189,7 +193,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *config, struct kvt_
 			goto err_close;
 		engine->worker_count++;
 	}
-	pin_workers(engine, config);
+	pin_workers(engine, &config);
 	err = kvi_control_open(engine, kvi_rail_get_host(engine->rails[0]), settings.listen_port,
 			       &engine->control, error);
 	if (err != KVT_OK)
@@ -263,10 +267,7 @@ const char *kvt_engine_get_provider(const struct kvt_engine *engine)
 
 enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats)
 {
-	if (engine == NULL || stats == NULL || stats->size != sizeof(*stats))
-		return KVT_E_INVALID;
-	kvi_stats_fill(&engine->counters, stats);
-	return KVT_OK;
+	return engine == NULL ? KVT_E_INVALID : kvi_stats_fill(&engine->counters, stats);
 }
 
 /* ---- accept ---- */

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/kv.h"
 #include "engine/recv.h"
@@ -158,70 +159,74 @@ static enum kvt_err start_exchange(struct kvt_kv *kv, struct kvi_exchange *excha
 	return KVT_OK;
 }
 
-enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *request,
+enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *given,
 			    struct kvt_transfer **transfer, struct kvt_error *error)
 {
-	if (kv == NULL || request == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no request is given");
-	enum kvt_err err = kvi_transfer_check_start(kv->conn, request->timeout_ns, error);
+	struct kvt_send_request request;
+	if (kv == NULL || transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no place is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_send_request, &request, given, error);
+	if (err == KVT_OK)
+		err = kvi_transfer_check_start(kv->conn, request.timeout_ns, error);
 	if (err == KVT_OK)
 		err = kvi_conn_check(kv->conn, error);
 	if (err != KVT_OK)
 		return err;
-	if (request->size != sizeof(*request) || transfer == NULL ||
-	    (request->base == NULL && request->len > 0) || request->len > PTRDIFF_MAX ||
-	    (request->meta == NULL && request->meta_len > 0))
+	if ((request.base == NULL && request.len > 0) || request.len > PTRDIFF_MAX ||
+	    (request.meta == NULL && request.meta_len > 0))
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"a field of the send request is not valid");
-	if (request->meta_len > KVT_META_LEN_MAX)
+	if (request.meta_len > KVT_META_LEN_MAX)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"meta has %zu bytes; at most %d are allowed", request->meta_len,
+				"meta has %zu bytes; at most %d are allowed", request.meta_len,
 				KVT_META_LEN_MAX);
 
 	struct kvi_exchange *exchange = kvi_alloc(sizeof(*exchange));
 	if (exchange == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a send");
 	exchange->is_send = true;
-	exchange->base = (uint8_t *)request->base;
-	exchange->len = request->len;
-	exchange->transfer.reap = request->reap;
-	if (request->meta_len > 0) {
-		uint8_t *meta = kvi_alloc_data(request->meta_len);
+	exchange->base = (uint8_t *)request.base;
+	exchange->len = request.len;
+	exchange->transfer.reap = request.reap;
+	if (request.meta_len > 0) {
+		uint8_t *meta = kvi_alloc_data(request.meta_len);
 		if (meta == NULL) {
 			kvi_free(exchange);
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a send");
 		}
-		exchange->transfer.meta = memcpy(meta, request->meta, request->meta_len);
-		exchange->transfer.meta_len = request->meta_len;
+		exchange->transfer.meta = memcpy(meta, request.meta, request.meta_len);
+		exchange->transfer.meta_len = request.meta_len;
 	}
 	return start_exchange(kv, exchange,
-			      request->timeout_ns != 0 ? request->timeout_ns : KVI_SEND_NS,
-			      transfer, error);
+			      request.timeout_ns != 0 ? request.timeout_ns : KVI_SEND_NS, transfer,
+			      error);
 }
 
-enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *request,
+enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *given,
 			    struct kvt_transfer **transfer, struct kvt_error *error)
 {
-	if (kv == NULL || request == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no request is given");
-	enum kvt_err err = kvi_transfer_check_start(kv->conn, request->timeout_ns, error);
+	struct kvt_recv_request request;
+	if (kv == NULL || transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no place is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_recv_request, &request, given, error);
+	if (err == KVT_OK)
+		err = kvi_transfer_check_start(kv->conn, request.timeout_ns, error);
 	if (err != KVT_OK)
 		return err;
-	if (request->size != sizeof(*request) || transfer == NULL ||
-	    (request->base != NULL && request->len > PTRDIFF_MAX))
+	if (request.base != NULL && request.len > PTRDIFF_MAX)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"a field of the receive request is not valid");
-	if (kv->read_only && request->base != NULL && (uint8_t *)request->base >= kv->base &&
-	    (uint8_t *)request->base < kv->base + kv->len)
+	if (kv->read_only && request.base != NULL && (uint8_t *)request.base >= kv->base &&
+	    (uint8_t *)request.base < kv->base + kv->len)
 		return kvi_fail(error, KVT_E_INVALID, 0, "the KV is read-only memory");
 
 	struct kvi_exchange *exchange = kvi_alloc(sizeof(*exchange));
 	if (exchange == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a receive");
-	exchange->base = request->base;
-	exchange->len = request->len;
-	exchange->transfer.reap = request->reap;
+	exchange->base = request.base;
+	exchange->len = request.len;
+	exchange->transfer.reap = request.reap;
 	return start_exchange(kv, exchange,
-			      request->timeout_ns != 0 ? request->timeout_ns : KVT_FOREVER,
-			      transfer, error);
+			      request.timeout_ns != 0 ? request.timeout_ns : KVT_FOREVER, transfer,
+			      error);
 }

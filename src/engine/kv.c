@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/part.h"
@@ -70,23 +71,26 @@ static enum kvt_err bind_tag(struct kvt_kv *kv, uint64_t tag, struct kvt_error *
 	}
 }
 
-enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *config,
+enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *given,
 			 struct kvt_kv **kv_out, struct kvt_error *error)
 {
-	if (conn == NULL || config == NULL || config->size != sizeof(*config) || kv_out == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"no connection or no valid KV config is given");
-	if (config->tag != KVT_TAG_AUTO && config->tag >= KVT_TAG_MAX)
+	struct kvt_kv_config config;
+	if (conn == NULL || kv_out == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection or no place is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_kv_config, &config, given, error);
+	if (err != KVT_OK)
+		return err;
+	if (config.tag != KVT_TAG_AUTO && config.tag >= KVT_TAG_MAX)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"tag %llu is too large; tags are below 2^63",
-				(unsigned long long)config->tag);
-	if ((config->base == NULL && config->len > 0) || config->len > PTRDIFF_MAX)
+				(unsigned long long)config.tag);
+	if ((config.base == NULL && config.len > 0) || config.len > PTRDIFF_MAX)
 		return kvi_fail(error, KVT_E_INVALID, 0, "%zu bytes at %p are no memory",
-				config->len, config->base);
+				config.len, config.base);
 	if (kvi_engine_is_forked(conn->engine))
 		return kvi_fail(error, KVT_E_FORKED, 0,
 				"this engine belongs to the parent process; open one after fork");
-	enum kvt_err err = kvi_engine_enter(conn->engine, error);
+	err = kvi_engine_enter(conn->engine, error);
 	if (err != KVT_OK)
 		return err;
 	struct kvt_kv *kv = kvi_alloc(sizeof(*kv));
@@ -95,20 +99,20 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *conf
 		goto err_leave;
 	}
 	kv->conn = conn;
-	kv->base = config->base;
-	kv->len = config->len;
-	kv->read_only = config->read_only;
+	kv->base = config.base;
+	kv->len = config.len;
+	kv->read_only = config.read_only;
 	atomic_store(&kv->refs, 1);
 	kvi_conn_take_ref(conn);
 
-	if (config->len > 0 && kvi_engine_get_caps(conn->engine)->local_memory &&
+	if (config.len > 0 && kvi_engine_get_caps(conn->engine)->local_memory &&
 	    kvi_conn_check(conn, NULL) == KVT_OK) {
 		err = kvi_window_open(conn, kv->base, kv->len, KVI_ACCESS_LOCAL, &kv->window,
 				      error);
 		if (err != KVT_OK)
 			goto err_drop;
 	}
-	err = bind_tag(kv, config->tag, error);
+	err = bind_tag(kv, config.tag, error);
 	if (err != KVT_OK)
 		goto err_drop;
 	kvi_count(&conn->counters, KVI_COUNT_KVS, 1);

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
 #include "engine/share.h"
@@ -54,17 +55,21 @@ struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t
 static enum kvt_err check_config(struct kvt_engine *engine, const struct kvt_region_config *config,
 				 struct kvt_error *error)
 {
-	if (engine == NULL || config == NULL || config->size != sizeof(*config) ||
-	    config->extents == NULL || config->extent_count == 0)
+	if (engine == NULL || config->extents == NULL || config->extent_count == 0)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no extents are given");
+	if (config->memory != KVT_MEMORY_HOST)
+		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
+				"memory of kind %d, device %llu: this version moves memory of the "
+				"host only, kind %d",
+				(int)config->memory, (unsigned long long)config->device,
+				KVT_MEMORY_HOST);
+	if (config->device != 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"no engine or no valid region config is given");
+				"device %llu: memory of the host has no device but 0",
+				(unsigned long long)config->device);
 	if (config->extent_count > KVT_EXTENTS_MAX)
 		return kvi_fail(error, KVT_E_LIMIT, 0, "%zu extents; a region has at most %d",
 				config->extent_count, KVT_EXTENTS_MAX);
-	for (size_t i = 0; i < config->extent_count; i++)
-		if ((config->extents[i].base == NULL) != (config->extents[0].base == NULL))
-			return kvi_fail(error, KVT_E_INVALID, 0,
-					"some extents have memory and some have not");
 	return KVT_OK;
 }
 
@@ -83,9 +88,18 @@ static enum kvt_err copy_layout(struct kvt_region *region, const struct kvt_regi
 	for (unsigned i = 0; i < worker_count; i++)
 		kvi_list_init(&region->in_flight[i]);
 	for (size_t i = 0; i < config->extent_count; i++) {
-		layout->extents[i].count = config->extents[i].count;
-		layout->extents[i].stride = config->extents[i].stride;
-		region->bases[i] = config->extents[i].base;
+		const void *given = (const uint8_t *)config->extents + i * config->extent_size;
+		struct kvt_extent extent;
+		enum kvt_err err = kvi_sized_read_element(&kvi_abi_extent, &extent, given,
+							  config->extent_size, error);
+		if (err != KVT_OK)
+			return err;
+		layout->extents[i].count = extent.count;
+		layout->extents[i].stride = extent.stride;
+		region->bases[i] = extent.base;
+		if ((extent.base == NULL) != (region->bases[0] == NULL))
+			return kvi_fail(error, KVT_E_INVALID, 0,
+					"some extents have memory and some have not");
 	}
 	if (!kvi_layout_complete(layout))
 		return kvi_fail(error, KVT_E_INVALID, 0,
@@ -145,14 +159,17 @@ static enum kvt_err open_windows(struct kvt_region *region, struct kvt_error *er
 	return KVT_OK;
 }
 
-enum kvt_err kvt_region_open(struct kvt_engine *engine, const struct kvt_region_config *config,
+enum kvt_err kvt_region_open(struct kvt_engine *engine, const struct kvt_region_config *given,
 			     struct kvt_region **region_out, struct kvt_error *error)
 {
-	enum kvt_err err = check_config(engine, config, error);
-	if (err != KVT_OK || region_out == NULL)
-		return err != KVT_OK ? err
-				     : kvi_fail(error, KVT_E_INVALID, 0, "no place for the region");
-	err = kvi_engine_enter(engine, error);
+	struct kvt_region_config config;
+	if (region_out == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the region");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_region_config, &config, given, error);
+	if (err == KVT_OK)
+		err = check_config(engine, &config, error);
+	if (err == KVT_OK)
+		err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
 		return err;
 	struct kvt_region *region = kvi_alloc(sizeof(*region));
@@ -161,12 +178,12 @@ enum kvt_err kvt_region_open(struct kvt_engine *engine, const struct kvt_region_
 		goto err_leave;
 	}
 	region->engine = engine;
-	region->read_only = config->read_only;
+	region->read_only = config.read_only;
 	kvi_list_init(&region->node);
 	kvi_list_init(&region->exports);
 	atomic_store(&region->refs, 1);
-	err = copy_layout(region, config, error);
-	if (err == KVT_OK && config->extents[0].base == NULL)
+	err = copy_layout(region, &config, error);
+	if (err == KVT_OK && region->bases[0] == NULL)
 		err = allocate(region, error);
 	if (err != KVT_OK)
 		goto err_free;

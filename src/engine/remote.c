@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
@@ -321,13 +322,15 @@ void kvt_remote_close(struct kvt_remote *remote)
 
 enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote, struct kvt_remote_info *info)
 {
-	if (remote == NULL || info == NULL || info->size != sizeof(*info))
+	if (remote == NULL)
 		return KVT_E_INVALID;
-	info->extent_count = remote->layout.extent_count;
-	info->block_count = remote->layout.block_count;
-	info->block_len = remote->layout.block_len;
-	info->len = remote->layout.len;
-	info->access = remote->access;
-	info->withdrawn = atomic_load(&remote->withdrawn);
-	return KVT_OK;
+	const struct kvt_remote_info found = {
+		.access = remote->access,
+		.withdrawn = atomic_load(&remote->withdrawn),
+		.extent_count = remote->layout.extent_count,
+		.block_count = remote->layout.block_count,
+		.block_len = remote->layout.block_len,
+		.len = remote->layout.len,
+	};
+	return kvi_sized_write(&kvi_abi_remote_info, &found, info);
 }

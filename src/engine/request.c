@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
@@ -162,64 +163,77 @@ static enum kvt_err finish(struct kvi_paged *paged, enum kvt_err plan_err,
 	return submit(paged, options, transfer, error);
 }
 
-enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *request,
+enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 			      struct kvt_transfer **transfer, struct kvt_error *error)
 {
-	if (request == NULL || request->size != sizeof(*request) || transfer == NULL ||
-	    request->count > COUNT_MAX ||
-	    (request->count > 0 && (request->local == NULL || request->other == NULL)))
+	struct kvt_blocks_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_blocks_request, &request, given, error);
+	if (err != KVT_OK)
+		return err;
+	if (request.count > COUNT_MAX ||
+	    (request.count > 0 && (request.local == NULL || request.other == NULL)))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid blocks request is given");
-	if (request->index_len != 4 && request->index_len != 8)
+	if (request.index_len != 4 && request.index_len != 8)
 		return kvi_fail(error, KVT_E_INVALID, 0, "indices of %zu bytes; they have 4 or 8",
-				request->index_len);
-	struct options options = { request->notify, request->notify_len, request->timeout_ns,
-				   request->reap };
+				request.index_len);
+	struct options options = { request.notify, request.notify_len, request.timeout_ns,
+				   request.reap };
 	struct kvi_paged *paged;
-	enum kvt_err err = prepare(request->direction, request->region, request->remote, &options,
-				   &paged, error);
+	err = prepare(request.direction, request.region, request.remote, &options, &paged, error);
 	if (err != KVT_OK)
 		return err;
-	err = kvi_plan_init_blocks(&paged->plan, &request->region->layout, &request->remote->layout,
-				   request, error);
+	err = kvi_plan_init_blocks(&paged->plan, &request.region->layout, &request.remote->layout,
+				   &request, error);
 	return finish(paged, err, &options, transfer, error);
 }
 
-enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
-			     struct kvt_transfer **transfer, struct kvt_error *error)
+enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_transfer **transfer,
+			     struct kvt_error *error)
 {
-	if (request == NULL || request->size != sizeof(*request) || transfer == NULL ||
-	    request->count > COUNT_MAX ||
-	    (request->count > 0 &&
-	     (request->local == NULL || request->other == NULL || request->lens == NULL)))
-		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
-	struct options options = { request->notify, request->notify_len, request->timeout_ns,
-				   request->reap };
-	struct kvi_paged *paged;
-	enum kvt_err err = prepare(request->direction, request->region, request->remote, &options,
-				   &paged, error);
+	struct kvt_spans_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_spans_request, &request, given, error);
 	if (err != KVT_OK)
 		return err;
-	err = kvi_plan_init_spans(&paged->plan, &request->region->layout, &request->remote->layout,
-				  request, error);
+	if (request.count > COUNT_MAX ||
+	    (request.count > 0 &&
+	     (request.local == NULL || request.other == NULL || request.lens == NULL)))
+		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
+	struct options options = { request.notify, request.notify_len, request.timeout_ns,
+				   request.reap };
+	struct kvi_paged *paged;
+	err = prepare(request.direction, request.region, request.remote, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	err = kvi_plan_init_spans(&paged->plan, &request.region->layout, &request.remote->layout,
+				  &request, error);
 	return finish(paged, err, &options, transfer, error);
 }
 
-enum kvt_err kvt_notify_start(const struct kvt_notify_request *request,
+enum kvt_err kvt_notify_start(const struct kvt_notify_request *given,
 			      struct kvt_transfer **transfer, struct kvt_error *error)
 {
-	if (request == NULL || request->size != sizeof(*request) || transfer == NULL ||
-	    request->conn == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no valid notify request is given");
-	struct options options = { request->notify != NULL ? request->notify : "",
-				   request->notify_len, request->timeout_ns, request->reap };
-	if (request->notify == NULL && request->notify_len > 0)
-		return kvi_fail(error, KVT_E_INVALID, 0, "a notification without bytes");
-	if (request->err != KVT_OK && kvt_err_get_scope(request->err) == KVT_SCOPE_NONE)
-		return kvi_fail(error, KVT_E_INVALID, 0, "%d is no error code", (int)request->err);
-	struct kvi_paged *paged;
-	enum kvt_err err = make(request->conn, &options, &paged, error);
+	struct kvt_notify_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_notify_request, &request, given, error);
 	if (err != KVT_OK)
 		return err;
-	paged->notify_err = request->err;
+	if (request.conn == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection is given");
+	struct options options = { request.notify != NULL ? request.notify : "", request.notify_len,
+				   request.timeout_ns, request.reap };
+	if (request.notify == NULL && request.notify_len > 0)
+		return kvi_fail(error, KVT_E_INVALID, 0, "a notification without bytes");
+	if (request.err != KVT_OK && kvt_err_get_scope(request.err) == KVT_SCOPE_NONE)
+		return kvi_fail(error, KVT_E_INVALID, 0, "%d is no error code", (int)request.err);
+	struct kvi_paged *paged;
+	err = make(request.conn, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	paged->notify_err = request.err;
 	return submit(paged, &options, transfer, error);
 }

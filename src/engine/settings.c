@@ -79,10 +79,6 @@ static enum kvt_err read_lane_ports(const char *text, struct kvi_ports *ports,
 enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 			       const struct kvt_engine_config *config, struct kvt_error *error)
 {
-	if (config == NULL || config->size != sizeof(*config))
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"config is NULL or its size is not that of this library's struct");
-
 	struct kvi_settings found = {
 		.listen_port = config->listen_port,
 		.interrupted = config->interrupted,

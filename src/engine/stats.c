@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "engine/abi.h"
+
 static_assert(sizeof(struct kvt_stats) == sizeof(size_t) + KVI_COUNTERS * sizeof(uint64_t),
 	      "enum kvi_counter lists the fields of struct kvt_stats in their order");
 
@@ -30,10 +32,12 @@ uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter cou
 	return atomic_load_explicit(&counters->values[counter], memory_order_relaxed);
 }
 
-void kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats)
+enum kvt_err kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats)
 {
+	struct kvt_stats found;
 	uint64_t values[KVI_COUNTERS];
 	for (unsigned i = 0; i < KVI_COUNTERS; i++)
 		values[i] = kvi_count_get(counters, (enum kvi_counter)i);
-	memcpy((char *)stats + sizeof(stats->size), values, sizeof(values));
+	memcpy((char *)&found + sizeof(found.size), values, sizeof(values));
+	return kvi_sized_write(&kvi_abi_stats, &found, stats);
 }

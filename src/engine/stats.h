@@ -44,6 +44,7 @@ struct kvi_counters {
 void kvi_count(struct kvi_counters *counters, enum kvi_counter counter, int64_t change);
 void kvi_count_latency(struct kvi_counters *counters, int64_t ns);
 uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter counter);
-void kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats);
+/* INVALID: stats is NULL, or its size is none. */
+enum kvt_err kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats);
 
 #endif

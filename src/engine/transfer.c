@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/inbox.h"
@@ -200,21 +201,20 @@ void kvt_transfer_cancel(struct kvt_transfer *transfer)
 
 enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct kvt_result *result)
 {
-	if (result == NULL || result->size != sizeof(*result))
-		return KVT_E_INVALID;
 	if (!is_done(transfer))
-		return KVT_E_AGAIN;
-	const struct kvt_error *error = &transfer->error;
-	result->err = error->code;
-	result->provider_errno = error->provider_errno;
-	result->len = transfer->result_len;
-	result->meta = transfer->meta;
-	result->meta_len = transfer->meta_len;
-	result->segments = transfer->segments;
-	result->submit_ns = transfer->submit_ns;
-	result->transfer_ns = transfer->done_ns - transfer->started_ns;
-	result->text = error->text;
-	return KVT_OK;
+		return kvi_sized_check(&kvi_abi_result, result) ? KVT_E_AGAIN : KVT_E_INVALID;
+	const struct kvt_result found = {
+		.err = transfer->error.code,
+		.provider_errno = transfer->error.provider_errno,
+		.len = transfer->result_len,
+		.meta = transfer->meta,
+		.meta_len = transfer->meta_len,
+		.segments = transfer->segments,
+		.submit_ns = transfer->submit_ns,
+		.transfer_ns = transfer->done_ns - transfer->started_ns,
+		.text = transfer->error.text,
+	};
+	return kvi_sized_write(&kvi_abi_result, &found, result);
 }
 
 void *kvt_transfer_take_data(struct kvt_transfer *transfer)

@@ -160,8 +160,8 @@ static void try_kvs(struct kvt_conn *conn)
 		struct kvt_kv_config config;
 		const char *text;
 	} rows[] = {
-		{ { size + 8, bytes, 64, false, 1 }, "config" },
-		{ { 0, bytes, 64, false, 1 }, "config" },
+		{ { size - 8, bytes, 64, false, 1 }, "KV config" },
+		{ { 0, bytes, 64, false, 1 }, "KV config" },
 		{ { size, NULL, 64, false, 1 }, "64" },
 		{ { size, bytes, SIZE_MAX, false, 1 }, "bytes" },
 		{ { size, bytes, 64, false, TAG }, "in use" },
@@ -188,12 +188,12 @@ static void try_sends(struct kvt_kv *kv)
 		struct kvt_send_request request;
 		const char *text;
 	} rows[] = {
-		{ { size - 1, bytes, 64, NULL, 0, 0 }, "request" },
-		{ { size, NULL, 64, NULL, 0, 0 }, "request" },
-		{ { size, bytes, SIZE_MAX, NULL, 0, 0 }, "request" },
-		{ { size, bytes, 64, NULL, 1, 0 }, "request" },
-		{ { size, bytes, 64, bytes, KVT_META_LEN_MAX + 1, 0 }, "4096" },
-		{ { size, bytes, 64, NULL, 0, -1 }, "timeout" },
+		{ { size - 1, bytes, 64, NULL, 0, false, 0 }, "send request" },
+		{ { size, NULL, 64, NULL, 0, false, 0 }, "request" },
+		{ { size, bytes, SIZE_MAX, NULL, 0, false, 0 }, "request" },
+		{ { size, bytes, 64, NULL, 1, false, 0 }, "request" },
+		{ { size, bytes, 64, bytes, KVT_META_LEN_MAX + 1, false, 0 }, "4096" },
+		{ { size, bytes, 64, NULL, 0, false, -1 }, "timeout" },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		expect_refused(kvt_send_start(kv, &rows[i].request, &transfer, &error),
@@ -217,12 +217,12 @@ static void try_receives(struct kvt_conn *conn)
 		struct kvt_recv_request request;
 		const char *text;
 	} rows[] = {
-		{ { size + 1, NULL, 64, 0 }, "request" },
-		{ { 0, NULL, 64, 0 }, "request" },
-		{ { size, config.base, 64, 0 }, "read-only" },
-		{ { size, bytes + 63, 1, 0 }, "read-only" },
-		{ { size, bytes, SIZE_MAX, 0 }, "request" },
-		{ { size, NULL, 64, -5 }, "timeout" },
+		{ { size - 1, NULL, 64, false, 0 }, "receive request" },
+		{ { 0, NULL, 64, false, 0 }, "receive request" },
+		{ { size, config.base, 64, false, 0 }, "read-only" },
+		{ { size, bytes + 63, 1, false, 0 }, "read-only" },
+		{ { size, bytes, SIZE_MAX, false, 0 }, "request" },
+		{ { size, NULL, 64, false, -5 }, "timeout" },
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		expect_refused(kvt_recv_start(kv, &rows[i].request, &transfer, &error),
@@ -237,7 +237,7 @@ static void try_getters(struct side *side)
 {
 	struct kvt_stats stats = KVT_STATS_INIT;
 	struct kvt_result result = KVT_RESULT_INIT;
-	stats.size++;
+	stats.size--;
 	result.size--;
 	must(kvt_engine_get_stats(side->engine, &stats) == KVT_E_INVALID, "stats of another size");
 	must(kvt_engine_get_stats(side->engine, NULL) == KVT_E_INVALID, "no place");

@@ -158,15 +158,6 @@ START_TEST(a_peer_is_lost_after_three_heartbeats_by_default)
 }
 END_TEST
 
-START_TEST(a_config_of_another_size_is_refused)
-{
-	struct kvt_engine_config config = make_config();
-	config.size = 0;
-	refuse(&config, "size", "config");
-	refuse(NULL, "NULL", "config");
-}
-END_TEST
-
 START_TEST(interfaces_are_needed_and_have_names)
 {
 	static const char *const nameless[] = { "lo", "" }, *const missing[] = { "lo", NULL };
@@ -245,7 +236,6 @@ int main(void)
 	tcase_add_test(tests, lane_ports_are_a_range_or_one_port);
 	tcase_add_test(tests, eager_messages_and_spinning_can_be_turned_off);
 	tcase_add_test(tests, a_peer_is_lost_after_three_heartbeats_by_default);
-	tcase_add_test(tests, a_config_of_another_size_is_refused);
 	tcase_add_test(tests, interfaces_are_needed_and_have_names);
 	tcase_add_test(tests, workers_and_lanes_are_limited);
 	tcase_add_test(tests, cpus_are_numbers_of_cpus);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sized.h - structs that a program hands over together with their size, because it may have been compiled
+ * against an older or a newer header than this library. New fields come at the end, and zero is what a
+ * program that does not know a field means.
+ */
+#ifndef KVI_BASE_SIZED_H
+#define KVI_BASE_SIZED_H
+
+#include <kvtrans.h>
+
+/* No struct grows beyond it, and a size that was never set is mostly larger. */
+enum { KVI_SIZED_MAX = 4096 };
+
+struct kvi_sized {
+	const char *name; /* for sentences: "send request" */
+	size_t size;	  /* here and now */
+	size_t min_size;  /* in the first version that had it */
+};
+
+/*
+ * Copy the caller's struct into ours, whose first member is its size. What it does not have is zero. INVALID,
+ * with a sentence: theirs is NULL, its size is none, or it has something other than zero that we do not know.
+ */
+enum kvt_err kvi_sized_read(const struct kvi_sized *kind, void *ours, const void *theirs,
+			    struct kvt_error *error);
+
+/* The same for an element of an array, of which the caller says how large each is. */
+enum kvt_err kvi_sized_read_element(const struct kvi_sized *kind, void *ours, const void *theirs,
+				    size_t their_size, struct kvt_error *error);
+
+/* False: theirs is NULL, or its size is none. */
+bool kvi_sized_check(const struct kvi_sized *kind, const void *theirs);
+
+/*
+ * Copy ours into the caller's struct: what it has room for, but for its first member, the size, which stays.
+ * What it has and we do not know becomes zero. INVALID: kvi_sized_check() is false.
+ */
+enum kvt_err kvi_sized_write(const struct kvi_sized *kind, const void *ours, void *theirs);
+
+#endif
