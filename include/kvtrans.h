@@ -79,7 +79,7 @@ struct kvt_engine_config {
 };
 
 #define KVT_NO_EAGER SIZE_MAX
-#define KVT_NO_SPIN (-1)
+#define KVT_NO_SPIN KVT_NOWAIT
 #define KVT_ENGINE_CONFIG_INIT KVT_INIT(kvt_engine_config)
 
 /*
@@ -148,7 +148,7 @@ KVT_API enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_
 /*
  * Connect to the engine on a port of host: a name or an IP address, IPv6 also as "[::1]" and with its
  * zone as "fe80::1%eth0". All addresses of a name are tried, the families in turn, until one is an
- * engine's. timeout_ns: 0 is 5 s. Errors, which name host, address and port: UNREACHABLE (refused, no
+ * engine's. Default timeout: 5 s. Errors, which name host, address and port: UNREACHABLE (refused, no
  * answer in time), VERSION, AUTH, PROTOCOL, NO_PROVIDER, LIMIT, CLOSED, CANCELLED (interrupted), FORKED;
  * INVALID (the text says what to pass).
  */
@@ -157,7 +157,7 @@ KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, 
 				   struct kvt_error *error);
 
 /*
- * Take the next peer that connected. timeout_ns: KVT_FOREVER waits, 0 polls. Errors: TIMEOUT, CLOSED, ...
+ * Take the next peer that connected. Default timeout: for ever. Errors: TIMEOUT, CLOSED, ...
  * A peer that has gone is taken, too, when it left messages or notifications: they are received and told
  * of as on a connection that ended later. 1,024 peers may wait; further ones are refused with LIMIT.
  */
@@ -210,7 +210,7 @@ enum { KVT_META_LEN_MAX = 4096 };
 
 /*
  * Send len bytes at base. meta: up to KVT_META_LEN_MAX bytes that travel with the message (copied).
- * timeout_ns: 0 is 60 s. Success means the receiver has the bytes: in its buffer, or, up to eager_len,
+ * Default timeout: 60 s. Success means the receiver has the bytes: in its buffer, or, up to eager_len,
  * in its engine, from where it gets them whatever becomes of this side or the connection. The memory must
  * stay unchanged until the transfer completes.
  */
@@ -227,7 +227,7 @@ struct kvt_send_request {
 /*
  * Receive the next message into len bytes at base. base NULL: the engine allocates what the message
  * needs, at most len bytes (SIZE_MAX: any); take it with kvt_transfer_take_data().
- * timeout_ns: 0 is no deadline. A message larger than len ends the receive with KVT_E_TOO_LARGE,
+ * Default timeout: for ever. A message larger than len ends the receive with KVT_E_TOO_LARGE,
  * result.len is its size, and it stays for a larger receive.
  */
 struct kvt_recv_request {

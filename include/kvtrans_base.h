@@ -107,6 +107,11 @@ KVT_API enum kvt_scope kvt_err_get_scope(enum kvt_err err);
 
 /* ---- time ---- */
 
+/*
+ * Every timeout_ns, of a call or in a request: 0 is the default, which the call's comment tells; KVT_NOWAIT
+ * takes what is there and does not wait; KVT_FOREVER is no limit. Other negative numbers are INVALID.
+ */
+#define KVT_NOWAIT INT64_MIN
 #define KVT_FOREVER INT64_MAX
 
 /* ---- transfers ---- */
@@ -133,8 +138,8 @@ struct kvt_result {
 #define KVT_RESULT_INIT KVT_INIT(kvt_result)
 
 /* Wait until the transfer has completed: KVT_OK then, whatever its outcome; KVT_E_AGAIN when timeout_ns
- * (0 polls) passed first or the wait was interrupted; KVT_E_FORKED. The waiting thread drives the
- * worker's progress. */
+ * (default: for ever) passed first or the wait was interrupted; KVT_E_INVALID, KVT_E_FORKED. The waiting
+ * thread drives the worker's progress. */
 KVT_API enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns);
 KVT_API bool kvt_transfer_is_done(const struct kvt_transfer *transfer);
 

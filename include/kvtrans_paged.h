@@ -117,7 +117,7 @@ KVT_API void kvt_export_close(struct kvt_export *exported);
 /* ---- remotes: what a peer exported ---- */
 
 /*
- * timeout_ns: 0 is 5 s. Asks the peer, which may have withdrawn it. Errors: INVALID (truncated,
+ * Default timeout: 5 s. Asks the peer, which may have withdrawn it. Errors: INVALID (truncated,
  * altered, or of another connection or session), WITHDRAWN, TIMEOUT, CANCELLED (interrupted),
  * NO_MEMORY, PEER_*, CLOSED, FORKED.
  */
@@ -125,7 +125,7 @@ KVT_API enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes,
 				       int64_t timeout_ns, struct kvt_remote **remote,
 				       struct kvt_error *error);
 
-/* The peer's export of this name, waiting for it until the timeout (0: 5 s). Errors as above. */
+/* The peer's export of this name, waiting for it until the timeout (default: 5 s). Errors as above. */
 KVT_API enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
 				     struct kvt_remote **remote, struct kvt_error *error);
 
@@ -159,7 +159,7 @@ enum kvt_direction {
  * What all paged transfers have. notify: NULL, or up to KVT_NOTIFY_LEN_MAX bytes (copied) that the
  * peer's engine gets as an event after the data, once, also when the transfer failed (the event's err
  * tells). Success means that its application will get it, whatever becomes of this side or the connection.
- * timeout_ns: 0 is 60 s. reap: kvt_engine_reap() shall return the transfer.
+ * Default timeout: 60 s. reap: kvt_engine_reap() shall return the transfer.
  *
  * When a transfer has ended, with any outcome, nothing of it moves any more on either side: neither the
  * region nor what the peer exported is touched for it, and the event of a failure comes behind the last
@@ -221,7 +221,7 @@ KVT_API enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
 #define KVT_BLOCKS_REQUEST_INIT KVT_INIT(kvt_blocks_request)
 #define KVT_SPANS_REQUEST_INIT KVT_INIT(kvt_spans_request)
 
-/* A notification alone. err: what the peer's event says; KVT_OK, or that something failed. */
+/* A notification alone. Default timeout: 60 s. err: what the peer's event says; KVT_OK, or that something failed. */
 struct kvt_notify_request {
 	size_t size;
 	struct kvt_conn *conn;
@@ -272,8 +272,8 @@ struct kvt_event {
 KVT_API enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event);
 KVT_API void kvt_event_free(struct kvt_event *event); /* NULL is allowed */
 
-/* Wait until there is something to reap or an event: KVT_OK; KVT_E_AGAIN when timeout_ns passed or the
- * interrupted hook said so; KVT_E_CLOSED, KVT_E_FORKED. */
+/* Wait until there is something to reap or an event: KVT_OK; KVT_E_AGAIN when timeout_ns (default: for
+ * ever) passed or the interrupted hook said so; KVT_E_INVALID, KVT_E_CLOSED, KVT_E_FORKED. */
 KVT_API enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns);
 
 #ifdef __cplusplus

@@ -18,6 +18,7 @@ C_TESTS = \
 	tests/engine/check_paged_hostile \
 	tests/engine/check_paged_settle \
 	tests/engine/check_stop \
+	tests/engine/check_times \
 	tests/fabric/check_fake \
 	tests/faults/check_faults \
 	tests/faults/check_paged_faults \
@@ -136,6 +137,7 @@ tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(
 tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(PAGES_BED)
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
+tests_engine_check_times_SOURCES = tests/engine/check_times.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)
 FAULTS = tests/faults/faults.c tests/faults/faults.h $(ENGINE_BED)
 tests_faults_check_faults_SOURCES = tests/faults/check_faults.c $(FAULTS)

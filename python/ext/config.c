@@ -143,9 +143,9 @@ static int parse_optional(PyObject *value, const char *name, long long min, long
 /* Parse a time that is more than 0 seconds; left out, *ns is 0: the default. */
 static int parse_interval(PyObject *value, const char *name, int64_t *ns)
 {
-	if (kvi_py_parse_seconds(value, name, 0, -1, ns) < 0)
+	if (kvi_py_parse_seconds(value, name, ns) < 0)
 		return -1;
-	if (*ns < 0) {
+	if (*ns == KVT_NOWAIT) {
 		PyErr_Format(PyExc_ValueError, "%s must be more than 0 seconds", name);
 		return -1;
 	}
@@ -163,7 +163,7 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 	    parse_optional(args->eager_len, "eager_len", 0, EAGER_LEN_MAX, &eager_len) < 0 ||
 	    parse_interval(args->heartbeat, "heartbeat", &config->heartbeat_ns) < 0 ||
 	    parse_interval(args->lost_after, "lost_after", &config->lost_after_ns) < 0 ||
-	    kvi_py_parse_seconds(args->spin, "spin", 0, KVT_NO_SPIN, &config->spin_ns) < 0)
+	    kvi_py_parse_seconds(args->spin, "spin", &config->spin_ns) < 0)
 		return -1;
 	config->provider = args->provider;
 	config->lane_ports = args->lane_ports;

@@ -233,8 +233,7 @@ static int open_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwa
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &host, &port_object,
 					 &timeout) ||
 	    kvi_py_parse_int(port_object, "port", 1, UINT16_MAX, &port) < 0 ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &timeout_ns) < 0 ||
-	    kvi_py_enter(engine) < 0)
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0 || kvi_py_enter(engine) < 0)
 		return -1;
 	kvi_py_begin_open(engine);
 	PyThreadState *thread = PyEval_SaveThread();
@@ -255,8 +254,7 @@ static int accept_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *k
 	int64_t timeout_ns;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0 ||
-	    kvi_py_enter(engine) < 0)
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0 || kvi_py_enter(engine) < 0)
 		return -1;
 	kvi_py_begin_open(engine);
 	PyThreadState *thread = PyEval_SaveThread();

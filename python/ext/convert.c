@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * convert.c - numbers from Python, with errors that name the parameter and what is allowed. It
- * never calls the library.
+ * convert.c - numbers and times from Python, with errors that name the parameter and what is allowed.
+ * It never calls the library.
  */
 #include "ext.h"
 
 #include <math.h>
+#include <time.h>
 
 int kvi_py_parse_int(PyObject *value, const char *name, long long min, long long max,
 		     long long *number)
@@ -31,13 +32,12 @@ int kvi_py_parse_int(PyObject *value, const char *name, long long min, long long
 	return 0;
 }
 
-int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_t zero, int64_t *ns)
+int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t *ns)
 {
-	/* About 146 years, which the library can still add to the time of day without overflow. */
-	static const int64_t longest_ns = INT64_MAX / 2;
+	static const double longest = 1e9; /* 32 years, or for ever */
 
 	if (value == NULL || value == Py_None) {
-		*ns = none;
+		*ns = 0;
 		return 0;
 	}
 	double seconds = PyFloat_AsDouble(value);
@@ -53,10 +53,30 @@ int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_
 		return -1;
 	}
 	if (seconds == 0)
-		*ns = zero;
-	else if (seconds >= (double)longest_ns / 1e9)
-		*ns = longest_ns;
+		*ns = KVT_NOWAIT;
+	else if (seconds >= longest)
+		*ns = KVT_FOREVER;
 	else
 		*ns = seconds < 1e-9 ? 1 : (int64_t)(seconds * 1e9);
 	return 0;
+}
+
+int64_t kvi_py_get_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t kvi_py_get_slice(int64_t timeout_ns, int64_t began_ns)
+{
+	static const int64_t slice_ns = 100 * 1000 * 1000;
+	int64_t left = slice_ns;
+
+	if (timeout_ns == KVT_NOWAIT)
+		left = 0;
+	else if (timeout_ns != 0 && timeout_ns != KVT_FOREVER)
+		left = timeout_ns - (kvi_py_get_now() - began_ns);
+	return left <= 0 ? KVT_NOWAIT : left < slice_ns ? left : slice_ns;
 }

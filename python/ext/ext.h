@@ -76,9 +76,16 @@ bool kvi_py_is_raised(enum kvt_err err);
 int kvi_py_parse_int(PyObject *value, const char *name, long long min, long long max,
 		     long long *number);
 
-/* Parse seconds to nanoseconds: NULL and None give none, 0 gives zero. ValueError if negative. */
-int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t none, int64_t zero,
-			 int64_t *ns);
+/* Parse seconds to what the library takes: NULL and None give 0, which is the default there, 0 gives
+ * KVT_NOWAIT, inf KVT_FOREVER. ValueError if negative or NaN. */
+int kvi_py_parse_seconds(PyObject *value, const char *name, int64_t *ns);
+
+/* The time now, for kvi_py_get_slice(). */
+int64_t kvi_py_get_now(void);
+
+/* How long to wait before looking for Ctrl-C, in a call that began then and has no limit by default.
+ * KVT_NOWAIT: its time has passed. */
+int64_t kvi_py_get_slice(int64_t timeout_ns, int64_t began_ns);
 
 /* ---- dispatch.c ---- */
 

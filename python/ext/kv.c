@@ -148,7 +148,7 @@ static int start_send(struct kvi_py_call *call, PyObject *args, PyObject *kwargs
 	PyObject *kv_id, *data, *timeout = NULL;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &kv_id, &data, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &request.timeout_ns) < 0 ||
+	    kvi_py_parse_seconds(timeout, "timeout", &request.timeout_ns) < 0 ||
 	    kvi_py_check_open(call->engine) < 0 ||
 	    kvi_py_get_view(data, "data", false, &call->view) < 0)
 		return -1;
@@ -180,7 +180,7 @@ static int start_recv(struct kvi_py_call *call, PyObject *args, PyObject *kwargs
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &kv_id, &max_size,
 					 &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &request.timeout_ns) < 0 ||
+	    kvi_py_parse_seconds(timeout, "timeout", &request.timeout_ns) < 0 ||
 	    kvi_py_check_open(call->engine) < 0)
 		return -1;
 	request.reap = call->is_tracked;
@@ -205,7 +205,7 @@ static int start_recv_into(struct kvi_py_call *call, PyObject *args, PyObject *k
 	PyObject *kv_id, *out = Py_None, *timeout = NULL;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &kv_id, &out, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &request.timeout_ns) < 0 ||
+	    kvi_py_parse_seconds(timeout, "timeout", &request.timeout_ns) < 0 ||
 	    kvi_py_check_open(call->engine) < 0)
 		return -1;
 	if (out != Py_None && kvi_py_get_view(out, "out", true, &call->view) < 0)

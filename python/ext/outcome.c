@@ -10,31 +10,16 @@
 #include "ext.h"
 
 #include <stdio.h>
-#include <time.h>
-
-/* How long a wait sleeps before it looks for Ctrl-C. */
-static const int64_t slice_ns = 100 * 1000 * 1000;
-
-static int64_t get_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 int kvi_py_wait_for(struct kvt_transfer *handle, int64_t timeout_ns)
 {
 	if (kvt_transfer_is_done(handle))
 		return 1;
-	int64_t start = get_now();
+	int64_t start = kvi_py_get_now();
 	for (;;) {
-		int64_t left = timeout_ns == KVT_FOREVER ? KVT_FOREVER
-							 : timeout_ns - (get_now() - start);
-		if (left < 0)
-			return 0;
+		int64_t slice = kvi_py_get_slice(timeout_ns, start);
 		PyThreadState *thread = PyEval_SaveThread();
-		enum kvt_err err = kvt_transfer_wait(handle, left < slice_ns ? left : slice_ns);
+		enum kvt_err err = kvt_transfer_wait(handle, slice);
 		PyEval_RestoreThread(thread);
 		/* The library's own look for Ctrl-C (config.interrupted) may have raised. */
 		if (PyErr_Occurred())
@@ -43,6 +28,8 @@ int kvi_py_wait_for(struct kvt_transfer *handle, int64_t timeout_ns)
 			return 1;
 		if (PyErr_CheckSignals() < 0)
 			return -1;
+		if (slice == KVT_NOWAIT)
+			return 0;
 	}
 }
 

@@ -105,7 +105,7 @@ out_items:
 
 static int parse_common(struct start *start)
 {
-	if (kvi_py_parse_seconds(start->timeout, "timeout", 0, 1, &start->timeout_ns) < 0 ||
+	if (kvi_py_parse_seconds(start->timeout, "timeout", &start->timeout_ns) < 0 ||
 	    parse_notify(start->notify_object, &start->notify) < 0 || parse_extents(start) < 0)
 		return -1;
 	return 0;
@@ -322,7 +322,7 @@ PyObject *kvi_py_notify(PyObject *self, PyObject *args, PyObject *kwargs)
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:notify", names, &data, &timeout,
 					 &failure) ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &request.timeout_ns) < 0 ||
+	    kvi_py_parse_seconds(timeout, "timeout", &request.timeout_ns) < 0 ||
 	    get_code(failure, &request.err) < 0)
 		return NULL;
 	if (data == Py_None) {

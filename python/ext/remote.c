@@ -434,7 +434,7 @@ PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*|O:import_remote", names, &question.desc,
 					 &timeout))
 		return NULL;
-	PyObject *remote = kvi_py_parse_seconds(timeout, "timeout", 0, 1, &question.timeout_ns) < 0
+	PyObject *remote = kvi_py_parse_seconds(timeout, "timeout", &question.timeout_ns) < 0
 				   ? NULL
 				   : ask_peer((struct kvi_py_conn *)self, &question);
 	PyBuffer_Release(&question.desc);
@@ -449,7 +449,7 @@ PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs)
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:remote", names, &question.name,
 					 &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", 0, 1, &question.timeout_ns) < 0)
+	    kvi_py_parse_seconds(timeout, "timeout", &question.timeout_ns) < 0)
 		return NULL;
 	return ask_peer((struct kvi_py_conn *)self, &question);
 }

@@ -105,7 +105,7 @@ static int await_outcome(struct kvi_py_transfer *self, PyObject *args, PyObject 
 	int64_t timeout_ns;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0)
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0)
 		return -1;
 	if (!is_settled(self)) {
 		if (check_fork(self) < 0)

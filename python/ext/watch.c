@@ -11,11 +11,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
-
-/* How long wait() sleeps before it looks for Ctrl-C, and for what another thread took in. */
-static const int64_t slice_ns = 100 * 1000 * 1000;
 
 /* ---- the descriptor ---- */
 
@@ -131,19 +127,11 @@ void kvi_py_tell_listeners(struct kvi_py_engine *engine)
 
 /* ---- waiting ---- */
 
-static int64_t get_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* 1 when something has happened, 0 when the time passed first, -1 with an exception. */
 static int wait_for_something(struct kvi_py_engine *engine, int64_t timeout_ns)
 {
 	struct kvi_py_dispatch *dispatch = &engine->dispatch;
-	int64_t start = get_now();
+	int64_t start = kvi_py_get_now();
 
 	for (;;) {
 		Py_ssize_t total = kvi_py_take_in(engine);
@@ -151,13 +139,12 @@ static int wait_for_something(struct kvi_py_engine *engine, int64_t timeout_ns)
 			return total < 0 ? -1 : 1;
 		if (PyDict_GET_SIZE(dispatch->finished) > 0 || PyList_GET_SIZE(dispatch->notes) > 0)
 			return 1;
-		int64_t left = timeout_ns == KVT_FOREVER ? KVT_FOREVER
-							 : timeout_ns - (get_now() - start);
-		if (left <= 0)
+		/* It ends for what another thread took in, too. */
+		int64_t slice = kvi_py_get_slice(timeout_ns, start);
+		if (slice == KVT_NOWAIT)
 			return 0;
 		PyThreadState *thread = PyEval_SaveThread();
-		enum kvt_err err =
-			kvt_engine_wait(engine->handle, left < slice_ns ? left : slice_ns);
+		enum kvt_err err = kvt_engine_wait(engine->handle, slice);
 		PyEval_RestoreThread(thread);
 		if (PyErr_Occurred() || PyErr_CheckSignals() < 0)
 			return -1;
@@ -179,8 +166,7 @@ PyObject *kvi_py_wait(PyObject *self, PyObject *args, PyObject *kwargs)
 	int64_t timeout_ns;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:wait", names, &timeout) ||
-	    kvi_py_parse_seconds(timeout, "timeout", KVT_FOREVER, 0, &timeout_ns) < 0 ||
-	    kvi_py_enter(engine) < 0)
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0 || kvi_py_enter(engine) < 0)
 		return NULL;
 	int happened = wait_for_something(engine, timeout_ns);
 	kvi_py_leave(engine);

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ._kvtrans import Connection, Transfer
 
 
+_LONGEST = 1e9  # seconds; threading takes no more than it can add to the time
+
+
 class Batch:
     """Transfers of one connection, and one notification once all of them have landed.
 
@@ -35,6 +38,7 @@ class Batch:
     def __init__(
         self, conn: Connection, notify: bytes | None = None, timeout: float | None = None
     ) -> None:
+        _check_timeout(timeout)
         self.conn = conn
         self.notify = notify
         self.timeout = timeout
@@ -94,10 +98,11 @@ class Batch:
         """Seal the batch, wait until everything has ended, and return the bytes moved.
 
         Raises the first error among the transfers and the notification, or builtin TimeoutError
-        when something is still in flight after timeout seconds.
+        when something is still in flight after timeout seconds (None: no limit).
         """
+        _check_timeout(timeout)
         self.seal()
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None or timeout > _LONGEST else time.monotonic() + timeout
 
         def left() -> float | None:
             return None if end is None else max(0.0, end - time.monotonic())
@@ -163,6 +168,11 @@ class Batch:
         if self._note is not None:
             self._note.result()
         return sum(transfer.result() for transfer in self.transfers)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout >= 0:  # NaN, too
+        raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
 
 
 async def _end(transfer: Transfer[int]) -> None:

@@ -217,10 +217,11 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 		error = &own_error;
 	if (engine == NULL || host == NULL || conn == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no host is given");
-	if (port == 0 || timeout_ns < 0)
+	int64_t wait_ns;
+	if (port == 0 || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"port %u, timeout %lld ns: allowed are 1 to 65535, and 0 ns and "
-				"more",
+				"port %u, timeout_ns %lld: allowed are 1 to 65535, "
+				"and " KVI_TIMEOUT_RULE,
 				port, (long long)timeout_ns);
 	enum kvt_err err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
@@ -229,7 +230,7 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 		.engine = engine,
 		.host = host,
 		.port = port,
-		.deadline_ns = kvi_deadline_after(timeout_ns != 0 ? timeout_ns : KVI_CONNECT_NS),
+		.deadline_ns = kvi_deadline_after(wait_ns),
 	};
 	err = kvi_target_open(&target, error);
 	if (err == KVT_OK) {

@@ -275,13 +275,17 @@ enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *s
 enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 			     struct kvt_conn **conn_out, struct kvt_error *error)
 {
-	if (engine == NULL || conn_out == NULL || timeout_ns < 0)
+	int64_t wait_ns;
+	if (engine == NULL || conn_out == NULL ||
+	    !kvi_timeout_read(timeout_ns, KVT_FOREVER, &wait_ns))
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"no engine is given, or the timeout is negative");
+				"no engine or no place is given, or timeout_ns is %lld; allowed "
+				"are " KVI_TIMEOUT_RULE,
+				(long long)timeout_ns);
 	enum kvt_err err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
 		return err;
-	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
+	int64_t deadline_ns = kvi_deadline_after(wait_ns);
 	struct kvi_list *node = NULL;
 	pthread_mutex_lock(&engine->lock);
 	while (err == KVT_OK && (node = kvi_list_take_first(&engine->ready)) == NULL) {

@@ -167,7 +167,7 @@ enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *gi
 		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no place is given");
 	enum kvt_err err = kvi_sized_read(&kvi_abi_send_request, &request, given, error);
 	if (err == KVT_OK)
-		err = kvi_transfer_check_start(kv->conn, request.timeout_ns, error);
+		err = kvi_transfer_check_start(kv->conn, KVI_SEND_NS, &request.timeout_ns, error);
 	if (err == KVT_OK)
 		err = kvi_conn_check(kv->conn, error);
 	if (err != KVT_OK)
@@ -197,9 +197,7 @@ enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *gi
 		exchange->transfer.meta = memcpy(meta, request.meta, request.meta_len);
 		exchange->transfer.meta_len = request.meta_len;
 	}
-	return start_exchange(kv, exchange,
-			      request.timeout_ns != 0 ? request.timeout_ns : KVI_SEND_NS, transfer,
-			      error);
+	return start_exchange(kv, exchange, request.timeout_ns, transfer, error);
 }
 
 enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *given,
@@ -210,7 +208,7 @@ enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *gi
 		return kvi_fail(error, KVT_E_INVALID, 0, "no KV or no place is given");
 	enum kvt_err err = kvi_sized_read(&kvi_abi_recv_request, &request, given, error);
 	if (err == KVT_OK)
-		err = kvi_transfer_check_start(kv->conn, request.timeout_ns, error);
+		err = kvi_transfer_check_start(kv->conn, KVT_FOREVER, &request.timeout_ns, error);
 	if (err != KVT_OK)
 		return err;
 	if (request.base != NULL && request.len > PTRDIFF_MAX)
@@ -226,7 +224,5 @@ enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *gi
 	exchange->base = request.base;
 	exchange->len = request.len;
 	exchange->transfer.reap = request.reap;
-	return start_exchange(kv, exchange,
-			      request.timeout_ns != 0 ? request.timeout_ns : KVT_FOREVER, transfer,
-			      error);
+	return start_exchange(kv, exchange, request.timeout_ns, transfer, error);
 }

@@ -244,11 +244,12 @@ int kvt_engine_get_fd(const struct kvt_engine *engine)
 
 enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
 {
-	if (engine == NULL || timeout_ns < 0)
+	int64_t wait_ns;
+	if (engine == NULL || !kvi_timeout_read(timeout_ns, KVT_FOREVER, &wait_ns))
 		return KVT_E_INVALID;
 	if (kvi_engine_is_forked(engine))
 		return KVT_E_FORKED;
-	int64_t deadline_ns = kvi_deadline_after(timeout_ns);
+	int64_t deadline_ns = kvi_deadline_after(wait_ns);
 	for (;;) {
 		struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
 		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, SLICE_MS));

@@ -258,16 +258,16 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	return err;
 }
 
-static int64_t get_deadline(int64_t timeout_ns)
+static enum kvt_err enter(struct kvt_conn *conn, int64_t timeout_ns, int64_t *deadline_ns,
+			  struct kvt_error *error)
 {
-	return kvi_deadline_after(timeout_ns != 0 ? timeout_ns : KVI_CONNECT_NS);
-}
-
-static enum kvt_err enter(struct kvt_conn *conn, int64_t timeout_ns, struct kvt_error *error)
-{
-	if (conn == NULL || timeout_ns < 0)
+	int64_t wait_ns;
+	if (conn == NULL || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"no connection is given, or the timeout is negative");
+				"no connection is given, or timeout_ns is %lld; allowed "
+				"are " KVI_TIMEOUT_RULE,
+				(long long)timeout_ns);
+	*deadline_ns = kvi_deadline_after(wait_ns);
 	enum kvt_err err = kvi_engine_enter(conn->engine, error);
 	if (err == KVT_OK) {
 		err = kvi_conn_check(conn, error);
@@ -281,13 +281,14 @@ enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t 
 			       int64_t timeout_ns, struct kvt_remote **remote,
 			       struct kvt_error *error)
 {
-	enum kvt_err err = enter(conn, timeout_ns, error);
+	int64_t deadline_ns;
+	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
 	if (err != KVT_OK)
 		return err;
 	if (bytes == NULL || remote == NULL)
 		err = kvi_fail(error, KVT_E_INVALID, 0, "no descriptor is given");
 	else
-		err = attach(conn, bytes, len, get_deadline(timeout_ns), remote, error);
+		err = attach(conn, bytes, len, deadline_ns, remote, error);
 	kvi_engine_leave(conn->engine);
 	return err;
 }
@@ -295,12 +296,12 @@ enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t 
 enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
 			     struct kvt_remote **remote, struct kvt_error *error)
 {
-	enum kvt_err err = enter(conn, timeout_ns, error);
+	int64_t deadline_ns;
+	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
 	if (err != KVT_OK)
 		return err;
 	uint8_t *bytes = NULL;
 	size_t len = 0;
-	int64_t deadline_ns = get_deadline(timeout_ns);
 	if (name == NULL || remote == NULL || name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX)
 		err = kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
 			       KVT_NAME_LEN_MAX);

@@ -28,10 +28,11 @@ struct options {
 	bool reap;
 };
 
-static enum kvt_err make(struct kvt_conn *conn, const struct options *options,
+/* Options' timeout becomes a length of time. */
+static enum kvt_err make(struct kvt_conn *conn, struct options *options,
 			 struct kvi_paged **paged_out, struct kvt_error *error)
 {
-	enum kvt_err err = kvi_transfer_check_start(conn, options->timeout_ns, error);
+	enum kvt_err err = kvi_transfer_check_start(conn, KVI_SEND_NS, &options->timeout_ns, error);
 	if (err == KVT_OK)
 		err = kvi_conn_check(conn, error);
 	if (err != KVT_OK)
@@ -72,13 +73,12 @@ static enum kvt_err submit(struct kvi_paged *paged, const struct options *option
 			   struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	struct kvt_conn *conn = paged->home->conn;
-	int64_t timeout_ns = options->timeout_ns != 0 ? options->timeout_ns : KVI_SEND_NS;
 	if (paged->remote != NULL && !kvi_remote_enter(paged->remote)) {
 		kvi_paged_free(&paged->transfer);
 		return kvi_fail(error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
 	}
 	enum kvt_err err = kvi_transfer_start(&paged->transfer, conn, paged->home->part->worker,
-					      timeout_ns, error);
+					      options->timeout_ns, error);
 	if (err == KVT_OK) {
 		*transfer = &paged->transfer;
 		return KVT_OK;
@@ -132,7 +132,7 @@ static void choose_way(struct kvi_paged *paged)
 
 /* A transfer between two sides that fit each other, without its plan. */
 static enum kvt_err prepare(enum kvt_direction direction, struct kvt_region *region,
-			    struct kvt_remote *remote, const struct options *options,
+			    struct kvt_remote *remote, struct options *options,
 			    struct kvi_paged **paged_out, struct kvt_error *error)
 {
 	struct kvi_paged *paged;

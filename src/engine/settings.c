@@ -41,13 +41,11 @@ static enum kvt_err check_counts(const struct kvt_engine_config *config,
 			return kvi_fail(error, KVT_E_INVALID, 0, "cpus[%zu] is not a CPU number",
 					i);
 
-	if (config->spin_ns < KVT_NO_SPIN)
-		return kvi_fail(error, KVT_E_INVALID, 0, "spin_ns is %lld; allowed are 0 and more",
+	if (!kvi_timeout_read(config->spin_ns, KVI_SPIN_MOST_NS, &settings->spin_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"spin_ns is %lld; allowed are 0 and more, and KVT_NO_SPIN",
 				(long long)config->spin_ns);
 	settings->spin_adapts = config->spin_ns == 0;
-	settings->spin_ns = config->spin_ns > 0	    ? config->spin_ns
-			    : settings->spin_adapts ? KVI_SPIN_MOST_NS
-						    : 0;
 	return KVT_OK;
 }
 
@@ -113,6 +111,9 @@ enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"lost_after_ns is %lld; it is at least twice the heartbeat, %lld",
 				(long long)found.lost_after_ns, 2 * (long long)found.heartbeat_ns);
+	/* Soon enough, and a time that can be added to now. */
+	if (found.lost_after_ns > KVI_NEVER / 2)
+		found.lost_after_ns = KVI_NEVER / 2;
 	*settings = found;
 	return KVT_OK;
 }

@@ -50,6 +50,7 @@ enum {
 #define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
 #define KVI_SEND_NS (60 * KVI_SECOND)
 #define KVI_SPIN_MOST_NS (KVI_MS / 5)
+#define KVI_TIMEOUT_RULE "0 and more, KVT_NOWAIT and KVT_FOREVER"
 #define KVI_FLIGHT_NS (KVI_SECOND / 2)	/* what is in flight shall drain in that time */
 #define KVI_QUIESCE_NS (1 * KVI_SECOND) /* without a byte that moves, when something is given up */
 #define KVI_DRAIN_NS (20 * KVI_SECOND)	/* however much still moves */

@@ -125,14 +125,16 @@ static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *comm
 	kvi_transfer_drop_ref(transfer);
 }
 
-enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t timeout_ns,
-				      struct kvt_error *error)
+enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
+				      int64_t *timeout_ns, struct kvt_error *error)
 {
 	if (kvi_engine_is_forked(conn->engine))
 		return kvi_fail(error, KVT_E_FORKED, 0,
 				"this engine belongs to the parent process; open one after fork");
-	if (timeout_ns < 0)
-		return kvi_fail(error, KVT_E_INVALID, 0, "timeout_ns is negative");
+	if (!kvi_timeout_read(*timeout_ns, default_ns, timeout_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"timeout_ns is %lld; allowed are " KVI_TIMEOUT_RULE,
+				(long long)*timeout_ns);
 	return KVT_OK;
 }
 
@@ -181,12 +183,15 @@ bool kvt_transfer_is_done(const struct kvt_transfer *transfer)
 
 enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns)
 {
+	int64_t wait_ns;
+	if (!kvi_timeout_read(timeout_ns, KVT_FOREVER, &wait_ns))
+		return KVT_E_INVALID;
 	if (is_done(transfer))
 		return KVT_OK;
 	if (kvi_engine_is_forked(transfer->conn->engine))
 		return KVT_E_FORKED;
-	bool done = kvi_worker_wait(transfer->worker, is_done, transfer,
-				    kvi_deadline_after(timeout_ns));
+	bool done =
+		kvi_worker_wait(transfer->worker, is_done, transfer, kvi_deadline_after(wait_ns));
 	return done || is_done(transfer) ? KVT_OK : KVT_E_AGAIN;
 }
 

@@ -78,9 +78,9 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 				struct kvi_worker *worker, int64_t timeout_ns,
 				struct kvt_error *error);
 
-/* What all start calls refuse: a forked child's, a negative timeout. */
-enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t timeout_ns,
-				      struct kvt_error *error);
+/* What all start calls refuse: a forked child's, a timeout that is none. *timeout_ns becomes a length of time. */
+enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
+				      int64_t *timeout_ns, struct kvt_error *error);
 
 /* Complete with success (error NULL) or error: the engine's reference is dropped. */
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error);

@@ -277,7 +277,7 @@ START_TEST(a_peer_that_has_gone_can_still_be_accepted_when_it_left_messages)
 	ck_assert_uint_eq(finish(start_recv(kv, NULL, SIZE_MAX), KVT_OK), sizeof(text));
 	kvt_kv_close(kv);
 	kvt_conn_close(conn);
-	ck_assert_int_eq(kvt_conn_accept(bed.far.engine, 0, &conn, &error), KVT_E_TIMEOUT);
+	ck_assert_int_eq(kvt_conn_accept(bed.far.engine, KVT_NOWAIT, &conn, &error), KVT_E_TIMEOUT);
 	bed_close(&bed);
 }
 END_TEST

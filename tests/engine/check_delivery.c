@@ -42,7 +42,7 @@ static struct kvt_conn *accept_next(void)
 static void expect_nobody(void)
 {
 	struct kvt_conn *conn;
-	ck_assert_int_eq(kvt_conn_accept(bed.far.engine, 0, &conn, NULL), KVT_E_TIMEOUT);
+	ck_assert_int_eq(kvt_conn_accept(bed.far.engine, KVT_NOWAIT, &conn, NULL), KVT_E_TIMEOUT);
 }
 
 /* bed_open() without a connection. */

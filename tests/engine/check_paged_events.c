@@ -42,7 +42,7 @@ START_TEST(transfers_are_reaped_once_in_the_order_they_complete)
 	struct kvt_engine *engine = pages.bed.near.engine;
 	ck_assert(!is_readable(engine));
 	ck_assert_uint_eq(kvt_engine_reap(engine, reaped, COUNT), 0);
-	ck_assert_int_eq(kvt_engine_wait(engine, 0), KVT_E_AGAIN);
+	ck_assert_int_eq(kvt_engine_wait(engine, KVT_NOWAIT), KVT_E_AGAIN);
 	for (unsigned i = 0; i < COUNT; i++) {
 		transfers[i] = start_reaped(pages.bed.near.conn, "x");
 		await(transfers[i], KVT_OK);

@@ -142,10 +142,11 @@ static void try_conns(struct kvt_engine *engine)
 		expect_refused(err, KVT_E_INVALID, &error, rows[i].text);
 	}
 	must(kvt_conn_open(engine, "127.0.0.1", 1, 0, NULL, NULL) == KVT_E_INVALID, "no place");
-	expect_refused(kvt_conn_accept(NULL, 0, &conn, &error), KVT_E_INVALID, &error, "engine");
+	expect_refused(kvt_conn_accept(NULL, KVT_NOWAIT, &conn, &error), KVT_E_INVALID, &error,
+		       "engine");
 	expect_refused(kvt_conn_accept(engine, -1, &conn, &error), KVT_E_INVALID, &error,
 		       "timeout");
-	must(kvt_conn_accept(engine, 0, NULL, NULL) == KVT_E_INVALID, "no place");
+	must(kvt_conn_accept(engine, KVT_NOWAIT, NULL, NULL) == KVT_E_INVALID, "no place");
 	must(conn == NULL, "a connection came out");
 	kvt_conn_close(NULL);
 }
@@ -252,7 +253,8 @@ static void try_getters(struct side *side)
 	must(kvt_transfer_get_result(receive, &result) == KVT_E_AGAIN, "a result of what is in "
 								       "flight");
 	must(kvt_transfer_take_data(receive) == NULL, "data of what is in flight");
-	must(kvt_transfer_wait(receive, -1) == KVT_E_AGAIN, "a negative wait");
+	must(kvt_transfer_wait(receive, -1) == KVT_E_INVALID, "a negative wait");
+	must(kvt_transfer_wait(receive, KVT_NOWAIT) == KVT_E_AGAIN, "no wait");
 	kvt_transfer_free(receive);
 	must(strcmp(kvt_err_get_name(-12345), "") != 0 && kvt_err_get_text(12345) != NULL, "an "
 											   "unknown"
@@ -305,8 +307,8 @@ START_TEST(handles_of_a_stopped_engine_say_that_they_are_closed)
 	kvt_engine_stop(side.engine);
 	expect_refused(kvt_conn_open(side.engine, "127.0.0.1", port, 0, &conn, &error),
 		       KVT_E_CLOSED, &error, "closed");
-	expect_refused(kvt_conn_accept(side.engine, 0, &conn, &error), KVT_E_CLOSED, &error,
-		       "closed");
+	expect_refused(kvt_conn_accept(side.engine, KVT_NOWAIT, &conn, &error), KVT_E_CLOSED,
+		       &error, "closed");
 	expect_refused(kvt_kv_open(side.conn, &config, &kv, &error), KVT_E_CLOSED, &error,
 		       "closed");
 	expect_refused(kvt_send_start(side.kv, &request, &transfer, &error), KVT_E_CLOSED, &error,

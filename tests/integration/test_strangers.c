@@ -197,8 +197,9 @@ START_TEST(strangers_cost_their_own_sockets_while_clients_are_served)
 	must(stats.handshakes_failed == STRANGERS, "%llu of %d handshakes failed",
 	     (unsigned long long)stats.handshakes_failed, STRANGERS);
 	struct kvt_conn *conn;
-	must(kvt_conn_accept(engine, 0, &conn, NULL) == KVT_E_TIMEOUT, "half a connection is "
-								       "handed out");
+	must(kvt_conn_accept(engine, KVT_NOWAIT, &conn, NULL) == KVT_E_TIMEOUT, "half a connection "
+										"is "
+										"handed out");
 	must(stats.connections_total == CLIENTS, "%llu connections",
 	     (unsigned long long)stats.connections_total);
 	expect_no_gauges(engine);

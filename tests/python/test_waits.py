@@ -55,6 +55,81 @@ def test_a_timeout_of_zero_takes_what_is_there(pair):
     assert pair.server.recv_kv(server_kv, timeout=0)[1].tobytes() == b"there"
 
 
+def test_no_call_takes_a_timeout_that_is_no_time(link):
+    kv_id = link.client.reg_kv(link.conn.id, bytearray(8))[1]
+    pool = link.client.allocate(1, 64)
+    link.peer.export(link.server.allocate(1, 64), name="pool")
+    remote = link.conn.remote("pool")
+    transfer = link.client.recv_kv_async(kv_id)
+    calls = {
+        "connect": lambda timeout: link.client.connect("127.0.0.1", 1, timeout),
+        "accept": link.client.accept,
+        "open_connection": lambda timeout: link.client.open_connection("127.0.0.1", 1, timeout),
+        "accept_connection": link.client.accept_connection,
+        "send_kv": lambda timeout: link.client.send_kv(kv_id, b"", timeout),
+        "recv_kv": lambda timeout: link.client.recv_kv(kv_id, timeout=timeout),
+        "recv_kv_into": lambda timeout: link.client.recv_kv_into(kv_id, timeout=timeout),
+        "send_kv_async": lambda timeout: link.client.send_kv_async(kv_id, b"", timeout),
+        "recv_kv_async": lambda timeout: link.client.recv_kv_async(kv_id, timeout=timeout),
+        "recv_kv_into_async": lambda timeout: link.client.recv_kv_into_async(
+            kv_id, timeout=timeout
+        ),
+        "import_remote": lambda timeout: link.conn.import_remote(b"", timeout),
+        "remote": lambda timeout: link.conn.remote("pool", timeout),
+        "write_blocks": lambda timeout: link.conn.write_blocks(
+            pool, [0], remote, [0], timeout=timeout
+        ),
+        "read_blocks": lambda timeout: link.conn.read_blocks(
+            pool, [0], remote, [0], timeout=timeout
+        ),
+        "write_spans": lambda timeout: link.conn.write_spans(
+            pool, [0], remote, [0], [1], timeout=timeout
+        ),
+        "read_spans": lambda timeout: link.conn.read_spans(
+            pool, [0], remote, [0], [1], timeout=timeout
+        ),
+        "notify": lambda timeout: link.conn.notify(b"", timeout),
+        "batch": lambda timeout: link.conn.batch(timeout=timeout),
+        "Batch.result": lambda timeout: link.conn.batch().result(timeout),
+        "result": transfer.result,
+        "exception": transfer.exception,
+        "wait": link.client.wait,
+    }
+    for name, call in calls.items():
+        for timeout in (-1, -1e-9, -math.inf, math.nan):
+            with pytest.raises(ValueError, match="timeout must be 0 or more"):
+                call(timeout)
+            assert not transfer.done(), name
+        with pytest.raises(TypeError):
+            call("1")
+
+
+def test_zero_does_not_wait(link):
+    transfer = link.client.recv_kv_async(link.client.reg_kv(link.conn.id, b"")[1])
+    calls = {
+        "open_connection": lambda: link.client.open_connection("192.0.2.1", 1, timeout=0),
+        "accept_connection": lambda: link.client.accept_connection(timeout=0),
+        "remote": lambda: link.conn.remote("nothing", timeout=0),
+        "result": lambda: transfer.result(timeout=0),
+    }
+    for name, call in calls.items():
+        since = time.monotonic()
+        with pytest.raises((TimeoutError, kvtrans_engine.Unreachable)):
+            call()
+        assert time.monotonic() - since < 1 + LATENESS, name
+    assert link.client.wait(timeout=0) is False
+    batch = link.conn.batch()
+    batch.add(transfer)
+    with pytest.raises(TimeoutError):
+        batch.result(timeout=0)
+
+
+def test_a_batch_waits_for_ever(link):
+    batch = link.conn.batch(notify=b"x", timeout=math.inf)
+    assert batch.result(math.inf) == 0
+    assert link.conn.batch().result(1e300) == 0
+
+
 def test_long_timeouts_are_no_trouble(pair):
     client_kv, server_kv = pair.register()
     for timeout in (math.inf, 1e300, 1e10, None):
