@@ -14,19 +14,19 @@ enum { BLOCKS = 1024, BLOCK_LEN = 16384, COUNT = 700 };
 
 static const int64_t wait_ns = INT64_C(30000000000);
 
-/* Write block i of one pool to block (7 * i) % BLOCKS of the other, for each i below COUNT. */
+/* Write block i of one pool to block (7 * i) % BLOCKS of the peer's, for each i below COUNT. */
 static enum kvt_err write_blocks(struct kvt_region *from, struct kvt_remote *to,
 				 struct kvt_error *error)
 {
-	int32_t local[COUNT], other[COUNT];
+	int32_t local[COUNT], remote[COUNT];
 	for (int i = 0; i < COUNT; i++)
-		other[i] = 7 * (local[i] = i) % BLOCKS;
+		remote[i] = 7 * (local[i] = i) % BLOCKS;
 	struct kvt_blocks_request request = { .size = sizeof(request),
 					      .direction = KVT_WRITE,
 					      .region = from,
 					      .remote = to,
-					      .local = local,
-					      .other = other,
+					      .local_idx = local,
+					      .remote_idx = remote,
 					      .index_len = sizeof(local[0]),
 					      .count = COUNT,
 					      .notify = "request 1",

@@ -169,7 +169,7 @@ enum kvt_direction {
  */
 
 /*
- * Blocks: local block local[i] and remote block other[i], for each i below count, in each of the
+ * Blocks: local block local_idx[i] and remote block remote_idx[i], for each i below count, in each of the
  * extents named (NULL: in all; both sides have as many then). Indices are signed, index_len 4 or 8
  * bytes each, and copied. Both sides' blocks have the same length; no block is a destination twice.
  */
@@ -179,8 +179,8 @@ struct kvt_blocks_request {
 	bool reap;
 	struct kvt_region *region;
 	struct kvt_remote *remote;
-	const void *local;
-	const void *other;
+	const void *local_idx;
+	const void *remote_idx;
 	size_t index_len;
 	size_t count;
 	const size_t *extents;
@@ -190,16 +190,16 @@ struct kvt_blocks_request {
 	int64_t timeout_ns;
 };
 
-/* Spans: lens[i] bytes at offset local[i] of the region and other[i] of the remote, none crossing the
- * end of an extent, none overlapping another in the destination. */
+/* Spans: lens[i] bytes at offset local_off[i] of the region and remote_off[i] of the remote, none crossing
+ * the end of an extent, none overlapping another in the destination. */
 struct kvt_spans_request {
 	size_t size;
 	enum kvt_direction direction;
 	bool reap;
 	struct kvt_region *region;
 	struct kvt_remote *remote;
-	const uint64_t *local;
-	const uint64_t *other;
+	const uint64_t *local_off;
+	const uint64_t *remote_off;
 	const uint64_t *lens;
 	size_t count;
 	const void *notify;

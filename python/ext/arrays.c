@@ -406,10 +406,10 @@ static int finish_indices(struct kvi_py_indices *indices, int array_count, const
 	return 0;
 }
 
-int kvi_py_get_blocks(PyObject *local, PyObject *other, struct kvi_py_indices *indices)
+int kvi_py_get_blocks(PyObject *local, PyObject *remote, struct kvi_py_indices *indices)
 {
 	static const char *const names[] = { "local_idx", "remote_idx" };
-	PyObject *objects[2] = { local, other };
+	PyObject *objects[2] = { local, remote };
 	PyArrayObject *arrays[2] = { NULL, NULL };
 
 	for (int i = 0; i < 2; i++) {
@@ -487,8 +487,9 @@ static bool has_outside(const void *numbers, size_t item_len, size_t count, size
 	return false;
 }
 
-bool kvi_py_is_outside(const struct kvi_py_indices *indices, size_t local_count, size_t other_count)
+bool kvi_py_is_outside(const struct kvi_py_indices *indices, size_t local_count,
+		       size_t remote_count)
 {
 	return has_outside(indices->data[0], indices->item_len, indices->count, local_count) ||
-	       has_outside(indices->data[1], indices->item_len, indices->count, other_count);
+	       has_outside(indices->data[1], indices->item_len, indices->count, remote_count);
 }

@@ -177,8 +177,8 @@ static PyObject *start_blocks(struct start *start)
 	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
 	request.region = start->pool->region->handle;
 	request.remote = start->remote->handle;
-	request.local = start->indices.data[0];
-	request.other = start->indices.data[1];
+	request.local_idx = start->indices.data[0];
+	request.remote_idx = start->indices.data[1];
 	request.index_len = start->indices.item_len;
 	request.count = start->indices.count;
 	request.extents = start->extent_count > 0 ? start->extents : NULL;
@@ -205,13 +205,13 @@ static PyObject *move_blocks(PyObject *self, PyObject *args, PyObject *kwargs, c
 	static char *names[] = { "pool",   "local_idx", "remote",  "remote_idx",
 				 "notify", "timeout",	"extents", NULL };
 	struct start start = { .conn = (struct kvi_py_conn *)self, .kind = kind };
-	PyObject *local, *other, *transfer = NULL;
+	PyObject *local, *remote, *transfer = NULL;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &start.pool_object, &local,
-					 &start.remote_object, &other, &start.notify_object,
+					 &start.remote_object, &remote, &start.notify_object,
 					 &start.timeout, &start.extents_object))
 		return NULL;
-	if (parse_common(&start) == 0 && kvi_py_get_blocks(local, other, &start.indices) == 0 &&
+	if (parse_common(&start) == 0 && kvi_py_get_blocks(local, remote, &start.indices) == 0 &&
 	    enter(&start) == 0) {
 		transfer = start_blocks(&start);
 		leave(&start);
@@ -240,8 +240,8 @@ static PyObject *start_spans(struct start *start)
 	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
 	request.region = start->pool->region->handle;
 	request.remote = start->remote->handle;
-	request.local = start->indices.data[0];
-	request.other = start->indices.data[1];
+	request.local_off = start->indices.data[0];
+	request.remote_off = start->indices.data[1];
 	request.lens = start->indices.data[2];
 	request.count = start->indices.count;
 	request.notify = get_notify(&start->notify);

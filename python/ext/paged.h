@@ -112,7 +112,7 @@ int kvi_py_get_strided(PyObject *object, const char *name, Py_buffer *view);
 
 /* Block numbers of both sides, and what they are read from. */
 struct kvi_py_indices {
-	PyObject *arrays[3]; /* owned: local, other, and lengths of spans */
+	PyObject *arrays[3]; /* owned: local, remote, and lengths of spans */
 	const void *data[3];
 	size_t item_len;
 	size_t count;
@@ -120,13 +120,13 @@ struct kvi_py_indices {
 
 /* Read two arrays of block numbers, or three of spans. TypeError for a wrong dtype or shape, ValueError
  * when lengths differ or a number of a span is negative. */
-int kvi_py_get_blocks(PyObject *local, PyObject *other, struct kvi_py_indices *indices);
+int kvi_py_get_blocks(PyObject *local, PyObject *remote, struct kvi_py_indices *indices);
 int kvi_py_get_spans(PyObject *const objects[3], struct kvi_py_indices *indices);
 void kvi_py_release_indices(struct kvi_py_indices *indices);
 
 /* True when a block number is outside of its side's count. */
 bool kvi_py_is_outside(const struct kvi_py_indices *indices, size_t local_count,
-		       size_t other_count);
+		       size_t remote_count);
 
 /* count blocks of shape and dtype, at data, which base keeps. */
 PyObject *kvi_py_wrap_blocks(void *data, size_t count, PyObject *dtype, PyObject *shape,

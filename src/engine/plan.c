@@ -175,7 +175,8 @@ static bool make_runs(struct kvi_plan *plan, size_t count)
 static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, uint64_t block_count,
 				     struct kvt_error *error)
 {
-	const void *indices = request->direction == KVT_WRITE ? request->other : request->local;
+	const void *indices = request->direction == KVT_WRITE ? request->remote_idx
+							      : request->local_idx;
 	size_t count = request->count, found = SIZE_MAX;
 	if (count == 0)
 		return KVT_OK;
@@ -219,8 +220,8 @@ static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_re
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 				request->count);
 	for (size_t i = 0; i < request->count; i++) {
-		int64_t local = get_index(request->local, request->index_len, i);
-		int64_t remote = get_index(request->other, request->index_len, i);
+		int64_t local = get_index(request->local_idx, request->index_len, i);
+		int64_t remote = get_index(request->remote_idx, request->index_len, i);
 		if (local < 0 || (uint64_t)local >= local_count)
 			return fail_index("local", local, i, local_count, error);
 		if (remote < 0 || (uint64_t)remote >= remote_count)
@@ -337,7 +338,8 @@ static void add_span(struct kvi_plan *plan, const struct kvi_run *span)
 
 static enum kvt_err check_overlap(const struct kvt_spans_request *request, struct kvt_error *error)
 {
-	const uint64_t *starts = request->direction == KVT_WRITE ? request->other : request->local;
+	const uint64_t *starts = request->direction == KVT_WRITE ? request->remote_off
+								 : request->local_off;
 	struct range *ranges = kvi_alloc_data((request->count + 1) * sizeof(ranges[0]));
 	if (ranges == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu spans",
@@ -366,17 +368,17 @@ enum kvt_err kvi_plan_init_spans(struct kvi_plan *plan, const struct kvi_layout 
 				request->count);
 	for (size_t i = 0; i < request->count; i++) {
 		uint64_t len = request->lens[i];
-		size_t local_extent = place_span(local, request->local[i], len);
-		size_t remote_extent = place_span(remote, request->other[i], len);
+		size_t local_extent = place_span(local, request->local_off[i], len);
+		size_t remote_extent = place_span(remote, request->remote_off[i], len);
 		if (local_extent == SIZE_MAX)
-			return fail_span("region", i, request->local[i], len, error);
+			return fail_span("region", i, request->local_off[i], len, error);
 		if (remote_extent == SIZE_MAX)
-			return fail_span("remote", i, request->other[i], len, error);
+			return fail_span("remote", i, request->remote_off[i], len, error);
 		if (len == 0)
 			continue;
 		struct kvi_run run = {
-			.local = request->local[i] - local->extents[local_extent].start,
-			.remote = request->other[i] - remote->extents[remote_extent].start,
+			.local = request->local_off[i] - local->extents[local_extent].start,
+			.remote = request->remote_off[i] - remote->extents[remote_extent].start,
 			.count = len,
 			.local_extent = (uint32_t)local_extent,
 			.remote_extent = (uint32_t)remote_extent,

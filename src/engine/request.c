@@ -173,7 +173,7 @@ enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 	if (err != KVT_OK)
 		return err;
 	if (request.count > COUNT_MAX ||
-	    (request.count > 0 && (request.local == NULL || request.other == NULL)))
+	    (request.count > 0 && (request.local_idx == NULL || request.remote_idx == NULL)))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid blocks request is given");
 	if (request.index_len != 4 && request.index_len != 8)
 		return kvi_fail(error, KVT_E_INVALID, 0, "indices of %zu bytes; they have 4 or 8",
@@ -200,7 +200,7 @@ enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_t
 		return err;
 	if (request.count > COUNT_MAX ||
 	    (request.count > 0 &&
-	     (request.local == NULL || request.other == NULL || request.lens == NULL)))
+	     (request.local_off == NULL || request.remote_off == NULL || request.lens == NULL)))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };

@@ -112,8 +112,8 @@ static void fill_blocks_request(void *grown)
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = indices;
-	request.other = indices;
+	request.local_idx = indices;
+	request.remote_idx = indices;
 	request.index_len = sizeof(indices[0]);
 	request.count = 1;
 	memcpy(grown, &request, sizeof(request));
@@ -133,8 +133,8 @@ static void fill_spans_request(void *grown)
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = offsets;
-	request.other = offsets;
+	request.local_off = offsets;
+	request.remote_off = offsets;
 	request.lens = lens;
 	request.count = 1;
 	memcpy(grown, &request, sizeof(request));

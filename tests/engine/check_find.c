@@ -134,7 +134,7 @@ static void find_extents(struct bed *bed, size_t count)
 	ck_assert_uint_eq(info.len, count * TINY_LEN);
 	request.region = near;
 	request.remote = remote;
-	request.local = request.other = &index;
+	request.local_idx = request.remote_idx = &index;
 	request.index_len = sizeof(index);
 	request.count = 1;
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);

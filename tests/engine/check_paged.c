@@ -108,8 +108,8 @@ START_TEST(many_transfers_at_once_move_a_block_each)
 		int32_t other = COUNT - 1 - i;
 		request.region = pages.near;
 		request.remote = pages.remote;
-		request.local = &i;
-		request.other = &other;
+		request.local_idx = &i;
+		request.remote_idx = &other;
 		request.index_len = 4;
 		request.count = 1;
 		request.notify = &i;
@@ -189,8 +189,8 @@ START_TEST(spans_of_any_length_are_where_they_belong)
 	request.direction = direction;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = local;
-	request.other = other;
+	request.local_off = local;
+	request.remote_off = other;
 	request.lens = lens;
 	request.count = COUNT;
 	request.notify = "spans";
@@ -233,8 +233,8 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	request.direction = KVT_READ;
 	request.region = region;
 	request.remote = remote;
-	request.local = indices;
-	request.other = indices;
+	request.local_idx = indices;
+	request.remote_idx = indices;
 	request.index_len = 4;
 	request.count = 16;
 	ck_assert_int_eq(kvt_blocks_start(&request, &read, NULL), KVT_OK);

@@ -277,7 +277,7 @@ START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
 			 KVT_OK);
 	request.region = pages.far;
 	request.remote = remote;
-	request.local = request.other = &index;
+	request.local_idx = request.remote_idx = &index;
 	request.index_len = 4;
 	request.count = 1;
 	/* Not told: the provider has no room for its only segment. */

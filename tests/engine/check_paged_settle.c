@@ -20,8 +20,8 @@ static struct kvt_transfer *start_write(int way, int64_t timeout_ns)
 		return start_blocks(KVT_WRITE, 5, way & NOTIFIES ? "told" : NULL, timeout_ns);
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = pages.local;
-	request.other = pages.other;
+	request.local_idx = pages.local_idx;
+	request.remote_idx = pages.remote_idx;
 	request.index_len = 4;
 	request.count = BLOCK_COUNT / 2;
 	request.notify = way & NOTIFIES ? "told" : NULL;

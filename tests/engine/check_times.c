@@ -66,8 +66,8 @@ static enum kvt_err start_blocks_for(int64_t timeout_ns, struct kvt_transfer **t
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = indices;
-	request.other = indices;
+	request.local_idx = indices;
+	request.remote_idx = indices;
 	request.index_len = sizeof(indices[0]);
 	request.count = 1;
 	request.timeout_ns = timeout_ns;
@@ -80,8 +80,8 @@ static enum kvt_err start_spans_for(int64_t timeout_ns, struct kvt_transfer **tr
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = offsets;
-	request.other = offsets;
+	request.local_off = offsets;
+	request.remote_off = offsets;
 	request.lens = lens;
 	request.count = 1;
 	request.timeout_ns = timeout_ns;

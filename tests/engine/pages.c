@@ -159,13 +159,13 @@ struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, c
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer;
 	struct kvt_error error;
-	shuffle(pages.local, seed);
-	shuffle(pages.other, seed + 8); /* with runs of the same length */
+	shuffle(pages.local_idx, seed);
+	shuffle(pages.remote_idx, seed + 8); /* with runs of the same length */
 	request.direction = direction;
 	request.region = pages.near;
 	request.remote = pages.remote;
-	request.local = pages.local;
-	request.other = pages.other;
+	request.local_idx = pages.local_idx;
+	request.remote_idx = pages.remote_idx;
 	request.index_len = 4;
 	request.count = BLOCK_COUNT;
 	request.notify = notify;
@@ -181,13 +181,13 @@ bool are_moved(enum kvt_direction direction, uint32_t seed)
 	uint8_t *source = direction == KVT_WRITE ? pages.near_memory : pages.far_memory;
 	uint8_t *target = direction == KVT_WRITE ? pages.far_memory : pages.near_memory;
 	uint8_t *expected = make_filled(PAGES_LEN, CANARY);
-	shuffle(pages.local, seed);
-	shuffle(pages.other, seed + 8);
+	shuffle(pages.local_idx, seed);
+	shuffle(pages.remote_idx, seed + 8);
 	for (size_t extent = 0; extent < EXTENT_COUNT; extent++) {
 		size_t stride = BLOCK_LEN + extent * GAP_LEN, start = extent * EXTENT_LEN;
 		for (size_t i = 0; i < BLOCK_COUNT; i++) {
-			size_t near = start + (size_t)pages.local[i] * stride;
-			size_t far = start + (size_t)pages.other[i] * stride;
+			size_t near = start + (size_t)pages.local_idx[i] * stride;
+			size_t far = start + (size_t)pages.remote_idx[i] * stride;
 			memcpy(expected + (direction == KVT_WRITE ? far : near),
 			       source + (direction == KVT_WRITE ? near : far), BLOCK_LEN);
 		}

@@ -38,8 +38,8 @@ struct pages {
 	struct kvt_region *far;
 	struct kvt_export *exported; /* the far region, read and write */
 	struct kvt_remote *remote;
-	int32_t local[BLOCK_COUNT]; /* what start_blocks() moves */
-	int32_t other[BLOCK_COUNT];
+	int32_t local_idx[BLOCK_COUNT]; /* what start_blocks() moves */
+	int32_t remote_idx[BLOCK_COUNT];
 };
 
 extern struct pages pages;

@@ -66,8 +66,8 @@ static enum kvt_err move_pages(enum kvt_direction direction, bool turned, const 
 	request.direction = direction;
 	request.region = regions[0];
 	request.remote = remote;
-	request.local = local;
-	request.other = other;
+	request.local_idx = local;
+	request.remote_idx = other;
 	request.index_len = sizeof(local[0]);
 	request.count = PAGE_COUNT;
 	request.notify = notify;

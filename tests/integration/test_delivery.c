@@ -68,8 +68,8 @@ static void move_blocks(struct side *side, enum kvt_direction direction)
 	request.direction = direction;
 	request.region = region;
 	request.remote = remote;
-	request.local = index;
-	request.other = index;
+	request.local_idx = index;
+	request.remote_idx = index;
 	request.index_len = sizeof(index[0]);
 	request.count = BLOCK_COUNT;
 	request.notify = "first";

@@ -67,7 +67,7 @@ static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kv
 	request.direction = direction;
 	request.region = region;
 	request.remote = remote;
-	request.local = request.other = &index;
+	request.local_idx = request.remote_idx = &index;
 	request.index_len = sizeof(index);
 	request.count = 1;
 	must(kvt_blocks_start(&request, &transfer, NULL) == KVT_OK, "no transfer");

@@ -239,8 +239,8 @@ static void move_blocks(struct kvt_region *region, struct kvt_remote *remote,
 	request.direction = direction;
 	request.region = region;
 	request.remote = remote;
-	request.local = local;
-	request.other = other;
+	request.local_idx = local;
+	request.remote_idx = other;
 	request.index_len = sizeof(local[0]);
 	request.count = PAGE_COUNT;
 	request.notify = "";

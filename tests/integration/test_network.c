@@ -73,7 +73,7 @@ static struct kvt_transfer *start_read(struct kvt_conn *conn, struct kvt_region 
 	request.direction = KVT_READ;
 	request.region = region;
 	request.remote = remote;
-	request.local = request.other = &zero;
+	request.local_off = request.remote_off = &zero;
 	request.lens = &all;
 	request.count = 1;
 	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no read");

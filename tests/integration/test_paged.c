@@ -82,8 +82,8 @@ static struct kvt_transfer *try_blocks(enum kvt_direction direction, struct kvt_
 	request.direction = direction;
 	request.region = region;
 	request.remote = remote;
-	request.local = local;
-	request.other = other;
+	request.local_idx = local;
+	request.remote_idx = other;
 	request.index_len = sizeof(*local);
 	request.count = count;
 	request.notify = "moved";
@@ -510,8 +510,8 @@ static struct kvt_transfer *start_whole(struct kvt_region *region, struct kvt_re
 	}
 	request.region = region;
 	request.remote = remote;
-	request.local = local;
-	request.other = other;
+	request.local_off = local;
+	request.remote_off = other;
 	request.lens = lens;
 	request.count = count;
 	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no transfer");

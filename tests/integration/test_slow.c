@@ -124,7 +124,7 @@ static struct kvt_transfer *start_spans(enum kvt_direction direction, struct kvt
 	request.direction = direction;
 	request.region = region;
 	request.remote = remote;
-	request.local = request.other = &start;
+	request.local_off = request.remote_off = &start;
 	request.lens = &len;
 	request.count = 1;
 	request.timeout_ns = timeout_ns;

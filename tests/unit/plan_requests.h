@@ -44,8 +44,8 @@ static inline struct kvt_blocks_request make_blocks(enum kvt_direction direction
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	request.direction = direction;
-	request.local = local;
-	request.other = other;
+	request.local_idx = local;
+	request.remote_idx = other;
 	request.count = count;
 	request.index_len = index_len;
 	return request;
@@ -57,8 +57,8 @@ static inline struct kvt_spans_request make_spans(enum kvt_direction direction,
 {
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	request.direction = direction;
-	request.local = local;
-	request.other = other;
+	request.local_off = local;
+	request.remote_off = other;
 	request.lens = lens;
 	request.count = count;
 	return request;
