@@ -454,7 +454,7 @@ static int check_sign(PyObject *array, const char *name)
 
 int kvi_py_get_spans(PyObject *const objects[3], struct kvi_py_indices *indices)
 {
-	static const char *const names[] = { "local_off", "remote_off", "lengths" };
+	static const char *const names[] = { "local_off", "remote_off", "nbytes" };
 
 	indices->item_len = sizeof(uint64_t);
 	for (int i = 0; i < 3; i++) {

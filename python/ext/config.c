@@ -36,7 +36,7 @@ static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
 	/* clang-format off */
 	static char *names[] = {
 		"interface", "ncpus", "nconn_per_cpu", "listen_port",
-		"provider", "eager_len", "heartbeat", "lost_after", "spin", "cpus",
+		"provider", "eager_nbytes", "heartbeat", "lost_after", "spin", "cpus",
 		"lane_ports", NULL,
 	};
 	int parsed = PyArg_ParseTupleAndKeywords(
@@ -160,7 +160,7 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 	    parse_optional(args->ncpus, "ncpus", 1, NCPUS_MAX, &ncpus) < 0 ||
 	    parse_optional(args->nconn_per_cpu, "nconn_per_cpu", 1, NCONN_MAX, &nconn) < 0 ||
 	    parse_optional(args->listen_port, "listen_port", 0, UINT16_MAX, &port) < 0 ||
-	    parse_optional(args->eager_len, "eager_len", 0, EAGER_LEN_MAX, &eager_len) < 0 ||
+	    parse_optional(args->eager_len, "eager_nbytes", 0, EAGER_LEN_MAX, &eager_len) < 0 ||
 	    parse_interval(args->heartbeat, "heartbeat", &config->heartbeat_ns) < 0 ||
 	    parse_interval(args->lost_after, "lost_after", &config->lost_after_ns) < 0 ||
 	    kvi_py_parse_seconds(args->spin, "spin", &config->spin_ns) < 0)

@@ -226,13 +226,13 @@ PyMethodDef kvi_py_conn_methods[] = {
 	       "timeout=60.0, extents=None)\n--\n\n"
 	       "Read blocks of a remote into blocks of a pool; as write_blocks()."),
 	METHOD("write_spans", kvi_py_write_spans,
-	       "write_spans($self, pool, local_off, remote, remote_off, lengths, notify=None, "
+	       "write_spans($self, pool, local_off, remote, remote_off, nbytes, notify=None, "
 	       "timeout=60.0)\n--\n\n"
-	       "Write lengths[i] bytes at local_off[i] of a pool to remote_off[i] of a remote; "
+	       "Write nbytes[i] bytes at local_off[i] of a pool to remote_off[i] of a remote; "
 	       "uint64\n"
 	       "arrays. The extents of a pool follow each other. Returns a Transfer at once."),
 	METHOD("read_spans", kvi_py_read_spans,
-	       "read_spans($self, pool, local_off, remote, remote_off, lengths, notify=None, "
+	       "read_spans($self, pool, local_off, remote, remote_off, nbytes, notify=None, "
 	       "timeout=60.0)\n--\n\n"
 	       "Read spans of a remote into a pool; as write_spans()."),
 	METHOD("notify", kvi_py_notify,

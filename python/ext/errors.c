@@ -19,7 +19,7 @@ static const struct class_row class_rows[KVI_PY_CLASS_COUNT] = {
 			   "code: int, the library's number; name: str, such as 'KVT_E_TIMEOUT'; "
 			   "scope: str,\n"
 			   "what the error costs: 'call', 'transfer', 'connection' or 'engine';\n"
-			   "provider_errno: int of the system or libfabric, or None; size: int, "
+			   "provider_errno: int of the system or libfabric, or None; nbytes: int, "
 			   "bytes of a\n"
 			   "message that was too large, or None." },
 	[KVI_PY_PEER_LOST] = { "kvtrans_engine.PeerLost", &PyExc_ConnectionError,
@@ -35,7 +35,8 @@ static const struct class_row class_rows[KVI_PY_CLASS_COUNT] = {
 				      "The deadline of a transfer or of accept() passed." },
 	[KVI_PY_CANCELLED] = { "kvtrans_engine.Cancelled", NULL, "The transfer was cancelled." },
 	[KVI_PY_TOO_LARGE] = { "kvtrans_engine.TooLarge", NULL,
-			       "The message is larger than the receive allows; size is its length "
+			       "The message is larger than the receive allows; nbytes is its "
+			       "length "
 			       "in bytes.\n\n"
 			       "It stays for a larger receive." },
 	[KVI_PY_ACCESS_ERROR] = { "kvtrans_engine.AccessError", &PyExc_PermissionError,
@@ -149,7 +150,8 @@ PyObject *kvi_py_make_error(struct kvi_py_state *state, const struct kvt_error *
 	if (error->provider_errno != 0 &&
 	    set_new(object, "provider_errno", PyLong_FromLong(error->provider_errno)) < 0)
 		goto err_object;
-	if (error->code == KVT_E_TOO_LARGE && set_new(object, "size", PyLong_FromSize_t(size)) < 0)
+	if (error->code == KVT_E_TOO_LARGE &&
+	    set_new(object, "nbytes", PyLong_FromSize_t(size)) < 0)
 		goto err_object;
 	return object;
 
@@ -184,7 +186,7 @@ static PyObject *make_class(const struct class_row *row, PyObject *error_class)
 	if (error_class == NULL) {
 		PyObject *defaults = Py_BuildValue("{sOsOsOsOsO}", "code", Py_None, "name", Py_None,
 						   "scope", Py_None, "provider_errno", Py_None,
-						   "size", Py_None);
+						   "nbytes", Py_None);
 		if (defaults == NULL)
 			return NULL;
 		PyObject *class = PyErr_NewExceptionWithDoc(row->name, row->doc, NULL, defaults);

@@ -162,7 +162,7 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "into blocks of that size, which begin every stride bytes. Nothing is "
 	       "copied."),
 	METHOD("allocate", kvi_py_allocate,
-	       "allocate($self, count, block_bytes=None, *, extents=1, dtype=None, "
+	       "allocate($self, block_count, block_bytes=None, *, extent_count=1, dtype=None, "
 	       "shape=None)"
 	       "\n--\n\n"
 	       "Make a Pool of count blocks in zeroed memory of the engine, in each extent. "

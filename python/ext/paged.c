@@ -259,8 +259,8 @@ static PyObject *start_spans(struct start *start)
 static PyObject *move_spans(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
 			    enum kvi_py_kind kind)
 {
-	static char *names[] = { "pool",    "local_off", "remote",  "remote_off",
-				 "lengths", "notify",	 "timeout", NULL };
+	static char *names[] = { "pool",   "local_off", "remote",  "remote_off",
+				 "nbytes", "notify",	"timeout", NULL };
 	struct start start = { .conn = (struct kvi_py_conn *)self, .kind = kind };
 	PyObject *spans[3], *transfer = NULL;
 

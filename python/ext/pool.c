@@ -197,7 +197,8 @@ err_pool:
 
 PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "count", "block_bytes", "extents", "dtype", "shape", NULL };
+	static char *names[] = { "block_count", "block_bytes", "extent_count",
+				 "dtype",	"shape",       NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	PyObject *count_object, *block_len_object = Py_None, *extents_object = NULL;
 	PyObject *dtype = Py_None, *shape = Py_None;
@@ -206,12 +207,12 @@ PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOO:allocate", names, &count_object,
 					 &block_len_object, &extents_object, &dtype, &shape) ||
-	    kvi_py_parse_int(count_object, "count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
+	    kvi_py_parse_int(count_object, "block_count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
 	    parse_size(block_len_object, "block_bytes", &block_len) < 0 ||
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
 	if (extents_object != NULL &&
-	    kvi_py_parse_int(extents_object, "extents", 1, KVT_EXTENTS_MAX, &extent_count) < 0)
+	    kvi_py_parse_int(extents_object, "extent_count", 1, KVT_EXTENTS_MAX, &extent_count) < 0)
 		return NULL;
 	struct kvi_py_pool *pool = make_pool(engine);
 	if (pool == NULL)
@@ -446,7 +447,8 @@ static PyGetSetDef pool_getset[] = {
 	  NULL },
 	{ "block_count", get_block_count, NULL, "Blocks of an extent, the smallest one's.", NULL },
 	{ "block_bytes", get_block_len, NULL, "Bytes of a block.", NULL },
-	{ "extents", get_extent_count, NULL, "Number of extents, each with these blocks.", NULL },
+	{ "extent_count", get_extent_count, NULL, "Number of extents, each with these blocks.",
+	  NULL },
 	{ "read_only", get_read_only, NULL, "True when it can be no destination.", NULL },
 	{ "closed", get_closed_locked, NULL, "True once it was closed, or its engine was.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },

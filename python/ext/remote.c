@@ -287,7 +287,7 @@ static int get_info(PyObject *self, struct kvt_remote_info *info)
 
 INFO_GETTER(block_count, PyLong_FromSize_t(info.block_count))
 INFO_GETTER(block_bytes, PyLong_FromSize_t(info.block_len))
-INFO_GETTER(extents, PyLong_FromSize_t(info.extent_count))
+INFO_GETTER(extent_count, PyLong_FromSize_t(info.extent_count))
 INFO_GETTER(nbytes, PyLong_FromUnsignedLongLong(info.len))
 INFO_GETTER(withdrawn, PyBool_FromLong(info.withdrawn))
 INFO_GETTER(access, PyUnicode_FromFormat("%s%s", (info.access & KVT_ACCESS_READ) != 0 ? "r" : "",
@@ -322,7 +322,7 @@ static PyObject *remote_repr(PyObject *self)
 KVI_PY_LOCKED_REPR(remote_repr)
 KVI_PY_LOCKED_GETTER(get_block_count)
 KVI_PY_LOCKED_GETTER(get_block_bytes)
-KVI_PY_LOCKED_GETTER(get_extents)
+KVI_PY_LOCKED_GETTER(get_extent_count)
 KVI_PY_LOCKED_GETTER(get_nbytes)
 KVI_PY_LOCKED_GETTER(get_access)
 KVI_PY_LOCKED_GETTER(get_withdrawn)
@@ -332,7 +332,8 @@ static PyGetSetDef remote_getset[] = {
 	{ "block_count", get_block_count_locked, NULL, "Blocks of an extent, the smallest one's.",
 	  NULL },
 	{ "block_bytes", get_block_bytes_locked, NULL, "Bytes of a block.", NULL },
-	{ "extents", get_extents_locked, NULL, "Number of extents, each with these blocks.", NULL },
+	{ "extent_count", get_extent_count_locked, NULL,
+	  "Number of extents, each with these blocks.", NULL },
 	{ "nbytes", get_nbytes_locked, NULL, "Bytes of all extents: the space of spans.", NULL },
 	{ "access", get_access_locked, NULL, "What the peer allows: 'r', 'w' or 'rw'.", NULL },
 	{ "withdrawn", get_withdrawn_locked, NULL,

@@ -205,7 +205,7 @@ static PyObject *transfer_await(PyObject *self)
 /* ---- attributes and other methods ---- */
 
 static PyStructSequence_Field stats_fields[] = {
-	{ "bytes", "Bytes moved, or of the message." },
+	{ "nbytes", "Bytes moved, or of the message." },
 	{ "segments", "RMA operations it took; 0 when it went as a message." },
 	{ "submit_ns", "Nanoseconds in the call that started it." },
 	{ "transfer_ns", "Nanoseconds from start to completion." },
@@ -219,12 +219,12 @@ PyStructSequence_Desc kvi_py_stats_desc = {
 	.n_in_sequence = 4,
 };
 
-static PyObject *transfer_get_stats(PyObject *self, void *closure)
+static PyObject *transfer_stats(PyObject *self, PyObject *args)
 {
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	struct kvt_result result = KVT_RESULT_INIT;
 
-	(void)closure;
+	(void)args;
 	if (check_fork(transfer) < 0)
 		return NULL;
 	if (kvt_transfer_get_result(transfer->handle, &result) != KVT_OK)
@@ -256,13 +256,9 @@ static PyMemberDef transfer_members[] = {
 	{ NULL, 0, 0, 0, NULL },
 };
 
-KVI_PY_LOCKED_GETTER(transfer_get_stats)
 KVI_PY_LOCKED_GETTER(transfer_get_teller)
 
 static PyGetSetDef transfer_getset[] = {
-	{ "stats", transfer_get_stats_locked, NULL,
-	  "TransferStats(bytes, segments, submit_ns, transfer_ns), or None while in flight.",
-	  NULL },
 	{ "_teller", transfer_get_teller_locked, NULL, "The engine that tells when it has ended.",
 	  NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
@@ -381,6 +377,7 @@ static void transfer_dealloc(PyObject *self)
 
 KVI_PY_LOCKED_KEYWORDS(transfer_result)
 KVI_PY_LOCKED_KEYWORDS(transfer_exception)
+KVI_PY_LOCKED(transfer_stats)
 KVI_PY_LOCKED(transfer_done)
 KVI_PY_LOCKED(transfer_cancel)
 KVI_PY_LOCKED(transfer_cancelled)
@@ -406,6 +403,9 @@ static PyMethodDef transfer_methods[] = {
 	       "exception($self, timeout=None)\n--\n\n"
 	       "The exception object of a failure, or None for a success; waits like "
 	       "result()."),
+	{ "stats", transfer_stats_locked, METH_NOARGS,
+	  "stats($self)\n--\n\n"
+	  "TransferStats(nbytes, segments, submit_ns, transfer_ns), or None while in flight." },
 	{ "done", transfer_done_locked, METH_NOARGS,
 	  "done($self)\n--\n\nTrue once it has ended. Never waits." },
 	{ "cancel", transfer_cancel_locked, METH_NOARGS,

@@ -46,7 +46,7 @@ class Error(Exception):
     name: str | None
     scope: str | None
     provider_errno: int | None
-    size: int | None
+    nbytes: int | None
 
 class PeerLost(Error, ConnectionError): ...
 class Unreachable(Error, ConnectionError): ...
@@ -61,7 +61,7 @@ class Closed(Error): ...
 class Forked(Error, RuntimeError): ...
 
 class TransferStats(NamedTuple):
-    bytes: int
+    nbytes: int
     segments: int
     submit_ns: int
     transfer_ns: int
@@ -81,7 +81,6 @@ class Transfer(Generic[_T_co]):
     def cancel(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def add_done_callback(self, callback: Callable[[Self], object], /) -> None: ...
-    @property
     def stats(self) -> TransferStats | None: ...
     def __await__(self) -> Generator[Any, None, _T_co]: ...
     @property
@@ -97,7 +96,7 @@ class Pool:
     @property
     def block_bytes(self) -> int: ...
     @property
-    def extents(self) -> int: ...
+    def extent_count(self) -> int: ...
     @property
     def read_only(self) -> bool: ...
     @property
@@ -119,7 +118,7 @@ class Remote:
     @property
     def block_bytes(self) -> int: ...
     @property
-    def extents(self) -> int: ...
+    def extent_count(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
     @property
@@ -187,7 +186,7 @@ class Connection:
         local_off: _Offsets,
         remote: Remote,
         remote_off: _Offsets,
-        lengths: _Offsets,
+        nbytes: _Offsets,
         notify: Buffer | None = None,
         timeout: float | None = 60.0,
     ) -> Transfer[int]: ...
@@ -197,7 +196,7 @@ class Connection:
         local_off: _Offsets,
         remote: Remote,
         remote_off: _Offsets,
-        lengths: _Offsets,
+        nbytes: _Offsets,
         notify: Buffer | None = None,
         timeout: float | None = 60.0,
     ) -> Transfer[int]: ...
@@ -228,7 +227,7 @@ class Engine:
         listen_port: SupportsIndex = 0,
         *,
         provider: str | None = None,
-        eager_len: SupportsIndex | None = None,
+        eager_nbytes: SupportsIndex | None = None,
         heartbeat: float | None = None,
         lost_after: float | None = None,
         spin: float | None = None,
@@ -293,10 +292,10 @@ class Engine:
     ) -> Pool: ...
     def allocate(
         self,
-        count: SupportsIndex,
+        block_count: SupportsIndex,
         block_bytes: SupportsIndex | None = None,
         *,
-        extents: SupportsIndex = 1,
+        extent_count: SupportsIndex = 1,
         dtype: DTypeLike | None = None,
         shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
     ) -> Pool: ...

@@ -93,9 +93,9 @@ def test_two_small_messages_may_cross(pair):
         assert pair.client.recv_kv(client_kv)[0]
 
 
-@pytest.mark.parametrize("eager_len", [0, 1, 4096, 1 << 20])
-def test_every_eager_limit_delivers_the_same(open_pair, in_thread, eager_len):
-    pair = open_pair(eager_len=eager_len)
+@pytest.mark.parametrize("eager_nbytes", [0, 1, 4096, 1 << 20])
+def test_every_eager_limit_delivers_the_same(open_pair, in_thread, eager_nbytes):
+    pair = open_pair(eager_nbytes=eager_nbytes)
     client_kv, server_kv = pair.register()
     for count in (0, 1, 2, 4095, 4096, 4097, (1 << 20) + 1):
         data = np.arange(count, dtype=np.uint32).astype(np.uint8)
@@ -145,9 +145,9 @@ def test_a_message_that_is_too_large_tells_its_size_and_stays(pair, in_thread, l
         sent = in_thread(pair.client.send_kv, client_kv, data)
         assert pair.server.recv_kv(server_kv, max_size=data.nbytes - 1, timeout=10) == (False, None)
         error = pair.server.last_error
-        assert isinstance(error, kvtrans_engine.TooLarge) and error.size == data.nbytes
+        assert isinstance(error, kvtrans_engine.TooLarge) and error.nbytes == data.nbytes
         assert pair.server.recv_kv_into(server_kv, timeout=10) == (False, 0)
-        assert pair.server.last_error.size == data.nbytes
+        assert pair.server.last_error.nbytes == data.nbytes
         ok, received = pair.server.recv_kv(server_kv, max_size=data.nbytes, timeout=10)
         assert ok and sent.result(10)
         np.testing.assert_array_equal(received, data)

@@ -49,7 +49,7 @@ def test_the_classes_are_builtins_too():
         assert issubclass(getattr(kvtrans_engine, name), (kvtrans_engine.Error, builtin))
         assert issubclass(getattr(kvtrans_engine, name), builtin)
     error = kvtrans_engine.Error("text")
-    assert (error.code, error.name, error.scope, error.provider_errno, error.size) == (None,) * 5
+    assert (error.code, error.name, error.scope, error.provider_errno, error.nbytes) == (None,) * 5
 
 
 BAD_CONFIGURATIONS = {
@@ -83,13 +83,13 @@ BAD_CONFIGURATIONS = {
     ),
     "port a str": (("lo",), {"listen_port": "80"}, TypeError, "listen_port"),
     "provider an int": (("lo",), {"provider": 5}, TypeError, "str"),
-    "eager_len too large": (
+    "eager_nbytes too large": (
         ("lo",),
-        {"eager_len": 2 << 20},
+        {"eager_nbytes": 2 << 20},
         ValueError,
-        "eager_len must be from 0 to 1048576",
+        "eager_nbytes must be from 0 to 1048576",
     ),
-    "eager_len negative": (("lo",), {"eager_len": -1}, ValueError, "eager_len"),
+    "eager_nbytes negative": (("lo",), {"eager_nbytes": -1}, ValueError, "eager_nbytes"),
     "heartbeat 0": (("lo",), {"heartbeat": 0}, ValueError, "heartbeat must be more than 0"),
     "heartbeat negative": (("lo",), {"heartbeat": -1}, ValueError, "heartbeat"),
     "heartbeat NaN": (("lo",), {"heartbeat": math.nan}, ValueError, "heartbeat"),
@@ -295,7 +295,7 @@ def test_a_refused_connection_is_unreachable(open_engine):
     assert isinstance(error, kvtrans_engine.Unreachable)
     assert error.name == "KVT_E_UNREACHABLE" and error.scope == "connection" and error.code == -40
     assert error.provider_errno is None or error.provider_errno > 0
-    assert error.size is None and str(error)
+    assert error.nbytes is None and str(error)
 
 
 def test_last_error_stays_until_the_next_failure(pair):

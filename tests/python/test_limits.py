@@ -80,7 +80,7 @@ ROWS = {
         "2^63 - 1",
         ["tests/protocol/check_malformed.c: what_the_document_excludes_is_rejected"],
     ),
-    "message sent before the receiver asks (`eager_len`)": (
+    "message sent before the receiver asks (`eager_nbytes`)": (
         "{KVI_EAGER_LEN:kib}",
         "{KVI_EAGER_LEN_MAX:mib}",
         [
@@ -269,10 +269,10 @@ def test_the_numbers_that_stand_elsewhere_are_the_same():
 
 
 @holds("extents of a pool")
-@pytest.mark.parametrize("eager_len", [0, 100, None])
+@pytest.mark.parametrize("eager_nbytes", [0, 100, None])
 @pytest.mark.parametrize("count", [1, 160, 2_200, CONSTANTS["KVT_EXTENTS_MAX"]])
-def test_a_pool_of_any_number_of_extents_is_found_by_its_name(open_link, count, eager_len):
-    link = open_link(eager_len=eager_len)
+def test_a_pool_of_any_number_of_extents_is_found_by_its_name(open_link, count, eager_nbytes):
+    link = open_link(eager_nbytes=eager_nbytes)
     here = np.random.default_rng(count).integers(0, 256, (count, 2, 8), dtype=np.uint8)
     there = np.zeros_like(here)
     link.peer.export(link.server.register(list(there)), name="layers")
@@ -290,9 +290,9 @@ def test_more_extents_are_refused(link):
 
 
 @holds("name of an export; notification")
-@pytest.mark.parametrize("eager_len", [0, 1, 100, None])
-def test_the_longest_name_and_notification_need_no_eager_len(open_link, eager_len):
-    link = open_link(eager_len=eager_len)
+@pytest.mark.parametrize("eager_nbytes", [0, 1, 100, None])
+def test_the_longest_name_and_notification_need_no_eager_nbytes(open_link, eager_nbytes):
+    link = open_link(eager_nbytes=eager_nbytes)
     name = "n" * CONSTANTS["KVT_NAME_LEN_MAX"]
     pool = link.server.register(np.zeros((4, 64), np.uint8))
     link.peer.export(pool, name=name)
@@ -310,9 +310,9 @@ def test_the_longest_name_and_notification_need_no_eager_len(open_link, eager_le
 
 
 @holds("description of a dtype (C: meta of a message)")
-@pytest.mark.parametrize("eager_len", [0, 1, 100])
-def test_the_longest_description_needs_no_eager_len(open_pair, in_thread, eager_len):
-    pair = open_pair(eager_len=eager_len)
+@pytest.mark.parametrize("eager_nbytes", [0, 1, 100])
+def test_the_longest_description_needs_no_eager_nbytes(open_pair, in_thread, eager_nbytes):
+    pair = open_pair(eager_nbytes=eager_nbytes)
     ids = pair.register()
     fields = [(f"{i:0>40}", "<i4") for i in range(70)]
     for data in (np.zeros(3, fields), np.ones((1,) * 32, "<f8"), np.zeros((0,) * 32, "<f8")):

@@ -38,8 +38,8 @@ def test_random_blocks_land_in_their_places(link, block_bytes, direction):
         transfer = link.conn.read_blocks(pool, local, remote, other)
         assert transfer.result(20) == 61 * block_bytes
         np.testing.assert_array_equal(here, expected)
-    stats = transfer.stats
-    assert stats.bytes == 61 * block_bytes and stats.segments >= 0
+    stats = transfer.stats()
+    assert stats.nbytes == 61 * block_bytes and stats.segments >= 0
     assert stats.submit_ns > 0 and stats.transfer_ns > 0
 
 
@@ -90,7 +90,7 @@ def test_strided_pages_of_one_cache_are_layers(link):
     pool = link.client.register([here[0], here[1]])
     server_pool, remote = link.share([there[:, 0], there[:, 1]])
     assert pool.block_bytes == server_pool.block_bytes == remote.block_bytes == 512
-    assert pool.extents == remote.extents == 2
+    assert pool.extent_count == remote.extent_count == 2
     assert pool.block_count == remote.block_count == BLOCKS
     local, other = choose(40)
     link.conn.write_blocks(pool, local, remote, other).result(10)
@@ -158,23 +158,23 @@ def test_spans_of_any_length_land(link):
     here, there = make_cache(1 << 20), np.zeros(1 << 20, np.uint8)
     pool = link.client.register(here, block_bytes=1 << 10)
     _, remote = link.share(there, block_bytes=1 << 16)
-    lengths = np.array([1, 7, 4096, 100_000, 3, 65536], np.uint64)
+    nbytes = np.array([1, 7, 4096, 100_000, 3, 65536], np.uint64)
     local = np.array([5, 100, 9999, 300_000, 0, 800_000], np.uint64)
     other = np.array([1_000_000, 1, 70_000, 400_000, 8, 200_000], np.uint64)
     expected = there.copy()
-    for here_at, there_at, length in zip(local, other, lengths):
+    for here_at, there_at, length in zip(local, other, nbytes):
         expected[int(there_at) : int(there_at + length)] = here[
             int(here_at) : int(here_at + length)
         ]
-    transfer = link.conn.write_spans(pool, local, remote, other, lengths)
-    assert transfer.result(10) == lengths.sum()
+    transfer = link.conn.write_spans(pool, local, remote, other, nbytes)
+    assert transfer.result(10) == nbytes.sum()
     np.testing.assert_array_equal(there, expected)
     back = np.zeros_like(here)
     back_pool = link.client.register(back, block_bytes=1 << 10)
     link.conn.read_spans(
-        back_pool, local.astype(np.int64), remote, other.astype(np.uint32), lengths
+        back_pool, local.astype(np.int64), remote, other.astype(np.uint32), nbytes
     ).result(10)
-    for here_at, length in zip(local.astype(int), lengths.astype(int)):
+    for here_at, length in zip(local.astype(int), nbytes.astype(int)):
         np.testing.assert_array_equal(
             back[here_at : here_at + length], here[here_at : here_at + length]
         )

@@ -93,7 +93,7 @@ def test_a_transfer_ends_at_its_deadline(stalling):
     transfer = conn.write_blocks(pool, EVERY, remote, EVERY, timeout=1)
     with pytest.raises(TimeoutError) as caught:
         transfer.result(0.05)
-    assert not isinstance(caught.value, kvtrans_engine.Error) and transfer.stats is None
+    assert not isinstance(caught.value, kvtrans_engine.Error) and transfer.stats() is None
     with pytest.raises(kvtrans_engine.TransferTimeout):
         transfer.result(30)
     assert time.monotonic() - start > 0.95 and is_within(start, 1 + 1.5)

@@ -75,19 +75,19 @@ BAD_SPANS = {
     "wrapping by length": ([8], [0], u8(2**64 - 4), ValueError, "region"),
     "overlapping": ([0, 100], [50, 99], [50, 50], ValueError, "1"),
     "negative": ([0, -5], [0, 8], [8, 8], ValueError, r"local_off\[1\] is -5"),
-    "negative length": ([0], [0], [-1], ValueError, r"lengths\[0\] is -1"),
+    "negative length": ([0], [0], [-1], ValueError, r"nbytes\[0\] is -1"),
     "float": ([0.0], [0], [8], TypeError, "local_off must be integers, not float64"),
     "bool": ([0], [False], [8], TypeError, "remote_off must be integers, not bool"),
-    "lengths differ": ([0, 1], [0, 1], [8], ValueError, "local_off has 2 .* lengths has 1"),
+    "lengths differ": ([0, 1], [0, 1], [8], ValueError, "local_off has 2 .* nbytes has 1"),
     "two dimensions": ([[0]], [0], [8], ValueError, "local_off must have one dimension, not 2"),
 }
 
 
-@pytest.mark.parametrize("local, other, lengths, error, text", BAD_SPANS.values(), ids=BAD_SPANS)
-def test_bad_spans_are_refused(link, caches, local, other, lengths, error, text):
+@pytest.mark.parametrize("local, other, nbytes, error, text", BAD_SPANS.values(), ids=BAD_SPANS)
+def test_bad_spans_are_refused(link, caches, local, other, nbytes, error, text):
     here, there, pool, remote = caches
     with pytest.raises(error, match=text):
-        link.conn.write_spans(pool, local, remote, other, lengths, notify=b"never")
+        link.conn.write_spans(pool, local, remote, other, nbytes, notify=b"never")
     assert (here == 1).all() and (there == 2).all()
     assert not link.server.wait(0.02) and link.client.reap() == []
 

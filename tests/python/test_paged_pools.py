@@ -20,7 +20,7 @@ def check_moves(link, pool, get_bytes):
     """Read blocks of zeros from the server into the pool, in reverse; see that they came."""
     there = np.arange(1, pool.block_count + 1, dtype=np.uint8)
     there = np.repeat(there[:, None], pool.block_bytes, axis=1)
-    _, remote = link.share([there] * pool.extents)
+    _, remote = link.share([there] * pool.extent_count)
     order = np.arange(pool.block_count)
     link.conn.read_blocks(pool, order[::-1].copy(), remote, order).result(10)
     assert get_bytes() == there[::-1].tobytes()
@@ -124,7 +124,7 @@ def test_dlpack_tensors_are_taken_without_a_copy(link):
     assert tensor.deleted == 1
     solid = Tensor(memory, (6, 4, 8))
     with link.client.register([solid, solid]) as pool:
-        assert (pool.extents, pool.block_bytes) == (2, 64)
+        assert (pool.extent_count, pool.block_bytes) == (2, 64)
     assert solid.deleted == 2
 
 
@@ -176,7 +176,7 @@ def test_torch_tensors_are_taken_without_a_copy(link):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     cache = torch.zeros((2, 16, 4, 8), dtype=torch.bfloat16)
     pool = link.client.register([cache[0], cache[1]])
-    assert (pool.extents, pool.block_count, pool.block_bytes) == (2, 16, 64)
+    assert (pool.extent_count, pool.block_count, pool.block_bytes) == (2, 16, 64)
     there = np.full((16, 64), 0x3F, np.uint8)
     _, remote = link.share([there, there])
     link.conn.read_blocks(pool, torch.arange(16), remote, list(range(16))).result(5)
@@ -238,8 +238,8 @@ def test_what_cannot_be_cut_says_how_it_can(link):
 
 
 def test_allocated_memory_is_zero_and_seen_as_arrays(link):
-    pool = link.client.allocate(32, dtype=np.float16, shape=(16, 2, 8), extents=3)
-    assert (pool.block_count, pool.block_bytes, pool.extents) == (32, 512, 3)
+    pool = link.client.allocate(32, dtype=np.float16, shape=(16, 2, 8), extent_count=3)
+    assert (pool.block_count, pool.block_bytes, pool.extent_count) == (32, 512, 3)
     arrays = pool.arrays
     assert [item.shape for item in arrays] == [(32, 16, 2, 8)] * 3
     assert all(item.dtype == np.float16 and not item.any() for item in arrays)
@@ -254,7 +254,7 @@ def test_allocated_memory_is_zero_and_seen_as_arrays(link):
 
 def test_arrays_of_allocated_memory_outlive_pool_and_engine(open_engine):
     engine = open_engine()
-    with engine.allocate(1024, 4096, extents=2) as pool:
+    with engine.allocate(1024, 4096, extent_count=2) as pool:
         first, second = pool.arrays
     with pytest.raises(ValueError, match="pool is closed"):
         pool.arrays  # noqa: B018
@@ -272,11 +272,11 @@ def test_arrays_of_allocated_memory_outlive_pool_and_engine(open_engine):
 
 def test_allocations_that_make_no_sense_are_refused(link):
     cases = [
-        ((0, 8), {}, ValueError, "count must be from 1"),
+        ((0, 8), {}, ValueError, "block_count must be from 1"),
         ((1,), {}, ValueError, "pass block_bytes, or the shape"),
         ((1, 0), {}, ValueError, "block_bytes must be from 1"),
-        ((1, 8), {"extents": 0}, ValueError, "extents must be from 1"),
-        ((1, 8), {"extents": 4097}, ValueError, "extents must be from 1 to 4096"),
+        ((1, 8), {"extent_count": 0}, ValueError, "extent_count must be from 1"),
+        ((1, 8), {"extent_count": 4097}, ValueError, "extent_count must be from 1 to 4096"),
         ((1, 9), {"dtype": "f4"}, ValueError, "block_bytes=9 is not"),
         ((1, 8), {"shape": (3,)}, ValueError, "block_bytes=8 is not"),
         ((1,), {"shape": (0,)}, ValueError, "a dimension must be from 1"),

@@ -242,8 +242,8 @@ def test_stats_of_a_transfer_and_of_the_engine(link, caches):
     _, _, pool, remote = caches
     transfer = link.conn.write_blocks(pool, EVERY, remote, EVERY, notify=b"x")
     transfer.result(10)
-    size, segments, submit_ns, transfer_ns = transfer.stats
-    assert size == BLOCKS * BLOCK_BYTES == transfer.stats.bytes
+    size, segments, submit_ns, transfer_ns = transfer.stats()
+    assert size == BLOCKS * BLOCK_BYTES == transfer.stats().nbytes
     assert segments >= 1 and submit_ns > 0 and transfer_ns > 0
     link.conn.read_blocks(pool, EVERY, remote, EVERY).result(10)
     link.get_notes()

@@ -155,7 +155,7 @@ def use_transfers(link, pool, remote, rng):
     if rng.random() < 0.3:
         transfers[1].cancel()
     for transfer in rng.sample(transfers, 2):
-        transfer.done(), repr(transfer), transfer.stats
+        transfer.done(), repr(transfer), transfer.stats()
         transfer.exception(20)
     with link.conn.batch(notify=b"n") as batch:
         batch.write_blocks(pool, indices, remote, indices)

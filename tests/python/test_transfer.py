@@ -62,7 +62,7 @@ def test_too_large_tells_the_size(pair):
     transfer = pair.server.recv_kv_async(server_kv, max_size=4)
     assert pair.client.send_kv(client_kv, b"12345")
     error = transfer.exception(5)
-    assert isinstance(error, kvtrans_engine.TooLarge) and error.size == 5
+    assert isinstance(error, kvtrans_engine.TooLarge) and error.nbytes == 5
     assert pair.server.recv_kv(server_kv, max_size=5, timeout=5)[0]
 
 
