@@ -4,6 +4,7 @@
 # test has in _SOURCES of its own (the fakes below) takes the place of the library's.
 
 C_TESTS = \
+	tests/abi/check_old \
 	tests/abi/check_structs \
 	tests/engine/check_abort \
 	tests/engine/check_close \
@@ -75,6 +76,7 @@ PYTHON_TESTS = \
 	tests/python/test_waits.py
 
 SHELL_TESTS = \
+	tests/abi/check_abidiff.sh \
 	tests/model/check_rule_q.sh \
 	tests/model/check_withdraw.sh \
 	tests/shape/check_budget.sh \
@@ -120,6 +122,16 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/test_strays.c \
 	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
+
+# A program of version 0.1, of whose headers there is a copy: once that is released, it never changes.
+ABI_0_1 = \
+	tests/abi/0.1/kvtrans.h \
+	tests/abi/0.1/kvtrans_base.h \
+	tests/abi/0.1/kvtrans_paged.h \
+	tests/abi/0.1/libkvtrans.map
+tests_abi_check_old_CPPFLAGS = -I$(top_srcdir)/tests/abi/0.1 -I$(top_srcdir)/tests
+tests_abi_check_old_SOURCES = tests/abi/check_old.c
+tests_abi_check_old_LDADD = src/libkvtrans.la $(CHECK_LIBS)
 
 # The engine on the fake fabric, both sides in one process.
 ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
@@ -248,6 +260,7 @@ EXTRA_DIST += \
 	$(PYTHON_TESTS) \
 	tests/python/conftest.py \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
+	$(ABI_0_1) \
 	tests/model/model.sh \
 	tests/model/rule_q.pml \
 	tests/model/withdraw.pml \

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvtrans.h - the whole public API of libkvtrans, with the two headers that it includes.
+ *
+ * Handles (engine, connection, KV) are opened and closed. A transfer is one operation: it is started,
+ * completes exactly once, and is freed. Every function may be called from any thread; a handle must not
+ * be used after its close returned, nor closed twice. Functions that can fail return 0 (KVT_OK) or a
+ * negative enum kvt_err, and write their out-parameters only on success. Those that take a struct
+ * kvt_error * (which may be NULL) fill it with the cause when they fail.
+ *
+ * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
+ * reads or writes its buffer any more. It ends by its deadline, or the loss of the peer, and the time that
+ * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
+ * moved for 1 s, or after 20 s, by cutting the connection. "Soon" below means that.
+ *
+ * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
+ * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
+ * gone, or its file truncated, the process gets SIGBUS or SIGSEGV, as with any access of its own. Where the
+ * system meets it first (EFAULT), the transfer and its connection end with KVT_E_FABRIC and that errno, and the
+ * peer gets KVT_E_PEER_LOST. What libfabric does not tell is memory that goes while the peer writes or reads it:
+ * then both lose the connection, and a peer that reads may get other bytes.
+ *
+ * Units: len is bytes, count is elements, *_ns is nanoseconds.
+ */
+#ifndef KVTRANS_H
+#define KVTRANS_H
+
+#include <kvtrans_base.h>
+#include <kvtrans_paged.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- engine ---- */
+
+/*
+ * Configuration of an engine. Zero (NULL) means the default everywhere. Copied by kvt_engine_open().
+ *
+ * interfaces      names ("eth0", "lo", "mlx5_0"), IP addresses of this host (link-local ones with their
+ *                 interface, "fe80::1%eth0") or "localhost", one rail each; at least one
+ * provider        libfabric provider; default: the best one that serves the interfaces
+ * ncpus           workers, 1 to 256; default: half the CPUs, 1 to 4
+ * nconn_per_cpu   lanes per worker and connection; ncpus x nconn_per_cpu is at most 1,024; default 1
+ * listen_port     TCP port of the control listener; 0 takes a free one
+ * eager_len       largest message that is sent before the receiver asks for it; default 64 KiB,
+ *                 at most 1 MiB; KVT_NO_EAGER turns it off
+ * heartbeat_ns    interval of heartbeats; default 1 s
+ * lost_after_ns   silence after which a peer is lost; default 3 s, at least twice the heartbeat
+ * spin_ns         how long a worker or waiting caller polls before it sleeps; default 0 where workers
+ *                 and callers outnumber the CPUs, else 20 us; KVT_NO_SPIN turns it off
+ * cpus, cpu_count CPUs to pin workers to, round robin; default: those near the NIC when there are
+ *                 enough of them, else not pinned
+ * interrupted     called on the calling thread at least every 100 ms while a call waits; nonzero ends
+ *                 the call with KVT_E_CANCELLED (kvt_transfer_wait: KVT_E_AGAIN). Calls that close or
+ *                 free may ask it too, and wait on: their wait is bounded
+ * lane_ports      ports that peers connect their lanes to, as "40000-40100", for a firewall that lets
+ *                 these and listen_port through; engines of one host may share them, each takes one
+ *                 per interface while a peer connects. Default: any free port
+ */
+struct kvt_engine_config {
+	size_t size;
+	const char *const *interfaces;
+	size_t interface_count;
+	const char *provider;
+	unsigned ncpus;
+	unsigned nconn_per_cpu;
+	uint16_t listen_port;
+	size_t eager_len;
+	int64_t heartbeat_ns;
+	int64_t lost_after_ns;
+	int64_t spin_ns;
+	const unsigned *cpus;
+	size_t cpu_count;
+	int (*interrupted)(void *arg);
+	void *interrupted_arg;
+	const char *lane_ports;
+};
+
+#define KVT_NO_EAGER SIZE_MAX
+#define KVT_NO_SPIN KVT_NOWAIT
+#define KVT_ENGINE_CONFIG_INIT KVT_INIT(kvt_engine_config)
+
+/*
+ * Open an engine: rails, workers, control listener. Errors: INVALID (unknown interface, a value out of
+ * range; the text names what is allowed), NO_PROVIDER, FABRIC, NO_MEMORY, LIMIT (ports, descriptors).
+ */
+KVT_API enum kvt_err kvt_engine_open(const struct kvt_engine_config *config,
+				     struct kvt_engine **engine, struct kvt_error *error);
+
+/*
+ * Stop an engine: tell the peers, fail everything in flight with KVT_E_CLOSED, wake every waiting call.
+ * Handles stay valid (their calls fail with KVT_E_CLOSED) until closed. Returns within about 1 s.
+ */
+KVT_API void kvt_engine_stop(struct kvt_engine *engine);
+
+/*
+ * Stop the engine and give back its handle. Handles of its connections, KVs and transfers stay valid
+ * until each is closed or freed, in any order. NULL is allowed. After fork, in the child: frees nothing
+ * that the parent uses and returns.
+ *
+ * A process that closes descriptors of an engine (closefrom(3), os.closerange()) breaks it: connections and
+ * their transfers end with KVT_E_CLOSED, and nothing but closing works any more, which takes no longer than
+ * else. For up to 250 ms after, numbers that others have got meanwhile may be written to or slept on; from
+ * then on they are left alone.
+ */
+KVT_API void kvt_engine_close(struct kvt_engine *engine);
+
+/* The port the control listener is on; the provider in use ("tcp"). */
+KVT_API uint16_t kvt_engine_get_port(const struct kvt_engine *engine);
+KVT_API const char *kvt_engine_get_provider(const struct kvt_engine *engine);
+
+/* Buckets of a latency histogram: bucket i counts times in [2^i, 2^(i+1)) ns; the last takes the rest. */
+enum { KVT_LATENCY_BUCKETS = 40 };
+
+/* Counters since open; gauges say "now". Of an engine: the sum over its connections, closed ones too. */
+struct kvt_stats {
+	size_t size;
+	uint64_t connections; /* now open (1 or 0 for one connection) */
+	uint64_t connections_total;
+	uint64_t connections_lost;
+	uint64_t handshakes_failed;
+	uint64_t kvs;		/* now open */
+	uint64_t registrations; /* memory regions now registered with the fabric */
+	uint64_t transfers;	/* now in flight */
+	uint64_t sends;		/* completed with success */
+	uint64_t receives;
+	uint64_t failures; /* transfers completed with an error */
+	uint64_t bytes_sent;
+	uint64_t bytes_received;
+	uint64_t writes; /* paged transfers completed with success */
+	uint64_t reads;
+	uint64_t bytes_written;
+	uint64_t bytes_read;
+	uint64_t notifications; /* received */
+	uint64_t eager_sends;
+	uint64_t segments;			    /* RMA operations posted */
+	uint64_t send_latency[KVT_LATENCY_BUCKETS]; /* start to completion of successful sends */
+};
+
+#define KVT_STATS_INIT KVT_INIT(kvt_stats)
+
+KVT_API enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats);
+
+/* ---- connections ---- */
+
+/*
+ * Connect to the engine on a port of host: a name or an IP address, IPv6 also as "[::1]" and with its
+ * zone as "fe80::1%eth0". All addresses of a name are tried, the families in turn, until one is an
+ * engine's. Default timeout: 5 s. Errors, which name host, address and port: UNREACHABLE (refused, no
+ * answer in time), VERSION, AUTH, PROTOCOL, NO_PROVIDER, LIMIT, CLOSED, CANCELLED (interrupted), FORKED;
+ * INVALID (the text says what to pass).
+ */
+KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,
+				   int64_t timeout_ns, struct kvt_conn **conn,
+				   struct kvt_error *error);
+
+/*
+ * Take the next peer that connected. Default timeout: for ever. Errors: TIMEOUT, CLOSED, ...
+ * A peer that has gone is taken, too, when it left messages or notifications: they are received and told
+ * of as on a connection that ended later. 1,024 peers may wait; further ones are refused with LIMIT.
+ */
+KVT_API enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
+				     struct kvt_conn **conn, struct kvt_error *error);
+
+/*
+ * Say goodbye, fail what is in flight with KVT_E_CLOSED, cut the lanes, give back the handle. Events of
+ * the connection that were not taken are dropped. Returns within about 1 s. The connection's KVs stay
+ * valid handles until closed. NULL is allowed.
+ */
+KVT_API void kvt_conn_close(struct kvt_conn *conn);
+
+/* The peer's address as text (valid as long as the handle) and port. */
+KVT_API const char *kvt_conn_get_host(const struct kvt_conn *conn);
+KVT_API uint16_t kvt_conn_get_port(const struct kvt_conn *conn);
+/* KVT_OK while the connection is open, else why it is not; fills error (may be NULL) then. */
+KVT_API enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error);
+KVT_API enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats);
+
+/* ---- KVs: matched send and receive ---- */
+
+#define KVT_TAG_AUTO UINT64_MAX
+#define KVT_TAG_MAX (UINT64_C(1) << 63) /* tags are below this */
+
+/*
+ * A KV binds memory to a connection under a tag. base may be NULL with len 0: then every transfer
+ * brings its own buffer. The memory must stay valid until kvt_kv_close() has returned.
+ * tag: KVT_TAG_AUTO lets the n-th KV opened so on this side meet the n-th on the other.
+ */
+struct kvt_kv_config {
+	size_t size;
+	void *base;
+	size_t len;
+	bool read_only; /* never a receive target */
+	uint64_t tag;
+};
+
+#define KVT_KV_CONFIG_INIT KVT_INIT_WITH(kvt_kv_config, tag, KVT_TAG_AUTO)
+
+/* Errors: INVALID (also a tag in use), LIMIT (65,536 per connection), NO_MEMORY, FABRIC, PEER_*, CLOSED. */
+KVT_API enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *config,
+				 struct kvt_kv **kv, struct kvt_error *error);
+
+/* Cancel what is in flight on this KV (KVT_E_CLOSED), wait until nobody touches its memory, drop the
+ * messages that no receive has taken, give back the handle. Returns soon. NULL is allowed. */
+KVT_API void kvt_kv_close(struct kvt_kv *kv);
+
+enum { KVT_META_LEN_MAX = 4096 };
+
+/*
+ * Send len bytes at base. meta: up to KVT_META_LEN_MAX bytes that travel with the message (copied).
+ * Default timeout: 60 s. Success means the receiver has the bytes: in its buffer, or, up to eager_len,
+ * in its engine, from where it gets them whatever becomes of this side or the connection. The memory must
+ * stay unchanged until the transfer completes.
+ */
+struct kvt_send_request {
+	size_t size;
+	const void *base;
+	size_t len;
+	const void *meta;
+	size_t meta_len;
+	bool reap; /* kvt_engine_reap() shall return the transfer */
+	int64_t timeout_ns;
+};
+
+/*
+ * Receive the next message into len bytes at base. base NULL: the engine allocates what the message
+ * needs, at most len bytes (SIZE_MAX: any); take it with kvt_transfer_take_data().
+ * Default timeout: for ever. A message larger than len ends the receive with KVT_E_TOO_LARGE,
+ * result.len is its size, and it stays for a larger receive.
+ */
+struct kvt_recv_request {
+	size_t size;
+	void *base;
+	size_t len;
+	bool reap; /* as above */
+	int64_t timeout_ns;
+};
+
+#define KVT_SEND_REQUEST_INIT KVT_INIT(kvt_send_request)
+#define KVT_RECV_REQUEST_INIT KVT_INIT(kvt_recv_request)
+
+/* Start a transfer; never blocks. Messages of one KV keep their order. Errors: INVALID, LIMIT,
+ * NO_MEMORY, FORKED and, of a send, what ended the connection; everything later is the transfer's
+ * result. A receive starts on a connection that has ended, too: it may find a message that came before. */
+KVT_API enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *request,
+				    struct kvt_transfer **transfer, struct kvt_error *error);
+KVT_API enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *request,
+				    struct kvt_transfer **transfer, struct kvt_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvtrans_paged.h - paged transfers: blocks moved between a region of ours and a region that a peer
+ * exported, and what an engine tells without being asked. A part of <kvtrans.h>, which includes it.
+ *
+ * A region is local memory, seen as blocks. Exporting it on a connection lets that peer write or read
+ * it; a descriptor, or a name, tells the peer so, who imports it as a remote. Threads, handles and
+ * errors are as in <kvtrans.h>.
+ */
+#ifndef KVTRANS_PAGED_H
+#define KVTRANS_PAGED_H
+
+#include <kvtrans_base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct kvt_region;
+struct kvt_export;
+struct kvt_remote;
+
+/* ---- regions ---- */
+
+enum {
+	KVT_EXTENTS_MAX = 4096,
+	KVT_NAME_LEN_MAX = 255,
+	KVT_NOTIFY_LEN_MAX = 4096,
+};
+
+/*
+ * count blocks, the first at base, stride bytes from one to the next. A layer's K, say. base NULL: the
+ * engine allocates the memory, zeroed, aligned for huge pages, near the NIC where that is known, and
+ * frees it when the region is closed.
+ */
+struct kvt_extent {
+	void *base;
+	size_t count;
+	size_t stride;
+};
+
+enum kvt_memory {
+	KVT_MEMORY_HOST, /* what CPUs address. Other kinds will follow */
+};
+
+/*
+ * A region: extents of blocks of block_len bytes, numbered alike in each. stride is at least block_len.
+ * extent_size is sizeof(struct kvt_extent), as KVT_REGION_CONFIG_INIT has it.
+ * The memory must stay valid until kvt_region_close() has returned. read_only: never a destination.
+ * memory and device: where all of it is; a number for kinds of which a machine has several, else 0.
+ * In spans (below) the extents follow each other: each has (count - 1) * stride + block_len bytes.
+ */
+struct kvt_region_config {
+	size_t size;
+	const struct kvt_extent *extents;
+	size_t extent_count;
+	size_t extent_size;
+	size_t block_len;
+	bool read_only;
+	enum kvt_memory memory;
+	uint64_t device;
+};
+
+#define KVT_REGION_CONFIG_INIT                                                                     \
+	KVT_INIT_WITH(kvt_region_config, extent_size, sizeof(struct kvt_extent))
+
+/* Errors: INVALID, UNSUPPORTED (memory that is not the host's), LIMIT (KVT_EXTENTS_MAX; pinned memory),
+ * NO_MEMORY, FABRIC, CLOSED, FORKED. */
+KVT_API enum kvt_err kvt_region_open(struct kvt_engine *engine,
+				     const struct kvt_region_config *config,
+				     struct kvt_region **region, struct kvt_error *error);
+
+/*
+ * End the region's transfers with KVT_E_CLOSED, withdraw its exports, wait until no peer, NIC or thread
+ * of the library touches its memory. Returns soon. The handle stays valid, and memory that
+ * the engine allocated stays, until kvt_region_close(). NULL is allowed.
+ */
+KVT_API void kvt_region_stop(struct kvt_region *region);
+
+/* Stop the region and give back its handle. NULL is allowed. */
+KVT_API void kvt_region_close(struct kvt_region *region);
+
+/* The first block of an extent; NULL when there is no such extent. */
+KVT_API void *kvt_region_get_base(const struct kvt_region *region, size_t extent);
+
+/* ---- exports: what a peer may do with a region ---- */
+
+enum {
+	KVT_ACCESS_READ = 1,
+	KVT_ACCESS_WRITE = 2,
+};
+
+/*
+ * Let the peer of conn access region, as KVT_ACCESS_* bits say. name: NULL, or 1 to KVT_NAME_LEN_MAX
+ * bytes that this side has not used on conn: the peer may then find it by name. Errors: INVALID (also a
+ * name in use, or writing a read-only region), LIMIT, NO_MEMORY, FABRIC, PEER_*, CLOSED, FORKED.
+ */
+KVT_API enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region,
+				     unsigned access, const char *name,
+				     struct kvt_export **exported, struct kvt_error *error);
+
+/*
+ * The descriptor, for kvt_remote_import() on the other side of this connection and nowhere else. It
+ * can be sent any way, and is no secret from those who may see the transfers. bytes NULL: its length.
+ * *len: the room at bytes, then the length. KVT_E_TOO_LARGE: more room is needed.
+ */
+KVT_API enum kvt_err kvt_export_describe(const struct kvt_export *exported, void *bytes,
+					 size_t *len);
+
+/*
+ * Withdraw: the peer's transfers end with KVT_E_WITHDRAWN, and when this returns the peer can no
+ * longer touch the region through this export. That is soon: a peer that does not confirm it loses the
+ * connection. NULL is allowed.
+ */
+KVT_API void kvt_export_close(struct kvt_export *exported);
+
+/* ---- remotes: what a peer exported ---- */
+
+/*
+ * Default timeout: 5 s. Asks the peer, which may have withdrawn it. Errors: INVALID (truncated,
+ * altered, or of another connection or session), WITHDRAWN, TIMEOUT, CANCELLED (interrupted),
+ * NO_MEMORY, PEER_*, CLOSED, FORKED.
+ */
+KVT_API enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t len,
+				       int64_t timeout_ns, struct kvt_remote **remote,
+				       struct kvt_error *error);
+
+/* The peer's export of this name, waiting for it until the timeout (default: 5 s). Errors as above. */
+KVT_API enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
+				     struct kvt_remote **remote, struct kvt_error *error);
+
+/* Transfers that use it go on. NULL is allowed. */
+KVT_API void kvt_remote_close(struct kvt_remote *remote);
+
+/* What the peer exported. Blocks and bytes are those of one extent, the smallest where they differ. */
+struct kvt_remote_info {
+	size_t size;
+	unsigned access;
+	bool withdrawn;
+	size_t extent_count;
+	size_t block_count;
+	size_t block_len;
+	uint64_t len; /* bytes of all extents, the space of spans */
+};
+
+#define KVT_REMOTE_INFO_INIT KVT_INIT(kvt_remote_info)
+
+KVT_API enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote,
+					 struct kvt_remote_info *info);
+
+/* ---- transfers ---- */
+
+enum kvt_direction {
+	KVT_WRITE, /* from the region to the remote */
+	KVT_READ,  /* from the remote to the region */
+};
+
+/*
+ * What all paged transfers have. notify: NULL, or up to KVT_NOTIFY_LEN_MAX bytes (copied) that the
+ * peer's engine gets as an event after the data, once, also when the transfer failed (the event's err
+ * tells). Success means that its application will get it, whatever becomes of this side or the connection.
+ * Default timeout: 60 s. reap: kvt_engine_reap() shall return the transfer.
+ *
+ * When a transfer has ended, with any outcome, nothing of it moves any more on either side: neither the
+ * region nor what the peer exported is touched for it, and the event of a failure comes behind the last
+ * byte. The exception is a connection that is lost: this side is cut off, but what the peer's host had
+ * received may still land there until the peer's engine has seen the end (its KVT_EVENT_CONN_ENDED), or
+ * kvt_export_close() has returned there.
+ */
+
+/*
+ * Blocks: local block local_idx[i] and remote block remote_idx[i], for each i below count, in each of the
+ * extents named (NULL: in all; both sides have as many then). Indices are signed, index_len 4 or 8
+ * bytes each, and copied. Both sides' blocks have the same length; no block is a destination twice.
+ */
+struct kvt_blocks_request {
+	size_t size;
+	enum kvt_direction direction;
+	bool reap;
+	struct kvt_region *region;
+	struct kvt_remote *remote;
+	const void *local_idx;
+	const void *remote_idx;
+	size_t index_len;
+	size_t count;
+	const size_t *extents;
+	size_t extent_count;
+	const void *notify;
+	size_t notify_len;
+	int64_t timeout_ns;
+};
+
+/* Spans: lens[i] bytes at offset local_off[i] of the region and remote_off[i] of the remote, none crossing
+ * the end of an extent, none overlapping another in the destination. */
+struct kvt_spans_request {
+	size_t size;
+	enum kvt_direction direction;
+	bool reap;
+	struct kvt_region *region;
+	struct kvt_remote *remote;
+	const uint64_t *local_off;
+	const uint64_t *remote_off;
+	const uint64_t *lens;
+	size_t count;
+	const void *notify;
+	size_t notify_len;
+	int64_t timeout_ns;
+};
+
+/*
+ * Start a transfer; never blocks on the peer. Success means that every byte is in the destination, and
+ * that the notification, if any, is in the peer's engine. Errors: INVALID (the text names the first
+ * bad index or span; nothing moves), ACCESS, WITHDRAWN, LIMIT, NO_MEMORY, FORKED, CLOSED, and what
+ * ended the connection; everything later is the transfer's result. result.len: bytes moved.
+ */
+KVT_API enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *request,
+				      struct kvt_transfer **transfer, struct kvt_error *error);
+KVT_API enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
+				     struct kvt_transfer **transfer, struct kvt_error *error);
+
+#define KVT_BLOCKS_REQUEST_INIT KVT_INIT(kvt_blocks_request)
+#define KVT_SPANS_REQUEST_INIT KVT_INIT(kvt_spans_request)
+
+/* A notification alone. Default timeout: 60 s. err: what the peer's event says; KVT_OK, or that something failed. */
+struct kvt_notify_request {
+	size_t size;
+	struct kvt_conn *conn;
+	enum kvt_err err;
+	bool reap;
+	const void *notify;
+	size_t notify_len;
+	int64_t timeout_ns;
+};
+
+#define KVT_NOTIFY_REQUEST_INIT KVT_INIT(kvt_notify_request)
+
+KVT_API enum kvt_err kvt_notify_start(const struct kvt_notify_request *request,
+				      struct kvt_transfer **transfer, struct kvt_error *error);
+
+/* ---- what happened ---- */
+
+/*
+ * Readable while kvt_engine_reap() or kvt_engine_get_event() has something; owned by the engine. For
+ * poll, epoll and asyncio; what is behind it is read with those two calls only.
+ */
+KVT_API int kvt_engine_get_fd(const struct kvt_engine *engine);
+
+/*
+ * Transfers that were started with reap and have completed, each once, in the order of completion; at
+ * most max. Returns their number. Never waits, and costs next to nothing when there are none. A
+ * transfer that was freed before is not returned.
+ */
+KVT_API size_t kvt_engine_reap(struct kvt_engine *engine, struct kvt_transfer **transfers,
+			       size_t max);
+
+enum kvt_event_kind {
+	KVT_EVENT_NOTIFICATION, /* data: what the peer sent. err: KVT_OK, or why its transfer failed */
+	/* err: why. Once for each connection that the application has, after its notifications */
+	KVT_EVENT_CONN_ENDED,
+};
+
+struct kvt_event {
+	enum kvt_event_kind kind;
+	struct kvt_conn *conn;
+	enum kvt_err err;
+	const void *data; /* valid until the event is freed */
+	size_t len;
+};
+
+/* The next event of a connection that the application opened or accepted: KVT_OK, or KVT_E_AGAIN when
+ * there is none. Never waits. Notifications that nobody takes make the peer's next ones wait. */
+KVT_API enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event);
+KVT_API void kvt_event_free(struct kvt_event *event); /* NULL is allowed */
+
+/* Wait until there is something to reap or an event: KVT_OK; KVT_E_AGAIN when timeout_ns (default: for
+ * ever) passed or the interrupted hook said so; KVT_E_INVALID, KVT_E_CLOSED, KVT_E_FORKED. */
+KVT_API enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
