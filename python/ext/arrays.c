@@ -328,13 +328,13 @@ int kvi_py_resolve_block(PyObject **dtype, PyObject **shape, size_t *block_len)
 		dims = PyIndex_Check(*shape) ? PyTuple_Pack(1, *shape) : PySequence_Tuple(*shape);
 		len = dims == NULL ? 0 : get_block_len(dims, item_len);
 	} else if (len == 0) {
-		PyErr_SetString(PyExc_ValueError, "pass block_bytes, or the shape of a block");
+		PyErr_SetString(PyExc_ValueError, "pass block_nbytes, or the shape of a block");
 	} else {
 		dims = Py_BuildValue("(n)", (Py_ssize_t)(len / item_len));
 	}
 	if (!PyErr_Occurred() && ((*block_len != 0 && len != *block_len) || len % item_len != 0))
 		PyErr_Format(PyExc_ValueError,
-			     "block_bytes=%zu is not what dtype and shape of a block make",
+			     "block_nbytes=%zu is not what dtype and shape of a block make",
 			     *block_len);
 	if (PyErr_Occurred()) {
 		Py_XDECREF(dims);

@@ -69,7 +69,7 @@ static int cut_by_axis(const struct strided *array, const char *name, size_t blo
 	if (array->dim_count < 2 && block_len == 0) {
 		PyErr_Format(PyExc_ValueError,
 			     "%s has %d dimensions, so nothing tells where its blocks end: pass "
-			     "block_bytes",
+			     "block_nbytes",
 			     name, array->dim_count);
 		return -1;
 	}
@@ -83,7 +83,7 @@ static int cut_by_axis(const struct strided *array, const char *name, size_t blo
 	if (block_len != 0 && block_len != len) {
 		PyErr_Format(PyExc_ValueError,
 			     "%s is not contiguous and its blocks (along its first axis) have %zu "
-			     "bytes, not block_bytes=%zu: leave block_bytes out",
+			     "bytes, not block_nbytes=%zu: leave block_nbytes out",
 			     name, len, block_len);
 		return -1;
 	}
@@ -110,13 +110,13 @@ static int cut_by_size(size_t len, const char *name, const struct kvi_py_cut *cu
 
 	if (cut->stride == 0 && len % cut->block_len != 0) {
 		PyErr_Format(PyExc_ValueError,
-			     "%s has %zu bytes, which is no multiple of block_bytes=%zu", name, len,
-			     cut->block_len);
+			     "%s has %zu bytes, which is no multiple of block_nbytes=%zu", name,
+			     len, cut->block_len);
 		return -1;
 	}
 	if (len < cut->block_len || stride < cut->block_len) {
 		PyErr_Format(PyExc_ValueError,
-			     "%s has %zu bytes: too small for block_bytes=%zu with stride=%zu",
+			     "%s has %zu bytes: too small for block_nbytes=%zu with stride=%zu",
 			     name, len, cut->block_len, stride);
 		return -1;
 	}

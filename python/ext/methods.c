@@ -149,23 +149,23 @@ PyMethodDef kvi_py_engine_methods[] = {
 	METHOD("connection", kvi_py_connection,
 	       "connection($self, conn_id)\n--\n\nThe Connection of an id."),
 	METHOD("register", kvi_py_register,
-	       "register($self, arrays, block_bytes=None, stride=None)\n--\n\n"
+	       "register($self, arrays, block_nbytes=None, stride=None)\n--\n\n"
 	       "Make a Pool of blocks of an array, or of a list of arrays with the same "
 	       "block "
 	       "numbers.\n\n"
 	       "An array is an ndarray, another buffer, or a DLPack tensor of the CPU. Its "
 	       "first "
 	       "axis\n"
-	       "numbers the blocks, each of them contiguous; with block_bytes, contiguous "
+	       "numbers the blocks, each of them contiguous; with block_nbytes, contiguous "
 	       "memory "
 	       "is cut\n"
 	       "into blocks of that size, which begin every stride bytes. Nothing is "
 	       "copied."),
 	METHOD("allocate", kvi_py_allocate,
-	       "allocate($self, block_count, block_bytes=None, *, extent_count=1, dtype=None, "
+	       "allocate($self, block_count, block_nbytes=None, *, extent_count=1, dtype=None, "
 	       "shape=None)"
 	       "\n--\n\n"
-	       "Make a Pool of count blocks in zeroed memory of the engine, in each extent. "
+	       "Make a Pool of block_count blocks in zeroed memory of the engine, in each extent. "
 	       "Give "
 	       "the\n"
 	       "size of a block, or its dtype and shape. The memory is seen through "

@@ -150,18 +150,18 @@ static int parse_size(PyObject *value, const char *name, size_t *size)
 
 PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "arrays", "block_bytes", "stride", NULL };
+	static char *names[] = { "arrays", "block_nbytes", "stride", NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	PyObject *arrays, *block_len = Py_None, *stride = Py_None;
 	struct kvi_py_cut cut;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:register", names, &arrays, &block_len,
 					 &stride) ||
-	    parse_size(block_len, "block_bytes", &cut.block_len) < 0 ||
+	    parse_size(block_len, "block_nbytes", &cut.block_len) < 0 ||
 	    parse_size(stride, "stride", &cut.stride) < 0 || kvi_py_check_open(engine) < 0)
 		return NULL;
 	if (cut.stride != 0 && cut.block_len == 0) {
-		PyErr_SetString(PyExc_ValueError, "stride needs block_bytes");
+		PyErr_SetString(PyExc_ValueError, "stride needs block_nbytes");
 		return NULL;
 	}
 	struct kvi_py_pool *pool = make_pool(engine);
@@ -197,8 +197,8 @@ err_pool:
 
 PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = { "block_count", "block_bytes", "extent_count",
-				 "dtype",	"shape",       NULL };
+	static char *names[] = { "block_count", "block_nbytes", "extent_count",
+				 "dtype",	"shape",	NULL };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
 	PyObject *count_object, *block_len_object = Py_None, *extents_object = NULL;
 	PyObject *dtype = Py_None, *shape = Py_None;
@@ -208,7 +208,7 @@ PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOO:allocate", names, &count_object,
 					 &block_len_object, &extents_object, &dtype, &shape) ||
 	    kvi_py_parse_int(count_object, "block_count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
-	    parse_size(block_len_object, "block_bytes", &block_len) < 0 ||
+	    parse_size(block_len_object, "block_nbytes", &block_len) < 0 ||
 	    kvi_py_check_open(engine) < 0)
 		return NULL;
 	if (extents_object != NULL &&
@@ -446,7 +446,7 @@ static PyGetSetDef pool_getset[] = {
 	  "each extent.",
 	  NULL },
 	{ "block_count", get_block_count, NULL, "Blocks of an extent, the smallest one's.", NULL },
-	{ "block_bytes", get_block_len, NULL, "Bytes of a block.", NULL },
+	{ "block_nbytes", get_block_len, NULL, "Bytes of a block.", NULL },
 	{ "extent_count", get_extent_count, NULL, "Number of extents, each with these blocks.",
 	  NULL },
 	{ "read_only", get_read_only, NULL, "True when it can be no destination.", NULL },

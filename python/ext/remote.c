@@ -286,7 +286,7 @@ static int get_info(PyObject *self, struct kvt_remote_info *info)
 	}
 
 INFO_GETTER(block_count, PyLong_FromSize_t(info.block_count))
-INFO_GETTER(block_bytes, PyLong_FromSize_t(info.block_len))
+INFO_GETTER(block_nbytes, PyLong_FromSize_t(info.block_len))
 INFO_GETTER(extent_count, PyLong_FromSize_t(info.extent_count))
 INFO_GETTER(nbytes, PyLong_FromUnsignedLongLong(info.len))
 INFO_GETTER(withdrawn, PyBool_FromLong(info.withdrawn))
@@ -321,7 +321,7 @@ static PyObject *remote_repr(PyObject *self)
 
 KVI_PY_LOCKED_REPR(remote_repr)
 KVI_PY_LOCKED_GETTER(get_block_count)
-KVI_PY_LOCKED_GETTER(get_block_bytes)
+KVI_PY_LOCKED_GETTER(get_block_nbytes)
 KVI_PY_LOCKED_GETTER(get_extent_count)
 KVI_PY_LOCKED_GETTER(get_nbytes)
 KVI_PY_LOCKED_GETTER(get_access)
@@ -331,7 +331,7 @@ KVI_PY_LOCKED_GETTER(get_closed)
 static PyGetSetDef remote_getset[] = {
 	{ "block_count", get_block_count_locked, NULL, "Blocks of an extent, the smallest one's.",
 	  NULL },
-	{ "block_bytes", get_block_bytes_locked, NULL, "Bytes of a block.", NULL },
+	{ "block_nbytes", get_block_nbytes_locked, NULL, "Bytes of a block.", NULL },
 	{ "extent_count", get_extent_count_locked, NULL,
 	  "Number of extents, each with these blocks.", NULL },
 	{ "nbytes", get_nbytes_locked, NULL, "Bytes of all extents: the space of spans.", NULL },

@@ -94,7 +94,7 @@ class Pool:
     @property
     def block_count(self) -> int: ...
     @property
-    def block_bytes(self) -> int: ...
+    def block_nbytes(self) -> int: ...
     @property
     def extent_count(self) -> int: ...
     @property
@@ -116,7 +116,7 @@ class Remote:
     @property
     def block_count(self) -> int: ...
     @property
-    def block_bytes(self) -> int: ...
+    def block_nbytes(self) -> int: ...
     @property
     def extent_count(self) -> int: ...
     @property
@@ -287,13 +287,13 @@ class Engine:
     def register(
         self,
         arrays: _Memory | Sequence[_Memory],
-        block_bytes: SupportsIndex | None = None,
+        block_nbytes: SupportsIndex | None = None,
         stride: SupportsIndex | None = None,
     ) -> Pool: ...
     def allocate(
         self,
         block_count: SupportsIndex,
-        block_bytes: SupportsIndex | None = None,
+        block_nbytes: SupportsIndex | None = None,
         *,
         extent_count: SupportsIndex = 1,
         dtype: DTypeLike | None = None,

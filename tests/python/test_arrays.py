@@ -424,7 +424,7 @@ def test_a_tensor_that_is_read_only_cannot_receive(pair):
         pair.server.recv_kv_into(kvs[1])
     assert tensor.deleted == 2  # all but the registered ones
     with pytest.raises(ValueError, match="read-only"):
-        pool = pair.server.register(tensor, block_bytes=4)
+        pool = pair.server.register(tensor, block_nbytes=4)
         pair.server.connection(pair.server_conn).export(pool, access="rw")
 
 

@@ -19,27 +19,27 @@ def choose(count, seed=2, of=BLOCKS):
     return random.permutation(of)[:count], random.permutation(of)[:count]
 
 
-@pytest.mark.parametrize("block_bytes", [1, 8, 100, 4096, 33000, 200_000])
+@pytest.mark.parametrize("block_nbytes", [1, 8, 100, 4096, 33000, 200_000])
 @pytest.mark.parametrize("direction", ["write", "read"])
-def test_random_blocks_land_in_their_places(link, block_bytes, direction):
-    here, there = make_cache(BLOCKS, block_bytes), make_cache(BLOCKS, block_bytes, seed=3)
-    pool = link.client.register(here, block_bytes=block_bytes)
-    _, remote = link.share(there, block_bytes=block_bytes)
+def test_random_blocks_land_in_their_places(link, block_nbytes, direction):
+    here, there = make_cache(BLOCKS, block_nbytes), make_cache(BLOCKS, block_nbytes, seed=3)
+    pool = link.client.register(here, block_nbytes=block_nbytes)
+    _, remote = link.share(there, block_nbytes=block_nbytes)
     local, other = choose(61)
     if direction == "write":
         expected = there.copy()
         expected[other] = here[local]
         transfer = link.conn.write_blocks(pool, local, remote, other)
-        assert transfer.result(20) == 61 * block_bytes
+        assert transfer.result(20) == 61 * block_nbytes
         np.testing.assert_array_equal(there, expected)
     else:
         expected = here.copy()
         expected[local] = there[other]
         transfer = link.conn.read_blocks(pool, local, remote, other)
-        assert transfer.result(20) == 61 * block_bytes
+        assert transfer.result(20) == 61 * block_nbytes
         np.testing.assert_array_equal(here, expected)
     stats = transfer.stats()
-    assert stats.nbytes == 61 * block_bytes and stats.segments >= 0
+    assert stats.nbytes == 61 * block_nbytes and stats.segments >= 0
     assert stats.submit_ns > 0 and stats.transfer_ns > 0
 
 
@@ -89,7 +89,7 @@ def test_strided_pages_of_one_cache_are_layers(link):
     there = np.zeros((BLOCKS, 2, 16, 2, 8), np.float16)
     pool = link.client.register([here[0], here[1]])
     server_pool, remote = link.share([there[:, 0], there[:, 1]])
-    assert pool.block_bytes == server_pool.block_bytes == remote.block_bytes == 512
+    assert pool.block_nbytes == server_pool.block_nbytes == remote.block_nbytes == 512
     assert pool.extent_count == remote.extent_count == 2
     assert pool.block_count == remote.block_count == BLOCKS
     local, other = choose(40)
@@ -109,7 +109,7 @@ def test_strided_blocks_leave_the_gaps_alone(link):
     np.testing.assert_array_equal(there[::-1, 20:120], here)
     assert (there[:, :20] == 9).all() and (there[:, 120:] == 9).all()
     flat = bytearray(b"\x09" * (160 * 9 + 100))
-    flat_pool, flat_remote = link.share(flat, block_bytes=100, stride=160)
+    flat_pool, flat_remote = link.share(flat, block_nbytes=100, stride=160)
     assert flat_pool.block_count == 10
     link.conn.write_blocks(pool, range(10), flat_remote, range(10)).result(10)
     for i in range(10):
@@ -156,8 +156,8 @@ def test_a_million_blocks_are_one_call(link):
 
 def test_spans_of_any_length_land(link):
     here, there = make_cache(1 << 20), np.zeros(1 << 20, np.uint8)
-    pool = link.client.register(here, block_bytes=1 << 10)
-    _, remote = link.share(there, block_bytes=1 << 16)
+    pool = link.client.register(here, block_nbytes=1 << 10)
+    _, remote = link.share(there, block_nbytes=1 << 16)
     nbytes = np.array([1, 7, 4096, 100_000, 3, 65536], np.uint64)
     local = np.array([5, 100, 9999, 300_000, 0, 800_000], np.uint64)
     other = np.array([1_000_000, 1, 70_000, 400_000, 8, 200_000], np.uint64)
@@ -170,7 +170,7 @@ def test_spans_of_any_length_land(link):
     assert transfer.result(10) == nbytes.sum()
     np.testing.assert_array_equal(there, expected)
     back = np.zeros_like(here)
-    back_pool = link.client.register(back, block_bytes=1 << 10)
+    back_pool = link.client.register(back, block_nbytes=1 << 10)
     link.conn.read_spans(
         back_pool, local.astype(np.int64), remote, other.astype(np.uint32), nbytes
     ).result(10)
@@ -183,8 +183,8 @@ def test_spans_of_any_length_land(link):
 def test_spans_count_through_the_extents_of_a_pool(link):
     here = [make_cache(1000, seed=1), make_cache(1000, seed=2)]
     there = np.zeros(2000, np.uint8)
-    pool = link.client.register(here, block_bytes=100)
-    _, remote = link.share(there, block_bytes=2000)
+    pool = link.client.register(here, block_nbytes=100)
+    _, remote = link.share(there, block_nbytes=2000)
     assert remote.nbytes == 2000
     link.conn.write_spans(pool, [1900, 0], remote, [0, 1900], [100, 100]).result(10)
     np.testing.assert_array_equal(there[:100], here[1][900:])

@@ -118,7 +118,7 @@ def test_a_transfer_is_cancelled(stalling):
 def test_a_pool_is_closed_under_its_transfers(stalling):
     engine, conn, remote, process = stalling
     data = bytearray(BLOCKS * BLOCK_BYTES)
-    pool = engine.register(data, block_bytes=BLOCK_BYTES)
+    pool = engine.register(data, block_nbytes=BLOCK_BYTES)
     process.send_signal(signal.SIGSTOP)
     transfer = conn.read_blocks(pool, EVERY, remote, EVERY)
     start = time.monotonic()

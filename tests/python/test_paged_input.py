@@ -94,8 +94,8 @@ def test_bad_spans_are_refused(link, caches, local, other, nbytes, error, text):
 
 def test_spans_do_not_cross_extents(link):
     there = [np.zeros(1000, np.uint8), np.zeros(1000, np.uint8)]
-    pool = link.client.register(np.ones(2000, np.uint8), block_bytes=100)
-    _, remote = link.share(there, block_bytes=100)
+    pool = link.client.register(np.ones(2000, np.uint8), block_nbytes=100)
+    _, remote = link.share(there, block_nbytes=100)
     with pytest.raises(ValueError, match="remote"):
         link.conn.write_spans(pool, [0], remote, [950], [100])
     assert not there[0].any() and not there[1].any()
@@ -176,7 +176,7 @@ def test_the_granted_direction_is_the_only_one(link):
 
 
 def test_memory_that_is_read_only_is_no_destination(link):
-    pool = link.client.register(bytes(range(256)), block_bytes=64)
+    pool = link.client.register(bytes(range(256)), block_nbytes=64)
     assert pool.read_only and "read-only" in repr(pool)
     there = np.zeros((4, 64), np.uint8)
     _, remote = link.share(there)
@@ -191,7 +191,7 @@ def test_memory_that_is_read_only_is_no_destination(link):
 
 
 def test_exports_are_checked(link):
-    pool = link.client.register(bytearray(64), block_bytes=64)
+    pool = link.client.register(bytearray(64), block_nbytes=64)
     for access in ("", "x", "rx", "rwx"):
         with pytest.raises(ValueError, match="access must be"):
             link.conn.export(pool, access=access)
@@ -209,7 +209,7 @@ def test_exports_are_checked(link):
 
 
 def test_descriptors_that_are_damaged_are_refused(link):
-    pool = link.server.register(bytearray(4096), block_bytes=64)
+    pool = link.server.register(bytearray(4096), block_nbytes=64)
     desc = link.peer.export(pool)
     for length in range(len(desc)):
         with pytest.raises(ValueError):
@@ -230,7 +230,7 @@ def test_descriptors_that_are_damaged_are_refused(link):
 
 
 def test_a_descriptor_is_for_one_connection_of_one_session(link, open_engine):
-    pool = link.server.register(bytearray(4096), block_bytes=64)
+    pool = link.server.register(bytearray(4096), block_nbytes=64)
     desc = link.peer.export(pool)
     stranger = open_engine()
     third = stranger.open_connection(HOST, link.server.port)

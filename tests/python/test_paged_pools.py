@@ -19,7 +19,7 @@ import kvtrans_engine
 def check_moves(link, pool, get_bytes):
     """Read blocks of zeros from the server into the pool, in reverse; see that they came."""
     there = np.arange(1, pool.block_count + 1, dtype=np.uint8)
-    there = np.repeat(there[:, None], pool.block_bytes, axis=1)
+    there = np.repeat(there[:, None], pool.block_nbytes, axis=1)
     _, remote = link.share([there] * pool.extent_count)
     order = np.arange(pool.block_count)
     link.conn.read_blocks(pool, order[::-1].copy(), remote, order).result(10)
@@ -45,8 +45,8 @@ def test_buffers_of_every_kind_are_pools(link, tmp_path):
         ]
         for item, get_bytes in items:
             size = len(memoryview(item).cast("B")) if not isinstance(item, np.ndarray) else 4096
-            with link.client.register(item, block_bytes=1024) as pool:
-                assert (pool.block_count, pool.block_bytes) == (size // 1024, 1024)
+            with link.client.register(item, block_nbytes=1024) as pool:
+                assert (pool.block_count, pool.block_nbytes) == (size // 1024, 1024)
                 assert pool.arrays == (item,) or pool.arrays[0] is item
                 assert not pool.read_only and not pool.closed
                 check_moves(link, pool, lambda: get_bytes(item))
@@ -61,7 +61,7 @@ def test_buffers_of_every_kind_are_pools(link, tmp_path):
 
 def test_what_is_registered_cannot_be_resized_or_closed_until_it_is_let_go(link):
     data, mapped = bytearray(4096), mmap.mmap(-1, 4096)
-    pools = [link.client.register(item, block_bytes=64) for item in (data, mapped)]
+    pools = [link.client.register(item, block_nbytes=64) for item in (data, mapped)]
     link.conn.export(pools[0])
     with pytest.raises(BufferError):
         data.extend(b"more")
@@ -100,7 +100,7 @@ def test_registrations_and_references_return_to_where_they_were(link):
     data = bytearray(4096)
     before = sys.getrefcount(data), link.server.stats()["registrations"]
     for _ in range(50):
-        pool = link.server.register([data, data], block_bytes=256)
+        pool = link.server.register([data, data], block_nbytes=256)
         link.conn.import_remote(link.peer.export(pool)).close()
         link.peer.withdraw(pool)
         link.peer.export(pool, access="r")
@@ -115,7 +115,7 @@ def test_dlpack_tensors_are_taken_without_a_copy(link):
     # bfloat16, blocks of 8 items out of rows of 32.
     tensor = Tensor(memory, (6, 8), strides=(32, 1), offset=16)
     pool = link.client.register(tensor)
-    assert (pool.block_count, pool.block_bytes) == (6, 16)
+    assert (pool.block_count, pool.block_nbytes) == (6, 16)
     rows = memory.reshape(6, 32)
     check_moves(link, pool, lambda: rows[:, 8:16].tobytes())
     assert not rows[:, :8].any() and not rows[:, 16:].any()
@@ -124,7 +124,7 @@ def test_dlpack_tensors_are_taken_without_a_copy(link):
     assert tensor.deleted == 1
     solid = Tensor(memory, (6, 4, 8))
     with link.client.register([solid, solid]) as pool:
-        assert (pool.extent_count, pool.block_bytes) == (2, 64)
+        assert (pool.extent_count, pool.block_nbytes) == (2, 64)
     assert solid.deleted == 2
 
 
@@ -176,7 +176,7 @@ def test_torch_tensors_are_taken_without_a_copy(link):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     cache = torch.zeros((2, 16, 4, 8), dtype=torch.bfloat16)
     pool = link.client.register([cache[0], cache[1]])
-    assert (pool.extent_count, pool.block_count, pool.block_bytes) == (2, 16, 64)
+    assert (pool.extent_count, pool.block_count, pool.block_nbytes) == (2, 16, 64)
     there = np.full((16, 64), 0x3F, np.uint8)
     _, remote = link.share([there, there])
     link.conn.read_blocks(pool, torch.arange(16), remote, list(range(16))).result(5)
@@ -189,44 +189,44 @@ def test_how_arrays_are_cut(link):
     register = link.client.register
     cases = [
         (np.zeros((6, 10, 4), np.float32), {}, (6, 160)),
-        (np.zeros((6, 10, 4), np.float32), {"block_bytes": 16}, (60, 16)),
+        (np.zeros((6, 10, 4), np.float32), {"block_nbytes": 16}, (60, 16)),
         (np.zeros((8, 3, 4), np.uint8)[:, 1], {}, (8, 4)),
         (np.zeros((8, 3, 4), np.uint8)[::2, 1], {}, (4, 4)),
-        (np.zeros((8, 3, 4), np.uint8)[:, 1], {"block_bytes": 4}, (8, 4)),
+        (np.zeros((8, 3, 4), np.uint8)[:, 1], {"block_nbytes": 4}, (8, 4)),
         (np.zeros((1, 3, 4), np.uint8)[:, 1:2], {}, (1, 4)),
-        (np.zeros(4096, np.uint8), {"block_bytes": 4096}, (1, 4096)),
-        (bytearray(1000), {"block_bytes": 100, "stride": 250}, (4, 100)),
-        (bytearray(1000), {"block_bytes": 100, "stride": 2000}, (1, 100)),
+        (np.zeros(4096, np.uint8), {"block_nbytes": 4096}, (1, 4096)),
+        (bytearray(1000), {"block_nbytes": 100, "stride": 250}, (4, 100)),
+        (bytearray(1000), {"block_nbytes": 100, "stride": 2000}, (1, 100)),
         ((np.zeros((4, 8)), np.zeros((6, 8))), {}, (4, 64)),
     ]
     for arrays, options, expected in cases:
         with register(arrays, **options) as pool:
-            assert (pool.block_count, pool.block_bytes) == expected
+            assert (pool.block_count, pool.block_nbytes) == expected
 
 
 def test_what_cannot_be_cut_says_how_it_can(link):
     cases = [
-        (np.zeros(64), {}, ValueError, "the array has 1 dimensions, .* pass block_bytes"),
-        (bytearray(64), {}, ValueError, "pass block_bytes"),
-        (np.array(5.0), {}, ValueError, "pass block_bytes"),
-        (np.zeros(64), {"block_bytes": 100}, ValueError, "512 bytes, .* no multiple of .*100"),
+        (np.zeros(64), {}, ValueError, "the array has 1 dimensions, .* pass block_nbytes"),
+        (bytearray(64), {}, ValueError, "pass block_nbytes"),
+        (np.array(5.0), {}, ValueError, "pass block_nbytes"),
+        (np.zeros(64), {"block_nbytes": 100}, ValueError, "512 bytes, .* no multiple of .*100"),
         (np.zeros((8, 8)).T, {}, ValueError, "not contiguous: pass a list .*ascontiguousarray"),
         (np.zeros((8, 8))[:, ::2], {}, ValueError, "not contiguous"),
         (np.zeros((8, 8))[::-1], {}, ValueError, "overlap or run backwards"),
         (np.broadcast_to(np.zeros(8), (8, 8)), {}, ValueError, "overlap or run backwards"),
         (np.zeros((0, 8)), {}, ValueError, "is empty"),
-        (np.zeros((8, 2, 8))[:, 0], {"block_bytes": 8}, ValueError, "64 bytes, not block_b"),
-        (np.zeros((8, 2, 8))[:, 0], {"block_bytes": 64, "stride": 64}, ValueError, "stride needs"),
-        (bytearray(64), {"stride": 8}, ValueError, "stride needs block_bytes"),
-        (bytearray(64), {"block_bytes": 16, "stride": 8}, ValueError, "too small"),
-        (bytearray(64), {"block_bytes": 65, "stride": 80}, ValueError, "too small"),
-        (bytearray(64), {"block_bytes": 0}, ValueError, "block_bytes must be from 1"),
-        (bytearray(64), {"block_bytes": 1.5}, TypeError, "block_bytes must be an int"),
+        (np.zeros((8, 2, 8))[:, 0], {"block_nbytes": 8}, ValueError, "64 bytes, not block_nb"),
+        (np.zeros((8, 2, 8))[:, 0], {"block_nbytes": 64, "stride": 64}, ValueError, "stride needs"),
+        (bytearray(64), {"stride": 8}, ValueError, "stride needs block_nbytes"),
+        (bytearray(64), {"block_nbytes": 16, "stride": 8}, ValueError, "too small"),
+        (bytearray(64), {"block_nbytes": 65, "stride": 80}, ValueError, "too small"),
+        (bytearray(64), {"block_nbytes": 0}, ValueError, "block_nbytes must be from 1"),
+        (bytearray(64), {"block_nbytes": 1.5}, TypeError, "block_nbytes must be an int"),
         ([], {}, ValueError, "1 to 4096 arrays, not 0"),
-        ([bytearray(4)] * 4097, {"block_bytes": 4}, ValueError, "not 4097"),
+        ([bytearray(4)] * 4097, {"block_nbytes": 4}, ValueError, "not 4097"),
         ([np.zeros((8, 8)), np.zeros((8, 4))], {}, ValueError, r"arrays\[1\] has blocks of 32"),
         ([np.zeros((8, 8)), 5], {}, TypeError, r"arrays\[1\] must be an ndarray, .* not int"),
-        ("text", {"block_bytes": 1}, TypeError, "not str"),
+        ("text", {"block_nbytes": 1}, TypeError, "not str"),
         (np.zeros((8, 8), object), {}, TypeError, "holds Python objects"),
         (5, {}, TypeError, "must be an ndarray, another buffer or a DLPack tensor, not int"),
     ]
@@ -239,7 +239,7 @@ def test_what_cannot_be_cut_says_how_it_can(link):
 
 def test_allocated_memory_is_zero_and_seen_as_arrays(link):
     pool = link.client.allocate(32, dtype=np.float16, shape=(16, 2, 8), extent_count=3)
-    assert (pool.block_count, pool.block_bytes, pool.extent_count) == (32, 512, 3)
+    assert (pool.block_count, pool.block_nbytes, pool.extent_count) == (32, 512, 3)
     arrays = pool.arrays
     assert [item.shape for item in arrays] == [(32, 16, 2, 8)] * 3
     assert all(item.dtype == np.float16 and not item.any() for item in arrays)
@@ -249,7 +249,7 @@ def test_allocated_memory_is_zero_and_seen_as_arrays(link):
     plain = link.client.allocate(4, 4096)
     assert plain.arrays[0].shape == (4, 4096) and plain.arrays[0].dtype == np.uint8
     assert link.client.allocate(4, 4096, dtype="f4").arrays[0].shape == (4, 1024)
-    assert link.client.allocate(4, dtype="f4", shape=6).block_bytes == 24
+    assert link.client.allocate(4, dtype="f4", shape=6).block_nbytes == 24
 
 
 def test_arrays_of_allocated_memory_outlive_pool_and_engine(open_engine):
@@ -273,12 +273,12 @@ def test_arrays_of_allocated_memory_outlive_pool_and_engine(open_engine):
 def test_allocations_that_make_no_sense_are_refused(link):
     cases = [
         ((0, 8), {}, ValueError, "block_count must be from 1"),
-        ((1,), {}, ValueError, "pass block_bytes, or the shape"),
-        ((1, 0), {}, ValueError, "block_bytes must be from 1"),
+        ((1,), {}, ValueError, "pass block_nbytes, or the shape"),
+        ((1, 0), {}, ValueError, "block_nbytes must be from 1"),
         ((1, 8), {"extent_count": 0}, ValueError, "extent_count must be from 1"),
         ((1, 8), {"extent_count": 4097}, ValueError, "extent_count must be from 1 to 4096"),
-        ((1, 9), {"dtype": "f4"}, ValueError, "block_bytes=9 is not"),
-        ((1, 8), {"shape": (3,)}, ValueError, "block_bytes=8 is not"),
+        ((1, 9), {"dtype": "f4"}, ValueError, "block_nbytes=9 is not"),
+        ((1, 8), {"shape": (3,)}, ValueError, "block_nbytes=8 is not"),
         ((1,), {"shape": (0,)}, ValueError, "a dimension must be from 1"),
         ((1,), {"dtype": object, "shape": 1}, TypeError, "cannot be"),
         ((1,), {"dtype": "nonsense", "shape": 1}, TypeError, "nonsense"),
