@@ -186,7 +186,7 @@ class Kvtrans(Path):
         self.tells = arguments.op != "send"
         self.splits = self.tells
         if self.tells:
-            self.region = self.engine.register(pool.array, block_bytes=pool.block)
+            self.region = self.engine.register(pool.array, block_nbytes=pool.block)
 
     def offer(self):
         return self.engine.port

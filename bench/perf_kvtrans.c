@@ -109,7 +109,7 @@ int perf_await(struct kvt_transfer **transfer, size_t *len)
 	enum kvt_err err = kvt_transfer_get_result(*transfer, &result);
 	if (err || result.err) {
 		struct kvt_error error = { .code = err ? err : result.err };
-		memcpy(error.text, result.text, sizeof(error.text));
+		snprintf(error.text, sizeof(error.text), "%s", err ? "" : result.text);
 		status = perf_blame("a transfer", &error);
 	}
 	kvt_transfer_free(*transfer);
@@ -217,8 +217,8 @@ static int move_blocks(struct perf_run *run, struct perf_flight *flight)
 		.direction = job->op == PERF_WRITE ? KVT_WRITE : KVT_READ,
 		.region = peer->region,
 		.remote = peer->remote,
-		.local = flight->local,
-		.other = flight->remote,
+		.local_idx = flight->local,
+		.remote_idx = flight->remote,
 		.index_len = sizeof(*flight->local),
 		.count = perf_run_count_indices(run),
 		.notify = told ? &stamp : NULL,
@@ -329,6 +329,7 @@ static int open_region(struct perf_run *run)
 	const struct kvt_region_config config = {
 		.size = sizeof(config),
 		.extents = extents,
+		.extent_size = sizeof(extents[0]),
 		.extent_count = job->extents,
 		.block_len = job->block_len,
 	};
