@@ -118,8 +118,8 @@ int perf_accept_connects(struct perf_peer *peer)
 		return status;
 	for (;;) {
 		bool ended = kvt_transfer_is_done(end);
-		enum kvt_err err =
-			kvt_conn_accept(peer->engine, ended ? KVT_NOWAIT : END_CHECK_NS, &conn, &error);
+		enum kvt_err err = kvt_conn_accept(peer->engine, ended ? KVT_NOWAIT : END_CHECK_NS,
+						   &conn, &error);
 		if (!err) {
 			kvt_conn_close(last);
 			last = conn;

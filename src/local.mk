@@ -59,7 +59,9 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/cq.c \
 	src/fabric/domain.c \
 	src/fabric/environment.c \
+	src/fabric/fabric.c \
 	src/fabric/fabric.h \
+	src/fabric/fabrics.c \
 	src/fabric/flow.c \
 	src/fabric/interface.c \
 	src/fabric/internal.h \
@@ -67,6 +69,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/listen.c \
 	src/fabric/memory.c \
 	src/fabric/near.c \
+	src/fabric/ofi.c \
 	src/fabric/post.c \
 	src/fabric/profile.c \
 	src/fabric/profile.h \
@@ -74,7 +77,8 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/rail.c \
 	src/fabric/socket.c \
 	src/fabric/survey.c \
-	src/fabric/survey.h
+	src/fabric/survey.h \
+	src/fabric/table.h
 
 src_libkvi_auth_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_auth_la_CFLAGS = $(KVI_CFLAGS)

@@ -21,6 +21,7 @@ C_TESTS = \
 	tests/engine/check_stop \
 	tests/engine/check_times \
 	tests/fabric/check_fake \
+	tests/fabric/check_table \
 	tests/faults/check_faults \
 	tests/faults/check_paged_faults \
 	tests/protocol/check_handshake \
@@ -90,13 +91,14 @@ SHELL_TESTS = \
 # tests_unit_check_x_SOURCES = tests/unit/check_x.c $(FAKE_CLOCK)
 FAILING_ALLOC = tests/support/failing_alloc.c tests/support/failing_alloc.h
 FAKE_CLOCK = tests/support/fake_clock.c tests/support/fake_clock.h
-FAKE_FABRIC = \
+FAKE_OPERATIONS = \
 	tests/support/fake_delivery.c \
 	tests/support/fake_fabric.c \
 	tests/support/fake_fabric.h \
 	tests/support/fake_internal.h \
 	tests/support/fake_post.c \
 	tests/support/fake_script.c
+FAKE_FABRIC = $(FAKE_OPERATIONS) tests/support/fake_fabrics.c
 
 AM_DEFAULT_SOURCE_EXT = .c
 LDADD = $(KVI_ALL) $(CHECK_LIBS)
@@ -112,6 +114,7 @@ FABRIC_CONFORMANCE = \
 	tests/fabric/test_rma.c \
 	tests/fabric/test_sleep.c
 tests_fabric_check_fake_SOURCES = tests/fabric/check_fake.c $(FABRIC_CONFORMANCE) $(FAKE_FABRIC)
+tests_fabric_check_table_SOURCES = tests/fabric/check_table.c $(FABRIC_CONFORMANCE) $(FAKE_OPERATIONS)
 tests_fabric_check_fabric_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)
 tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/check_fabric.c \

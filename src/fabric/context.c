@@ -22,7 +22,7 @@ static struct kvi_context *get_context(struct kvi_list *node)
 	return kvi_container_of(node, struct kvi_context, node);
 }
 
-static bool add_slab(struct kvi_cq *cq)
+static bool add_slab(struct kvi_ofi_cq *cq)
 {
 	struct slab *slab = kvi_alloc(sizeof(*slab));
 	if (slab == NULL)
@@ -33,7 +33,7 @@ static bool add_slab(struct kvi_cq *cq)
 	return true;
 }
 
-struct kvi_context *kvi_context_take(struct kvi_cq *cq)
+struct kvi_context *kvi_context_take(struct kvi_ofi_cq *cq)
 {
 	struct kvi_list *oldest = kvi_list_get_first(&cq->quarantine);
 	if (kvi_list_is_empty(&cq->free) && oldest != NULL &&
@@ -44,14 +44,14 @@ struct kvi_context *kvi_context_take(struct kvi_cq *cq)
 	return get_context(kvi_list_take_first(&cq->free));
 }
 
-void kvi_context_give(struct kvi_cq *cq, struct kvi_context *context)
+void kvi_context_give(struct kvi_ofi_cq *cq, struct kvi_context *context)
 {
 	context->state = KVI_CONTEXT_FREE;
 	kvi_list_remove(&context->node);
 	kvi_list_prepend(&cq->free, &context->node);
 }
 
-void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt_err err,
+void kvi_context_finish(struct kvi_ofi_cq *cq, struct kvi_context *context, enum kvt_err err,
 			int provider_errno, size_t len, bool is_held)
 {
 	if (context->is_recv)
@@ -70,7 +70,7 @@ void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt
 	kvi_list_append(&cq->done, &context->node);
 }
 
-size_t kvi_context_report(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
+size_t kvi_context_report(struct kvi_ofi_cq *cq, struct kvi_completion *completions, size_t max)
 {
 	size_t count = 0;
 	while (count < max && !kvi_list_is_empty(&cq->done)) {
@@ -87,7 +87,7 @@ size_t kvi_context_report(struct kvi_cq *cq, struct kvi_completion *completions,
 	return count;
 }
 
-void kvi_context_free_all(struct kvi_cq *cq)
+void kvi_context_free_all(struct kvi_ofi_cq *cq)
 {
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&cq->slabs)) != NULL)

@@ -37,7 +37,7 @@ enum kvt_err kvi_err_from_errno(int provider_errno)
 
 /* ---- opening ---- */
 
-static enum kvt_err open_queues(struct kvi_cq *cq, struct kvt_error *error)
+static enum kvt_err open_queues(struct kvi_ofi_cq *cq, struct kvt_error *error)
 {
 	struct kvi_queue *first;
 	struct fi_eq_attr attr = { .wait_obj = FI_WAIT_FD };
@@ -45,7 +45,7 @@ static enum kvt_err open_queues(struct kvi_cq *cq, struct kvt_error *error)
 	if (err != KVT_OK)
 		return err;
 	const char *what = "fi_eq_open";
-	int ret = fi_eq_open(cq->rail->fabric, &attr, &cq->eq, NULL);
+	int ret = fi_eq_open(cq->rail->fid, &attr, &cq->eq, NULL);
 	if (ret == 0) {
 		what = "FI_GETWAIT";
 		ret = fi_control(&cq->eq->fid, FI_GETWAIT, &cq->eq_fd);
@@ -58,9 +58,10 @@ static enum kvt_err open_queues(struct kvi_cq *cq, struct kvt_error *error)
 	return kvi_fabric_fail(error, ret, what);
 }
 
-enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error)
+enum kvt_err kvi_ofi_cq_open(struct kvi_rail *base, struct kvi_cq **cq, struct kvt_error *error)
 {
-	struct kvi_cq *opened = kvi_alloc(sizeof(*opened));
+	struct kvi_ofi_rail *rail = kvi_ofi_rail(base);
+	struct kvi_ofi_cq *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	opened->rail = rail;
@@ -84,7 +85,8 @@ enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_e
 	err = open_queues(opened, error);
 	if (err != KVT_OK)
 		goto put_domain;
-	*cq = opened;
+	opened->base.fabric = &kvi_ofi_fabric;
+	*cq = &opened->base;
 	return KVT_OK;
 
 put_domain:
@@ -96,13 +98,15 @@ free_cq:
 	return err;
 }
 
-void kvi_cq_forget(struct kvi_cq *cq)
+void kvi_ofi_cq_forget(struct kvi_cq *base)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	cq->is_forgotten = true;
 }
 
-void kvi_cq_close(struct kvi_cq *cq)
+void kvi_ofi_cq_close(struct kvi_cq *base)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	if (cq->is_forgotten)
 		return; /* the provider may still have our contexts, too */
 	kvi_list_for_each (node, next, &cq->queues)
@@ -114,16 +118,18 @@ void kvi_cq_close(struct kvi_cq *cq)
 	kvi_free(cq);
 }
 
-void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2])
+void kvi_ofi_cq_get_fds(const struct kvi_cq *base, int fds[2])
 {
+	const struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	fds[0] = cq->epoll_fd;
 	fds[1] = cq->eq_fd;
 }
 
 /* ---- completions ---- */
 
-size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
+size_t kvi_ofi_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, size_t max)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	size_t count = kvi_context_report(cq, completions, max);
 	if (count < max)
 		kvi_queues_look(cq);
@@ -141,14 +147,14 @@ size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t
 
 /* ---- events ---- */
 
-static struct kvi_lane *find_lane(struct kvi_cq *cq, fid_t fid)
+static struct kvi_ofi_lane *find_lane(struct kvi_ofi_cq *cq, fid_t fid)
 {
-	struct kvi_lane *lane;
+	struct kvi_ofi_lane *lane;
 	HASH_FIND_PTR(cq->lanes, &fid, lane);
 	return lane;
 }
 
-void kvi_lane_note_connected(struct kvi_lane *lane)
+void kvi_lane_note_connected(struct kvi_ofi_lane *lane)
 {
 	if (lane->state != KVI_LANE_STATE_OPEN)
 		return;
@@ -160,7 +166,7 @@ void kvi_lane_note_connected(struct kvi_lane *lane)
 	kvi_list_append(&lane->cq->event_lanes, &lane->event_node);
 }
 
-void kvi_lane_note_lost(struct kvi_lane *lane, int provider_errno)
+void kvi_lane_note_lost(struct kvi_ofi_lane *lane, int provider_errno)
 {
 	if (lane->state == KVI_LANE_STATE_LOST)
 		return;
@@ -175,7 +181,7 @@ void kvi_lane_note_lost(struct kvi_lane *lane, int provider_errno)
 }
 
 /* An event of a lane that was closed finds no lane, and is dropped. */
-void kvi_cq_drain_events(struct kvi_cq *cq)
+void kvi_cq_drain_events(struct kvi_ofi_cq *cq)
 {
 	union {
 		struct fi_eq_cm_entry entry;
@@ -197,7 +203,7 @@ void kvi_cq_drain_events(struct kvi_cq *cq)
 		} else if (ret < (ssize_t)sizeof(buffer.entry)) {
 			return;
 		}
-		struct kvi_lane *lane = find_lane(cq, fid);
+		struct kvi_ofi_lane *lane = find_lane(cq, fid);
 		if (lane != NULL && event == FI_CONNECTED)
 			kvi_lane_note_connected(lane);
 		else if (lane != NULL && event == FI_SHUTDOWN)
@@ -205,13 +211,14 @@ void kvi_cq_drain_events(struct kvi_cq *cq)
 	}
 }
 
-size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size_t max)
+size_t kvi_ofi_cq_poll_events(struct kvi_cq *base, struct kvi_lane_event *events, size_t max)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	size_t count = 0;
 	kvi_cq_drain_events(cq);
 	while (count < max && !kvi_list_is_empty(&cq->event_lanes)) {
-		struct kvi_lane *lane = kvi_container_of(kvi_list_get_first(&cq->event_lanes),
-							 struct kvi_lane, event_node);
+		struct kvi_ofi_lane *lane = kvi_container_of(kvi_list_get_first(&cq->event_lanes),
+							     struct kvi_ofi_lane, event_node);
 		bool *pending = lane->connected_pending ? &lane->connected_pending
 							: &lane->lost_pending;
 		bool is_lost = pending == &lane->lost_pending;
@@ -231,8 +238,9 @@ size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size
 
 /* ---- sleeping ---- */
 
-bool kvi_cq_may_sleep(struct kvi_cq *cq)
+bool kvi_ofi_cq_may_sleep(struct kvi_cq *base)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(base);
 	if (!kvi_list_is_empty(&cq->done) || !kvi_list_is_empty(&cq->event_lanes))
 		return false;
 	kvi_list_for_each (node, next, &cq->awake)
@@ -240,7 +248,7 @@ bool kvi_cq_may_sleep(struct kvi_cq *cq)
 			return false;
 	/* The event queue is asked once after each time it was read: until then its fd is armed. */
 	struct fid *fid = &cq->eq->fid;
-	if (!cq->eq_armed && fi_trywait(cq->rail->fabric, &fid, 1) == -FI_EAGAIN)
+	if (!cq->eq_armed && fi_trywait(cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;
 	cq->eq_armed = true;
 	return true;

@@ -38,13 +38,13 @@ free_base:
 	return shared;
 }
 
-static enum kvt_err open_domain(struct kvi_rail *rail, struct kvi_domain **domain,
+static enum kvt_err open_domain(struct kvi_ofi_rail *rail, struct kvi_domain **domain,
 				struct kvt_error *error)
 {
 	struct kvi_domain *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
-	int ret = fi_domain(rail->fabric, rail->info, &opened->fid, NULL);
+	int ret = fi_domain(rail->fid, rail->info, &opened->fid, NULL);
 	if (ret != 0) {
 		kvi_free(opened);
 		return kvi_fabric_fail(error, ret, "fi_domain");
@@ -62,7 +62,7 @@ static enum kvt_err open_domain(struct kvi_rail *rail, struct kvi_domain **domai
 	return KVT_OK;
 }
 
-enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,
+enum kvt_err kvi_domain_get(struct kvi_ofi_rail *rail, struct kvi_domain **domain,
 			    struct kvt_error *error)
 {
 	if (rail->profile->own_domains)
@@ -82,7 +82,7 @@ enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,
 
 void kvi_domain_put(struct kvi_domain *domain)
 {
-	struct kvi_rail *rail = domain->rail;
+	struct kvi_ofi_rail *rail = domain->rail;
 	pthread_mutex_lock(&rail->mutex);
 	bool is_last = --domain->users == 0;
 	if (is_last && rail->shared_domain == domain)

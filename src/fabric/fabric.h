@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fabric.h - THE SEAM between the engine and libfabric. It shows no libfabric type and knows nothing of
- * messages, KVs or peers. Two implementations: this directory, over libfabric, and
- * tests/support/fake_fabric.c, in memory and scripted. tests/fabric states what both keep.
+ * fabric.h - THE SEAM between the engine and what moves its bytes. It shows no libfabric type and knows
+ * nothing of messages, KVs or peers. A fabric is a table of operations (table.h), and rails of several serve
+ * side by side: libfabric's is in this directory, one in memory and scripted in tests/support.
+ * tests/fabric states what all keep.
  *
  * A rail is one NIC. A cq is one worker's place on a rail: a completion queue, an event queue, and the
  * domain they live in (its own, or the rail's, as the provider gains). A lane is one connected endpoint
@@ -23,6 +24,7 @@
 
 #include <kvtrans.h>
 
+struct kvi_fabric;
 struct kvi_rail;
 struct kvi_cq;
 struct kvi_lane;
@@ -61,7 +63,7 @@ struct kvi_caps {
 
 /*
  * Open the NIC behind interface: a network interface, an RDMA device, or an IP address. provider NULL:
- * the best that serves it. Errors: INVALID (no such interface; text lists those there are),
+ * the best that serves it, of the first fabric that has one. Errors: INVALID (no such interface; text lists those there are),
  * NO_PROVIDER, FABRIC, NO_MEMORY.
  */
 enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail,
@@ -197,6 +199,7 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
  * an operation; 0 where nobody can tell, as with hardware that moves them.
  */
 struct kvi_flow {
+	const struct kvi_fabric *fabric; /* NULL: the lane has none */
 	uint8_t own[KVI_ADDRESS_LEN_MAX];
 	uint8_t peer[KVI_ADDRESS_LEN_MAX];
 };

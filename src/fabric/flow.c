@@ -23,10 +23,10 @@ struct question {
 	struct inet_diag_req_v2 request;
 };
 
-void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow)
+void kvi_ofi_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	size_t own_len = sizeof(flow->own), peer_len = sizeof(flow->peer);
-	memset(flow, 0, sizeof(*flow));
 	if (lane->ep == NULL || fi_getname(&lane->ep->fid, flow->own, &own_len) != 0 ||
 	    fi_getpeer(lane->ep, flow->peer, &peer_len) != 0)
 		memset(flow, 0, sizeof(*flow));
@@ -70,7 +70,7 @@ static uint64_t read_moved(const uint8_t *answer, size_t len)
 	return 0;
 }
 
-uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
+uint64_t kvi_ofi_flow_get_moved(const struct kvi_flow *flow)
 {
 	struct question question = {
 		.header = { .nlmsg_len = sizeof(question),

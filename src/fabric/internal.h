@@ -20,8 +20,8 @@
 
 #include "base/hash.h"
 #include "base/list.h"
-#include "fabric/fabric.h"
 #include "fabric/profile.h"
+#include "fabric/table.h"
 
 enum { KVI_RDMA_NAME_LEN = 64 };
 
@@ -36,19 +36,20 @@ struct kvi_setting; /* survey.h */
 struct hwloc_topology;
 
 struct kvi_domain {
-	struct kvi_rail *rail;
+	struct kvi_ofi_rail *rail;
 	struct fid_domain *fid;
 	unsigned users; /* under rail->mutex when shared */
 	bool mr_cached; /* registrations share keys: none may be open to a peer */
 };
 
-struct kvi_rail {
+struct kvi_ofi_rail {
+	struct kvi_rail base;
+
 	/* immutable after open */
 	const struct kvi_profile *profile;
 	struct kvi_interface interface;
-	struct kvi_caps caps;
 	struct fi_info *info;
-	struct fid_fabric *fabric;
+	struct fid_fabric *fid;
 	bool cuts_reads; /* an endpoint may be closed with a read half in */
 	pthread_mutex_t mutex;
 	/* under mutex */
@@ -76,7 +77,7 @@ enum kvi_context_state {
 struct kvi_context {
 	struct fi_context2 provider; /* the provider's to write; first, op_context points here */
 	struct kvi_list node;
-	struct kvi_lane *lane;		  /* valid while POSTED */
+	struct kvi_ofi_lane *lane;	  /* valid while POSTED */
 	struct kvi_completion completion; /* its op is the caller's */
 	enum kvi_context_state state;
 	bool is_recv;
@@ -85,8 +86,9 @@ struct kvi_context {
 	int64_t held_until_ns;
 };
 
-struct kvi_cq {
-	struct kvi_rail *rail;
+struct kvi_ofi_cq {
+	struct kvi_cq base;
+	struct kvi_ofi_rail *rail;
 	struct kvi_domain *domain;
 	struct kvi_list queues;
 	struct kvi_list awake; /* the next to read first */
@@ -97,7 +99,7 @@ struct kvi_cq {
 	int eq_fd;
 	bool is_forgotten;
 	bool eq_armed; /* fi_trywait() found the event queue empty, and nobody has read it since */
-	struct kvi_lane *lanes;	     /* by fid */
+	struct kvi_ofi_lane *lanes;  /* by fid */
 	struct kvi_list event_lanes; /* with an event to report */
 	struct kvi_list done;
 	struct kvi_list free;
@@ -109,7 +111,7 @@ struct kvi_cq {
 struct kvi_queue {
 	struct kvi_list node;	    /* in cq->queues */
 	struct kvi_list awake_node; /* in cq->awake; in no list while asleep */
-	struct kvi_cq *cq;
+	struct kvi_ofi_cq *cq;
 	struct fid_cq *fid;
 	int fd;
 	size_t lanes_max;
@@ -124,11 +126,12 @@ enum kvi_lane_state {
 	KVI_LANE_STATE_LOST,
 };
 
-struct kvi_lane {
+struct kvi_ofi_lane {
+	struct kvi_lane base;
 	UT_hash_handle hh; /* in cq->lanes, until cut */
 	struct kvi_list event_node;
 	struct kvi_list posted;
-	struct kvi_cq *cq;
+	struct kvi_ofi_cq *cq;
 	struct kvi_queue *queue;
 	struct fid_ep *ep; /* NULL once cut */
 	struct fid *fid;   /* the provider's name of it, in events */
@@ -149,18 +152,59 @@ struct kvi_lane {
 	uint8_t peer[KVI_ADDRESS_LEN_MAX];
 };
 
-struct kvi_memory {
+struct kvi_ofi_memory {
+	struct kvi_memory base;
 	struct fid_mr *fid;
-	struct kvi_grant grant;
 };
 
-struct kvi_lane_request {
-	struct kvi_listener *listener;
+/* Requests keep their listener: rejecting one needs it. */
+struct kvi_ofi_listener {
+	struct kvi_listener base;
+	struct kvi_ofi_rail *rail;
+	struct fid_pep *pep;
+	struct fid_eq *eq;
+	bool is_watching; /* fd is an epoll, through which the provider waits for its sockets */
+	bool may_forget; /* a system call of the provider's has failed: it may have left a socket open */
+	atomic_uint users;
+};
+
+struct kvi_ofi_lane_request {
+	struct kvi_lane_request base;
+	struct kvi_ofi_listener *listener;
 	struct fi_info *info;
 	bool is_used; /* an endpoint took its handle: there is nothing to reject any more */
-	size_t len;
-	uint8_t data[KVI_LANE_DATA_LEN_MAX];
 };
+
+/* What the engine holds is the beginning of ours. */
+static inline struct kvi_ofi_rail *kvi_ofi_rail(const struct kvi_rail *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_rail, base);
+}
+
+static inline struct kvi_ofi_cq *kvi_ofi_cq(const struct kvi_cq *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_cq, base);
+}
+
+static inline struct kvi_ofi_memory *kvi_ofi_memory(const struct kvi_memory *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_memory, base);
+}
+
+static inline struct kvi_ofi_listener *kvi_ofi_listener(const struct kvi_listener *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_listener, base);
+}
+
+static inline struct kvi_ofi_lane_request *kvi_ofi_lane_request(const struct kvi_lane_request *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_lane_request, base);
+}
+
+static inline struct kvi_ofi_lane *kvi_ofi_lane(const struct kvi_lane *base)
+{
+	return kvi_container_of(base, struct kvi_ofi_lane, base);
+}
 
 /* interface.c */
 enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interface,
@@ -174,6 +218,46 @@ void kvi_interface_localize(const struct kvi_interface *interface, uint8_t *addr
 bool kvi_environment_get(size_t n, struct kvi_setting *setting);
 void kvi_environment_blame(struct kvt_error *error, enum kvi_effect effect);
 
+/* The operations of the table, in the file of their noun. */
+enum kvt_err kvi_ofi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail,
+			       struct kvt_error *error);
+void kvi_ofi_rail_close(struct kvi_rail *base);
+size_t kvi_ofi_rail_get_near_cpus(struct kvi_rail *base, unsigned *cpus, size_t max);
+void kvi_ofi_rail_bind_near(struct kvi_rail *rail_base, void *base, size_t len);
+enum kvt_err kvi_ofi_cq_open(struct kvi_rail *base, struct kvi_cq **cq, struct kvt_error *error);
+void kvi_ofi_cq_close(struct kvi_cq *base);
+void kvi_ofi_cq_forget(struct kvi_cq *base);
+size_t kvi_ofi_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, size_t max);
+size_t kvi_ofi_cq_poll_events(struct kvi_cq *base, struct kvi_lane_event *events, size_t max);
+void kvi_ofi_cq_get_fds(const struct kvi_cq *base, int fds[2]);
+bool kvi_ofi_cq_may_sleep(struct kvi_cq *base);
+enum kvt_err kvi_ofi_memory_open(struct kvi_cq *cq_base, void *base, size_t len, unsigned access,
+				 uint64_t key, struct kvi_memory **memory, struct kvt_error *error);
+void kvi_ofi_memory_close(struct kvi_memory *base);
+enum kvt_err kvi_ofi_listener_open(struct kvi_rail *base, struct kvi_ports ports,
+				   struct kvi_listener **listener, struct kvt_error *error);
+void kvi_ofi_listener_close(struct kvi_listener *base);
+struct kvi_lane_request *kvi_ofi_listener_take(struct kvi_listener *base);
+void kvi_ofi_lane_request_reject(struct kvi_lane_request *base);
+enum kvt_err kvi_ofi_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size_t address_len,
+			       struct kvi_lane_request *request_base, void *context,
+			       struct kvi_lane **lane, struct kvt_error *error);
+enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
+				  struct kvt_error *error);
+void kvi_ofi_lane_close(struct kvi_lane *base);
+void kvi_ofi_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow);
+uint64_t kvi_ofi_flow_get_moved(const struct kvi_flow *flow);
+enum kvt_err kvi_ofi_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
+				    size_t len, struct kvi_memory *memory);
+enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
+				    size_t len, struct kvi_memory *memory);
+enum kvt_err kvi_ofi_lane_inject(struct kvi_lane *base, const void *buffer, size_t len);
+enum kvt_err kvi_ofi_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
+				     const struct kvi_span *spans, size_t count,
+				     enum kvi_delivery delivery);
+enum kvt_err kvi_ofi_lane_post_read(struct kvi_lane *base, struct kvi_op *op,
+				    const struct kvi_span *spans, size_t count);
+
 /* rail.c: what must stand before the first call of fi_getinfo() in the process. */
 void kvi_fabric_prepare(void);
 
@@ -181,36 +265,38 @@ void kvi_fabric_prepare(void);
 enum kvt_err kvi_fabric_fail(struct kvt_error *error, long ret, const char *what);
 
 /* memory.c: the same, where RLIMIT_MEMLOCK may be why. len: what was to be pinned; 0: unknown. */
-enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, long ret,
+enum kvt_err kvi_fabric_fail_pinned(const struct kvi_ofi_rail *rail, size_t len, long ret,
 				    const char *what, struct kvt_error *error);
 
 /* near.c; the rail is being closed. */
-void kvi_rail_forget_topology(struct kvi_rail *rail);
+void kvi_rail_forget_topology(struct kvi_ofi_rail *rail);
 
 /* domain.c */
-enum kvt_err kvi_domain_get(struct kvi_rail *rail, struct kvi_domain **domain,
+enum kvt_err kvi_domain_get(struct kvi_ofi_rail *rail, struct kvi_domain **domain,
 			    struct kvt_error *error);
 void kvi_domain_put(struct kvi_domain *domain);
 
 /* context.c */
-struct kvi_context *kvi_context_take(struct kvi_cq *cq); /* NULL: out of memory */
-void kvi_context_give(struct kvi_cq *cq, struct kvi_context *context);
+struct kvi_context *kvi_context_take(struct kvi_ofi_cq *cq); /* NULL: out of memory */
+void kvi_context_give(struct kvi_ofi_cq *cq, struct kvi_context *context);
 /* Hand a posted op to kvi_cq_poll(), which reports it once. */
-void kvi_context_finish(struct kvi_cq *cq, struct kvi_context *context, enum kvt_err err,
+void kvi_context_finish(struct kvi_ofi_cq *cq, struct kvi_context *context, enum kvt_err err,
 			int provider_errno, size_t len, bool is_held);
-size_t kvi_context_report(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
-void kvi_context_free_all(struct kvi_cq *cq);
+size_t kvi_context_report(struct kvi_ofi_cq *cq, struct kvi_completion *completions, size_t max);
+void kvi_context_free_all(struct kvi_ofi_cq *cq);
 
 /* queue.c */
-enum kvt_err kvi_queue_open(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error);
+enum kvt_err kvi_queue_open(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
+			    struct kvt_error *error);
 void kvi_queue_close(struct kvi_queue *queue);
 /* A place for a lane, which it leaves when its endpoint is closed. */
-enum kvt_err kvi_queue_join(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error);
+enum kvt_err kvi_queue_join(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
+			    struct kvt_error *error);
 void kvi_queue_leave(struct kvi_queue *queue);
 /* Have it read by the next poll: its descriptor may not tell, as something was posted or read. */
 void kvi_queue_wake(struct kvi_queue *queue);
 /* Wake those whose descriptors tell of work. */
-void kvi_queues_look(struct kvi_cq *cq);
+void kvi_queues_look(struct kvi_ofi_cq *cq);
 /* Read one batch into cq->done; false when there is nothing more. */
 bool kvi_queue_read(struct kvi_queue *queue, size_t max);
 void kvi_queue_drain(struct kvi_queue *queue);
@@ -218,19 +304,19 @@ void kvi_queue_drain(struct kvi_queue *queue);
 bool kvi_queue_may_sleep(struct kvi_queue *queue);
 
 /* cq.c: take everything out of the provider's event queue into lane events. */
-void kvi_cq_drain_events(struct kvi_cq *cq);
+void kvi_cq_drain_events(struct kvi_ofi_cq *cq);
 enum kvt_err kvi_err_from_errno(int provider_errno);
 
 /* cq.c: events that kvi_cq_poll_events() reports, each at most once in a lane's life. */
-void kvi_lane_note_connected(struct kvi_lane *lane);
-void kvi_lane_note_lost(struct kvi_lane *lane, int provider_errno);
+void kvi_lane_note_connected(struct kvi_ofi_lane *lane);
+void kvi_lane_note_lost(struct kvi_ofi_lane *lane, int provider_errno);
 
 /* lane.c: close the endpoint; what was outstanding on it goes to cq->done, with err where the
  * provider does not say. */
-void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err);
+void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err);
 
 /* listen.c */
-void kvi_lane_request_free(struct kvi_lane_request *request);
+void kvi_lane_request_free(struct kvi_ofi_lane_request *request);
 
 /*
  * socket.c, for the listening socket of this address: bound how long a half-sent message can stall; end the

@@ -43,10 +43,10 @@ static struct fi_info *make_connect_info(const struct fi_info *base, const uint8
 	return info;
 }
 
-static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
-				  struct kvi_lane_request *request, struct kvt_error *error)
+static enum kvt_err open_endpoint(struct kvi_ofi_lane *lane, struct fi_info *info,
+				  struct kvi_ofi_lane_request *request, struct kvt_error *error)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct kvi_ofi_cq *cq = lane->cq;
 	int ret = fi_endpoint(cq->domain->fid, info, &lane->ep, lane);
 	/* Some providers look for the way to the peer here already. */
 	if (ret != 0 && kvi_err_from_errno(-ret) == KVT_E_PEER_LOST)
@@ -80,15 +80,17 @@ static enum kvt_err open_endpoint(struct kvi_lane *lane, struct fi_info *info,
 	return kvi_fabric_fail_pinned(cq->rail, 0, ret, what, error);
 }
 
-enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
-			   struct kvi_lane_request *request, void *context, struct kvi_lane **lane,
-			   struct kvt_error *error)
+enum kvt_err kvi_ofi_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size_t address_len,
+			       struct kvi_lane_request *request_base, void *context,
+			       struct kvi_lane **lane, struct kvt_error *error)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(cq_base);
+	struct kvi_ofi_lane_request *request = kvi_ofi_lane_request(request_base);
 	const struct fi_info *rail_info = cq->rail->info;
 	if (address != NULL && !is_address_valid(rail_info, address, address_len))
 		return kvi_fail(error, KVT_E_UNREACHABLE, 0,
 				"the peer's lane address is not of the kind of this rail's");
-	struct kvi_lane *opened = kvi_alloc(sizeof(*opened));
+	struct kvi_ofi_lane *opened = kvi_alloc(sizeof(*opened));
 	struct fi_info *info = address == NULL ? request->info : NULL;
 	enum kvt_err err = KVT_OK;
 	if (opened != NULL && address != NULL) {
@@ -116,7 +118,8 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 		kvi_lane_request_free(request);
 	else
 		fi_freeinfo(info);
-	*lane = opened;
+	opened->base.fabric = &kvi_ofi_fabric;
+	*lane = &opened->base;
 	return KVT_OK;
 
 leave_queue:
@@ -128,9 +131,10 @@ free_info:
 	return err;
 }
 
-enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t len,
-			      struct kvt_error *error)
+enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
+				  struct kvt_error *error)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	if (len > KVI_LANE_DATA_LEN_MAX)
 		return kvi_fail(error, KVT_E_INVALID, 0, "%zu bytes of lane data, at most %d", len,
 				KVI_LANE_DATA_LEN_MAX);
@@ -148,7 +152,7 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 	return kvi_fabric_fail(error, ret, lane->answers ? "fi_accept" : "fi_connect");
 }
 
-static int find_socket(const struct kvi_lane *lane)
+static int find_socket(const struct kvi_ofi_lane *lane)
 {
 	uint8_t peer[KVI_ADDRESS_LEN_MAX];
 	size_t len = sizeof(peer);
@@ -159,7 +163,7 @@ static int find_socket(const struct kvi_lane *lane)
 
 /* Somebody has closed the socket behind the provider, and its number may be another's: a connected socket
  * keeps its address. */
-static bool has_lost_socket(const struct kvi_lane *lane)
+static bool has_lost_socket(const struct kvi_ofi_lane *lane)
 {
 	uint8_t own[KVI_ADDRESS_LEN_MAX];
 	size_t len = sizeof(own);
@@ -173,7 +177,7 @@ static bool has_lost_socket(const struct kvi_lane *lane)
  * gives every read back by itself. The one thing that keeps it from going on is a message that no
  * receive is posted for: then it receives nothing at all, so no read is half in either.
  */
-static void end_reads(struct kvi_lane *lane)
+static void end_reads(struct kvi_ofi_lane *lane)
 {
 	int fd = find_socket(lane);
 	if (fd >= 0)
@@ -187,9 +191,9 @@ static void end_reads(struct kvi_lane *lane)
 	}
 }
 
-static void close_endpoint(struct kvi_lane *lane)
+static void close_endpoint(struct kvi_ofi_lane *lane)
 {
-	const struct kvi_rail *rail = lane->cq->rail;
+	const struct kvi_ofi_rail *rail = lane->cq->rail;
 	if (lane->reads_posted > 0 && !rail->cuts_reads)
 		end_reads(lane);
 	if (rail->profile->shutdown)
@@ -199,9 +203,9 @@ static void close_endpoint(struct kvi_lane *lane)
 		kvi_log(KVI_LOG_ERROR, "lane-close", "fi_close: %s", fi_strerror(-ret));
 }
 
-void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
+void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct kvi_ofi_cq *cq = lane->cq;
 	if (lane->ep == NULL)
 		return;
 	/* Where nothing is left to cut, the provider's object is left as it is: it would close the number. And
@@ -220,9 +224,10 @@ void kvi_lane_cut(struct kvi_lane *lane, enum kvt_err err)
 				   true);
 }
 
-void kvi_lane_close(struct kvi_lane *lane)
+void kvi_ofi_lane_close(struct kvi_lane *base)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
+	struct kvi_ofi_cq *cq = lane->cq;
 	lane->is_closing = true;
 	kvi_lane_cut(lane, KVT_E_CANCELLED);
 

@@ -14,40 +14,29 @@
 
 enum { CM_DATA_LEN_MAX = 256, STRAY_ROUNDS_MAX = 16 };
 
-/* Requests keep their listener: rejecting one needs it. */
-struct kvi_listener {
-	struct kvi_rail *rail;
-	struct fid_pep *pep;
-	struct fid_eq *eq;
-	int fd;
-	bool is_watching; /* fd is an epoll, through which the provider waits for its sockets */
-	bool may_forget; /* a system call of the provider's has failed: it may have left a socket open */
-	atomic_uint users;
-	size_t address_len;
-	uint8_t address[KVI_ADDRESS_LEN_MAX];
-};
-
 /* Listen where info says; what: the call that failed. */
-static int listen_at(struct kvi_listener *listener, struct fi_info *info, const char **what)
+static int listen_at(struct kvi_ofi_listener *listener, struct fi_info *info, const char **what)
 {
 	*what = "fi_passive_ep";
-	int ret = fi_passive_ep(listener->rail->fabric, info, &listener->pep, NULL);
+	int ret = fi_passive_ep(listener->rail->fid, info, &listener->pep, NULL);
 	if (ret != 0)
 		return ret;
 	*what = "fi_listen";
-	listener->address_len = sizeof(listener->address);
+	listener->base.address_len = sizeof(listener->base.address);
 	ret = fi_pep_bind(listener->pep, &listener->eq->fid, 0);
 	if (ret == 0)
 		ret = fi_listen(listener->pep);
 	if (ret == 0)
-		ret = fi_getname(&listener->pep->fid, listener->address, &listener->address_len);
+		ret = fi_getname(&listener->pep->fid, listener->base.address,
+				 &listener->base.address_len);
 	if (ret != 0)
 		fi_close(&listener->pep->fid);
 	return ret;
 }
 
 /* Listen on the first port that is free: other engines of this host may have the same range. */
-static int listen_within(struct kvi_listener *listener, struct kvi_ports ports, const char **what)
+static int listen_within(struct kvi_ofi_listener *listener, struct kvi_ports ports,
+			 const char **what)
 {
 	*what = "fi_dupinfo";
 	struct fi_info *info = fi_dupinfo(listener->rail->info);
@@ -66,10 +55,11 @@ static int listen_within(struct kvi_listener *listener, struct kvi_ports ports, 
 	return ret;
 }
 
-enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
-			       struct kvi_listener **listener, struct kvt_error *error)
+enum kvt_err kvi_ofi_listener_open(struct kvi_rail *base, struct kvi_ports ports,
+				   struct kvi_listener **listener, struct kvt_error *error)
 {
-	struct kvi_listener *opened = kvi_alloc(sizeof(*opened));
+	struct kvi_ofi_rail *rail = kvi_ofi_rail(base);
+	struct kvi_ofi_listener *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	opened->rail = rail;
@@ -77,22 +67,23 @@ enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
 
 	const char *what = "fi_eq_open";
 	struct fi_eq_attr attr = { .wait_obj = FI_WAIT_FD };
-	int ret = fi_eq_open(rail->fabric, &attr, &opened->eq, NULL);
+	int ret = fi_eq_open(rail->fid, &attr, &opened->eq, NULL);
 	if (ret != 0)
 		goto free_listener;
 	what = "FI_GETWAIT";
-	ret = fi_control(&opened->eq->fid, FI_GETWAIT, &opened->fd);
+	ret = fi_control(&opened->eq->fid, FI_GETWAIT, &opened->base.fd);
 	if (ret != 0)
 		goto close_eq;
 	ret = ports.low == 0 ? listen_at(opened, rail->info, &what)
 			     : listen_within(opened, ports, &what);
 	if (ret != 0)
 		goto close_eq;
-	opened->is_watching =
-		kvi_socket_bound_listener(opened->fd, opened->address, opened->address_len);
+	opened->is_watching = kvi_socket_bound_listener(opened->base.fd, opened->base.address,
+							opened->base.address_len);
 	if (!opened->is_watching)
-		kvi_socket_bound_listener(-1, opened->address, opened->address_len);
-	*listener = opened;
+		kvi_socket_bound_listener(-1, opened->base.address, opened->base.address_len);
+	opened->base.fabric = &kvi_ofi_fabric;
+	*listener = &opened->base;
 	return KVT_OK;
 
 close_eq:
@@ -106,33 +97,19 @@ free_listener:
 	return kvi_fabric_fail(error, ret, what);
 }
 
-void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS_TEXT_LEN])
-{
-	struct sockaddr_storage copy = { .ss_family = AF_UNSPEC };
-	char host[KVI_HOST_LEN], port[8];
-	memcpy(&copy, address, len < sizeof(copy) ? len : sizeof(copy));
-	if (copy.ss_family == AF_INET6)
-		((struct sockaddr_in6 *)&copy)->sin6_scope_id = 0; /* a zone of the peer's */
-	if (getnameinfo((struct sockaddr *)&copy, (socklen_t)len, host, sizeof(host), port,
-			sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		snprintf(text, KVI_ADDRESS_TEXT_LEN, "%s port %s", host, port);
-	else
-		snprintf(text, KVI_ADDRESS_TEXT_LEN, "an address that is no IP address");
-}
-
-static void reject_all(struct kvi_listener *listener)
+static void reject_all(struct kvi_ofi_listener *listener)
 {
 	struct kvi_lane_request *request;
-	while ((request = kvi_listener_take(listener)) != NULL)
-		kvi_lane_request_reject(request);
+	while ((request = kvi_ofi_listener_take(&listener->base)) != NULL)
+		kvi_ofi_lane_request_reject(request);
 }
 
 /* Who has connected and made no lane: the provider does not free them with the listener. */
-static void end_strays(struct kvi_listener *listener)
+static void end_strays(struct kvi_ofi_listener *listener)
 {
-	const uint8_t *address = listener->address;
-	size_t len = listener->address_len;
-	int queue_fd = listener->is_watching ? listener->fd : -1;
+	const uint8_t *address = listener->base.address;
+	size_t len = listener->base.address_len;
+	int queue_fd = listener->is_watching ? listener->base.fd : -1;
 	unsigned rounds = 0;
 	/* Taking the ends of some, it may accept others. */
 	while (rounds < STRAY_ROUNDS_MAX && kvi_socket_end_strays(queue_fd, address, len)) {
@@ -145,7 +122,7 @@ static void end_strays(struct kvi_listener *listener)
 		kvi_socket_close_strays(-1, address, len);
 }
 
-static void put_listener(struct kvi_listener *listener)
+static void put_listener(struct kvi_ofi_listener *listener)
 {
 	if (atomic_fetch_sub(&listener->users, 1) != 1)
 		return;
@@ -158,30 +135,18 @@ static void put_listener(struct kvi_listener *listener)
 	kvi_free(listener);
 }
 
-void kvi_listener_close(struct kvi_listener *listener)
+void kvi_ofi_listener_close(struct kvi_listener *base)
 {
-	if (listener == NULL)
-		return;
+	struct kvi_ofi_listener *listener = kvi_ofi_listener(base);
 	reject_all(listener);
 	put_listener(listener);
 }
 
-size_t kvi_listener_get_address(const struct kvi_listener *listener, uint8_t *address)
-{
-	memcpy(address, listener->address, listener->address_len);
-	return listener->address_len;
-}
-
-int kvi_listener_get_fd(const struct kvi_listener *listener)
-{
-	return listener->fd;
-}
-
 /* A request of an event; NULL when it is rejected here, for its data or for lack of memory. */
-static struct kvi_lane_request *make_request(struct kvi_listener *listener,
-					     const struct fi_eq_cm_entry *entry, size_t len)
+static struct kvi_ofi_lane_request *make_request(struct kvi_ofi_listener *listener,
+						 const struct fi_eq_cm_entry *entry, size_t len)
 {
-	struct kvi_lane_request *request =
+	struct kvi_ofi_lane_request *request =
 		len <= KVI_LANE_DATA_LEN_MAX ? kvi_alloc(sizeof(*request)) : NULL;
 	if (request == NULL) {
 		fi_reject(listener->pep, entry->info->handle, NULL, 0);
@@ -189,15 +154,17 @@ static struct kvi_lane_request *make_request(struct kvi_listener *listener,
 		return NULL;
 	}
 	atomic_fetch_add(&listener->users, 1);
+	request->base.fabric = &kvi_ofi_fabric;
 	request->listener = listener;
 	request->info = entry->info;
-	request->len = len;
-	memcpy(request->data, entry->data, len);
+	request->base.len = len;
+	memcpy(request->base.data, entry->data, len);
 	return request;
 }
 
-struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener)
+struct kvi_lane_request *kvi_ofi_listener_take(struct kvi_listener *base)
 {
+	struct kvi_ofi_listener *listener = kvi_ofi_listener(base);
 	union {
 		struct fi_eq_cm_entry entry;
 		uint8_t bytes[sizeof(struct fi_eq_cm_entry) + CM_DATA_LEN_MAX];
@@ -210,37 +177,32 @@ struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener)
 		/* It gives up on a socket where a call says EAGAIN, then or before. */
 		listener->may_forget |= errno != 0;
 		if (ret >= (ssize_t)sizeof(buffer.entry) && event == FI_CONNREQ) {
-			struct kvi_lane_request *request = make_request(
+			struct kvi_ofi_lane_request *request = make_request(
 				listener, &buffer.entry, (size_t)ret - sizeof(buffer.entry));
 			if (request != NULL)
-				return request;
+				return &request->base;
 		} else if (ret == -FI_EAVAIL) {
 			struct fi_eq_err_entry failure = { .fid = NULL };
 			if (fi_eq_readerr(listener->eq, &failure, 0) <= 0)
 				return NULL;
 		} else if (ret != -FI_EAGAIN ||
-			   fi_trywait(listener->rail->fabric, fids, 1) != -FI_EAGAIN) {
+			   fi_trywait(listener->rail->fid, fids, 1) != -FI_EAGAIN) {
 			/* Asking for leave to sleep is what makes the fd unreadable again. */
 			return NULL;
 		}
 	}
 }
 
-const uint8_t *kvi_lane_request_get_data(const struct kvi_lane_request *request, size_t *len)
-{
-	*len = request->len;
-	return request->data;
-}
-
-void kvi_lane_request_free(struct kvi_lane_request *request)
+void kvi_lane_request_free(struct kvi_ofi_lane_request *request)
 {
 	fi_freeinfo(request->info);
 	put_listener(request->listener);
 	kvi_free(request);
 }
 
-void kvi_lane_request_reject(struct kvi_lane_request *request)
+void kvi_ofi_lane_request_reject(struct kvi_lane_request *base)
 {
+	struct kvi_ofi_lane_request *request = kvi_ofi_lane_request(base);
 	if (!request->is_used)
 		fi_reject(request->listener->pep, request->info->handle, NULL, 0);
 	kvi_lane_request_free(request);

@@ -10,7 +10,7 @@
 #include "fabric/internal.h"
 
 /* Providers that pin memory pin their queues, too. */
-enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, long ret,
+enum kvt_err kvi_fabric_fail_pinned(const struct kvi_ofi_rail *rail, size_t len, long ret,
 				    const char *what, struct kvt_error *error)
 {
 	struct rlimit limit;
@@ -30,9 +30,10 @@ enum kvt_err kvi_fabric_fail_pinned(const struct kvi_rail *rail, size_t len, lon
 			need, (unsigned long long)limit.rlim_cur);
 }
 
-enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
-			     uint64_t key, struct kvi_memory **memory, struct kvt_error *error)
+enum kvt_err kvi_ofi_memory_open(struct kvi_cq *cq_base, void *base, size_t len, unsigned access,
+				 uint64_t key, struct kvi_memory **memory, struct kvt_error *error)
 {
+	struct kvi_ofi_cq *cq = kvi_ofi_cq(cq_base);
 	uint64_t mr_mode = (uint64_t)cq->rail->info->domain_attr->mr_mode;
 	uint64_t flags = FI_SEND | FI_RECV | FI_READ | FI_WRITE;
 	if (access & KVI_ACCESS_REMOTE_WRITE)
@@ -44,7 +45,7 @@ enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned
 				"libfabric caches registrations, which would leave memory open to "
 				"peers; set FI_MR_CACHE_MAX_COUNT=0 before the process starts");
 
-	struct kvi_memory *opened = kvi_alloc(sizeof(*opened));
+	struct kvi_ofi_memory *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	if (mr_mode & FI_MR_PROV_KEY)
@@ -60,21 +61,16 @@ enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned
 		kvi_free(opened);
 		return kvi_fabric_fail_pinned(cq->rail, len, ret, "fi_mr_reg", error);
 	}
-	opened->grant.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
-	opened->grant.key = fi_mr_key(opened->fid);
-	*memory = opened;
+	opened->base.grant.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
+	opened->base.grant.key = fi_mr_key(opened->fid);
+	opened->base.fabric = &kvi_ofi_fabric;
+	*memory = &opened->base;
 	return KVT_OK;
 }
 
-void kvi_memory_close(struct kvi_memory *memory)
+void kvi_ofi_memory_close(struct kvi_memory *base)
 {
-	if (memory == NULL)
-		return;
+	struct kvi_ofi_memory *memory = kvi_ofi_memory(base);
 	fi_close(&memory->fid->fid);
 	kvi_free(memory);
-}
-
-struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory)
-{
-	return memory->grant;
 }

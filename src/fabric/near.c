@@ -22,7 +22,7 @@ static hwloc_obj_t find_device(hwloc_topology_t topology, const struct kvi_inter
 
 /* The machine as hwloc sees it, with the rail's device; NULL when that cannot be had. Looking at it takes
  * some 10 ms, so it is done once a rail. */
-static hwloc_topology_t get_topology(struct kvi_rail *rail)
+static hwloc_topology_t get_topology(struct kvi_ofi_rail *rail)
 {
 	pthread_mutex_lock(&rail->mutex);
 	if (rail->topology == NULL && hwloc_topology_init(&rail->topology) == 0 &&
@@ -37,21 +37,22 @@ static hwloc_topology_t get_topology(struct kvi_rail *rail)
 	return topology;
 }
 
-void kvi_rail_forget_topology(struct kvi_rail *rail)
+void kvi_rail_forget_topology(struct kvi_ofi_rail *rail)
 {
 	if (rail->topology != NULL)
 		hwloc_topology_destroy(rail->topology);
 }
 
 /* The place of the machine that the rail's device hangs on; NULL when that is unknown. */
-static hwloc_obj_t find_place(hwloc_topology_t topology, const struct kvi_rail *rail)
+static hwloc_obj_t find_place(hwloc_topology_t topology, const struct kvi_ofi_rail *rail)
 {
 	hwloc_obj_t device = topology == NULL ? NULL : find_device(topology, &rail->interface);
 	return device == NULL ? NULL : hwloc_get_non_io_ancestor_obj(topology, device);
 }
 
-size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max)
+size_t kvi_ofi_rail_get_near_cpus(struct kvi_rail *base, unsigned *cpus, size_t max)
 {
+	struct kvi_ofi_rail *rail = kvi_ofi_rail(base);
 	size_t count = 0;
 	hwloc_topology_t topology = get_topology(rail);
 	hwloc_obj_t place = find_place(topology, rail);
@@ -74,8 +75,9 @@ free_bitmaps:
 	return count;
 }
 
-void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len)
+void kvi_ofi_rail_bind_near(struct kvi_rail *rail_base, void *base, size_t len)
 {
+	struct kvi_ofi_rail *rail = kvi_ofi_rail(rail_base);
 	hwloc_topology_t topology = get_topology(rail);
 	hwloc_obj_t place = find_place(topology, rail);
 	if (place != NULL && hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE) > 1)

@@ -5,7 +5,7 @@
  */
 #include "fabric/internal.h"
 
-static enum kvt_err check_lane(const struct kvi_lane *lane)
+static enum kvt_err check_lane(const struct kvi_ofi_lane *lane)
 {
 	if (lane->state == KVI_LANE_STATE_LOST)
 		return KVT_E_PEER_LOST;
@@ -14,9 +14,10 @@ static enum kvt_err check_lane(const struct kvi_lane *lane)
 	return lane->fault_errno != 0 ? KVT_E_FABRIC : KVT_OK;
 }
 
-static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_context **context)
+static enum kvt_err start_post(struct kvi_ofi_lane *lane, bool is_recv,
+			       struct kvi_context **context)
 {
-	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	const struct kvi_caps *caps = &lane->cq->rail->base.caps;
 	enum kvt_err broken = check_lane(lane);
 	if (broken != KVT_OK)
 		return broken;
@@ -31,14 +32,14 @@ static enum kvt_err start_post(struct kvi_lane *lane, bool is_recv, struct kvi_c
 	return KVT_OK;
 }
 
-static enum kvt_err end_post(struct kvi_lane *lane, struct kvi_context *context, struct kvi_op *op,
-			     ssize_t ret)
+static enum kvt_err end_post(struct kvi_ofi_lane *lane, struct kvi_context *context,
+			     struct kvi_op *op, ssize_t ret)
 {
 	if (ret != 0) {
 		kvi_context_give(lane->cq, context);
 		return ret == -FI_EAGAIN ? KVT_E_AGAIN : kvi_err_from_errno((int)-ret);
 	}
-	op->lane = lane;
+	op->lane = &lane->base;
 	context->lane = lane;
 	context->completion.op = op;
 	context->state = KVI_CONTEXT_POSTED;
@@ -54,12 +55,13 @@ static enum kvt_err end_post(struct kvi_lane *lane, struct kvi_context *context,
 
 static void *get_descriptor(const struct kvi_memory *memory)
 {
-	return memory != NULL ? fi_mr_desc(memory->fid) : NULL;
+	return memory != NULL ? fi_mr_desc(kvi_ofi_memory(memory)->fid) : NULL;
 }
 
-enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
-				struct kvi_memory *memory)
+enum kvt_err kvi_ofi_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
+				    size_t len, struct kvi_memory *memory)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	struct kvi_context *context;
 	enum kvt_err err = start_post(lane, true, &context);
 	if (err != KVT_OK)
@@ -69,9 +71,10 @@ enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *
 	return end_post(lane, context, op, ret);
 }
 
-enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				size_t len, struct kvi_memory *memory)
+enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
+				    size_t len, struct kvi_memory *memory)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	struct kvi_context *context;
 	enum kvt_err err = start_post(lane, false, &context);
 	if (err != KVT_OK)
@@ -88,8 +91,9 @@ enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const 
 	return end_post(lane, context, op, fi_sendmsg(lane->ep, &message, FI_COMPLETION));
 }
 
-enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
+enum kvt_err kvi_ofi_lane_inject(struct kvi_lane *base, const void *buffer, size_t len)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	enum kvt_err broken = check_lane(lane);
 	if (broken != KVT_OK)
 		return broken;
@@ -100,8 +104,9 @@ enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t l
 	return ret == -FI_EAGAIN ? KVT_E_AGAIN : kvi_err_from_errno((int)-ret);
 }
 
-static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, const struct kvi_span *spans,
-			     size_t count, bool is_read, uint64_t flags)
+static enum kvt_err post_rma(struct kvi_ofi_lane *lane, struct kvi_op *op,
+			     const struct kvi_span *spans, size_t count, bool is_read,
+			     uint64_t flags)
 {
 	struct kvi_context *context;
 	enum kvt_err err = start_post(lane, false, &context);
@@ -134,18 +139,20 @@ static enum kvt_err post_rma(struct kvi_lane *lane, struct kvi_op *op, const str
 	return end_post(lane, context, op, ret);
 }
 
-enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
-				 const struct kvi_span *spans, size_t count,
-				 enum kvi_delivery delivery)
+enum kvt_err kvi_ofi_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
+				     const struct kvi_span *spans, size_t count,
+				     enum kvi_delivery delivery)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	uint64_t flags = FI_COMPLETION;
 	if (delivery == KVI_DELIVERED)
 		flags |= FI_DELIVERY_COMPLETE;
 	return post_rma(lane, op, spans, count, false, flags);
 }
 
-enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
-				const struct kvi_span *spans, size_t count)
+enum kvt_err kvi_ofi_lane_post_read(struct kvi_lane *base, struct kvi_op *op,
+				    const struct kvi_span *spans, size_t count)
 {
+	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	return post_rma(lane, op, spans, count, true, FI_COMPLETION | FI_DELIVERY_COMPLETE);
 }

@@ -48,7 +48,7 @@ static void fall_asleep(struct kvi_queue *queue)
 
 /* ---- opening ---- */
 
-static bool walks_lanes(const struct kvi_rail *rail)
+static bool walks_lanes(const struct kvi_ofi_rail *rail)
 {
 	return FI_VERSION_LT(fi_version(), rail->profile->walks_lanes_before);
 }
@@ -56,7 +56,7 @@ static bool walks_lanes(const struct kvi_rail *rail)
 /* libfabric does not tell how large a CQ the device allows: ask for less until it agrees. */
 static int open_provider_queue(struct kvi_queue *queue)
 {
-	const struct kvi_rail *rail = queue->cq->rail;
+	const struct kvi_ofi_rail *rail = queue->cq->rail;
 	size_t size = walks_lanes(rail) ? SIZE_IF_WALKED : SIZE_MAX_ALONE;
 	int ret = -FI_EINVAL;
 	for (; ret == -FI_EINVAL && size >= SIZE_MIN; size /= 2) {
@@ -66,7 +66,7 @@ static int open_provider_queue(struct kvi_queue *queue)
 			.wait_obj = FI_WAIT_FD,
 		};
 		ret = fi_cq_open(queue->cq->domain->fid, &attr, &queue->fid, NULL);
-		queue->lanes_max = size / (rail->caps.tx_count + rail->caps.rx_count);
+		queue->lanes_max = size / (rail->base.caps.tx_count + rail->base.caps.rx_count);
 	}
 	if (walks_lanes(rail))
 		queue->lanes_max = LANES_IF_WALKED;
@@ -83,7 +83,8 @@ static bool watch(struct kvi_queue *queue)
 	return epoll_ctl(queue->cq->epoll_fd, EPOLL_CTL_ADD, queue->fd, &event) == 0;
 }
 
-enum kvt_err kvi_queue_open(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error)
+enum kvt_err kvi_queue_open(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
+			    struct kvt_error *error)
 {
 	struct kvi_queue *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
@@ -121,7 +122,7 @@ free_queue:
 
 void kvi_queue_close(struct kvi_queue *queue)
 {
-	struct kvi_cq *cq = queue->cq;
+	struct kvi_ofi_cq *cq = queue->cq;
 	fall_asleep(queue);
 	kvi_list_remove(&queue->node);
 	cq->queue_count--;
@@ -134,7 +135,7 @@ void kvi_queue_close(struct kvi_queue *queue)
 }
 
 /* The fullest one that has room, so that those which empty do get empty. */
-static struct kvi_queue *find_room(const struct kvi_cq *cq, const struct kvi_queue *but)
+static struct kvi_queue *find_room(const struct kvi_ofi_cq *cq, const struct kvi_queue *but)
 {
 	struct kvi_queue *found = NULL;
 	kvi_list_for_each (node, next, &cq->queues) {
@@ -146,7 +147,8 @@ static struct kvi_queue *find_room(const struct kvi_cq *cq, const struct kvi_que
 	return found;
 }
 
-enum kvt_err kvi_queue_join(struct kvi_cq *cq, struct kvi_queue **queue, struct kvt_error *error)
+enum kvt_err kvi_queue_join(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
+			    struct kvt_error *error)
 {
 	enum kvt_err err = KVT_OK;
 	struct kvi_queue *joined = find_room(cq, NULL);
@@ -171,7 +173,7 @@ void kvi_queue_leave(struct kvi_queue *queue)
 
 /* One entry of the provider. What is not POSTED belongs to a lane that was closed: its op has been
  * reported, or will be, and the entry only brings the context back. */
-static void take_entry(struct kvi_cq *cq, struct kvi_context *context, enum kvt_err err,
+static void take_entry(struct kvi_ofi_cq *cq, struct kvi_context *context, enum kvt_err err,
 		       int provider_errno, size_t len)
 {
 	if (context == NULL)
@@ -256,7 +258,7 @@ bool kvi_queue_may_sleep(struct kvi_queue *queue)
 {
 	struct fid *fid = &queue->fid->fid;
 	/* Any other failure is no reason to go on without sleep. */
-	if (fi_trywait(queue->cq->rail->fabric, &fid, 1) == -FI_EAGAIN)
+	if (fi_trywait(queue->cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;
 	/* Where the provider has a thread, an error written just as fi_cq_read() finds the queue
 	 * empty loses its wake-up, and fi_trywait() does not look there. */
@@ -267,7 +269,7 @@ bool kvi_queue_may_sleep(struct kvi_queue *queue)
 }
 
 /* A descriptor that somebody else has closed may be another's by now, and name anything. */
-static bool is_queue(const struct kvi_cq *cq, const void *named)
+static bool is_queue(const struct kvi_ofi_cq *cq, const void *named)
 {
 	kvi_list_for_each (node, next, &cq->queues)
 		if (kvi_container_of(node, struct kvi_queue, node) == named)
@@ -275,7 +277,7 @@ static bool is_queue(const struct kvi_cq *cq, const void *named)
 	return false;
 }
 
-void kvi_queues_look(struct kvi_cq *cq)
+void kvi_queues_look(struct kvi_ofi_cq *cq)
 {
 	if (cq->queue_count == 1)
 		kvi_queue_wake(

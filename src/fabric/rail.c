@@ -139,7 +139,7 @@ static enum kvt_err fail_unknown(const char *name, struct kvt_error *error)
 }
 
 /* The first provider of the table that serves the interface; with name, that one or none. */
-static enum kvt_err choose_provider(const char *name, struct kvi_rail *rail,
+static enum kvt_err choose_provider(const char *name, struct kvi_ofi_rail *rail,
 				    struct kvt_error *error)
 {
 	const struct kvi_profile *profile;
@@ -168,11 +168,11 @@ static enum kvt_err choose_provider(const char *name, struct kvi_rail *rail,
 	return KVT_E_NO_PROVIDER;
 }
 
-static void fill_caps(struct kvi_rail *rail)
+static void fill_caps(struct kvi_ofi_rail *rail)
 {
 	const struct fi_info *info = rail->info;
 	uint64_t mr_mode = (uint64_t)info->domain_attr->mr_mode;
-	struct kvi_caps *caps = &rail->caps;
+	struct kvi_caps *caps = &rail->base.caps;
 	snprintf(caps->provider, sizeof(caps->provider), "%s", rail->profile->name);
 	caps->max_segment_len = info->ep_attr->max_msg_size;
 	caps->tx_count = info->tx_attr->size;
@@ -195,10 +195,10 @@ static void fill_caps(struct kvi_rail *rail)
 	caps->pack_below = rail->profile->pack_below;
 }
 
-enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail,
-			   struct kvt_error *error)
+enum kvt_err kvi_ofi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail,
+			       struct kvt_error *error)
 {
-	struct kvi_rail *opened = kvi_alloc(sizeof(*opened));
+	struct kvi_ofi_rail *opened = kvi_alloc(sizeof(*opened));
 	if (opened == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	enum kvt_err err = kvi_interface_find(interface, &opened->interface, error);
@@ -216,7 +216,7 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 			       opened->profile->name);
 		goto free_info;
 	}
-	int ret = fi_fabric(opened->info->fabric_attr, &opened->fabric, NULL);
+	int ret = fi_fabric(opened->info->fabric_attr, &opened->fid, NULL);
 	if (ret != 0) {
 		err = kvi_fabric_fail(error, ret, "fi_fabric");
 		goto free_info;
@@ -227,7 +227,9 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 	kvi_log(KVI_LOG_INFO, "rail-open", "%s: provider %s, domain %s, libfabric %u.%u", interface,
 		opened->profile->name, opened->info->domain_attr->name, FI_MAJOR(fi_version()),
 		FI_MINOR(fi_version()));
-	*rail = opened;
+	opened->base.fabric = &kvi_ofi_fabric;
+	opened->base.host = opened->interface.host;
+	*rail = &opened->base;
 	return KVT_OK;
 
 free_info:
@@ -237,21 +239,12 @@ free_rail:
 	return err;
 }
 
-void kvi_rail_close(struct kvi_rail *rail)
+void kvi_ofi_rail_close(struct kvi_rail *base)
 {
-	fi_close(&rail->fabric->fid);
+	struct kvi_ofi_rail *rail = kvi_ofi_rail(base);
+	fi_close(&rail->fid->fid);
 	fi_freeinfo(rail->info);
 	kvi_rail_forget_topology(rail);
 	pthread_mutex_destroy(&rail->mutex);
 	kvi_free(rail);
-}
-
-const struct kvi_caps *kvi_rail_get_caps(const struct kvi_rail *rail)
-{
-	return &rail->caps;
-}
-
-const char *kvi_rail_get_host(const struct kvi_rail *rail)
-{
-	return rail->interface.host;
 }

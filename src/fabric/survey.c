@@ -100,18 +100,18 @@ void kvi_survey_get_version(unsigned *major, unsigned *minor)
 
 const char *kvi_survey_get_netdev(const struct kvi_rail *rail)
 {
-	return rail->interface.netdev;
+	return kvi_ofi_rail(rail)->interface.netdev;
 }
 
 const char *kvi_survey_get_domain(const struct kvi_rail *rail)
 {
-	return rail->info->domain_attr->name;
+	return kvi_ofi_rail(rail)->info->domain_attr->name;
 }
 
 enum kvt_err kvi_survey_test_memory(struct kvi_rail *rail, struct kvt_error *error)
 {
 	struct kvi_domain *domain;
-	enum kvt_err err = kvi_domain_get(rail, &domain, error);
+	enum kvt_err err = kvi_domain_get(kvi_ofi_rail(rail), &domain, error);
 	if (err != KVT_OK)
 		return err;
 	if (domain->mr_cached)

@@ -46,10 +46,11 @@ START_TEST(a_completion_queue_gets_smaller_until_the_device_has_room)
 	struct kvi_rail *rail = NULL;
 	struct kvi_cq *cq = NULL;
 	ck_assert_int_eq(kvi_rail_open(bed_interface, bed_provider, &rail, NULL), KVT_OK);
-	open_real_domain = rail->fabric->ops->domain;
-	fabric_ops = *rail->fabric->ops;
+	struct fid_fabric *fabric = kvi_ofi_rail(rail)->fid;
+	open_real_domain = fabric->ops->domain;
+	fabric_ops = *fabric->ops;
 	fabric_ops.domain = open_small_domain;
-	rail->fabric->ops = &fabric_ops;
+	fabric->ops = &fabric_ops;
 	asked_count = 0;
 	ck_assert_int_eq(kvi_cq_open(rail, &cq, NULL), KVT_OK);
 	ck_assert_uint_gt(asked_count, 1);
@@ -63,7 +64,8 @@ START_TEST(a_completion_queue_gets_smaller_until_the_device_has_room)
 	if (kvi_rail_get_caps(rail)->local_memory) {
 		struct fi_cq_attr attr = { .size = HUGE_CQ_SIZE, .wait_obj = FI_WAIT_FD };
 		struct fid_cq *huge = NULL;
-		ck_assert_int_eq(open_real_cq(cq->domain->fid, &attr, &huge, NULL), -FI_EINVAL);
+		ck_assert_int_eq(open_real_cq(kvi_ofi_cq(cq)->domain->fid, &attr, &huge, NULL),
+				 -FI_EINVAL);
 	}
 	kvi_cq_close(cq);
 	kvi_rail_close(rail);
@@ -90,9 +92,9 @@ START_TEST(a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_h
 	struct area area;
 	struct act send, receive;
 	bed_open(&bed);
-	struct kvi_cq *cq = bed.far.cq;
-	bool walks = FI_VERSION_LT(fi_version(), bed.far.rail->profile->walks_lanes_before);
-	bool is_one = !walks && !bed.far.rail->profile->fixed_queues;
+	const struct kvi_ofi_cq *cq = kvi_ofi_cq(bed.far.cq);
+	bool walks = FI_VERSION_LT(fi_version(), cq->rail->profile->walks_lanes_before);
+	bool is_one = !walks && !cq->rail->profile->fixed_queues;
 	ck_assert_uint_eq(cq->queue_count, 1);
 	for (size_t i = 0; i < LANES; i++)
 		bed_connect(&bed, &near[i], &far[i]);
@@ -102,10 +104,10 @@ START_TEST(a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_h
 	struct area source;
 	area_open(&source, &bed.near, 64, KVI_ACCESS_LOCAL, 0);
 
-	settle(cq);
+	settle(bed.far.cq);
 	ck_assert_uint_eq(cq->awake_count, 0);
 	post_recv(&far[LANES - 1], &receive, &area, 0, 64);
-	settle(cq);
+	settle(bed.far.cq);
 	post_send(&near[LANES - 1], &send, &source, 0, 64);
 	bed_wait(&bed, send.reports == 1 && receive.reports == 1);
 	ck_assert_uint_eq(cq->awake_count, 1);

@@ -135,7 +135,7 @@ START_TEST(strangers_at_a_listener_leave_nothing_behind)
 	uint8_t address[KVI_ADDRESS_LEN_MAX], request[HEADER_LEN_MAX];
 	int fds[2 * MANNERS];
 	bed_open(&bed);
-	if (bed.far.rail->profile->strays) {
+	if (kvi_ofi_rail(bed.far.rail)->profile->strays) {
 		size_t len = catch_request(&bed, request);
 		unsigned before = count_fds();
 		ck_assert_int_eq(kvi_listener_open(bed.far.rail, (struct kvi_ports){ 0 }, &listener,
@@ -174,7 +174,7 @@ START_TEST(the_sockets_of_a_listener_are_found_by_its_event_queue)
 	bed_open(&bed);
 	size_t len = get_address(bed.listener, address);
 	int fd = kvi_listener_get_fd(bed.listener);
-	if (bed.far.rail->profile->strays)
+	if (kvi_ofi_rail(bed.far.rail)->profile->strays)
 		ck_assert(kvi_socket_bound_listener(fd, address, len));
 	bed_close(&bed);
 }

@@ -4,8 +4,8 @@
 . "${KVT_SRCDIR:?}/tests/shape/shape.sh"
 
 # Functions that may take a seventh parameter: the seam's two calls that name both an object to make
-# and an object to make it in.
-many_parameters='kvi_memory_open kvi_lane_open'
+# and an object to make it in, in each fabric.
+many_parameters='memory_open lane_open'
 
 # Mutable globals, each with its reason:
 # environment_once: libfabric reads its settings from the environment, which is set once a process.
@@ -38,10 +38,12 @@ FNR == 1 { signature = ""; start = 0 }
 	name = signature
 	sub(/\(.*/, "", name)
 	sub(/.*[ *]/, "", name)
+	bare = name
+	sub(/^(kvi_ofi|kvi|fake)_/, "", bare)
 	list = signature
 	sub(/^[^(]*\(/, "", list)
 	gsub(/\([^()]*\)/, "", list)
-	if (gsub(/,/, ",", list) >= (index(many, " " name " ") ? 7 : 6))
+	if (gsub(/,/, ",", list) >= (index(many, " " bare " ") ? 7 : 6))
 		print FILENAME ":" start ": " name " has too many parameters"
 	signature = ""
 	next

@@ -19,6 +19,7 @@ grep -rnE --include='*.[ch]' '#[[:space:]]*include[[:space:]]+[<"]rdma/' src inc
 	holds "libfabric is included in src/fabric only"
 grep -nE '\b(fi|fid)_[a-z]|<rdma/' src/fabric/fabric.h | grep -vE '^[0-9]+:[[:space:]]*/?\*|fi_info' |
 	holds "fabric.h shows no libfabric type"
+grep -nE '"fabric/' src/engine/*.[ch] | grep -v '"fabric/fabric\.h"' | holds "the engine sees the fabric through fabric.h"
 grep -rnE --include='*.[ch]' 'Python\.h|numpy/' src include | holds "the C library knows nothing of Python"
 grep -lE '#[[:space:]]*include[[:space:]]+[<"]numpy/' python/ext/*.[ch] 2>/dev/null | sed 1d |
 	holds "NumPy's headers are in one file of python/ext"

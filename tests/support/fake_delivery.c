@@ -27,7 +27,7 @@ void fake_finish_post(struct fake_post *post, enum kvt_err err, int provider_err
 	kvi_list_append(&post->lane->cq->done, &post->node);
 }
 
-void fake_flush_lane(struct kvi_lane *lane, enum kvt_err err, int provider_errno)
+void fake_flush_lane(struct fake_lane *lane, enum kvt_err err, int provider_errno)
 {
 	struct kvi_list *lists[] = { &lane->landed, &lane->posted, &lane->receives };
 	for (size_t i = 0; i < 3; i++) {
@@ -37,7 +37,7 @@ void fake_flush_lane(struct kvi_lane *lane, enum kvt_err err, int provider_errno
 	}
 }
 
-static void lose_side(struct kvi_lane *lane, int provider_errno)
+static void lose_side(struct fake_lane *lane, int provider_errno)
 {
 	if (lane->request != NULL)
 		lane->request->lane = NULL;
@@ -53,7 +53,7 @@ static void lose_side(struct kvi_lane *lane, int provider_errno)
 	fake_flush_lane(lane, KVT_E_PEER_LOST, provider_errno);
 }
 
-void fake_lose_lane(struct kvi_lane *lane, int provider_errno)
+void fake_lose_lane(struct fake_lane *lane, int provider_errno)
 {
 	if (lane->peer != NULL)
 		lose_side(lane->peer, provider_errno);
@@ -97,13 +97,13 @@ static struct fake_post *get_first(struct kvi_list *list, bool is_send)
 
 /* The post whose data moves next: the oldest one, but where the provider lets sends overtake writes
  * they always do. */
-static struct fake_post *find_delivery(struct kvi_lane *lane, const struct view *view)
+static struct fake_post *find_delivery(struct fake_lane *lane, const struct view *view)
 {
 	struct kvi_list *first = kvi_list_get_first(&lane->posted);
 	if (first == NULL)
 		return NULL;
 	struct fake_post *post = kvi_container_of(first, struct fake_post, node);
-	if (!lane->cq->rail->caps.send_after_write) {
+	if (!lane->cq->rail->base.caps.send_after_write) {
 		struct fake_post *send = get_first(&lane->posted, true);
 		if (send != NULL && is_ready(send, view))
 			return send;
@@ -112,7 +112,7 @@ static struct fake_post *find_delivery(struct kvi_lane *lane, const struct view 
 	return post != NULL && is_ready(post, view) ? post : NULL;
 }
 
-static struct fake_post *find_completion(struct kvi_lane *lane, const struct view *view)
+static struct fake_post *find_completion(struct fake_lane *lane, const struct view *view)
 {
 	struct kvi_list *first = kvi_list_get_first(&lane->landed);
 	if (first == NULL)
@@ -121,7 +121,7 @@ static struct fake_post *find_completion(struct kvi_lane *lane, const struct vie
 	return is_held(post, view) ? NULL : post;
 }
 
-static struct fake_post *find_arrival(struct kvi_lane *lane, const struct view *view)
+static struct fake_post *find_arrival(struct fake_lane *lane, const struct view *view)
 {
 	return lane->peer != NULL && lane->state == FAKE_LANE_CONNECTED
 		       ? find_delivery(lane->peer, view)
@@ -130,7 +130,7 @@ static struct fake_post *find_arrival(struct kvi_lane *lane, const struct view *
 
 static void fail_post(struct fake_post *post, enum kvt_err err, int provider_errno)
 {
-	struct kvi_lane *lane = post->lane;
+	struct fake_lane *lane = post->lane;
 	fake_finish_post(post, err, provider_errno);
 	fake_lose_lane(lane, provider_errno);
 }
@@ -151,14 +151,14 @@ static void move_to_landed(struct fake_post *post)
 }
 
 /* The lane that brings it is the one that steps. */
-static void count_bytes(struct kvi_lane *lane, size_t len)
+static void count_bytes(struct fake_lane *lane, size_t len)
 {
 	fake_world.counts.bytes += len;
 	lane->moved += len;
 	lane->peer->moved += len;
 }
 
-static void step_send(struct fake_post *post, struct kvi_lane *lane)
+static void step_send(struct fake_post *post, struct fake_lane *lane)
 {
 	struct fake_post *receive = get_first(&lane->receives, false);
 	if (post->len > receive->len)
@@ -177,26 +177,26 @@ static void step_send(struct fake_post *post, struct kvi_lane *lane)
 }
 
 /* Where the write or read goes in the memory that the owner of this lane registered; NULL: nowhere. */
-static uint8_t *find_target(const struct fake_post *post, const struct kvi_lane *lane)
+static uint8_t *find_target(const struct fake_post *post, const struct fake_lane *lane)
 {
 	unsigned access = post->kind == FAKE_WRITE ? KVI_ACCESS_REMOTE_WRITE
 						   : KVI_ACCESS_REMOTE_READ;
 	kvi_list_for_each (node, next, &fake_world.memories) {
-		struct kvi_memory *memory = kvi_container_of(node, struct kvi_memory, node);
-		uint64_t offset = post->remote.address - memory->grant.address;
+		struct fake_memory *memory = kvi_container_of(node, struct fake_memory, node);
+		uint64_t offset = post->remote.address - memory->base.grant.address;
 		if (memory->domain != fake_get_domain(lane->cq) ||
-		    memory->grant.key != post->remote.key)
+		    memory->base.grant.key != post->remote.key)
 			continue;
 		if ((memory->access & access) == 0 || offset > memory->len ||
 		    post->len > memory->len - offset)
 			return NULL;
-		return memory->base + offset;
+		return memory->bytes + offset;
 	}
 	return NULL;
 }
 
 /* One chunk of a write or read. Memory closed after the first one is still touched: tcp does so. */
-static void step_rma(struct fake_post *post, struct kvi_lane *lane)
+static void step_rma(struct fake_post *post, struct fake_lane *lane)
 {
 	if (post->target == NULL)
 		post->target = find_target(post, lane);
@@ -218,7 +218,7 @@ static void step_rma(struct fake_post *post, struct kvi_lane *lane)
 		move_to_landed(post);
 }
 
-static void step_lane(struct kvi_lane *lane, const struct view *view)
+static void step_lane(struct fake_lane *lane, const struct view *view)
 {
 	struct fake_post *completion = find_completion(lane, view);
 	struct fake_post *arrival = find_arrival(lane, view);
@@ -232,18 +232,18 @@ static void step_lane(struct kvi_lane *lane, const struct view *view)
 		step_rma(arrival, lane);
 }
 
-static bool can_step(struct kvi_lane *lane, const struct view *view)
+static bool can_step(struct fake_lane *lane, const struct view *view)
 {
 	return find_completion(lane, view) != NULL || find_arrival(lane, view) != NULL;
 }
 
 /* The lane that has its turn; NULL when none has anything to do. */
-static struct kvi_lane *choose_lane(struct kvi_cq *cq, const struct view *view)
+static struct fake_lane *choose_lane(struct fake_cq *cq, const struct view *view)
 {
-	struct kvi_lane *first = NULL;
+	struct fake_lane *first = NULL;
 	size_t count = 0;
 	kvi_list_for_each (node, next, &cq->lanes) {
-		struct kvi_lane *lane = kvi_container_of(node, struct kvi_lane, node);
+		struct fake_lane *lane = kvi_container_of(node, struct fake_lane, node);
 		if (!can_step(lane, view))
 			continue;
 		/* Each of the lanes is kept with the same chance. */
@@ -254,10 +254,10 @@ static struct kvi_lane *choose_lane(struct kvi_cq *cq, const struct view *view)
 	return first;
 }
 
-static size_t step_cq(struct kvi_cq *cq, size_t max, const struct view *view)
+static size_t step_cq(struct fake_cq *cq, size_t max, const struct view *view)
 {
 	size_t count = 0;
-	struct kvi_lane *lane;
+	struct fake_lane *lane;
 	while (count < max && (lane = choose_lane(cq, view)) != NULL) {
 		kvi_list_remove(&lane->node);
 		kvi_list_append(&cq->lanes, &lane->node);
@@ -268,7 +268,7 @@ static size_t step_cq(struct kvi_cq *cq, size_t max, const struct view *view)
 	return count;
 }
 
-size_t fake_step(struct kvi_cq *cq, size_t max, bool released)
+size_t fake_step(struct fake_cq *cq, size_t max, bool released)
 {
 	struct view view = { kvi_clock_now(), released };
 	if (cq != NULL)
@@ -280,7 +280,7 @@ size_t fake_step(struct kvi_cq *cq, size_t max, bool released)
 	do {
 		last_count = count;
 		kvi_list_for_each (node, next, &fake_world.cqs) {
-			count += step_cq(kvi_container_of(node, struct kvi_cq, node), max - count,
+			count += step_cq(kvi_container_of(node, struct fake_cq, node), max - count,
 					 &view);
 			if (count < max)
 				continue;
@@ -293,13 +293,13 @@ size_t fake_step(struct kvi_cq *cq, size_t max, bool released)
 	return count;
 }
 
-bool fake_has_work(struct kvi_cq *cq)
+bool fake_has_work(struct fake_cq *cq)
 {
 	struct view view = { KVI_NEVER, false };
 	if (!kvi_list_is_empty(&cq->done))
 		return true;
 	kvi_list_for_each (node, next, &cq->lanes) {
-		if (can_step(kvi_container_of(node, struct kvi_lane, node), &view))
+		if (can_step(kvi_container_of(node, struct fake_lane, node), &view))
 			return true;
 	}
 	return false;

@@ -28,8 +28,8 @@ static int open_fd(void)
 
 /* ---- rails ---- */
 
-enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct kvi_rail **rail_out,
-			   struct kvt_error *error)
+enum kvt_err fake_rail_open(const char *interface, const char *provider, struct kvi_rail **rail_out,
+			    struct kvt_error *error)
 {
 	if (interface == NULL || strcmp(interface, "nosuch0") == 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
@@ -41,19 +41,23 @@ enum kvt_err kvi_rail_open(const char *interface, const char *provider, struct k
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_RAIL, error);
 	if (err == KVT_OK) {
-		struct kvi_rail *rail = fake_alloc(sizeof(*rail));
+		struct fake_rail *rail = fake_alloc(sizeof(*rail));
 		strncpy(rail->interface, interface, sizeof(rail->interface) - 1);
-		rail->caps = fake_world.caps;
+		rail->base.caps = fake_world.caps;
+		/* So that control channels, which are real, meet on the loopback. */
+		rail->base.host = "127.0.0.1";
 		kvi_list_append(&fake_world.rails, &rail->node);
 		fake_world.counts.rails++;
-		*rail_out = rail;
+		rail->base.fabric = &fake_fabric;
+		*rail_out = &rail->base;
 	}
 	fake_unlock();
 	return err;
 }
 
-void kvi_rail_close(struct kvi_rail *rail)
+void fake_rail_close(struct kvi_rail *base)
 {
+	struct fake_rail *rail = fake_rail(base);
 	fake_lock();
 	if (rail->cq_count > 0 || rail->listener_count > 0)
 		fake_die("a rail is closed with %u cqs and %u listeners open", rail->cq_count,
@@ -64,37 +68,26 @@ void kvi_rail_close(struct kvi_rail *rail)
 	free(rail);
 }
 
-const struct kvi_caps *kvi_rail_get_caps(const struct kvi_rail *rail)
-{
-	return &rail->caps;
-}
-
-/* So that control channels, which are real, meet on the loopback. */
-const char *kvi_rail_get_host(const struct kvi_rail *rail)
-{
-	(void)rail;
-	return "127.0.0.1";
-}
-
-size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max)
+size_t fake_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max)
 {
 	(void)rail, (void)cpus, (void)max;
 	return 0;
 }
 
-void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len)
+void fake_rail_bind_near(struct kvi_rail *rail, void *base, size_t len)
 {
 	(void)rail, (void)base, (void)len;
 }
 
 /* ---- completion queues ---- */
 
-enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq_out, struct kvt_error *error)
+enum kvt_err fake_cq_open(struct kvi_rail *base, struct kvi_cq **cq_out, struct kvt_error *error)
 {
+	struct fake_rail *rail = fake_rail(base);
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_CQ, error);
 	if (err == KVT_OK) {
-		struct kvi_cq *cq = fake_alloc(sizeof(*cq));
+		struct fake_cq *cq = fake_alloc(sizeof(*cq));
 		cq->rail = rail;
 		kvi_list_init(&cq->lanes);
 		kvi_list_init(&cq->done);
@@ -104,20 +97,23 @@ enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq_out, struct k
 		kvi_list_append(&fake_world.cqs, &cq->node);
 		rail->cq_count++;
 		fake_world.counts.cqs++;
-		*cq_out = cq;
+		cq->base.fabric = &fake_fabric;
+		*cq_out = &cq->base;
 	}
 	fake_unlock();
 	return err;
 }
 
-void kvi_cq_forget(struct kvi_cq *cq)
+void fake_cq_forget(struct kvi_cq *base)
 {
+	struct fake_cq *cq = fake_cq(base);
 	(void)cq;
 	fake_die("a cq is forgotten, and nobody has closed its descriptors");
 }
 
-void kvi_cq_close(struct kvi_cq *cq)
+void fake_cq_close(struct kvi_cq *base)
 {
+	struct fake_cq *cq = fake_cq(base);
 	fake_enter_cq(cq, "kvi_cq_close");
 	fake_lock();
 	if (!kvi_list_is_empty(&cq->lanes))
@@ -137,51 +133,52 @@ void kvi_cq_close(struct kvi_cq *cq)
 
 /* ---- memory ---- */
 
-const void *fake_get_domain(const struct kvi_cq *cq)
+const void *fake_get_domain(const struct fake_cq *cq)
 {
-	return cq->rail->caps.own_domains ? (const void *)cq : (const void *)cq->rail;
+	return cq->rail->base.caps.own_domains ? (const void *)cq : (const void *)cq->rail;
 }
 
-static struct kvi_grant make_grant(const struct kvi_memory *memory, uint64_t key)
+static struct kvi_grant make_grant(const struct fake_memory *memory, uint64_t key)
 {
-	if (!memory->cq->rail->caps.same_grant)
-		return (struct kvi_grant){ (uintptr_t)memory->base, ++fake_world.last_id };
+	if (!memory->cq->rail->base.caps.same_grant)
+		return (struct kvi_grant){ (uintptr_t)memory->bytes, ++fake_world.last_id };
 	kvi_list_for_each (node, next, &fake_world.memories) {
-		struct kvi_memory *other = kvi_container_of(node, struct kvi_memory, node);
-		if (other->domain == memory->domain && other->grant.key == key)
+		struct fake_memory *other = kvi_container_of(node, struct fake_memory, node);
+		if (other->domain == memory->domain && other->base.grant.key == key)
 			fake_die("key %#llx is in use in this domain", (unsigned long long)key);
 	}
 	return (struct kvi_grant){ 0, key };
 }
 
-enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
-			     uint64_t key, struct kvi_memory **memory_out, struct kvt_error *error)
+enum kvt_err fake_memory_open(struct kvi_cq *cq_base, void *base, size_t len, unsigned access,
+			      uint64_t key, struct kvi_memory **memory_out, struct kvt_error *error)
 {
+	struct fake_cq *cq = fake_cq(cq_base);
 	if (base == NULL || len == 0)
 		fake_die("a registration of %zu bytes at %p", len, base);
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_MEMORY, error);
 	if (err == KVT_OK) {
-		struct kvi_memory *memory = fake_alloc(sizeof(*memory));
+		struct fake_memory *memory = fake_alloc(sizeof(*memory));
 		memory->cq = cq;
 		memory->domain = fake_get_domain(cq);
-		memory->base = base;
+		memory->bytes = base;
 		memory->len = len;
 		memory->access = access;
-		memory->grant = make_grant(memory, key);
+		memory->base.grant = make_grant(memory, key);
 		kvi_list_append(&fake_world.memories, &memory->node);
 		cq->memory_count++;
 		fake_world.counts.memories++;
-		*memory_out = memory;
+		memory->base.fabric = &fake_fabric;
+		*memory_out = &memory->base;
 	}
 	fake_unlock();
 	return err;
 }
 
-void kvi_memory_close(struct kvi_memory *memory)
+void fake_memory_close(struct kvi_memory *base)
 {
-	if (memory == NULL)
-		return;
+	struct fake_memory *memory = fake_memory(base);
 	fake_lock();
 	if (memory->uses > 0)
 		fake_die("memory is closed under %u posted operations", memory->uses);
@@ -192,97 +189,74 @@ void kvi_memory_close(struct kvi_memory *memory)
 	free(memory);
 }
 
-struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory)
-{
-	return memory->grant;
-}
-
 /* ---- listeners ---- */
 
-void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS_TEXT_LEN])
+enum kvt_err fake_listener_open(struct kvi_rail *base, struct kvi_ports ports,
+				struct kvi_listener **listener_out, struct kvt_error *error)
 {
-	(void)address;
-	snprintf(text, KVI_ADDRESS_TEXT_LEN, "an address of %zu bytes", len);
-}
-
-enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,
-			       struct kvi_listener **listener_out, struct kvt_error *error)
-{
+	struct fake_rail *rail = fake_rail(base);
 	(void)ports;
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_LISTENER, error);
 	if (err == KVT_OK) {
-		struct kvi_listener *listener = fake_alloc(sizeof(*listener));
+		struct fake_listener *listener = fake_alloc(sizeof(*listener));
 		listener->rail = rail;
-		listener->id = ++fake_world.last_id;
+		uint64_t id = ++fake_world.last_id;
+		memcpy(listener->base.address, "kvt-fake", 8);
+		memcpy(listener->base.address + 8, &id, 8);
+		listener->base.address_len = FAKE_ADDRESS_LEN;
 		kvi_list_init(&listener->requests);
-		listener->fd = open_fd();
+		listener->base.fd = open_fd();
 		kvi_list_append(&fake_world.listeners, &listener->node);
 		rail->listener_count++;
 		fake_world.counts.listeners++;
-		*listener_out = listener;
+		listener->base.fabric = &fake_fabric;
+		*listener_out = &listener->base;
 	}
 	fake_unlock();
 	return err;
 }
 
-static void refuse_request(struct kvi_lane_request *request)
+static void refuse_request(struct fake_lane_request *request)
 {
-	struct kvi_lane *lane = request->lane;
+	struct fake_lane *lane = request->lane;
 	if (lane != NULL)
 		fake_lose_lane(lane, ECONNREFUSED);
 	free(request);
 }
 
-void kvi_listener_close(struct kvi_listener *listener)
+void fake_listener_close(struct kvi_listener *base)
 {
-	if (listener == NULL)
-		return;
+	struct fake_listener *listener = fake_listener(base);
 	fake_lock();
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&listener->requests)) != NULL)
-		refuse_request(kvi_container_of(node, struct kvi_lane_request, node));
+		refuse_request(kvi_container_of(node, struct fake_lane_request, node));
 	kvi_list_remove(&listener->node);
 	listener->rail->listener_count--;
 	fake_world.counts.listeners--;
-	close(listener->fd);
+	close(listener->base.fd);
 	fake_unlock();
 	free(listener);
 }
 
-size_t kvi_listener_get_address(const struct kvi_listener *listener, uint8_t *address)
+struct kvi_lane_request *fake_listener_take(struct kvi_listener *base)
 {
-	memcpy(address, "kvt-fake", 8);
-	memcpy(address + 8, &listener->id, 8);
-	return FAKE_ADDRESS_LEN;
-}
-
-int kvi_listener_get_fd(const struct kvi_listener *listener)
-{
-	return listener->fd;
-}
-
-struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener)
-{
-	struct kvi_lane_request *request = NULL;
+	struct fake_listener *listener = fake_listener(base);
+	struct fake_lane_request *request = NULL;
 	fake_lock();
 	if ((fake_world.hold & FAKE_CONNECT) == 0 && !kvi_list_is_empty(&listener->requests)) {
 		request = kvi_container_of(kvi_list_take_first(&listener->requests),
-					   struct kvi_lane_request, node);
+					   struct fake_lane_request, node);
 		fake_world.counts.requests++;
 	}
 	fake_unlock();
-	return request;
+	return request == NULL ? NULL : &request->base;
 }
 
-const uint8_t *kvi_lane_request_get_data(const struct kvi_lane_request *request, size_t *len)
+void fake_lane_request_reject(struct kvi_lane_request *base)
 {
-	*len = request->data_len;
-	return request->data;
-}
-
-void kvi_lane_request_reject(struct kvi_lane_request *request)
-{
+	struct fake_lane_request *request = fake_lane_request(base);
 	fake_lock();
 	fake_world.counts.requests--;
 	refuse_request(request);
@@ -292,7 +266,7 @@ void kvi_lane_request_reject(struct kvi_lane_request *request)
 /* ---- lanes ---- */
 
 /* The lane answers the request, which is no more. */
-static void take_over_request(struct kvi_lane *lane, struct kvi_lane_request *request)
+static void take_over_request(struct fake_lane *lane, struct fake_lane_request *request)
 {
 	lane->is_passive = true;
 	lane->peer = request->lane;
@@ -304,17 +278,19 @@ static void take_over_request(struct kvi_lane *lane, struct kvi_lane_request *re
 	free(request);
 }
 
-enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
-			   struct kvi_lane_request *request, void *context,
-			   struct kvi_lane **lane_out, struct kvt_error *error)
+enum kvt_err fake_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size_t address_len,
+			    struct kvi_lane_request *request_base, void *context,
+			    struct kvi_lane **lane_out, struct kvt_error *error)
 {
+	struct fake_cq *cq = fake_cq(cq_base);
+	struct fake_lane_request *request = fake_lane_request(request_base);
 	if ((address == NULL) == (request == NULL) || address_len > KVI_ADDRESS_LEN_MAX)
 		fake_die("a lane is opened by an address or by a request");
 	fake_enter_cq(cq, "kvi_lane_open");
 	fake_lock();
 	enum kvt_err err = check_open(FAKE_OPEN_LANE, error);
 	if (err == KVT_OK) {
-		struct kvi_lane *lane = fake_alloc(sizeof(*lane));
+		struct fake_lane *lane = fake_alloc(sizeof(*lane));
 		lane->cq = cq;
 		lane->context = context;
 		lane->id = ++fake_world.last_id;
@@ -329,52 +305,55 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 			take_over_request(lane, request);
 		kvi_list_append(&cq->lanes, &lane->node);
 		fake_world.counts.lanes++;
-		*lane_out = lane;
+		lane->base.fabric = &fake_fabric;
+		*lane_out = &lane->base;
 	}
 	fake_unlock();
 	fake_leave_cq(cq);
 	return err;
 }
 
-static struct kvi_listener *find_listener(const struct kvi_lane *lane)
+static struct fake_listener *find_listener(const struct fake_lane *lane)
 {
 	kvi_list_for_each (node, next, &fake_world.listeners) {
-		struct kvi_listener *listener = kvi_container_of(node, struct kvi_listener, node);
-		uint8_t address[KVI_ADDRESS_LEN_MAX];
-		size_t len = kvi_listener_get_address(listener, address);
-		if (lane->address_len == len && memcmp(lane->address, address, len) == 0)
+		struct fake_listener *listener = kvi_container_of(node, struct fake_listener, node);
+		size_t len = listener->base.address_len;
+		if (lane->address_len == len &&
+		    memcmp(lane->address, listener->base.address, len) == 0)
 			return listener;
 	}
 	return NULL;
 }
 
-static void tell_connected(struct kvi_lane *lane)
+static void tell_connected(struct fake_lane *lane)
 {
 	lane->state = FAKE_LANE_CONNECTED;
 	lane->tell_connected = true;
 	kvi_list_append(&lane->cq->events, &lane->event_node);
 }
 
-static void request_lane(struct kvi_lane *lane, const uint8_t *data, size_t len)
+static void request_lane(struct fake_lane *lane, const uint8_t *data, size_t len)
 {
-	struct kvi_listener *listener = find_listener(lane);
+	struct fake_listener *listener = find_listener(lane);
 	if (listener == NULL) {
 		fake_lose_lane(lane, ECONNREFUSED);
 		return;
 	}
-	struct kvi_lane_request *request = fake_alloc(sizeof(*request));
+	struct fake_lane_request *request = fake_alloc(sizeof(*request));
+	request->base.fabric = &fake_fabric;
 	request->lane = lane;
 	if (len > 0)
-		memcpy(request->data, data, len);
-	request->data_len = len;
+		memcpy(request->base.data, data, len);
+	request->base.len = len;
 	lane->request = request;
 	kvi_list_append(&listener->requests, &request->node);
 }
 
-enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t len,
-			      struct kvt_error *error)
+enum kvt_err fake_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
+			       struct kvt_error *error)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct fake_lane *lane = fake_lane(base);
+	struct fake_cq *cq = lane->cq;
 	if (len > KVI_LANE_DATA_LEN_MAX)
 		fake_die("a lane request carries %zu bytes", len);
 	fake_enter_cq(cq, "kvi_lane_connect");
@@ -398,20 +377,20 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 	return err;
 }
 
-void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow)
+void fake_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow)
 {
-	memset(flow, 0, sizeof(*flow));
+	struct fake_lane *lane = fake_lane(base);
 	memcpy(flow->own, &lane->id, sizeof(lane->id));
 }
 
-uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
+uint64_t fake_flow_get_moved(const struct kvi_flow *flow)
 {
 	uint64_t moved = 0;
 	fake_lock();
 	kvi_list_for_each (cq_node, next_cq, &fake_world.cqs) {
-		struct kvi_cq *cq = kvi_container_of(cq_node, struct kvi_cq, node);
+		struct fake_cq *cq = kvi_container_of(cq_node, struct fake_cq, node);
 		kvi_list_for_each (node, next, &cq->lanes) {
-			struct kvi_lane *lane = kvi_container_of(node, struct kvi_lane, node);
+			struct fake_lane *lane = kvi_container_of(node, struct fake_lane, node);
 			if (memcmp(&lane->id, flow->own, sizeof(lane->id)) == 0)
 				moved = lane->moved;
 		}
@@ -420,9 +399,10 @@ uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
 	return moved;
 }
 
-void kvi_lane_close(struct kvi_lane *lane)
+void fake_lane_close(struct kvi_lane *base)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct fake_lane *lane = fake_lane(base);
+	struct fake_cq *cq = lane->cq;
 	fake_enter_cq(cq, "kvi_lane_close");
 	fake_lock();
 	fake_flush_lane(lane, KVT_E_CANCELLED, ECANCELED);
@@ -442,3 +422,33 @@ void kvi_lane_close(struct kvi_lane *lane)
 	fake_leave_cq(cq);
 	free(lane);
 }
+
+const struct kvi_fabric fake_fabric = {
+	.rail_open = fake_rail_open,
+	.rail_close = fake_rail_close,
+	.rail_get_near_cpus = fake_rail_get_near_cpus,
+	.rail_bind_near = fake_rail_bind_near,
+	.cq_open = fake_cq_open,
+	.cq_close = fake_cq_close,
+	.cq_forget = fake_cq_forget,
+	.cq_poll = fake_cq_poll,
+	.cq_poll_events = fake_cq_poll_events,
+	.cq_get_fds = fake_cq_get_fds,
+	.cq_may_sleep = fake_cq_may_sleep,
+	.memory_open = fake_memory_open,
+	.memory_close = fake_memory_close,
+	.listener_open = fake_listener_open,
+	.listener_close = fake_listener_close,
+	.listener_take = fake_listener_take,
+	.lane_request_reject = fake_lane_request_reject,
+	.lane_open = fake_lane_open,
+	.lane_connect = fake_lane_connect,
+	.lane_close = fake_lane_close,
+	.lane_get_flow = fake_lane_get_flow,
+	.flow_get_moved = fake_flow_get_moved,
+	.lane_post_recv = fake_lane_post_recv,
+	.lane_post_send = fake_lane_post_send,
+	.lane_inject = fake_lane_inject,
+	.lane_post_write = fake_lane_post_write,
+	.lane_post_read = fake_lane_post_read,
+};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fake_fabric.h - the script of the fabric in memory. Linked in place of src/fabric, the fake lets many
- * engines of one process talk to each other; a test tells it here what shall go wrong. It never forgives:
- * a call that fabric.h forbids aborts the process with a sentence on stderr.
+ * fake_fabric.h - the script of the fabric in memory. It lets many engines of one process talk to each
+ * other; a test tells it here what shall go wrong. It never forgives: a call that fabric.h forbids aborts
+ * the process with a sentence on stderr.
  *
  * Time passes in steps. A step is a chunk of a write or read that is copied, a send that is copied into
  * the peer's receive, or the completion of an operation that has landed; so a write of n chunks takes
@@ -17,7 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fabric/fabric.h"
+#include "fabric/table.h"
+
+extern const struct kvi_fabric fake_fabric;
 
 /* What a script names; a mask where the argument is called kinds. */
 enum fake_kind {
@@ -35,7 +37,7 @@ enum fake_object {
 	FAKE_OPEN_MEMORY,
 	FAKE_OPEN_LISTENER,
 	FAKE_OPEN_LANE,
-	FAKE_OPEN_CONNECT, /* kvi_lane_connect(), of either side */
+	FAKE_OPEN_CONNECT, /* fake_lane_connect(), of either side */
 	FAKE_OBJECT_COUNT,
 };
 

@@ -12,13 +12,13 @@
 #include "failing_alloc.h"
 #include "fake_internal.h"
 
-void fake_enter_cq(struct kvi_cq *cq, const char *call)
+void fake_enter_cq(struct fake_cq *cq, const char *call)
 {
 	if (atomic_exchange(&cq->busy, true))
 		fake_die("%s: another thread is in a call on this cq", call);
 }
 
-void fake_leave_cq(struct kvi_cq *cq)
+void fake_leave_cq(struct fake_cq *cq)
 {
 	atomic_store(&cq->busy, false);
 }
@@ -37,10 +37,10 @@ static void check_unposted(const struct kvi_op *op)
 	}
 }
 
-static void check_buffer(const struct kvi_lane *lane, const struct fake_post *post)
+static void check_buffer(const struct fake_lane *lane, const struct fake_post *post)
 {
-	const struct kvi_memory *memory = post->memory;
-	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	const struct fake_memory *memory = post->memory;
+	const struct kvi_caps *caps = &lane->cq->rail->base.caps;
 	if (memory == NULL) {
 		if (caps->local_memory && post->len > 0)
 			fake_die("a post of %zu bytes needs a registration", post->len);
@@ -48,10 +48,10 @@ static void check_buffer(const struct kvi_lane *lane, const struct fake_post *po
 	}
 	if (memory->domain != fake_get_domain(lane->cq))
 		fake_die("a post uses memory registered in another domain");
-	size_t offset = (uintptr_t)post->buffer - (uintptr_t)memory->base;
+	size_t offset = (uintptr_t)post->buffer - (uintptr_t)memory->bytes;
 	if (post->len > 0 && (offset > memory->len || post->len > memory->len - offset))
 		fake_die("a post of %zu bytes at %p is outside its registration of %zu at %p",
-			 post->len, (void *)post->buffer, memory->len, (void *)memory->base);
+			 post->len, (void *)post->buffer, memory->len, (void *)memory->bytes);
 }
 
 /* Aborts when heap bytes that nobody wrote are about to be sent; see failing_alloc.h. */
@@ -68,7 +68,7 @@ static void check_written(const struct fake_post *post)
 }
 
 /* Aborts unless the post keeps to fabric.h. */
-static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
+static void check_post(const struct fake_lane *lane, const struct kvi_op *op,
 		       const struct fake_post *post)
 {
 	check_unposted(op);
@@ -81,20 +81,20 @@ static void check_post(const struct kvi_lane *lane, const struct kvi_op *op,
 		fake_die("a post on a lane that is not connected");
 	if (post->kind != FAKE_READ)
 		check_written(post);
-	size_t max_len = lane->cq->rail->caps.max_segment_len;
+	size_t max_len = lane->cq->rail->base.caps.max_segment_len;
 	if (post->kind != FAKE_SEND && post->len > max_len)
 		fake_die("a segment of %zu bytes, where %zu is the most", post->len, max_len);
 }
 
-static bool has_room(const struct kvi_lane *lane, enum fake_kind kind, size_t count)
+static bool has_room(const struct fake_lane *lane, enum fake_kind kind, size_t count)
 {
-	const struct kvi_caps *caps = &lane->cq->rail->caps;
+	const struct kvi_caps *caps = &lane->cq->rail->base.caps;
 	return kind == FAKE_RECV ? lane->rx_count + count <= caps->rx_count
 				 : lane->tx_count + count <= caps->tx_count;
 }
 
 /* op NULL: a part of an operation, which is reported with its last part. */
-static struct fake_post *append_post(struct kvi_lane *lane, struct kvi_op *op,
+static struct fake_post *append_post(struct fake_lane *lane, struct kvi_op *op,
 				     const struct fake_post *model)
 {
 	struct fake_post *post = fake_alloc(sizeof(*post));
@@ -105,7 +105,7 @@ static struct fake_post *append_post(struct kvi_lane *lane, struct kvi_op *op,
 	if (post->memory != NULL)
 		post->memory->uses++;
 	if (op != NULL) {
-		op->lane = lane;
+		op->lane = &lane->base;
 		kvi_list_append(get_bucket(op), &post->bucket_node);
 		fake_world.counts.ops++;
 	} else {
@@ -126,7 +126,7 @@ static struct fake_post *append_post(struct kvi_lane *lane, struct kvi_op *op,
 }
 
 /* Copies of an operation's parts, and the operation is done. */
-static void append_copies(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *posts,
+static void append_copies(struct fake_lane *lane, struct kvi_op *op, const struct fake_post *posts,
 			  size_t count)
 {
 	const struct fake_post done = { .kind = FAKE_WRITE };
@@ -144,7 +144,7 @@ static void append_copies(struct kvi_lane *lane, struct kvi_op *op, const struct
 }
 
 /* All of an operation's parts, or none. */
-static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struct fake_post *posts,
+static enum kvt_err submit(struct fake_lane *lane, struct kvi_op *op, const struct fake_post *posts,
 			   size_t count, bool copied)
 {
 	for (size_t i = 0; i < count; i++)
@@ -163,10 +163,10 @@ static enum kvt_err submit(struct kvi_lane *lane, struct kvi_op *op, const struc
 	return err;
 }
 
-static enum kvt_err submit_locked(struct kvi_lane *lane, struct kvi_op *op,
+static enum kvt_err submit_locked(struct fake_lane *lane, struct kvi_op *op,
 				  const struct fake_post *posts, size_t count, bool is_posted)
 {
-	struct kvi_cq *cq = lane->cq;
+	struct fake_cq *cq = lane->cq;
 	fake_enter_cq(cq, "post");
 	fake_lock();
 	enum kvt_err err = submit(lane, op, posts, count, is_posted && fake_world.buffered);
@@ -175,7 +175,7 @@ static enum kvt_err submit_locked(struct kvi_lane *lane, struct kvi_op *op,
 	return err;
 }
 
-static enum kvt_err submit_buffer(struct kvi_lane *lane, struct kvi_op *op, struct fake_post *post,
+static enum kvt_err submit_buffer(struct fake_lane *lane, struct kvi_op *op, struct fake_post *post,
 				  const void *buffer, size_t len)
 {
 	post->buffer = (uint8_t *)(uintptr_t)buffer;
@@ -183,57 +183,62 @@ static enum kvt_err submit_buffer(struct kvi_lane *lane, struct kvi_op *op, stru
 	return submit_locked(lane, op, post, 1, false);
 }
 
-enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
-				struct kvi_memory *memory)
+enum kvt_err fake_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer, size_t len,
+				 struct kvi_memory *memory)
 {
-	struct fake_post post = { .kind = FAKE_RECV, .memory = memory };
+	struct fake_lane *lane = fake_lane(base);
+	struct fake_post post = { .kind = FAKE_RECV, .memory = fake_memory(memory) };
 	return submit_buffer(lane, op, &post, buffer, len);
 }
 
-enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				size_t len, struct kvi_memory *memory)
+enum kvt_err fake_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
+				 size_t len, struct kvi_memory *memory)
 {
-	struct fake_post post = { .kind = FAKE_SEND, .memory = memory };
+	struct fake_lane *lane = fake_lane(base);
+	struct fake_post post = { .kind = FAKE_SEND, .memory = fake_memory(memory) };
 	return submit_buffer(lane, op, &post, buffer, len);
 }
 
 /* Its caps say that there is none: every send is an op that the script can hold and fail. */
-enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
+enum kvt_err fake_lane_inject(struct kvi_lane *base, const void *buffer, size_t len)
 {
+	struct fake_lane *lane = fake_lane(base);
 	(void)lane;
 	(void)buffer;
 	(void)len;
 	return KVT_E_UNSUPPORTED;
 }
 
-static enum kvt_err submit_spans(struct kvi_lane *lane, struct kvi_op *op, enum fake_kind kind,
+static enum kvt_err submit_spans(struct fake_lane *lane, struct kvi_op *op, enum fake_kind kind,
 				 const struct kvi_span *spans, size_t count, bool is_posted)
 {
 	struct fake_post posts[KVI_SPANS_MAX] = { 0 };
-	if (count == 0 || count > lane->cq->rail->caps.span_count)
+	if (count == 0 || count > lane->cq->rail->base.caps.span_count)
 		fake_die("an operation of %zu spans, where %zu are the most", count,
-			 lane->cq->rail->caps.span_count);
+			 lane->cq->rail->base.caps.span_count);
 	for (size_t i = 0; i < count; i++)
 		posts[i] = (struct fake_post){
 			.kind = kind,
 			.buffer = spans[i].base,
 			.len = spans[i].len,
-			.memory = spans[i].memory,
+			.memory = fake_memory(spans[i].memory),
 			.remote = spans[i].remote,
 		};
 	return submit_locked(lane, op, posts, count, is_posted);
 }
 
-enum kvt_err kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
-				 const struct kvi_span *spans, size_t count,
-				 enum kvi_delivery delivery)
+enum kvt_err fake_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
+				  const struct kvi_span *spans, size_t count,
+				  enum kvi_delivery delivery)
 {
+	struct fake_lane *lane = fake_lane(base);
 	return submit_spans(lane, op, FAKE_WRITE, spans, count, delivery == KVI_POSTED);
 }
 
-enum kvt_err kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
-				const struct kvi_span *spans, size_t count)
+enum kvt_err fake_lane_post_read(struct kvi_lane *base, struct kvi_op *op,
+				 const struct kvi_span *spans, size_t count)
 {
+	struct fake_lane *lane = fake_lane(base);
 	return submit_spans(lane, op, FAKE_READ, spans, count, false);
 }
 
@@ -262,8 +267,9 @@ static bool report_post(struct fake_post *post, struct kvi_completion *completio
 	return is_whole;
 }
 
-size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
+size_t fake_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, size_t max)
 {
+	struct fake_cq *cq = fake_cq(base);
 	fake_enter_cq(cq, "kvi_cq_poll");
 	fake_lock();
 	fake_step(cq, FAKE_STEPS_PER_POLL, false);
@@ -277,14 +283,15 @@ size_t kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t
 	return count;
 }
 
-size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size_t max)
+size_t fake_cq_poll_events(struct kvi_cq *base, struct kvi_lane_event *events, size_t max)
 {
+	struct fake_cq *cq = fake_cq(base);
 	fake_enter_cq(cq, "kvi_cq_poll_events");
 	fake_lock();
 	size_t count = 0;
 	struct kvi_list *first;
 	while (count < max && (first = kvi_list_get_first(&cq->events)) != NULL) {
-		struct kvi_lane *lane = kvi_container_of(first, struct kvi_lane, event_node);
+		struct fake_lane *lane = kvi_container_of(first, struct fake_lane, event_node);
 		events[count] = (struct kvi_lane_event){ .context = lane->context };
 		if (lane->tell_connected) {
 			lane->tell_connected = false;
@@ -304,14 +311,16 @@ size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size
 	return count;
 }
 
-void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2])
+void fake_cq_get_fds(const struct kvi_cq *base, int fds[2])
 {
+	const struct fake_cq *cq = fake_cq(base);
 	fds[0] = cq->fds[0];
 	fds[1] = cq->fds[1];
 }
 
-bool kvi_cq_may_sleep(struct kvi_cq *cq)
+bool fake_cq_may_sleep(struct kvi_cq *base)
 {
+	struct fake_cq *cq = fake_cq(base);
 	fake_enter_cq(cq, "kvi_cq_may_sleep");
 	fake_lock();
 	bool may_sleep = !fake_has_work(cq) && kvi_list_is_empty(&cq->events);

@@ -103,14 +103,14 @@ void fake_unlock(void)
 	if (fake_world.auto_progress)
 		fake_step(NULL, FAKE_STEPS_PER_POLL, false);
 	kvi_list_for_each (node, next, &fake_world.cqs) {
-		struct kvi_cq *cq = kvi_container_of(node, struct kvi_cq, node);
+		struct fake_cq *cq = kvi_container_of(node, struct fake_cq, node);
 		set_readable(cq->fds[0], &cq->readable[0], fake_has_work(cq));
 		set_readable(cq->fds[1], &cq->readable[1], !kvi_list_is_empty(&cq->events));
 	}
 	kvi_list_for_each (node, next, &fake_world.listeners) {
-		struct kvi_listener *listener = kvi_container_of(node, struct kvi_listener, node);
+		struct fake_listener *listener = kvi_container_of(node, struct fake_listener, node);
 		bool has_request = !kvi_list_is_empty(&listener->requests);
-		set_readable(listener->fd, &listener->readable,
+		set_readable(listener->base.fd, &listener->readable,
 			     has_request && (fake_world.hold & FAKE_CONNECT) == 0);
 	}
 	pthread_mutex_unlock(&world_lock);
@@ -244,11 +244,11 @@ void fake_kill_lanes(const char *interface)
 {
 	fake_lock();
 	kvi_list_for_each (cq_node, next_cq, &fake_world.cqs) {
-		struct kvi_cq *cq = kvi_container_of(cq_node, struct kvi_cq, node);
+		struct fake_cq *cq = kvi_container_of(cq_node, struct fake_cq, node);
 		if (interface != NULL && strcmp(cq->rail->interface, interface) != 0)
 			continue;
 		kvi_list_for_each (node, next, &cq->lanes) {
-			struct kvi_lane *lane = kvi_container_of(node, struct kvi_lane, node);
+			struct fake_lane *lane = kvi_container_of(node, struct fake_lane, node);
 			if (lane->state != FAKE_LANE_NEW)
 				fake_lose_lane(lane, EIO);
 		}
