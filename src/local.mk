@@ -84,7 +84,9 @@ src_libkvi_auth_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_auth_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_auth_la_SOURCES = \
 	src/auth/handshake.c \
-	src/auth/handshake.h
+	src/auth/handshake.h \
+	src/auth/noise.c \
+	src/auth/noise.h
 
 src_libkvi_engine_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_engine_la_CFLAGS = $(KVI_CFLAGS)

@@ -28,6 +28,7 @@ C_TESTS = \
 	tests/protocol/check_malformed \
 	tests/protocol/check_vectors \
 	tests/protocol/fuzz \
+	tests/unit/check_auth_noise \
 	tests/unit/check_base_alloc \
 	tests/unit/check_base_bytes \
 	tests/unit/check_base_clock \
@@ -207,6 +208,9 @@ tests_protocol_fuzz_SOURCES = \
 	tests/protocol/fuzz_decode.c \
 	tests/protocol/fuzz_main.c \
 	$(PROTOCOL_SUPPORT)
+
+tests_unit_check_auth_noise_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+tests_unit_check_auth_noise_SOURCES = tests/unit/check_auth_noise.c tests/unit/noise_vectors.h
 
 PLAN_REQUESTS = tests/unit/plan_requests.h
 tests_unit_check_engine_plan_SOURCES = tests/unit/check_engine_plan.c $(PLAN_REQUESTS)
