@@ -85,6 +85,10 @@ src_libkvi_auth_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_auth_la_SOURCES = \
 	src/auth/handshake.c \
 	src/auth/handshake.h \
+	src/auth/key_file.c \
+	src/auth/key_file.h \
+	src/auth/keys.c \
+	src/auth/keys.h \
 	src/auth/noise.c \
 	src/auth/noise.h
 

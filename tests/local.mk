@@ -28,6 +28,8 @@ C_TESTS = \
 	tests/protocol/check_malformed \
 	tests/protocol/check_vectors \
 	tests/protocol/fuzz \
+	tests/unit/check_auth_key_file \
+	tests/unit/check_auth_keys \
 	tests/unit/check_auth_noise \
 	tests/unit/check_base_alloc \
 	tests/unit/check_base_bytes \
@@ -209,6 +211,8 @@ tests_protocol_fuzz_SOURCES = \
 	tests/protocol/fuzz_main.c \
 	$(PROTOCOL_SUPPORT)
 
+tests_unit_check_auth_key_file_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+tests_unit_check_auth_keys_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_noise_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_noise_SOURCES = tests/unit/check_auth_noise.c tests/unit/noise_vectors.h
 
