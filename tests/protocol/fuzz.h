@@ -13,8 +13,14 @@ enum fuzz_target {
 	FUZZ_CLIENT,
 	FUZZ_SERVER,
 	FUZZ_DESCRIPTOR,
+	FUZZ_KEYS,
+	FUZZ_NOISE,
 	FUZZ_TARGETS,
 };
+
+/* A first message of the Noise handshake that reads well: every other is to be refused. */
+enum { FUZZ_NOISE_LEN = 64 };
+extern const uint8_t fuzz_noise_message[FUZZ_NOISE_LEN];
 
 /* Aborts when something that must hold does not. */
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "auth/handshake.h"
+#include "auth/keys.h"
+#include "auth/noise.h"
 #include "codec.h"
 #include "fuzz.h"
 
@@ -55,6 +57,58 @@ static void try_handshake(enum kvi_handshake_role role, const uint8_t *bytes, si
 		(role == KVI_HANDSHAKE_SERVER && handshake.remote.provider_count > 0));
 }
 
+/* What is read as keys is what it says; what is not leaves nothing behind. */
+static void try_keys(const char *text, size_t len)
+{
+	static const struct kvi_keys none;
+	static struct kvi_keys keys, again;
+	struct kvt_error error = { .code = KVT_OK };
+	if (kvi_keys_parse(text, len, &keys, &error) != KVT_OK) {
+		require(error.code == KVT_E_INVALID && error.text[0] != '\0');
+		require(memcmp(&keys, &none, sizeof(keys)) == 0);
+		return;
+	}
+	require(keys.count >= 1 && keys.count <= KVI_KEYS_MAX);
+	for (size_t i = 0; i < keys.count; i++) {
+		uint8_t secret[KVI_KEY_LEN];
+		char line[KVI_KEY_TEXT_LEN];
+		kvi_key_print(&keys.keys[i], line);
+		require(kvi_keys_parse(line, strlen(line), &again, NULL) == KVT_OK);
+		require(memcmp(&again.keys[0], &keys.keys[i], sizeof(keys.keys[i])) == 0);
+		require(kvi_keys_find(&keys, keys.keys[i].id, secret));
+		require(memcmp(secret, keys.keys[i].secret, sizeof(secret)) == 0);
+	}
+}
+
+/* Cacophony's vector: see tests/unit/check_auth_noise.c. */
+const uint8_t fuzz_noise_message[FUZZ_NOISE_LEN] = {
+	0xca, 0x35, 0xde, 0xf5, 0xae, 0x56, 0xce, 0xc3, 0x3d, 0xc2, 0x03, 0x67, 0x31,
+	0xab, 0x14, 0x89, 0x6b, 0xc4, 0xc7, 0x5d, 0xbb, 0x07, 0xa6, 0x1f, 0x87, 0x9f,
+	0x8e, 0x3a, 0xfa, 0x4c, 0x79, 0x44, 0x79, 0xb9, 0x62, 0xb8, 0xaf, 0xf8, 0x48,
+	0x57, 0x42, 0xac, 0x32, 0xf9, 0x05, 0xba, 0x45, 0x36, 0x9e, 0x24, 0x65, 0xfb,
+	0x59, 0xe1, 0x38, 0xa9, 0x3d, 0x67, 0xa0, 0xd1, 0x26, 0x6b, 0x6a, 0x54,
+};
+
+/* No bytes but those of who has the key are let in, and the answer's reader takes none but the answer. */
+static void try_noise(const uint8_t *bytes, size_t len)
+{
+	static const uint8_t psk[] = "This is my Austrian perspective!";
+	static const uint8_t ephemeral[KVI_NOISE_KEY_LEN] = { 1 };
+	static uint8_t payload[KVI_NOISE_MESSAGE_MAX];
+	struct kvi_noise noise;
+	kvi_noise_init(&noise, KVI_NOISE_RESPONDER, psk, "John Galt", 9, ephemeral);
+	bool is_known = len == FUZZ_NOISE_LEN && memcmp(bytes, fuzz_noise_message, len) == 0;
+	enum kvt_err err = kvi_noise_read(&noise, bytes, len, payload);
+	require(err == (is_known ? KVT_OK : KVT_E_AUTH));
+	require(noise.step == (is_known ? KVI_NOISE_SECOND : KVI_NOISE_OVER));
+
+	kvi_noise_init(&noise, KVI_NOISE_INITIATOR, psk, "John Galt", 9, ephemeral);
+	require(kvi_noise_write(&noise, NULL, 0, payload) == KVT_OK);
+	require(kvi_noise_read(&noise, bytes, len, payload) == KVT_E_AUTH);
+	struct kvi_noise_cipher cipher = { .has_key = true };
+	require(kvi_noise_decrypt(&cipher, bytes, len, payload) == KVT_E_AUTH);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	if (len == 0)
@@ -81,6 +135,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		break;
 	case FUZZ_DESCRIPTOR:
 		require(codec_try_descriptor(bytes, len) != CODEC_BROKEN);
+		break;
+	case FUZZ_KEYS:
+		try_keys((const char *)bytes, len);
+		break;
+	case FUZZ_NOISE:
+		try_noise(bytes, len);
 		break;
 	case FUZZ_TARGETS:
 		break;

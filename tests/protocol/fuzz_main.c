@@ -86,6 +86,24 @@ static void add_vectors(void)
 	}
 }
 
+static void add_seed_of(enum fuzz_target target, const void *bytes, size_t len)
+{
+	current.bytes[0] = (uint8_t)target;
+	memcpy(current.bytes + 1, bytes, len);
+	current.len = len + 1;
+	add_seed();
+}
+
+static void add_secrets(void)
+{
+	static const char keys[] = "# two keys\n"
+				   "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n"
+				   "892d89976b870467:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= "
+				   "# b\n";
+	add_seed_of(FUZZ_KEYS, keys, sizeof(keys) - 1);
+	add_seed_of(FUZZ_NOISE, fuzz_noise_message, sizeof(fuzz_noise_message));
+}
+
 /* Returns false when there is no such directory. */
 static bool add_directory(const char *path)
 {
@@ -147,8 +165,8 @@ static void change_current(void)
 /* Most frames and messages die at their length; half of the frames get one that fits. */
 static void mend_length(void)
 {
-	bool is_frame = current.len >= 9 && current.bytes[0] != FUZZ_MESSAGE &&
-			current.bytes[0] != FUZZ_LANE_HELLO && current.bytes[0] != FUZZ_DESCRIPTOR;
+	uint8_t target = current.len >= 9 ? current.bytes[0] : FUZZ_TARGETS;
+	bool is_frame = target == FUZZ_FRAME || target == FUZZ_CLIENT || target == FUZZ_SERVER;
 	if (!is_frame || get_random(2) == 0)
 		return;
 	size_t body_len = current.len - 9;
@@ -169,6 +187,7 @@ int main(int argc, char **argv)
 	signal(SIGABRT, print_current);
 	signal(SIGSEGV, print_current);
 	add_vectors();
+	add_secrets();
 	for (int i = 1; i < argc; i++) {
 		if (!add_directory(argv[i])) {
 			fprintf(stderr, "%s: no such directory\n", argv[i]);

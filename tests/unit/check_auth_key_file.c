@@ -20,6 +20,7 @@ static struct kvt_error error;
 /* A home directory that is new, and an environment that says nothing else. */
 static void open_home(void)
 {
+	umask(022);
 	ck_assert_ptr_nonnull(mkdtemp(home));
 	snprintf(path, sizeof(path), "%s/.config/kvtrans/key", home);
 	setenv("HOME", home, 1);
@@ -30,6 +31,7 @@ static void open_home(void)
 static void close_home(void)
 {
 	char command[PATH_MAX];
+	umask(022);
 	snprintf(command, sizeof(command), "rm -rf %s", home);
 	ck_assert_int_eq(system(command), 0);
 	strcpy(home + strlen(home) - 6, "XXXXXX");
