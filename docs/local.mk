@@ -3,6 +3,7 @@
 
 dist_man_MANS = \
 	docs/man/kvtrans-info.1 \
+	docs/man/kvtrans-key.1 \
 	docs/man/kvtrans-perf.1
 
 EXTRA_DIST += \

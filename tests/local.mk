@@ -64,6 +64,7 @@ PYTHON_TESTS = \
 	tests/python/test_examples.py \
 	tests/python/test_lifetime.py \
 	tests/python/test_info.py \
+	tests/python/test_key.py \
 	tests/python/test_limits.py \
 	tests/python/test_main.py \
 	tests/python/test_manuals.py \

@@ -10,7 +10,8 @@ libdir=$(sed -n 's/^libdir=//p' "$KVT_BUILDDIR/src/kvtrans.pc" | sed "s,\${exec_
 
 does "make install works with DESTDIR" make -C "$KVT_BUILDDIR" install DESTDIR="$root"
 find "$root" -name '*.la' | holds "no .la file is installed"
-for file in bin/kvtrans-info bin/kvtrans-perf include/kvtrans.h include/kvtrans_base.h include/kvtrans_paged.h; do
+for file in bin/kvtrans-info bin/kvtrans-key bin/kvtrans-perf include/kvtrans.h include/kvtrans_base.h \
+	include/kvtrans_paged.h; do
 	[ -f "$root$prefix/$file" ] || echo "no $file"
 done | holds "programs and headers are installed"
 

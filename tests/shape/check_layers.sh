@@ -25,9 +25,11 @@ grep -lE '#[[:space:]]*include[[:space:]]+[<"]numpy/' python/ext/*.[ch] 2>/dev/n
 	holds "NumPy's headers are in one file of python/ext"
 grep -nE '#[[:space:]]*include[[:space:]]+"(base|wire|fabric|auth|engine)/' python/ext/*.[ch] bench/*.[ch] \
 	examples/*.[ch] 2>/dev/null | holds "extension, programs and examples use kvtrans.h, no inner header"
-grep -nE '#[[:space:]]*include[[:space:]]+"' tools/*.[ch] |
+grep -nE '#[[:space:]]*include[[:space:]]+"' tools/*info*.[ch] |
 	grep -vE '"(info\.h|base/|wire/|fabric/(fabric|survey)\.h|engine/settings\.h)' |
 	holds "kvtrans-info sees the fabric through fabric.h and survey.h, and of the engine its settings"
+grep -nE '#[[:space:]]*include[[:space:]]+"' tools/*key*.[ch] | grep -vE '"(key\.h|base/|auth/key(s|_file)\.h)' |
+	holds "kvtrans-key sees keys and their files"
 grep -nE '#[[:space:]]*include[[:space:]]+"' include/*.h | holds "kvtrans.h includes none of ours"
 grep -nE '#[[:space:]]*include[[:space:]]+<kvtrans' include/kvtrans_base.h include/kvtrans_paged.h |
 	grep -v '^include/kvtrans_paged\.h:.*<kvtrans_base\.h>' |
