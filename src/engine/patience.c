@@ -14,7 +14,7 @@
  * time from it. */
 #define BULK_NS (50 * US)
 #define BULK_FOR_NS KVI_MS
-#define BAR_LEAST_NS KVI_MS
+#define BAR_LEAST_NS (8 * KVI_MS)
 #define BAR_MOST_NS (512 * KVI_MS)
 
 void kvi_patience_init(struct kvi_patience *patience, int64_t most_ns, bool adapts)
