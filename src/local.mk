@@ -36,6 +36,8 @@ src_libkvi_base_la_SOURCES = \
 	src/base/mailbox.h \
 	src/base/sized.c \
 	src/base/sized.h \
+	src/base/table.c \
+	src/base/table.h \
 	src/base/thread.c \
 	src/base/thread.h \
 	src/base/timers.c \

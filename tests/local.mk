@@ -39,6 +39,7 @@ C_TESTS = \
 	tests/unit/check_base_log \
 	tests/unit/check_base_mailbox \
 	tests/unit/check_base_sized \
+	tests/unit/check_base_table \
 	tests/unit/check_base_thread \
 	tests/unit/check_base_timers \
 	tests/unit/check_base_wake \
@@ -224,6 +225,7 @@ tests_unit_check_perf_pool_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_pool_SOURCES = tests/unit/check_perf_pool.c bench/perf_pool.c bench/perf_pool.h
 tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
+tests_unit_check_base_table_SOURCES = tests/unit/check_base_table.c $(FAILING_ALLOC)
 tests_unit_check_base_timers_SOURCES = tests/unit/check_base_timers.c $(FAILING_ALLOC)
 tests_unit_check_engine_strangers_SOURCES = tests/unit/check_engine_strangers.c $(FAILING_ALLOC)
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
