@@ -63,11 +63,26 @@ _Static_assert(sizeof(struct kvi_arrival) + 3 * 32 <= KVI_MESSAGE_CHARGE, "a mes
 									  "receives costs no more "
 									  "than its charge");
 
+struct kvi_arrival *kvi_arrival_get_first(const struct kvi_channel *channel)
+{
+	const struct kvi_timer *place = kvi_timers_get_first(&channel->returned);
+	if (place != NULL)
+		return &kvi_container_of(place, struct kvi_started, place)->arrival;
+	struct kvi_list *node = kvi_list_get_first(&channel->arrivals);
+	return node == NULL ? NULL : kvi_container_of(node, struct kvi_arrival, node);
+}
+
 void kvi_arrival_take(struct kvi_channel *channel, struct kvi_arrival *arrival)
 {
 	kvi_list_remove(&arrival->node);
-	if (!arrival->is_start)
+	if (arrival->is_start) {
+		struct kvi_started *started =
+			kvi_container_of(arrival, struct kvi_started, arrival);
+		kvi_timers_clear(&channel->returned, &started->place);
+		kvi_table_remove(&channel->link->part->starts, &started->entry);
+	} else {
 		atomic_fetch_sub(&channel->link->conn->arrivals, 1);
+	}
 }
 
 void kvi_arrival_free(struct kvi_arrival *arrival)
@@ -81,8 +96,8 @@ void kvi_arrival_free(struct kvi_arrival *arrival)
 
 static void drop_arrivals(struct kvi_channel *channel)
 {
-	kvi_list_for_each (node, next_node, &channel->arrivals) {
-		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+	struct kvi_arrival *arrival;
+	while ((arrival = kvi_arrival_get_first(channel)) != NULL) {
 		kvi_arrival_take(channel, arrival);
 		if (!arrival->is_start)
 			kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
@@ -93,6 +108,7 @@ static void drop_arrivals(struct kvi_channel *channel)
 static void free_channel(struct kvi_part *part, struct kvi_channel *channel)
 {
 	drop_arrivals(channel);
+	kvi_timers_free(&channel->returned);
 	HASH_DELETE(hh, part->channels, channel);
 	atomic_fetch_sub(&part->conn->channel_count, 1);
 	kvi_free(channel);
@@ -110,25 +126,18 @@ static void send_short(struct kvi_link *link, enum kvi_message_type type,
 	kvi_link_send(link, &message);
 }
 
-/* The first transfer of list that is not being given up yet; NULL when all are. */
-static struct kvi_exchange *find_active(const struct kvi_list *list)
-{
-	for (struct kvi_list *node = list->next; node != list; node = node->next) {
-		struct kvi_exchange *exchange = kvi_container_of(node, struct kvi_exchange, node);
-		if (exchange->transfer.reason.code == KVT_OK)
-			return exchange;
-	}
-	return NULL;
-}
-
 void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const char *text)
 {
 	struct kvi_list *lists[] = { &channel->sends, &channel->granted, &channel->receives };
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		/* Giving one up may change its neighbours, so each search starts anew. */
-		struct kvi_exchange *exchange;
-		while ((exchange = find_active(lists[i])) != NULL)
+		/* The last first: were the first receive to go, the next would be granted memory for nothing. */
+		struct kvi_list *node = lists[i]->prev;
+		while (node != lists[i]) {
+			struct kvi_exchange *exchange =
+				kvi_container_of(node, struct kvi_exchange, node);
+			node = node->prev;
 			kvi_transfer_give_up(&exchange->transfer, code, text);
+		}
 	}
 }
 
@@ -254,18 +263,14 @@ void kvi_channel_close_kv(struct kvi_channel *channel)
 	send_short(channel->link, KVI_MESSAGE_GONE, &about);
 }
 
-static void fail_list(struct kvi_list *list, const struct kvt_error *cause)
-{
-	struct kvi_list *node;
-	while ((node = kvi_list_get_first(list)) != NULL) {
-		struct kvi_exchange *exchange = kvi_container_of(node, struct kvi_exchange, node);
-		bool gave_up = exchange->transfer.reason.code != KVT_OK;
-		kvi_exchange_complete(exchange, gave_up ? &exchange->transfer.reason : cause);
-	}
-}
-
 static void drop_starts(struct kvi_channel *channel)
 {
+	struct kvi_timer *place;
+	while ((place = kvi_timers_get_first(&channel->returned)) != NULL) {
+		struct kvi_started *started = kvi_container_of(place, struct kvi_started, place);
+		kvi_arrival_take(channel, &started->arrival);
+		kvi_arrival_free(&started->arrival);
+	}
 	kvi_list_for_each (node, next_node, &channel->arrivals) {
 		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
 		if (!arrival->is_start)
@@ -275,14 +280,11 @@ static void drop_starts(struct kvi_channel *channel)
 	}
 }
 
-void kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause)
+void kvi_channels_end(struct kvi_part *part)
 {
 	struct kvi_channel *channel, *next;
 	HASH_ITER(hh, part->channels, channel, next)
 	{
-		fail_list(&channel->sends, cause);
-		fail_list(&channel->granted, cause);
-		fail_list(&channel->receives, cause);
 		drop_starts(channel);
 		if (channel->kv == NULL)
 			continue;

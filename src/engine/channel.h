@@ -11,6 +11,8 @@
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "base/table.h"
+#include "base/timers.h"
 #include "engine/link.h"
 #include "wire/wire.h"
 
@@ -27,6 +29,13 @@ struct kvi_arrival {
 	size_t meta_len;
 	uint8_t *meta;
 	uint8_t *data;
+};
+
+/* The arrival of a START: the peer may speak of it again. */
+struct kvi_started {
+	struct kvi_arrival arrival;
+	struct kvi_entry entry; /* in part->starts by tag and seq, while no receive has it */
+	struct kvi_timer place; /* in channel->returned, by seq */
 };
 
 /* A CTS that came before the send it is for. generation 0: none. */
@@ -51,7 +60,9 @@ struct kvi_channel {
 	struct kvi_early_cts early;
 
 	uint64_t next_arrival_seq;
-	struct kvi_list arrivals; /* unmatched, by seq */
+	struct kvi_list arrivals; /* never matched, by seq */
+	struct kvi_timers
+		returned; /* STARTs that a receive gave back: by seq, all before the arrivals */
 	struct kvi_list receives; /* unmatched, in the order they were started */
 	struct kvi_list granted;  /* matched to a START */
 };
@@ -80,13 +91,16 @@ void kvi_channel_close_kv(struct kvi_channel *channel);
 void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const char *text);
 
 /*
- * End every transfer of the part with cause; the lanes are cut. Eager messages stay: the sender was
- * told that we have them, so a receive gets them even now.
+ * The lanes of the part are cut, and its transfers have ended. Eager messages stay: the sender was told that
+ * we have them, so a receive gets them even now.
  */
-void kvi_channels_fail(struct kvi_part *part, const struct kvt_error *cause);
+void kvi_channels_end(struct kvi_part *part);
 
 /* Free the part's channels, with what waits in them. */
 void kvi_channels_free(struct kvi_part *part);
+
+/* The arrival that the next receive takes; NULL when nothing waits. */
+struct kvi_arrival *kvi_arrival_get_first(const struct kvi_channel *channel);
 
 /* Take an arrival out of its channel; it is the caller's. */
 void kvi_arrival_take(struct kvi_channel *channel, struct kvi_arrival *arrival);

@@ -19,6 +19,9 @@
 #include "engine/control.h"
 #include "engine/engine.h"
 
+/* Transfers that end while a worker's lock is held: some 100 us. */
+enum { FAILED_AT_ONCE = 256 };
+
 uint64_t kvi_conn_make_key(void)
 {
 	uint64_t key;
@@ -273,8 +276,15 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	for (unsigned i = 0; i < count; i++) {
+		/* Shares that ended on other workers are reported by mail. */
 		kvi_worker_lock(engine->workers[i]);
-		kvi_part_fail(&conn->parts[i]);
+		kvi_worker_progress(engine->workers[i]);
+		/* Other connections have their turns in between. */
+		while (!kvi_part_fail(&conn->parts[i], FAILED_AT_ONCE)) {
+			kvi_worker_unlock(engine->workers[i]);
+			kvi_worker_lock(engine->workers[i]);
+		}
+		kvi_part_free(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	kvi_share_end(conn);

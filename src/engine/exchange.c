@@ -13,6 +13,7 @@
 #include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/kv.h"
+#include "engine/part.h"
 #include "engine/recv.h"
 #include "engine/send.h"
 #include "engine/window.h"
@@ -28,7 +29,7 @@ static void start(struct kvt_transfer *transfer)
 	exchange->channel = kv->channel;
 	/* What the peer sent eagerly is here, whatever has become of the peer. */
 	bool has_arrived = !kv->closing && !exchange->is_send &&
-			   !kvi_list_is_empty(&kv->channel->arrivals);
+			   kvi_arrival_get_first(kv->channel) != NULL;
 	if (kv->closing) {
 		kvi_fail(&error, KVT_E_CLOSED, 0, "the KV is closed");
 		kvi_transfer_complete(transfer, &error);
@@ -111,6 +112,9 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	kvi_arrival_free(exchange->arrival);
 	exchange->arrival = NULL;
 	kvi_list_remove(&exchange->node);
+	kvi_table_remove(exchange->is_send ? &exchange->kv->link->part->sends
+					   : &exchange->kv->link->part->granted,
+			 &exchange->entry);
 	exchange->state = KVI_DONE;
 	exchange->channel = NULL;
 	exchange->kv->in_flight--;

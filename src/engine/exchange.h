@@ -6,6 +6,7 @@
 #ifndef KVI_ENGINE_EXCHANGE_H
 #define KVI_ENGINE_EXCHANGE_H
 
+#include "base/table.h"
 #include "engine/link.h"
 #include "engine/spread.h"
 #include "engine/transfer.h"
@@ -24,10 +25,10 @@ enum kvi_exchange_state {
 	KVI_SEND_STOPPING, /* segments are out, no more will be: giving up, or the peer's CANCEL */
 	KVI_SEND_FINISHED, /* FIN is out, ACK to come */
 
-	KVI_RECV_QUEUED,     /* no CTS is out */
-	KVI_RECV_EARLY,	     /* CTS is out, for the next message */
-	KVI_RECV_GRANTED,    /* CTS is out, for the message whose START came */
-	KVI_RECV_CANCELLING, /* CANCEL is out; CACK or FIN to come */
+	KVI_RECV_QUEUED,  /* no CTS is out */
+	KVI_RECV_EARLY,	  /* CTS is out, for the next message */
+	KVI_RECV_GRANTED, /* CTS is out, for the message whose START came */
+	KVI_RECV_CANCELLING, /* CANCEL is out; CACK or FIN to come. Not given up: another message goes first */
 
 	KVI_DONE,
 };
@@ -61,7 +62,8 @@ struct kvi_exchange {
 	/* under worker lock */
 	enum kvi_exchange_state state;
 	struct kvi_channel *channel;
-	struct kvi_list node; /* in a list of its channel */
+	struct kvi_list node;	/* in a list of its channel */
+	struct kvi_entry entry; /* in part->sends or part->granted */
 	uint64_t seq;
 	uint64_t generation;
 	struct kvi_window *window; /* receive: what the CTS grants; send: the source, where needed */

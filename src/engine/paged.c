@@ -94,10 +94,10 @@ static void end_given_up(struct kvi_paged *paged)
 
 static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_paged *paged;
-	HASH_FIND(hh, link->part->paged, &message->seq, sizeof(message->seq), paged);
-	if (paged == NULL)
+	struct kvi_entry *entry = kvi_table_find(&link->part->paged, message->seq, 0);
+	if (entry == NULL)
 		return KVT_OK; /* it was given up meanwhile */
+	struct kvi_paged *paged = kvi_container_of(entry, struct kvi_paged, entry);
 	if ((!paged->told && !paged->settling) || paged->noted || paged->home != link)
 		return KVT_E_PROTOCOL;
 	paged->noted = true;
@@ -192,10 +192,10 @@ static void start(struct kvt_transfer *transfer)
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_part *part = paged->home->part;
 	struct kvt_error error = { .code = KVT_OK };
-	HASH_ADD(hh, part->paged, number, sizeof(paged->number), paged);
+	bool added = kvi_table_add(&part->paged, &paged->entry, paged->number, 0);
 	if (paged->region != NULL)
 		kvi_list_append(&paged->region->in_flight[part->worker->index], &paged->node);
-	if (paged->hh.tbl == NULL)
+	if (!added)
 		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
 	else if (part->cut)
 		kvi_conn_check(transfer->conn, &error);
@@ -266,8 +266,7 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_counters *counters = &transfer->conn->counters;
 	bool reads = paged->direction == KVT_READ;
-	if (paged->hh.tbl != NULL)
-		HASH_DELETE(hh, paged->home->part->paged, paged);
+	kvi_table_remove(&paged->home->part->paged, &paged->entry);
 	kvi_list_remove(&paged->node);
 	if (paged->remote != NULL)
 		kvi_remote_leave(paged->remote);
@@ -308,12 +307,13 @@ const struct kvi_transfer_kind kvi_paged_kind = {
 
 void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote)
 {
-	struct kvi_paged *paged, *next;
 	if (part->cut)
 		return;
-	HASH_ITER(hh, part->paged, paged, next)
-	{
-		if (paged->remote == remote)
+	kvi_list_for_each (node, next_node, &part->transfers) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, part_node);
+		struct kvi_paged *paged = paged_of(transfer);
+		if (transfer->kind == &kvi_paged_kind && paged->remote == remote)
 			kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
 					     "the peer has withdrawn this memory");
 	}
@@ -345,16 +345,5 @@ void kvi_paged_stop_region(const struct kvt_region *region)
 					kvi_deadline_after(KVI_SECOND)))
 			if (worker->stopped)
 				break;
-	}
-}
-
-void kvi_paged_fail(struct kvi_part *part)
-{
-	struct kvi_paged *paged, *next;
-	HASH_ITER(hh, part->paged, paged, next)
-	{
-		struct kvt_transfer *transfer = &paged->transfer;
-		bool gave_up = transfer->reason.code != KVT_OK;
-		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
 	}
 }

@@ -7,7 +7,7 @@
 #ifndef KVI_ENGINE_PAGED_H
 #define KVI_ENGINE_PAGED_H
 
-#include "base/hash.h"
+#include "base/table.h"
 #include "engine/link.h"
 #include "engine/plan.h"
 #include "engine/spread.h"
@@ -43,8 +43,8 @@ struct kvi_paged {
 	struct kvi_cursor cursor;
 
 	/* under worker lock */
-	UT_hash_handle hh;    /* in part->paged of its home lane */
-	struct kvi_list node; /* in region->in_flight */
+	struct kvi_entry entry; /* in part->paged of its home lane */
+	struct kvi_list node;	/* in region->in_flight */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
@@ -61,9 +61,6 @@ void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remot
 
 /* End the transfers of a region, and wait until they have: it is being closed. */
 void kvi_paged_stop_region(const struct kvt_region *region);
-
-/* End all that are at home on one part, whose lanes are cut, with the connection's cause. */
-void kvi_paged_fail(struct kvi_part *part);
 
 /* pages.c: the segments of a paged transfer. */
 extern const struct kvi_spread_source kvi_pages_source;

@@ -8,8 +8,8 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/link.h"
-#include "engine/paged.h"
 #include "engine/spread.h"
+#include "engine/transfer.h"
 
 void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker)
 {
@@ -17,6 +17,7 @@ void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_work
 	part->worker = worker;
 	kvi_list_init(&part->links);
 	kvi_list_init(&part->stripes);
+	kvi_list_init(&part->transfers);
 }
 
 bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
@@ -54,12 +55,21 @@ void kvi_part_cut(struct kvi_part *part)
 	kvi_stripes_drop(part);
 }
 
-void kvi_part_fail(struct kvi_part *part)
+bool kvi_part_fail(struct kvi_part *part, unsigned most)
 {
-	/* Shares that ended on other workers are reported by mail. */
-	kvi_worker_progress(part->worker);
-	kvi_paged_fail(part);
-	kvi_channels_fail(part, &part->conn->cause);
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&part->transfers)) != NULL && most-- > 0) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, part_node);
+		bool gave_up = transfer->reason.code != KVT_OK;
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
+	}
+	return node == NULL;
+}
+
+void kvi_part_free(struct kvi_part *part)
+{
+	kvi_channels_end(part);
 	kvi_list_for_each (node, next_node, &part->links)
 		kvi_link_free(kvi_container_of(node, struct kvi_link, node));
 }

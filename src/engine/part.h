@@ -9,10 +9,10 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "base/table.h"
 #include "engine/worker.h"
 
 struct kvi_channel;
-struct kvi_paged;
 
 struct kvi_part {
 	struct kvt_conn *conn;
@@ -20,7 +20,11 @@ struct kvi_part {
 	struct kvi_list links;
 	struct kvi_list stripes;      /* spread.h: shares of transfers that use all of the links */
 	struct kvi_channel *channels; /* by tag */
-	struct kvi_paged *paged;      /* paged transfers that are at home here, by number */
+	struct kvi_list transfers;    /* that are at home here, in the order of their start */
+	struct kvi_table paged;	      /* paged transfers, by number */
+	struct kvi_table sends;	      /* whose first message is out, by tag and seq */
+	struct kvi_table granted;     /* receives that are matched to a START, likewise */
+	struct kvi_table starts;      /* struct kvi_started, likewise */
 	unsigned posted;	      /* operations that are with the fabric */
 	bool cut;		      /* the lanes are closed: nothing starts any more */
 
@@ -44,7 +48,11 @@ bool kvi_links_flush(struct kvi_worker *worker, unsigned how);
 /* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
 void kvi_part_cut(struct kvi_part *part);
 
-/* After all parts of the connection are cut: every transfer here ends with the connection's cause. */
-void kvi_part_fail(struct kvi_part *part);
+/* After all parts of the connection are cut: end at most `most` of the transfers here with the connection's
+ * cause. True: that were all. */
+bool kvi_part_fail(struct kvi_part *part, unsigned most);
+
+/* And then, once: free what its lanes and channels have. */
+void kvi_part_free(struct kvi_part *part);
 
 #endif

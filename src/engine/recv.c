@@ -4,7 +4,8 @@
  *
  * Design notes. Receives are matched in order: only the first of channel->receives may have a CTS out
  * (EARLY), for the message that comes next; the others wait. Once a START is matched its receive moves
- * to channel->granted and the next one is first. A grant is taken back by asking: CANCEL, then CACK
+ * to channel->granted and the next one is first. Where the receive of a START is given up, the message goes
+ * to the first of those that wait, ahead of all that came later; that one takes its early CTS back first. A grant is taken back by asking: CANCEL, then CACK
  * (the sender writes no more), or FIN (it had finished: the receive succeeds), or the connection is
  * cut. The window stays registered until then: on tcp, closing it does not stop a write under way, and
  * the next write would make the provider drop the whole connection.
@@ -20,6 +21,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/part.h"
 #include "engine/window.h"
 
 static void match(struct kvi_channel *channel);
@@ -93,6 +95,35 @@ static void grant(struct kvi_channel *channel, struct kvi_exchange *receive,
 	receive->state = KVI_RECV_GRANTED;
 	kvi_list_remove(&receive->node);
 	kvi_list_append(&channel->granted, &receive->node);
+	if (!kvi_table_add(&channel->link->part->granted, &receive->entry, channel->tag,
+			   receive->seq))
+		kvi_conn_fail(receive->transfer.conn, KVT_E_NO_MEMORY, 0,
+			      "no memory for a receive");
+}
+
+/* Ask for a grant back. The receive stays as it is, but for its state, until that is settled. */
+static void take_back(struct kvi_channel *channel, struct kvi_exchange *receive)
+{
+	struct kvi_message cancel = {
+		.type = KVI_MESSAGE_CANCEL,
+		.tag = channel->tag,
+		.seq = receive->seq,
+		.generation = receive->generation,
+	};
+	receive->state = KVI_RECV_CANCELLING;
+	kvi_link_send(channel->link, &cancel);
+}
+
+/* Nobody writes any more under the grant that was asked back. */
+static void settle_taken_back(struct kvi_exchange *receive)
+{
+	if (receive->transfer.reason.code != KVT_OK) {
+		kvi_exchange_complete(receive, &receive->transfer.reason);
+		return;
+	}
+	kvi_window_close(receive->window);
+	receive->window = NULL;
+	receive->state = KVI_RECV_QUEUED;
 }
 
 /* The first receive may be written into as soon as the sender comes, if it is one for large messages. */
@@ -154,12 +185,15 @@ static void match(struct kvi_channel *channel)
 		struct kvi_exchange *receive = get_first(&channel->receives);
 		if (receive == NULL || receive->state == KVI_RECV_CANCELLING)
 			return;
-		struct kvi_list *node = kvi_list_get_first(&channel->arrivals);
-		if (node == NULL) {
+		struct kvi_arrival *arrival = kvi_arrival_get_first(channel);
+		if (arrival == NULL) {
 			offer_early(channel, receive);
 			return;
 		}
-		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
+		if (receive->state == KVI_RECV_EARLY && receive->seq != arrival->seq) {
+			take_back(channel, receive);
+			return;
+		}
 		if (arrival->len > receive->len)
 			refuse(channel, receive, arrival);
 		else if (arrival->is_start && arrival->len > 0)
@@ -184,19 +218,36 @@ static void settle_cancelling(struct kvi_channel *channel, uint64_t seq, bool is
 	struct kvi_exchange *first = get_first(&channel->receives);
 	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
 	    (!is_start || len == 0 || len > first->len))
-		kvi_exchange_complete(first, &first->transfer.reason);
+		settle_taken_back(first);
+}
+
+static struct kvi_arrival *alloc_arrival(struct kvi_channel *channel, uint64_t seq, bool is_start)
+{
+	if (!is_start)
+		return kvi_alloc(sizeof(struct kvi_arrival));
+	struct kvi_started *started = kvi_alloc(sizeof(*started));
+	if (started == NULL)
+		return NULL;
+	if (kvi_table_add(&channel->link->part->starts, &started->entry, channel->tag, seq))
+		return &started->arrival;
+	kvi_free(started);
+	return NULL;
 }
 
 static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_message *message,
 				  bool is_start, size_t len)
 {
-	struct kvi_arrival *arrival = kvi_alloc(sizeof(*arrival));
+	struct kvi_arrival *arrival = alloc_arrival(channel, message->seq, is_start);
 	if (arrival == NULL)
 		return KVT_E_NO_MEMORY;
+	kvi_list_init(&arrival->node);
+	arrival->is_start = is_start;
 	arrival->meta = kvi_alloc_data(message->meta_len);
 	arrival->data = kvi_alloc_data(message->data_len);
 	if ((arrival->meta == NULL && message->meta_len > 0) ||
 	    (arrival->data == NULL && message->data_len > 0)) {
+		if (is_start)
+			kvi_arrival_take(channel, arrival);
 		kvi_arrival_free(arrival);
 		return KVT_E_NO_MEMORY;
 	}
@@ -206,7 +257,6 @@ static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_
 		kvi_copy(arrival->data, message->data, message->data_len);
 	arrival->meta_len = message->meta_len;
 	arrival->seq = message->seq;
-	arrival->is_start = is_start;
 	arrival->len = len;
 	kvi_list_append(&channel->arrivals, &arrival->node);
 	struct kvt_conn *conn = channel->link->conn;
@@ -222,7 +272,7 @@ static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_messag
 {
 	struct kvi_exchange *receive = get_first(&channel->receives);
 	if (receive == NULL || receive->state == KVI_RECV_CANCELLING || receive->base == NULL ||
-	    message->data_len > receive->len || !kvi_list_is_empty(&channel->arrivals))
+	    message->data_len > receive->len || kvi_arrival_get_first(channel) != NULL)
 		return false;
 	uint8_t *meta = kvi_alloc_data(message->meta_len);
 	if (meta == NULL && message->meta_len > 0)
@@ -277,22 +327,30 @@ static struct kvi_exchange *find_granted(struct kvi_channel *channel, uint64_t s
 	if (first != NULL && first->state == KVI_RECV_CANCELLING && first->seq == seq &&
 	    (generation == 0 || first->generation == generation))
 		return first;
-	kvi_list_for_each (node, next_node, &channel->granted) {
-		struct kvi_exchange *receive = kvi_container_of(node, struct kvi_exchange, node);
-		if (receive->seq == seq && (generation == 0 || receive->generation == generation))
-			return receive;
-	}
-	return NULL;
+	struct kvi_entry *entry = kvi_table_find(&channel->link->part->granted, channel->tag, seq);
+	if (entry == NULL)
+		return NULL;
+	struct kvi_exchange *receive = kvi_container_of(entry, struct kvi_exchange, entry);
+	return generation == 0 || receive->generation == generation ? receive : NULL;
 }
 
 static struct kvi_arrival *find_arrival(struct kvi_channel *channel, uint64_t seq)
 {
-	kvi_list_for_each (node, next_node, &channel->arrivals) {
-		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
-		if (arrival->seq == seq)
-			return arrival;
-	}
-	return NULL;
+	struct kvi_entry *entry = kvi_table_find(&channel->link->part->starts, channel->tag, seq);
+	return entry == NULL ? NULL : &kvi_container_of(entry, struct kvi_started, entry)->arrival;
+}
+
+/* The message stays for another receive, at its place: all that was matched came before what was not. */
+static void put_back(struct kvi_channel *channel, struct kvi_arrival *arrival)
+{
+	struct kvi_started *started = kvi_container_of(arrival, struct kvi_started, arrival);
+	if (kvi_table_add(&channel->link->part->starts, &started->entry, channel->tag,
+			  arrival->seq) &&
+	    kvi_timers_set(&channel->returned, &started->place, (int64_t)arrival->seq))
+		return;
+	kvi_table_remove(&channel->link->part->starts, &started->entry);
+	kvi_arrival_free(arrival);
+	kvi_conn_fail(channel->link->conn, KVT_E_NO_MEMORY, 0, "no memory for a message");
 }
 
 enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message)
@@ -325,18 +383,9 @@ void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *mes
 		return; /* something else had settled it */
 	struct kvi_arrival *arrival = receive->arrival;
 	receive->arrival = NULL;
-	if (arrival != NULL) {
-		/* The message stays for another receive, at its place. */
-		struct kvi_list *before = &channel->arrivals;
-		kvi_list_for_each (node, next_node, &channel->arrivals) {
-			before = node;
-			if (kvi_container_of(node, struct kvi_arrival, node)->seq > arrival->seq)
-				break;
-			before = &channel->arrivals;
-		}
-		kvi_list_append(before, &arrival->node);
-	}
-	kvi_exchange_complete(receive, &receive->transfer.reason);
+	if (arrival != NULL)
+		put_back(channel, arrival);
+	settle_taken_back(receive);
 	match(channel);
 }
 
@@ -348,13 +397,13 @@ void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *me
 		kvi_arrival_free(arrival);
 	}
 	struct kvi_exchange *receive = find_granted(channel, message->seq, 0);
-	if (receive != NULL) {
+	if (receive != NULL && receive->state == KVI_RECV_CANCELLING) {
+		settle_taken_back(receive);
+	} else if (receive != NULL) {
 		struct kvt_error error;
 		kvi_fail(&error, KVT_E_CANCELLED, 0, "the peer gave up its send: %s",
 			 kvt_err_get_text(message->code));
-		kvi_exchange_complete(receive, receive->transfer.reason.code != KVT_OK
-						       ? &receive->transfer.reason
-						       : &error);
+		kvi_exchange_complete(receive, &error);
 	}
 	match(channel);
 }
@@ -365,15 +414,9 @@ void kvi_recv_give_up(struct kvi_exchange *receive)
 	if (receive->state == KVI_RECV_QUEUED) {
 		kvi_exchange_complete(receive, &receive->transfer.reason);
 		match(channel);
-	} else if (receive->state == KVI_RECV_EARLY || receive->state == KVI_RECV_GRANTED) {
-		struct kvi_message cancel = {
-			.type = KVI_MESSAGE_CANCEL,
-			.tag = channel->tag,
-			.seq = receive->seq,
-			.generation = receive->generation,
-		};
-		receive->state = KVI_RECV_CANCELLING;
-		kvi_transfer_await_quiet(&receive->transfer);
-		kvi_link_send(channel->link, &cancel);
+		return;
 	}
+	kvi_transfer_await_quiet(&receive->transfer);
+	if (receive->state != KVI_RECV_CANCELLING)
+		take_back(channel, receive);
 }

@@ -14,6 +14,7 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/part.h"
 #include "engine/window.h"
 
 static const struct kvi_spread_source writing_source;
@@ -33,12 +34,8 @@ static void send_about(struct kvi_exchange *send, enum kvi_message_type type, ui
 
 static struct kvi_exchange *find_send(struct kvi_channel *channel, uint64_t seq)
 {
-	kvi_list_for_each (node, next_node, &channel->sends) {
-		struct kvi_exchange *send = kvi_container_of(node, struct kvi_exchange, node);
-		if (send->state != KVI_SEND_WAITING && send->seq == seq)
-			return send;
-	}
-	return NULL;
+	struct kvi_entry *entry = kvi_table_find(&channel->link->part->sends, channel->tag, seq);
+	return entry == NULL ? NULL : kvi_container_of(entry, struct kvi_exchange, entry);
 }
 
 /* ---- the first message ---- */
@@ -111,8 +108,14 @@ bool kvi_send_begin(struct kvi_exchange *send)
 		.data = eager ? send->base : NULL,
 		.data_len = eager ? send->len : 0,
 	};
-	if (!kvi_link_try_send(link, &message))
+	if (!kvi_table_add(&link->part->sends, &send->entry, channel->tag, message.seq)) {
+		kvi_transfer_give_up(&send->transfer, KVT_E_NO_MEMORY, "no memory for a send");
+		return true;
+	}
+	if (!kvi_link_try_send(link, &message)) {
+		kvi_table_remove(&link->part->sends, &send->entry);
 		return false;
+	}
 
 	kvi_list_remove(&send->transfer.link_node);
 	send->seq = channel->next_send_seq++;

@@ -21,6 +21,7 @@
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
 {
 	struct kvi_counters *counters = &transfer->conn->counters;
+	kvi_list_remove(&transfer->part_node);
 	kvi_list_remove(&transfer->link_node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	if (error != NULL)
@@ -109,8 +110,8 @@ void kvi_transfer_on_deadline(struct kvt_transfer *transfer)
 
 static void start_on_worker(struct kvi_worker *worker, struct kvi_command *command)
 {
-	(void)worker;
 	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, start);
+	kvi_list_append(&transfer->conn->parts[worker->index].transfers, &transfer->part_node);
 	transfer->kind->start(transfer);
 }
 
@@ -154,6 +155,7 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	transfer->deadline_ns = kvi_deadline_after(timeout_ns);
 	transfer->start.run = start_on_worker;
 	transfer->cancel.run = cancel_on_worker;
+	kvi_list_init(&transfer->part_node);
 	kvi_list_init(&transfer->link_node);
 	kvi_list_init(&transfer->inbox_node);
 	atomic_store(&transfer->refs, 3); /* the handle's, the engine's, and this function's */

@@ -46,6 +46,7 @@ struct kvt_transfer {
 	struct kvi_command cancel;
 
 	/* under worker lock */
+	struct kvi_list part_node; /* in part->transfers */
 	struct kvi_list link_node; /* in a queue of its link */
 	struct kvi_timer timer;	   /* in worker->timers */
 	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */

@@ -92,7 +92,7 @@ static void expect_new_connection(void)
 }
 
 /* Of one lane and of many; by cancelling and by a deadline. */
-enum { MANY_LANES = 1, BY_DEADLINE = 2, WAYS = 4 };
+enum { MANY_LANES = 1, BY_DEADLINE = 2, CROSSING = 2, WAYS = 4 };
 
 START_TEST(a_receive_given_up_between_writes_ends_when_the_sender_has_stopped)
 {
@@ -199,6 +199,27 @@ START_TEST(both_sides_may_give_up_at_once)
 }
 END_TEST
 
+START_TEST(a_message_that_comes_back_goes_to_the_next_receive_though_that_waits_for_another)
+{
+	uint8_t *target = make_filled(MESSAGE_LEN, 0);
+	open_stage(_i & MANY_LANES);
+	start_held(0, 0);
+	/* It grants its memory for the message behind the one that is being written. */
+	struct kvt_transfer *next = start_recv(stage.far, target, MESSAGE_LEN);
+	wait_until(get_stats(stage.bed.far.engine).registrations == 2);
+	rest(5 * KVI_MS); /* the grant is with the sender */
+	kvt_transfer_cancel(stage.receive);
+	fake_hold(0);
+	finish(stage.receive, KVT_E_CANCELLED);
+	ck_assert_uint_eq(finish(next, KVT_OK), MESSAGE_LEN);
+	ck_assert(holds_pattern(target, MESSAGE_LEN, 1));
+	finish(stage.send, KVT_OK);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
+	close_stage();
+	free(target);
+}
+END_TEST
+
 START_TEST(a_cancel_that_crosses_the_end_of_the_message_gets_the_message)
 {
 	size_t len = SMALL_SEGMENT_LEN +
@@ -253,6 +274,43 @@ static enum kvt_err settle(struct kvt_transfer *transfer)
 	kvt_transfer_free(transfer);
 	return result.err;
 }
+
+START_TEST(a_receive_may_end_at_any_moment_of_changing_over_to_a_message_that_came_back)
+{
+	uint8_t *target = make_filled(MESSAGE_LEN, 0);
+	open_stage(_i & MANY_LANES);
+	for (unsigned i = 0; i < 12; i++) {
+		start_held(0, 0);
+		struct kvt_transfer *next = start_recv(stage.far, target, MESSAGE_LEN);
+		wait_until(get_stats(stage.bed.far.engine).registrations == 2);
+		kvt_transfer_cancel(stage.receive);
+		fake_delay(4 * KVI_MS);
+		fake_hold(0);
+		rest((int64_t)i * 2 * KVI_MS);
+		/* A message behind the one that comes back crosses what is said of the grant for it. */
+		struct kvt_transfer *small =
+			_i & CROSSING ? start_send(stage.near, stage.source, 10) : NULL;
+		kvt_transfer_cancel(next);
+		fake_delay(0);
+		finish(stage.receive, KVT_E_CANCELLED);
+		settle(next);
+		memset(target, CANARY, MESSAGE_LEN);
+		/* What it did not get is left for others. */
+		while (!kvt_transfer_is_done(stage.send))
+			settle(start_recv(stage.far, stage.target, MESSAGE_LEN));
+		finish(stage.send, KVT_OK);
+		if (small != NULL) {
+			finish(small, KVT_OK);
+			settle(start_recv(stage.far, NULL, SIZE_MAX));
+		}
+		ck_assert(holds_only(target, MESSAGE_LEN, CANARY));
+		exchange(stage.near, stage.far, MESSAGE_LEN, i);
+		memset(stage.target, 0, MESSAGE_LEN);
+	}
+	close_stage();
+	free(target);
+}
+END_TEST
 
 START_TEST(cancels_at_any_moment_leave_both_sides_in_step)
 {
@@ -392,6 +450,13 @@ int main(void)
 	tcase_add_loop_test(tests, a_send_given_up_cuts_the_connection_when_its_writes_do_not_end,
 			    0, WAYS);
 	tcase_add_loop_test(tests, both_sides_may_give_up_at_once, 0, 2);
+	tcase_add_loop_test(
+		tests,
+		a_message_that_comes_back_goes_to_the_next_receive_though_that_waits_for_another, 0,
+		2);
+	tcase_add_loop_test(
+		tests, a_receive_may_end_at_any_moment_of_changing_over_to_a_message_that_came_back,
+		0, WAYS);
 	tcase_add_test(tests, a_cancel_that_crosses_the_end_of_the_message_gets_the_message);
 	tcase_add_test(tests,
 		       a_send_given_up_behind_its_last_message_leaves_that_message_to_the_receiver);
