@@ -13,6 +13,7 @@ C_TESTS = \
 	tests/engine/check_exchange \
 	tests/engine/check_find \
 	tests/engine/check_flow \
+	tests/engine/check_many \
 	tests/engine/check_paged \
 	tests/engine/check_paged_end \
 	tests/engine/check_paged_events \
@@ -146,6 +147,7 @@ ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRI
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
+tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
