@@ -215,7 +215,7 @@ static int move_blocks(struct perf_run *run, struct perf_flight *flight)
 	const struct kvt_blocks_request request = {
 		.size = sizeof(request),
 		.direction = job->op == PERF_WRITE ? KVT_WRITE : KVT_READ,
-		.region = peer->region,
+		.pool = peer->pool,
 		.remote = peer->remote,
 		.local_idx = flight->local,
 		.remote_idx = flight->remote,
@@ -320,13 +320,13 @@ static int open_kvs(struct perf_run *run)
 	return PERF_OK;
 }
 
-static int open_region(struct perf_run *run)
+static int open_pool(struct perf_run *run)
 {
 	const struct perf_job *job = run->job;
 	struct perf_peer *peer = run->own;
 	size_t part = run->pool.count / job->extents;
 	struct kvt_extent extents[PERF_EXTENTS_MAX];
-	const struct kvt_region_config config = {
+	const struct kvt_pool_config config = {
 		.size = sizeof(config),
 		.extents = extents,
 		.extent_size = sizeof(extents[0]),
@@ -342,11 +342,11 @@ static int open_region(struct perf_run *run)
 			.stride = job->block_len,
 		};
 	}
-	if (kvt_region_open(peer->engine, &config, &peer->region, &error))
-		return perf_blame("opening a region", &error);
+	if (kvt_pool_open(peer->engine, &config, &peer->pool, &error))
+		return perf_blame("opening a pool", &error);
 	unsigned access = job->op == PERF_WRITE ? KVT_ACCESS_WRITE : KVT_ACCESS_READ;
 	if (!run->leads &&
-	    kvt_export_open(peer->conn, peer->region, access, POOL_NAME, &peer->exported, &error))
+	    kvt_export_open(peer->conn, peer->pool, access, POOL_NAME, &peer->exported, &error))
 		return perf_blame("exporting the pool", &error);
 	if (run->leads &&
 	    kvt_remote_find(peer->conn, POOL_NAME, peer->timeout_ns, &peer->remote, &error))
@@ -358,7 +358,7 @@ int perf_kvtrans_open(struct perf_run *run)
 {
 	if (run->job->op == PERF_SEND)
 		return open_kvs(run);
-	return run->job->op == PERF_NOTIFY ? PERF_OK : open_region(run);
+	return run->job->op == PERF_NOTIFY ? PERF_OK : open_pool(run);
 }
 
 void perf_kvtrans_close(struct perf_run *run)
@@ -372,5 +372,5 @@ void perf_kvtrans_close(struct perf_run *run)
 	free(peer->kvs);
 	kvt_remote_close(peer->remote);
 	kvt_export_close(peer->exported);
-	kvt_region_close(peer->region);
+	kvt_pool_close(peer->pool);
 }

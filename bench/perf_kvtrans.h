@@ -33,7 +33,7 @@ struct perf_peer {
 	struct kvt_kv *control;
 	int64_t timeout_ns;
 	struct kvt_kv **kvs;
-	struct kvt_region *region;
+	struct kvt_pool *pool;
 	struct kvt_export *exported; /* serving */
 	struct kvt_remote *remote;   /* leading */
 };

@@ -15,7 +15,7 @@ enum { BLOCKS = 1024, BLOCK_LEN = 16384, COUNT = 700 };
 static const int64_t wait_ns = INT64_C(30000000000);
 
 /* Write block i of one pool to block (7 * i) % BLOCKS of the peer's, for each i below COUNT. */
-static enum kvt_err write_blocks(struct kvt_region *from, struct kvt_remote *to,
+static enum kvt_err write_blocks(struct kvt_pool *from, struct kvt_remote *to,
 				 struct kvt_error *error)
 {
 	int32_t local[COUNT], remote[COUNT];
@@ -23,7 +23,7 @@ static enum kvt_err write_blocks(struct kvt_region *from, struct kvt_remote *to,
 		remote[i] = 7 * (local[i] = i) % BLOCKS;
 	struct kvt_blocks_request request = { .size = sizeof(request),
 					      .direction = KVT_WRITE,
-					      .region = from,
+					      .pool = from,
 					      .remote = to,
 					      .local_idx = local,
 					      .remote_idx = remote,
@@ -78,10 +78,10 @@ int main(int argc, char **argv)
 					    .interfaces = &interface,
 					    .interface_count = 1 };
 	struct kvt_extent extent = { NULL, BLOCKS, BLOCK_LEN }; /* the engine allocates */
-	struct kvt_region_config pool = KVT_REGION_CONFIG_INIT;
+	struct kvt_pool_config pool = KVT_POOL_CONFIG_INIT;
 	struct kvt_engine *engine = NULL;
 	struct kvt_conn *client = NULL, *server = NULL;
-	struct kvt_region *from = NULL, *to = NULL;
+	struct kvt_pool *from = NULL, *to = NULL;
 	struct kvt_export *exported = NULL;
 	struct kvt_remote *remote = NULL;
 	struct kvt_error error = { 0 };
@@ -95,23 +95,23 @@ int main(int argc, char **argv)
 	if (kvt_engine_open(&config, &engine, &error) != KVT_OK ||
 	    kvt_conn_open(engine, host, kvt_engine_get_port(engine), 0, &client, &error) ||
 	    kvt_conn_accept(engine, wait_ns, &server, &error) != KVT_OK ||
-	    kvt_region_open(engine, &pool, &from, &error) != KVT_OK ||
-	    kvt_region_open(engine, &pool, &to, &error) != KVT_OK)
+	    kvt_pool_open(engine, &pool, &from, &error) != KVT_OK ||
+	    kvt_pool_open(engine, &pool, &to, &error) != KVT_OK)
 		goto out;
 	for (size_t i = 0; i < (size_t)BLOCKS * BLOCK_LEN; i++)
-		((unsigned char *)kvt_region_get_base(from, 0))[i] = (unsigned char)(i * 31 >> 8);
+		((unsigned char *)kvt_pool_get_base(from, 0))[i] = (unsigned char)(i * 31 >> 8);
 	if (kvt_export_open(server, to, KVT_ACCESS_WRITE, NULL, &exported, &error) == KVT_OK &&
 	    kvt_export_describe(exported, desc, &desc_len) == KVT_OK &&
 	    kvt_remote_import(client, desc, desc_len, 0, &remote, &error) == KVT_OK &&
 	    write_blocks(from, remote, &error) == KVT_OK &&
 	    await_notification(engine, &error) == KVT_OK)
-		right = is_right(kvt_region_get_base(from, 0), kvt_region_get_base(to, 0));
+		right = is_right(kvt_pool_get_base(from, 0), kvt_pool_get_base(to, 0));
 out:
 	printf("%s %s\n", right ? "all blocks are right" : "failed:", error.text);
 	kvt_remote_close(remote);
 	kvt_export_close(exported); /* from here on the peer cannot touch the pool */
-	kvt_region_close(to);
-	kvt_region_close(from);
+	kvt_pool_close(to);
+	kvt_pool_close(from);
 	kvt_conn_close(client);
 	kvt_conn_close(server);
 	kvt_engine_close(engine);

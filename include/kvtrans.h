@@ -13,7 +13,7 @@
  * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
  * moved for 1 s, or after 20 s, by cutting the connection. "Soon" below means that.
  *
- * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
+ * Until then memory is lent, and must stay mapped: a KV's, a pool's, a transfer's. The library copies small
  * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
  * gone, or its file truncated, the process gets SIGBUS or SIGSEGV, as with any access of its own. Where the
  * system meets it first (EFAULT), the transfer and its connection end with KVT_E_FABRIC and that errno, and the

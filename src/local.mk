@@ -135,8 +135,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/plan.h \
 	src/engine/recv.c \
 	src/engine/recv.h \
-	src/engine/region.c \
-	src/engine/region.h \
+	src/engine/pool.c \
+	src/engine/pool.h \
 	src/engine/remote.c \
 	src/engine/request.c \
 	src/engine/send.c \

@@ -18,7 +18,7 @@
  * - Transfer. It belongs to the call that started it, or to a Transfer object that all who wait
  *   have a reference to. A paged one is kept by the engine, too, until somebody has its outcome.
  * - Pool. It is in the set `pools` until it is closed. Its users start transfers and never wait, so
- *   closing waits for them. The region belongs to an object of its own, which ndarrays of
+ *   closing waits for them. The library's pool belongs to an object of its own, which ndarrays of
  *   allocated memory have as their base: so it outlives them, also when the engine is closed.
  * - Export. In the table of its connection until it is withdrawn, or pool or connection is closed.
  *

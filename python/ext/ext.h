@@ -43,7 +43,7 @@ struct kvi_py_state {
 	PyTypeObject *conn_type;
 	PyTypeObject *kv_type;
 	PyTypeObject *transfer_type;
-	PyTypeObject *region_type;
+	PyTypeObject *backing_type;
 	PyTypeObject *pool_type;
 	PyTypeObject *export_type;
 	PyTypeObject *remote_type;

@@ -30,7 +30,7 @@ static const struct type_row type_rows[] = {
 	{ offsetof(struct kvi_py_state, pool_type), &kvi_py_pool_spec, true },
 	{ offsetof(struct kvi_py_state, remote_type), &kvi_py_remote_spec, true },
 	{ offsetof(struct kvi_py_state, kv_type), &kvi_py_kv_spec, false },
-	{ offsetof(struct kvi_py_state, region_type), &kvi_py_region_spec, false },
+	{ offsetof(struct kvi_py_state, backing_type), &kvi_py_backing_spec, false },
 	{ offsetof(struct kvi_py_state, export_type), &kvi_py_export_spec, false },
 };
 

@@ -175,7 +175,7 @@ static PyObject *start_blocks(struct start *start)
 	PyThreadState *thread = NULL;
 
 	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
-	request.region = start->pool->region->handle;
+	request.pool = start->pool->backing->handle;
 	request.remote = start->remote->handle;
 	request.local_idx = start->indices.data[0];
 	request.remote_idx = start->indices.data[1];
@@ -238,7 +238,7 @@ static PyObject *start_spans(struct start *start)
 	PyThreadState *thread = NULL;
 
 	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
-	request.region = start->pool->region->handle;
+	request.pool = start->pool->backing->handle;
 	request.remote = start->remote->handle;
 	request.local_off = start->indices.data[0];
 	request.remote_off = start->indices.data[1];

@@ -30,9 +30,9 @@ int kvi_py_get_memory(PyObject *object, const char *name, const struct kvi_py_cu
 
 /* ---- pool.c ---- */
 
-/* Owns a region and what it lies in. The ndarrays of allocated memory have it as their base. */
-struct kvi_py_region {
-	PyObject_HEAD struct kvt_region *handle;
+/* Owns the library's pool and what it lies in. The ndarrays of allocated memory have it as their base. */
+struct kvi_py_backing {
+	PyObject_HEAD struct kvt_pool *handle;
 	pid_t owner;
 	Py_buffer *views;
 	size_t view_count;
@@ -41,8 +41,8 @@ struct kvi_py_region {
 /* The type Pool. */
 struct kvi_py_pool {
 	PyObject_HEAD struct kvi_py_engine *engine; /* borrowed; NULL once closed */
-	struct kvi_py_region *region;		    /* NULL once closed */
-	unsigned users; /* start calls inside the library with the region */
+	struct kvi_py_backing *backing;		    /* NULL once closed */
+	unsigned users; /* start calls inside the library with the pool */
 	size_t block_count;
 	size_t block_len;
 	size_t extent_count;
@@ -52,7 +52,7 @@ struct kvi_py_pool {
 	PyObject *shape;
 };
 
-extern PyType_Spec kvi_py_region_spec;
+extern PyType_Spec kvi_py_backing_spec;
 extern PyType_Spec kvi_py_pool_spec;
 
 PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs);

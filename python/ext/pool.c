@@ -1,62 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pool.c - the type Pool: memory that was registered, or that the engine allocated, seen as blocks.
- * It moves nothing. engine.c tells who owns a pool and its region.
+ * It moves nothing. engine.c tells who owns a pool and what backs it.
  */
 #include "paged.h"
 
 #include <stdio.h>
 
-/* ---- the region, and what it lies in ---- */
+/* ---- the library's pool, and what it lies in ---- */
 
-static int region_traverse(PyObject *self, visitproc visit, void *arg)
+static int backing_traverse(PyObject *self, visitproc visit, void *arg)
 {
-	struct kvi_py_region *region = (struct kvi_py_region *)self;
+	struct kvi_py_backing *backing = (struct kvi_py_backing *)self;
 
 	Py_VISIT(Py_TYPE(self));
-	for (size_t i = 0; i < region->view_count; i++)
-		Py_VISIT(region->views[i].obj);
+	for (size_t i = 0; i < backing->view_count; i++)
+		Py_VISIT(backing->views[i].obj);
 	return 0;
 }
 
-static void region_dealloc(PyObject *self)
+static void backing_dealloc(PyObject *self)
 {
-	struct kvi_py_region *region = (struct kvi_py_region *)self;
+	struct kvi_py_backing *backing = (struct kvi_py_backing *)self;
 	PyTypeObject *type = Py_TYPE(self);
 	PyObject *error_type, *value, *traceback;
 
 	PyObject_GC_UnTrack(self);
 	PyErr_Fetch(&error_type, &value, &traceback);
-	if (region->handle != NULL && !kvi_py_is_forked(region->owner)) {
+	if (backing->handle != NULL && !kvi_py_is_forked(backing->owner)) {
 		PyThreadState *thread = kvi_py_begin_close();
-		kvt_region_close(region->handle);
+		kvt_pool_close(backing->handle);
 		kvi_py_end_close(thread);
 	}
-	for (size_t i = 0; i < region->view_count; i++)
-		PyBuffer_Release(&region->views[i]);
-	PyMem_Free(region->views);
+	for (size_t i = 0; i < backing->view_count; i++)
+		PyBuffer_Release(&backing->views[i]);
+	PyMem_Free(backing->views);
 	PyErr_Restore(error_type, value, traceback);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
 
-static PyType_Slot region_slots[] = {
-	{ Py_tp_dealloc, region_dealloc },
-	{ Py_tp_traverse, region_traverse },
+static PyType_Slot backing_slots[] = {
+	{ Py_tp_dealloc, backing_dealloc },
+	{ Py_tp_traverse, backing_traverse },
 	{ 0, NULL },
 };
 
-PyType_Spec kvi_py_region_spec = {
-	.name = "kvtrans_engine._kvtrans.Region",
-	.basicsize = sizeof(struct kvi_py_region),
+PyType_Spec kvi_py_backing_spec = {
+	.name = "kvtrans_engine._kvtrans.Backing",
+	.basicsize = sizeof(struct kvi_py_backing),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
 		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.slots = region_slots,
+	.slots = backing_slots,
 };
 
 /* ---- making a pool ---- */
 
-/* A pool without a region in it, not yet open. */
+/* A pool with nothing of the library's in it, not yet open. */
 static struct kvi_py_pool *make_pool(struct kvi_py_engine *engine)
 {
 	struct kvi_py_state *state = kvi_py_get_state((PyObject *)engine);
@@ -64,12 +64,13 @@ static struct kvi_py_pool *make_pool(struct kvi_py_engine *engine)
 	struct kvi_py_pool *pool = (struct kvi_py_pool *)type->tp_alloc(type, 0);
 	if (pool == NULL)
 		return NULL;
-	pool->region = (struct kvi_py_region *)state->region_type->tp_alloc(state->region_type, 0);
-	if (pool->region == NULL) {
+	pool->backing =
+		(struct kvi_py_backing *)state->backing_type->tp_alloc(state->backing_type, 0);
+	if (pool->backing == NULL) {
 		Py_DECREF(pool);
 		return NULL;
 	}
-	pool->region->owner = engine->owner;
+	pool->backing->owner = engine->owner;
 	return pool;
 }
 
@@ -77,7 +78,7 @@ static struct kvi_py_pool *make_pool(struct kvi_py_engine *engine)
 static int open_pool(struct kvi_py_engine *engine, struct kvi_py_pool *pool,
 		     const struct kvt_extent *extents)
 {
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
 	struct kvt_error error = { 0 };
 
 	config.extents = extents;
@@ -87,7 +88,7 @@ static int open_pool(struct kvi_py_engine *engine, struct kvi_py_pool *pool,
 	if (kvi_py_enter(engine) < 0)
 		return -1;
 	PyThreadState *thread = PyEval_SaveThread();
-	enum kvt_err err = kvt_region_open(engine->handle, &config, &pool->region->handle, &error);
+	enum kvt_err err = kvt_pool_open(engine->handle, &config, &pool->backing->handle, &error);
 	PyEval_RestoreThread(thread);
 	if (err == KVT_OK && engine->closed) {
 		err = KVT_E_CLOSED;
@@ -108,7 +109,7 @@ static int open_pool(struct kvi_py_engine *engine, struct kvi_py_pool *pool,
 static int take_arrays(struct kvi_py_pool *pool, const struct kvi_py_cut *cut,
 		       struct kvt_extent *extents)
 {
-	struct kvi_py_region *region = pool->region;
+	struct kvi_py_backing *backing = pool->backing;
 	char name[32] = "the array";
 
 	for (size_t i = 0; i < pool->extent_count; i++) {
@@ -116,9 +117,9 @@ static int take_arrays(struct kvi_py_pool *pool, const struct kvi_py_cut *cut,
 		if (pool->extent_count > 1)
 			snprintf(name, sizeof(name), "arrays[%zu]", i);
 		if (kvi_py_get_memory(PyTuple_GET_ITEM(pool->arrays, (Py_ssize_t)i), name, cut,
-				      &region->views[i], &layout) < 0)
+				      &backing->views[i], &layout) < 0)
 			return -1;
-		region->view_count = i + 1;
+		backing->view_count = i + 1;
 		if (i > 0 && layout.block_len != pool->block_len) {
 			PyErr_Format(PyExc_ValueError,
 				     "%s has blocks of %zu bytes, arrays[0] of %zu: register them "
@@ -179,8 +180,8 @@ PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
 		goto err_pool;
 	}
 	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
-	pool->region->views = PyMem_Calloc(pool->extent_count, sizeof(*pool->region->views));
-	if (extents == NULL || pool->region->views == NULL) {
+	pool->backing->views = PyMem_Calloc(pool->extent_count, sizeof(*pool->backing->views));
+	if (extents == NULL || pool->backing->views == NULL) {
 		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
 		goto err_pool;
 	}
@@ -248,18 +249,18 @@ err_pool:
 /* Each array of the pool still has its memory. The tensors' own code may run, and close the pool. */
 static int check_arrays(struct kvi_py_pool *pool)
 {
-	struct kvi_py_region *region = pool->region;
+	struct kvi_py_backing *backing = pool->backing;
 	PyObject *arrays = pool->arrays;
 	int rc = 0;
 
-	if (arrays == NULL || region == NULL)
+	if (arrays == NULL || backing == NULL)
 		return 0;
 	Py_INCREF(arrays);
-	Py_INCREF(region);
-	for (size_t i = 0; rc == 0 && i < region->view_count; i++)
+	Py_INCREF(backing);
+	for (size_t i = 0; rc == 0 && i < backing->view_count; i++)
 		rc = kvi_py_check_tensor(PyTuple_GET_ITEM(arrays, (Py_ssize_t)i),
-					 &region->views[i]);
-	Py_DECREF(region);
+					 &backing->views[i]);
+	Py_DECREF(backing);
 	Py_DECREF(arrays);
 	return rc;
 }
@@ -286,20 +287,20 @@ struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *ob
 	return pool;
 }
 
-/* End what its region is used for, and let go of it: of allocated memory ndarrays may be left. */
-static void drop_region(struct kvi_py_engine *engine, struct kvi_py_pool *pool)
+/* End what it is used for, and let go of what backs it: of allocated memory ndarrays may be left. */
+static void drop_backing(struct kvi_py_engine *engine, struct kvi_py_pool *pool)
 {
-	struct kvi_py_region *region = pool->region;
+	struct kvi_py_backing *backing = pool->backing;
 
 	pool->engine = NULL;
 	kvi_py_await_users(&pool->users);
-	pool->region = NULL;
-	if (region != NULL && !kvi_py_is_forked(region->owner)) {
+	pool->backing = NULL;
+	if (backing != NULL && !kvi_py_is_forked(backing->owner)) {
 		PyThreadState *thread = kvi_py_begin_close();
-		kvt_region_stop(region->handle);
+		kvt_pool_stop(backing->handle);
 		kvi_py_end_close(thread);
 	}
-	Py_XDECREF(region);
+	Py_XDECREF(backing);
 	PyObject *conns = PyDict_Values(engine->conns);
 	for (Py_ssize_t i = 0; conns != NULL && i < PyList_GET_SIZE(conns); i++)
 		kvi_py_drop_exports((struct kvi_py_conn *)PyList_GET_ITEM(conns, i),
@@ -315,7 +316,7 @@ void kvi_py_drop_pools(struct kvi_py_engine *engine)
 
 	while (engine->pools != NULL && PySet_GET_SIZE(engine->pools) > 0) {
 		pool = PySet_Pop(engine->pools);
-		drop_region(engine, (struct kvi_py_pool *)pool);
+		drop_backing(engine, (struct kvi_py_pool *)pool);
 		Py_DECREF(pool);
 	}
 }
@@ -330,7 +331,7 @@ static PyObject *pool_close(PyObject *self, PyObject *args)
 		Py_RETURN_NONE;
 	Py_INCREF(self);
 	if (PySet_Discard(engine->pools, self) >= 0)
-		drop_region(engine, pool);
+		drop_backing(engine, pool);
 	Py_DECREF(self);
 	Py_DECREF(engine);
 	if (PyErr_Occurred())
@@ -362,9 +363,9 @@ static PyObject *get_arrays(PyObject *self, void *closure)
 		return Py_NewRef(pool->arrays);
 	PyObject *arrays = PyTuple_New((Py_ssize_t)pool->extent_count);
 	for (size_t i = 0; arrays != NULL && i < pool->extent_count; i++) {
-		PyObject *array = kvi_py_wrap_blocks(kvt_region_get_base(pool->region->handle, i),
+		PyObject *array = kvi_py_wrap_blocks(kvt_pool_get_base(pool->backing->handle, i),
 						     pool->block_count, pool->dtype, pool->shape,
-						     (PyObject *)pool->region);
+						     (PyObject *)pool->backing);
 		if (array == NULL)
 			Py_CLEAR(arrays);
 		else
@@ -415,7 +416,7 @@ static int pool_traverse(PyObject *self, visitproc visit, void *arg)
 	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
 
 	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(pool->region);
+	Py_VISIT(pool->backing);
 	Py_VISIT(pool->arrays);
 	Py_VISIT(pool->dtype);
 	Py_VISIT(pool->shape);
@@ -428,7 +429,7 @@ static void pool_dealloc(PyObject *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
-	Py_CLEAR(pool->region);
+	Py_CLEAR(pool->backing);
 	Py_CLEAR(pool->arrays);
 	Py_CLEAR(pool->dtype);
 	Py_CLEAR(pool->shape);

@@ -124,7 +124,7 @@ PyObject *kvi_py_export(PyObject *self, PyObject *args, PyObject *kwargs)
 	exported->pool = Py_NewRef(pool_object);
 	pool->users++;
 	PyThreadState *thread = PyEval_SaveThread();
-	enum kvt_err err = kvt_export_open(conn->handle, pool->region->handle, access, name,
+	enum kvt_err err = kvt_export_open(conn->handle, pool->backing->handle, access, name,
 					   &exported->handle, &error);
 	PyEval_RestoreThread(thread);
 	pool->users--;

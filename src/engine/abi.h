@@ -22,7 +22,7 @@
 	X(recv_request, "receive request", timeout_ns, timeout_ns, 40)                             \
 	X(result, "result", text, text, 72)                                                        \
 	X(extent, "extent", stride, stride, 24)                                                    \
-	X(region_config, "region config", device, device, 56)                                      \
+	X(pool_config, "pool config", device, device, 56)                                          \
 	X(remote_info, "remote info", len, len, 48)                                                \
 	X(blocks_request, "blocks request", timeout_ns, timeout_ns, 104)                           \
 	X(spans_request, "spans request", timeout_ns, timeout_ns, 88)                              \

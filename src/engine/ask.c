@@ -3,7 +3,7 @@
  * ask.c - both sides of reading packed blocks.
  *
  * Design notes. The owner copies blocks out under its worker's lock, as unpacking copies them in, so a
- * withdrawal that has taken every worker's lock once knows that nobody reads the region for a peer any
+ * withdrawal that has taken every worker's lock once knows that nobody reads the pool for a peer any
  * more. What the NIC reads after that is the pack.
  */
 #include "engine/ask.h"
@@ -15,7 +15,7 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"
 
@@ -53,7 +53,7 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 	for (uint32_t i = 0; i < question->span_count; i++) {
 		struct kvi_piece piece;
 		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
-		kvi_copy(paged->region->bases[piece.local_extent] + piece.local_offset, slot,
+		kvi_copy(paged->pool->bases[piece.local_extent] + piece.local_offset, slot,
 			 piece.len);
 		slot += piece.len;
 		kvi_plan_advance(&paged->plan, &cursor, piece.len);
@@ -131,7 +131,7 @@ static bool fill(const struct asked *asked, const struct kvt_export *exported)
 	for (uint32_t i = 0; i < asked->span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(asked->spans + (size_t)i * KVI_WIRE_SPAN_LEN, &span);
-		const uint8_t *from = kvi_region_place(exported->region, &span);
+		const uint8_t *from = kvi_pool_place(exported->pool, &span);
 		if (from == NULL || span.len > room - pack->len)
 			return false;
 		kvi_copy(pack->bytes + pack->len, from, span.len);

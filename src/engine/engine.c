@@ -18,7 +18,7 @@
 #include "engine/abi.h"
 #include "engine/conn.h"
 #include "engine/control.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 
 const char *kvt_get_version(void)
 {
@@ -142,7 +142,7 @@ static void close_parts(struct kvt_engine *engine)
 {
 	if (engine->control != NULL)
 		kvi_control_stop(engine->control);
-	kvi_regions_stop(engine);
+	kvi_pools_stop(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_stop(engine->workers[i]);
 	for (size_t i = 0; i < engine->rail_count; i++)
@@ -174,7 +174,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	kvi_cond_init(&engine->changed);
 	kvi_list_init(&engine->conns);
 	kvi_list_init(&engine->ready);
-	kvi_list_init(&engine->regions);
+	kvi_list_init(&engine->pools);
 	atomic_store(&engine->refs, 1);
 
 	err = kvi_inbox_open(&engine->inbox);

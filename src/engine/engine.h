@@ -45,7 +45,7 @@ struct kvt_engine {
 	pthread_cond_t changed; /* a connection changed its state, or the engine stops */
 	struct kvi_list conns;	/* opening and open, conn.h */
 	struct kvi_list ready;	/* accepted by us, not yet by the application */
-	struct kvi_list regions;
+	struct kvi_list pools;
 	unsigned conn_count;
 	unsigned unaccepted_count; /* peers that may have left something, and are not the application's yet */
 	bool stopped;
@@ -54,7 +54,7 @@ struct kvt_engine {
 	atomic_bool stopping;
 	atomic_bool fds_lost; /* somebody closed descriptors of ours */
 	atomic_uint callers;  /* inside calls that use the fabric's objects */
-	atomic_uint refs;     /* the handle's, one a connection's and a region's */
+	atomic_uint refs;     /* the handle's, one a connection's and a pool's */
 	struct kvi_counters counters;
 
 	struct kvi_inbox inbox;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * export.c - letting a peer access a region, and taking that back.
+ * export.c - letting a peer access a pool, and taking that back.
  */
 #include <string.h>
 
@@ -10,7 +10,7 @@
 #include "base/thread.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"
 
@@ -32,7 +32,7 @@ void kvi_export_drop_ref(struct kvt_export *exported)
 	if (atomic_fetch_sub(&exported->refs, 1) != 1)
 		return;
 	struct kvt_conn *conn = exported->conn;
-	kvi_region_drop_ref(exported->region);
+	kvi_pool_drop_ref(exported->pool);
 	free_export(exported);
 	kvi_conn_drop_ref(conn);
 }
@@ -47,15 +47,15 @@ static void close_windows(struct kvi_window **windows, size_t count)
 
 static enum kvt_err open_windows(struct kvt_export *exported, struct kvt_error *error)
 {
-	struct kvt_region *region = exported->region;
-	struct kvi_layout *layout = &region->layout;
+	struct kvt_pool *pool = exported->pool;
+	struct kvi_layout *layout = &pool->layout;
 	unsigned access = (exported->access & KVT_ACCESS_WRITE ? KVI_ACCESS_REMOTE_WRITE : 0U) |
 			  (exported->access & KVT_ACCESS_READ ? KVI_ACCESS_REMOTE_READ : 0U);
 	exported->windows = kvi_alloc_array(layout->extent_count, sizeof(exported->windows[0]));
 	if (exported->windows == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
 	for (size_t i = 0; i < layout->extent_count; i++) {
-		enum kvt_err err = kvi_window_open(exported->conn, region->bases[i],
+		enum kvt_err err = kvi_window_open(exported->conn, pool->bases[i],
 						   kvi_extent_get_len(layout, i), access,
 						   &exported->windows[i], error);
 		if (err != KVT_OK)
@@ -66,7 +66,7 @@ static enum kvt_err open_windows(struct kvt_export *exported, struct kvt_error *
 
 static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *error)
 {
-	const struct kvi_layout *layout = &exported->region->layout;
+	const struct kvi_layout *layout = &exported->pool->layout;
 	struct kvi_descriptor_extent extent;
 	struct kvi_descriptor descriptor = {
 		.id = exported->id,
@@ -151,8 +151,8 @@ static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error
 	pthread_mutex_lock(&share->lock);
 	if (share->ended)
 		err = kvi_conn_check(conn, error);
-	else if (atomic_load(&exported->region->closing))
-		err = kvi_fail(error, KVT_E_CLOSED, 0, "the region is closed");
+	else if (atomic_load(&exported->pool->closing))
+		err = kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
 	else if (exported->name != NULL &&
 		 find_name(share, exported->name, strlen(exported->name)) != NULL)
 		err = kvi_fail(error, KVT_E_INVALID, 0,
@@ -160,26 +160,26 @@ static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error
 	else if (!enter(share, exported))
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
 	if (err == KVT_OK) {
-		kvi_list_append(&exported->region->exports, &exported->region_node);
+		kvi_list_append(&exported->pool->exports, &exported->pool_node);
 	}
 	pthread_mutex_unlock(&share->lock);
 	pthread_mutex_unlock(&conn->engine->lock);
 	return err;
 }
 
-static enum kvt_err check_open(struct kvt_conn *conn, struct kvt_region *region, unsigned access,
+static enum kvt_err check_open(struct kvt_conn *conn, struct kvt_pool *pool, unsigned access,
 			       const char *name, struct kvt_error *error)
 {
-	if (conn == NULL || region == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no connection or no region is given");
-	if (region->engine != conn->engine)
-		return kvi_fail(error, KVT_E_INVALID, 0, "the region is of another engine");
+	if (conn == NULL || pool == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection or no pool is given");
+	if (pool->engine != conn->engine)
+		return kvi_fail(error, KVT_E_INVALID, 0, "the pool is of another engine");
 	if (access == 0 || (access & ~(unsigned)(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"access %u is not read (1), write (2), or both (3)", access);
-	if ((access & KVT_ACCESS_WRITE) != 0 && region->read_only)
+	if ((access & KVT_ACCESS_WRITE) != 0 && pool->read_only)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"the region is read-only memory, which no peer may write");
+				"the pool is read-only memory, which no peer may write");
 	if (name != NULL && (name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX))
 		return kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
 				KVT_NAME_LEN_MAX);
@@ -207,11 +207,11 @@ static enum kvt_err prepare(struct kvt_export *exported, const char *name, struc
 	return err;
 }
 
-enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region, unsigned access,
+enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsigned access,
 			     const char *name, struct kvt_export **exported_out,
 			     struct kvt_error *error)
 {
-	enum kvt_err err = check_open(conn, region, access, name, error);
+	enum kvt_err err = check_open(conn, pool, access, name, error);
 	if (err != KVT_OK)
 		return err;
 	err = kvi_engine_enter(conn->engine, error);
@@ -223,9 +223,9 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region, u
 		goto leave;
 	}
 	exported->conn = conn;
-	exported->region = region;
+	exported->pool = pool;
 	exported->access = access;
-	kvi_list_init(&exported->region_node);
+	kvi_list_init(&exported->pool_node);
 	atomic_store(&exported->refs, 1);
 	err = kvi_conn_check(conn, error);
 	if (err == KVT_OK)
@@ -233,11 +233,11 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region, u
 	if (err == KVT_OK)
 		err = publish(exported, error);
 	if (err != KVT_OK) {
-		close_windows(exported->windows, region->layout.extent_count);
+		close_windows(exported->windows, pool->layout.extent_count);
 		free_export(exported);
 		goto leave;
 	}
-	kvi_region_take_ref(region);
+	kvi_pool_take_ref(pool);
 	kvi_conn_take_ref(conn);
 	*exported_out = exported;
 leave:
@@ -356,7 +356,7 @@ static void deregister(struct kvt_export *exported)
 	struct kvi_window **windows = exported->windows;
 	exported->windows = NULL;
 	pthread_mutex_unlock(&share->lock);
-	close_windows(windows, exported->region->layout.extent_count);
+	close_windows(windows, exported->pool->layout.extent_count);
 	kvi_free(windows);
 }
 
@@ -407,7 +407,7 @@ void kvi_export_withdraw(struct kvt_export *exported)
 		return;
 	}
 	pthread_mutex_lock(&engine->lock);
-	kvi_list_remove(&exported->region_node);
+	kvi_list_remove(&exported->pool_node);
 	pthread_mutex_unlock(&engine->lock);
 	/* Until the peer has confirmed, what it packed before is unpacked: it is told of that. */
 	if (ask)

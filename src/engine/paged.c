@@ -20,7 +20,7 @@
 #include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"
 
@@ -193,14 +193,14 @@ static void start(struct kvt_transfer *transfer)
 	struct kvi_part *part = paged->home->part;
 	struct kvt_error error = { .code = KVT_OK };
 	bool added = kvi_table_add(&part->paged, &paged->entry, paged->number, 0);
-	if (paged->region != NULL)
-		kvi_list_append(&paged->region->in_flight[part->worker->index], &paged->node);
+	if (paged->pool != NULL)
+		kvi_list_append(&paged->pool->in_flight[part->worker->index], &paged->node);
 	if (!added)
 		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
 	else if (part->cut)
 		kvi_conn_check(transfer->conn, &error);
-	else if (paged->region != NULL && atomic_load(&paged->region->closing))
-		kvi_fail(&error, KVT_E_CLOSED, 0, "the region is closed");
+	else if (paged->pool != NULL && atomic_load(&paged->pool->closing))
+		kvi_fail(&error, KVT_E_CLOSED, 0, "the pool is closed");
 	else if (paged->remote != NULL && atomic_load(&paged->remote->withdrawn))
 		kvi_fail(&error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
 	if (error.code != KVT_OK) {
@@ -273,7 +273,7 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	if (error != NULL)
 		return;
 	transfer->result_len = paged->plan.len;
-	if (paged->region == NULL)
+	if (paged->pool == NULL)
 		return;
 	kvi_count(counters, reads ? KVI_COUNT_READS : KVI_COUNT_WRITES, 1);
 	kvi_count(counters, reads ? KVI_COUNT_BYTES_READ : KVI_COUNT_BYTES_WRITTEN,
@@ -283,8 +283,8 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 void kvi_paged_free(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	if (paged->region != NULL)
-		kvi_region_drop_ref(paged->region);
+	if (paged->pool != NULL)
+		kvi_pool_drop_ref(paged->pool);
 	if (paged->remote != NULL)
 		kvi_remote_drop_ref(paged->remote);
 	kvi_plan_free(&paged->plan);
@@ -324,18 +324,18 @@ static bool is_quiet(const void *in_flight)
 	return kvi_list_is_empty(in_flight);
 }
 
-void kvi_paged_stop_region(const struct kvt_region *region)
+void kvi_paged_stop_pool(const struct kvt_pool *pool)
 {
-	struct kvt_engine *engine = region->engine;
+	struct kvt_engine *engine = pool->engine;
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
-		struct kvi_list *in_flight = &region->in_flight[i];
+		struct kvi_list *in_flight = &pool->in_flight[i];
 		kvi_worker_lock(worker);
 		kvi_list_for_each (node, next_node, in_flight) {
 			struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
 			if (!paged->home->part->cut)
 				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
-						     "the region was closed on this side");
+						     "the pool was closed on this side");
 		}
 		if (!worker->stopped)
 			kvi_links_flush(worker, KVI_FLUSH_ALL);

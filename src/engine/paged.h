@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * paged.h - paged transfers: blocks or spans between a region and a remote, and notifications
+ * paged.h - paged transfers: blocks or spans between a pool and a remote, and notifications
  * (docs/protocol.md 7). A transfer has a home lane, on which what is said of it travels, and is at home
  * on that lane's worker.
  */
@@ -25,7 +25,7 @@ struct kvi_paged {
 
 	/* immutable after start */
 	enum kvt_direction direction;
-	struct kvt_region *region; /* NULL: a notification alone */
+	struct kvt_pool *pool; /* NULL: a notification alone */
 	struct kvt_remote *remote;
 	struct kvi_plan plan;
 	uint64_t number; /* on this connection */
@@ -44,7 +44,7 @@ struct kvi_paged {
 
 	/* under worker lock */
 	struct kvi_entry entry; /* in part->paged of its home lane */
-	struct kvi_list node;	/* in region->in_flight */
+	struct kvi_list node;	/* in pool->in_flight */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
@@ -59,8 +59,8 @@ enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_messag
 /* End the transfers of a remote that are at home on one part: it is withdrawn. */
 void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote);
 
-/* End the transfers of a region, and wait until they have: it is being closed. */
-void kvi_paged_stop_region(const struct kvt_region *region);
+/* End the transfers of a pool, and wait until they have: it is being closed. */
+void kvi_paged_stop_pool(const struct kvt_pool *pool);
 
 /* pages.c: the segments of a paged transfer. */
 extern const struct kvi_spread_source kvi_pages_source;

@@ -15,13 +15,13 @@
 #include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"
 
 static uint8_t *get_local(const struct kvi_paged *paged, const struct kvi_piece *piece)
 {
-	return paged->region->bases[piece->local_extent] + piece->local_offset;
+	return paged->pool->bases[piece->local_extent] + piece->local_offset;
 }
 
 static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *piece)
@@ -97,8 +97,8 @@ static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, siz
 		segment->spans[segment->span_count++] = (struct kvi_span){
 			.base = get_local(paged, &piece),
 			.len = piece.len,
-			.memory = kvi_region_get_memory(paged->region, piece.local_extent,
-							segment->link),
+			.memory =
+				kvi_pool_get_memory(paged->pool, piece.local_extent, segment->link),
 			.remote = remote,
 		};
 		left -= piece.len;

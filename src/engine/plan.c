@@ -170,7 +170,7 @@ static bool make_runs(struct kvi_plan *plan, size_t count)
 
 /*
  * No block is a destination twice: marked in a map of all blocks, or, where a few blocks of a huge
- * region are meant, found by sorting.
+ * pool are meant, found by sorting.
  */
 static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, uint64_t block_count,
 				     struct kvt_error *error)
@@ -240,7 +240,7 @@ static enum kvt_err set_extents(struct kvi_plan *plan, const struct kvt_blocks_r
 		plan->extent_count = local_count;
 		if (local_count != remote_count)
 			return kvi_fail(error, KVT_E_INVALID, 0,
-					"the region has %zu extents and the remote %zu; name those "
+					"the pool has %zu extents and the remote %zu; name those "
 					"to transfer",
 					local_count, remote_count);
 		return KVT_OK;
@@ -253,7 +253,7 @@ static enum kvt_err set_extents(struct kvi_plan *plan, const struct kvt_blocks_r
 		size_t extent = request->extents[i];
 		if (extent >= local_count || extent >= remote_count)
 			return kvi_fail(error, KVT_E_INVALID, 0,
-					"extent %zu does not exist: the region has %zu, the remote "
+					"extent %zu does not exist: the pool has %zu, the remote "
 					"%zu",
 					extent, local_count, remote_count);
 		for (size_t j = 0; j < i; j++)
@@ -289,7 +289,7 @@ enum kvt_err kvi_plan_init_blocks(struct kvi_plan *plan, const struct kvi_layout
 	};
 	if (local->block_len != remote->block_len)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"blocks of the region have %llu bytes, those of the remote %llu; "
+				"blocks of the pool have %llu bytes, those of the remote %llu; "
 				"spans can move parts of them",
 				(unsigned long long)local->block_len,
 				(unsigned long long)remote->block_len);
@@ -371,7 +371,7 @@ enum kvt_err kvi_plan_init_spans(struct kvi_plan *plan, const struct kvi_layout 
 		size_t local_extent = place_span(local, request->local_off[i], len);
 		size_t remote_extent = place_span(remote, request->remote_off[i], len);
 		if (local_extent == SIZE_MAX)
-			return fail_span("region", i, request->local_off[i], len, error);
+			return fail_span("pool", i, request->local_off[i], len, error);
 		if (remote_extent == SIZE_MAX)
 			return fail_span("remote", i, request->remote_off[i], len, error);
 		if (len == 0)

@@ -15,7 +15,7 @@ struct kvi_extent {
 	uint64_t start;
 };
 
-/* What a region looks like, whoever has it. */
+/* What a pool looks like, whoever has it. */
 struct kvi_layout {
 	uint64_t block_len;
 	uint64_t block_count; /* of the shortest extent */

@@ -11,7 +11,7 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/paged.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 
 /* More, or more than one operation, takes longer to post than a caller wants to wait. */
@@ -89,21 +89,21 @@ static enum kvt_err submit(struct kvi_paged *paged, const struct options *option
 	return err;
 }
 
-static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_region *region,
+static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_pool *pool,
 				const struct kvt_remote *remote, struct kvt_error *error)
 {
-	if (region == NULL || remote == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no region or no remote is given");
-	if (region->engine != remote->conn->engine)
+	if (pool == NULL || remote == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no pool or no remote is given");
+	if (pool->engine != remote->conn->engine)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"the region and the remote are of different engines");
-	if (atomic_load(&region->closing))
-		return kvi_fail(error, KVT_E_CLOSED, 0, "the region is closed");
+				"the pool and the remote are of different engines");
+	if (atomic_load(&pool->closing))
+		return kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
 	if (direction != KVT_WRITE && direction != KVT_READ)
 		return kvi_fail(error, KVT_E_INVALID, 0, "direction %d is none", (int)direction);
-	if (direction == KVT_READ && region->read_only)
+	if (direction == KVT_READ && pool->read_only)
 		return kvi_fail(error, KVT_E_INVALID, 0,
-				"the region is read-only memory and cannot be read into");
+				"the pool is read-only memory and cannot be read into");
 	unsigned needed = direction == KVT_READ ? KVT_ACCESS_READ : KVT_ACCESS_WRITE;
 	if ((remote->access & needed) == 0)
 		return kvi_fail(error, KVT_E_ACCESS, 0, "the peer exported this memory for %s only",
@@ -131,20 +131,20 @@ static void choose_way(struct kvi_paged *paged)
 }
 
 /* A transfer between two sides that fit each other, without its plan. */
-static enum kvt_err prepare(enum kvt_direction direction, struct kvt_region *region,
+static enum kvt_err prepare(enum kvt_direction direction, struct kvt_pool *pool,
 			    struct kvt_remote *remote, struct options *options,
 			    struct kvi_paged **paged_out, struct kvt_error *error)
 {
 	struct kvi_paged *paged;
-	enum kvt_err err = check_sides(direction, region, remote, error);
+	enum kvt_err err = check_sides(direction, pool, remote, error);
 	if (err == KVT_OK)
 		err = make(remote->conn, options, &paged, error);
 	if (err != KVT_OK)
 		return err;
 	paged->direction = direction;
-	paged->region = region;
+	paged->pool = pool;
 	paged->remote = remote;
-	kvi_region_take_ref(region);
+	kvi_pool_take_ref(pool);
 	kvi_remote_take_ref(remote);
 	*paged_out = paged;
 	return KVT_OK;
@@ -181,10 +181,10 @@ enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };
 	struct kvi_paged *paged;
-	err = prepare(request.direction, request.region, request.remote, &options, &paged, error);
+	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
 	if (err != KVT_OK)
 		return err;
-	err = kvi_plan_init_blocks(&paged->plan, &request.region->layout, &request.remote->layout,
+	err = kvi_plan_init_blocks(&paged->plan, &request.pool->layout, &request.remote->layout,
 				   &request, error);
 	return finish(paged, err, &options, transfer, error);
 }
@@ -205,10 +205,10 @@ enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_t
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };
 	struct kvi_paged *paged;
-	err = prepare(request.direction, request.region, request.remote, &options, &paged, error);
+	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
 	if (err != KVT_OK)
 		return err;
-	err = kvi_plan_init_spans(&paged->plan, &request.region->layout, &request.remote->layout,
+	err = kvi_plan_init_spans(&paged->plan, &request.pool->layout, &request.remote->layout,
 				  &request, error);
 	return finish(paged, err, &options, transfer, error);
 }

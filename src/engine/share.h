@@ -23,7 +23,7 @@ struct kvi_link;
 struct kvi_window;
 struct kvt_conn;
 struct kvt_export;
-struct kvt_region;
+struct kvt_pool;
 struct kvt_remote;
 
 struct kvi_share {
@@ -48,7 +48,7 @@ enum kvi_export_state {
 struct kvt_export {
 	/* immutable after open */
 	struct kvt_conn *conn;
-	struct kvt_region *region;
+	struct kvt_pool *pool;
 	uint64_t id;
 	unsigned access;
 	char *name; /* NULL: none */
@@ -63,7 +63,7 @@ struct kvt_export {
 	bool attached;		     /* the peer knows it */
 
 	/* under engine->lock */
-	struct kvi_list region_node;
+	struct kvi_list pool_node;
 
 	/* atomic */
 	_Atomic(enum kvi_export_state) state;
@@ -107,7 +107,7 @@ void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint
 /* export.c */
 void kvi_export_take_ref(struct kvt_export *exported);
 void kvi_export_drop_ref(struct kvt_export *exported);
-/* Returns when the peer can no longer touch the region: it has confirmed that, or is cut off. */
+/* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */

@@ -13,7 +13,7 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/ask.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/spread.h"
 
@@ -258,7 +258,7 @@ void kvi_stage_release_slot(struct kvi_link *link)
 	}
 }
 
-static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t slot_len,
+static bool unpack(const struct kvt_pool *pool, const uint8_t *slot, size_t slot_len,
 		   size_t span_count)
 {
 	const uint8_t *data = slot + kvi_pack_get_offset(span_count);
@@ -266,7 +266,7 @@ static bool unpack(const struct kvt_region *region, const uint8_t *slot, size_t 
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(slot + i * KVI_WIRE_SPAN_LEN, &span);
-		uint8_t *to = kvi_region_place(region, &span);
+		uint8_t *to = kvi_pool_place(pool, &span);
 		if (to == NULL || span.len > left)
 			return false;
 		kvi_copy(to, data, span.len);
@@ -287,7 +287,7 @@ static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *mes
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
 	struct kvt_export *exported = kvi_export_find(link->conn, message->generation);
 	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
-				 !unpack(exported->region, slot, slot_len, message->len)))
+				 !unpack(exported->pool, slot, slot_len, message->len)))
 		return KVT_E_PROTOCOL;
 	kvi_stage_release_slot(link);
 	return KVT_OK;

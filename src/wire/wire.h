@@ -152,7 +152,7 @@ enum kvi_message_type {
 	KVI_MESSAGE_GONE_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
 	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
 
-	/* Of regions and paged transfers (section 7); all with tag 0. */
+	/* Of pools and paged transfers (section 7); all with tag 0. */
 	KVI_MESSAGE_ATTACH = 14,	/* 5.15 seq, generation (the export's id) */
 	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 seq */
 	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 seq, code */

@@ -83,29 +83,29 @@ START_TEST(messages_go_through)
 }
 END_TEST
 
-static struct kvt_region *open_region(uint8_t *memory)
+static struct kvt_pool *open_pool(uint8_t *memory)
 {
 	const struct kvt_extent extents[] = {
 		{ .base = memory, .count = BLOCK_COUNT / 2, .stride = BLOCK_LEN },
 		{ .base = memory + LEN / 2, .count = BLOCK_COUNT / 2, .stride = BLOCK_LEN },
 	};
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool;
 	config.extents = extents;
 	config.extent_count = 2;
 	config.block_len = BLOCK_LEN;
-	must_do(kvt_region_open(engine, &config, &region, &error), "region");
-	return region;
+	must_do(kvt_pool_open(engine, &config, &pool, &error), "pool");
+	return pool;
 }
 
-static void move_blocks(struct kvt_region *region, struct kvt_remote *remote)
+static void move_blocks(struct kvt_pool *pool, struct kvt_remote *remote)
 {
 	int32_t indices[BLOCK_COUNT / 2];
 	for (int i = 0; i < BLOCK_COUNT / 2; i++)
 		indices[i] = i;
 	struct kvt_blocks_request request = { .size = sizeof(request),
 					      .direction = KVT_WRITE,
-					      .region = region,
+					      .pool = pool,
 					      .remote = remote,
 					      .local_idx = indices,
 					      .remote_idx = indices,
@@ -119,13 +119,13 @@ static void move_blocks(struct kvt_region *region, struct kvt_remote *remote)
 	ck_assert_mem_eq(source, target, LEN);
 }
 
-static void move_span(struct kvt_region *region, struct kvt_remote *remote)
+static void move_span(struct kvt_pool *pool, struct kvt_remote *remote)
 {
 	const uint64_t offset = 100, len = 1000;
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	struct kvt_transfer *transfer;
 	request.direction = KVT_READ;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_off = request.remote_off = &offset;
 	request.lens = &len;
@@ -152,7 +152,7 @@ START_TEST(blocks_spans_and_notifications_go_through)
 {
 	struct kvt_notify_request note = KVT_NOTIFY_REQUEST_INIT;
 	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
-	struct kvt_region *from = open_region(source), *to = open_region(target);
+	struct kvt_pool *from = open_pool(source), *to = open_pool(target);
 	struct kvt_export *exported;
 	struct kvt_remote *remote;
 	struct kvt_transfer *transfer, *done;
@@ -179,8 +179,8 @@ START_TEST(blocks_spans_and_notifications_go_through)
 	expect_note("alone");
 	kvt_remote_close(remote);
 	kvt_export_close(exported);
-	kvt_region_close(from);
-	kvt_region_close(to);
+	kvt_pool_close(from);
+	kvt_pool_close(to);
 }
 END_TEST
 

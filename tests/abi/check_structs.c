@@ -88,21 +88,21 @@ static enum kvt_err use_recv_request(const void *grown, struct kvt_error *error)
 	return err;
 }
 
-static void fill_region_config(void *grown)
+static void fill_pool_config(void *grown)
 {
 	static const struct kvt_extent extent = { .base = target, .count = 1, .stride = 64 };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = 64;
 	memcpy(grown, &config, sizeof(config));
 }
 
-static enum kvt_err use_region_config(const void *grown, struct kvt_error *error)
+static enum kvt_err use_pool_config(const void *grown, struct kvt_error *error)
 {
-	struct kvt_region *region = NULL;
-	enum kvt_err err = kvt_region_open(pages.bed.near.engine, grown, &region, error);
-	kvt_region_close(region);
+	struct kvt_pool *pool = NULL;
+	enum kvt_err err = kvt_pool_open(pages.bed.near.engine, grown, &pool, error);
+	kvt_pool_close(pool);
 	return err;
 }
 
@@ -110,7 +110,7 @@ static void fill_blocks_request(void *grown)
 {
 	static const int32_t indices[] = { 3 };
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_idx = indices;
 	request.remote_idx = indices;
@@ -131,7 +131,7 @@ static void fill_spans_request(void *grown)
 {
 	static const uint64_t offsets[] = { 0 }, lens[] = { 64 };
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_off = offsets;
 	request.remote_off = offsets;
@@ -174,7 +174,7 @@ static const struct {
 	enum kvt_err (*use)(const void *grown, struct kvt_error *error);
 } rows[] = {
 	ROW(engine_config), ROW(kv_config),	 ROW(send_request),  ROW(recv_request),
-	ROW(region_config), ROW(blocks_request), ROW(spans_request), ROW(notify_request),
+	ROW(pool_config),   ROW(blocks_request), ROW(spans_request), ROW(notify_request),
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };
@@ -236,16 +236,16 @@ struct grown_extent {
 static enum kvt_err open_extents(const struct grown_extent *extents, size_t size,
 				 struct kvt_error *error)
 {
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extents->extent;
 	config.extent_count = 2;
 	config.extent_size = size;
 	config.block_len = 32;
-	enum kvt_err err = kvt_region_open(pages.bed.near.engine, &config, &region, error);
+	enum kvt_err err = kvt_pool_open(pages.bed.near.engine, &config, &pool, error);
 	if (err == KVT_OK)
-		ck_assert_ptr_eq(kvt_region_get_base(region, 1), target + 32);
-	kvt_region_close(region);
+		ck_assert_ptr_eq(kvt_pool_get_base(pool, 1), target + 32);
+	kvt_pool_close(pool);
 	return err;
 }
 
@@ -268,15 +268,15 @@ END_TEST
 START_TEST(memory_that_is_not_the_hosts_is_refused_with_a_sentence)
 {
 	union grown grown = { .size = 0 };
-	struct kvt_region_config *config = (struct kvt_region_config *)&grown;
+	struct kvt_pool_config *config = (struct kvt_pool_config *)&grown;
 	struct kvt_error error = { .code = KVT_OK };
-	fill_region_config(&grown);
+	fill_pool_config(&grown);
 	config->memory = (enum kvt_memory)1;
 	config->device = 3;
-	ck_assert_int_eq(use_region_config(config, &error), KVT_E_UNSUPPORTED);
+	ck_assert_int_eq(use_pool_config(config, &error), KVT_E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(error.text, "kind 1, device 3"));
 	config->memory = KVT_MEMORY_HOST;
-	ck_assert_int_eq(use_region_config(config, &error), KVT_E_INVALID);
+	ck_assert_int_eq(use_pool_config(config, &error), KVT_E_INVALID);
 	ck_assert_ptr_nonnull(strstr(error.text, "device 3"));
 }
 END_TEST

@@ -58,7 +58,7 @@ START_TEST(an_export_is_found_by_its_name)
 	/* For reading only, and so the peer says itself. */
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = remote;
 	request.index_len = 4;
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_ACCESS);
@@ -88,19 +88,19 @@ END_TEST
 
 /* ---- descriptors of any length ---- */
 
-static struct kvt_region *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
+static struct kvt_pool *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
 {
 	struct kvt_extent *extents = calloc(count, sizeof(*extents));
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool;
 	for (size_t i = 0; i < count; i++)
 		extents[i] = (struct kvt_extent){ memory + i * TINY_LEN, 1, TINY_LEN };
 	config.extents = extents;
 	config.extent_count = count;
 	config.block_len = TINY_LEN;
-	ck_assert_int_eq(kvt_region_open(engine, &config, &region, NULL), KVT_OK);
+	ck_assert_int_eq(kvt_pool_open(engine, &config, &pool, NULL), KVT_OK);
 	free(extents);
-	return region;
+	return pool;
 }
 
 /* The default and the smallest there are; 160 extents are K and V of 80 layers. */
@@ -115,8 +115,8 @@ static void find_extents(struct bed *bed, size_t count)
 {
 	uint8_t *from = make_pattern(count * TINY_LEN, 3);
 	uint8_t *to = make_filled(count * TINY_LEN, CANARY);
-	struct kvt_region *near = open_extents(bed->near.engine, from, count);
-	struct kvt_region *far = open_extents(bed->far.engine, to, count);
+	struct kvt_pool *near = open_extents(bed->near.engine, from, count);
+	struct kvt_pool *far = open_extents(bed->far.engine, to, count);
 	struct kvt_export *exported;
 	struct kvt_remote *remote;
 	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
@@ -132,7 +132,7 @@ static void find_extents(struct bed *bed, size_t count)
 	ck_assert_int_eq(kvt_remote_get_info(remote, &info), KVT_OK);
 	ck_assert_uint_eq(info.extent_count, count);
 	ck_assert_uint_eq(info.len, count * TINY_LEN);
-	request.region = near;
+	request.pool = near;
 	request.remote = remote;
 	request.local_idx = request.remote_idx = &index;
 	request.index_len = sizeof(index);
@@ -142,8 +142,8 @@ static void find_extents(struct bed *bed, size_t count)
 	ck_assert_mem_eq(from, to, count * TINY_LEN);
 	kvt_remote_close(remote);
 	kvt_export_close(exported);
-	kvt_region_close(near);
-	kvt_region_close(far);
+	kvt_pool_close(near);
+	kvt_pool_close(far);
 	free(from);
 	free(to);
 }

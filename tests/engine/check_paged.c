@@ -106,7 +106,7 @@ START_TEST(many_transfers_at_once_move_a_block_each)
 	for (int32_t i = 0; i < COUNT; i++) {
 		struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 		int32_t other = COUNT - 1 - i;
-		request.region = pages.near;
+		request.pool = pages.near;
 		request.remote = pages.remote;
 		request.local_idx = &i;
 		request.remote_idx = &other;
@@ -144,7 +144,7 @@ START_TEST(an_empty_transfer_succeeds_and_still_notifies)
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer;
 	pages_open((unsigned)_i);
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.index_len = 8;
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
@@ -187,7 +187,7 @@ START_TEST(spans_of_any_length_are_where_they_belong)
 	struct kvt_transfer *transfer;
 	struct kvt_error error;
 	request.direction = direction;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_off = local;
 	request.remote_off = other;
@@ -216,9 +216,9 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	int32_t indices[16];
 	pages_open(_i == 0 ? 0 : PACKS);
 	uint8_t *memory = make_filled(PAGES_LEN, 0), *source = make_filled(PAGES_LEN, 5);
-	struct kvt_region *region = open_region(pages.bed.near.engine, memory);
+	struct kvt_pool *pool = open_pool(pages.bed.near.engine, memory);
 	/* Other memory of the peer's than that which is written. */
-	struct kvt_region *far = open_region(pages.bed.far.engine, source);
+	struct kvt_pool *far = open_pool(pages.bed.far.engine, source);
 	struct kvt_export *exported;
 	struct kvt_remote *remote;
 	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, far, KVT_ACCESS_READ, "source",
@@ -231,7 +231,7 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	for (int32_t i = 0; i < 16; i++)
 		indices[i] = 3 * i;
 	request.direction = KVT_READ;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_idx = indices;
 	request.remote_idx = indices;
@@ -254,8 +254,8 @@ START_TEST(a_small_read_overtakes_a_large_write)
 	ck_assert(are_moved(KVT_WRITE, 4));
 	kvt_remote_close(remote);
 	kvt_export_close(exported);
-	kvt_region_close(far);
-	kvt_region_close(region);
+	kvt_pool_close(far);
+	kvt_pool_close(pool);
 	free(source);
 	free(memory);
 	pages_close();
@@ -298,8 +298,8 @@ START_TEST(few_posts_at_a_time_are_enough)
 	bed_open(&pages.bed, NULL);
 	pages.near_memory = make_pattern(PAGES_LEN, 1);
 	pages.far_memory = make_filled(PAGES_LEN, CANARY);
-	pages.near = open_region(pages.bed.near.engine, pages.near_memory);
-	pages.far = open_region(pages.bed.far.engine, pages.far_memory);
+	pages.near = open_pool(pages.bed.near.engine, pages.near_memory);
+	pages.far = open_pool(pages.bed.far.engine, pages.far_memory);
 	share_pages();
 	for (uint32_t seed = 1; seed < 4; seed++) {
 		fake_reorder(seed);

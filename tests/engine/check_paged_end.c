@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check_paged_end.c - paged transfers that do not come to their end: given up, their region closed, their
+ * check_paged_end.c - paged transfers that do not come to their end: given up, their pool closed, their
  * export withdrawn, their connection lost. Whatever has ended is overwritten at once, which must stay.
  */
 #include "pages.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "engine/engine.h"
-#include "engine/region.h"
+#include "engine/pool.h"
 #include "engine/share.h"
 #include "support/runner.h"
 
@@ -176,25 +176,25 @@ START_TEST(cancels_at_any_moment_end_in_step_with_the_notification)
 }
 END_TEST
 
-/* ---- closing the region ---- */
+/* ---- closing the pool ---- */
 
-static void *let_go_when_region_closes(void *arg)
+static void *let_go_when_pool_closes(void *arg)
 {
-	struct kvt_region *region = arg;
-	while (!atomic_load(&region->closing))
+	struct kvt_pool *pool = arg;
+	while (!atomic_load(&pool->closing))
 		rest(KVI_MS);
 	rest(10 * KVI_MS);
 	fake_hold(0);
 	return NULL;
 }
 
-START_TEST(closing_a_region_ends_its_transfers_first)
+START_TEST(closing_a_pool_ends_its_transfers_first)
 {
 	pthread_t thread;
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
-	pthread_create(&thread, NULL, let_go_when_region_closes, pages.near);
-	kvt_region_stop(pages.near);
+	pthread_create(&thread, NULL, let_go_when_pool_closes, pages.near);
+	kvt_pool_stop(pages.near);
 	ck_assert(kvt_transfer_is_done(transfer));
 	pthread_join(thread, NULL);
 	expect_near_left_alone();
@@ -202,23 +202,23 @@ START_TEST(closing_a_region_ends_its_transfers_first)
 	expect_notification(pages.bed.far.engine, "told", KVT_E_PEER_CLOSED);
 
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.index_len = 4;
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_CLOSED);
-	kvt_region_close(pages.near);
-	pages.near = open_region(pages.bed.near.engine, pages.near_memory);
+	kvt_pool_close(pages.near);
+	pages.near = open_pool(pages.bed.near.engine, pages.near_memory);
 	expect_transfers_work();
 	pages_close();
 }
 END_TEST
 
-START_TEST(closing_a_region_cuts_the_connection_when_what_is_out_does_not_end)
+START_TEST(closing_a_pool_cuts_the_connection_when_what_is_out_does_not_end)
 {
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
 	int64_t started_ns = kvi_clock_now();
-	kvt_region_close(pages.near);
+	kvt_pool_close(pages.near);
 	pages.near = NULL;
 	expect_took(started_ns, 0, 2500 * KVI_MS);
 	expect_near_left_alone();
@@ -228,14 +228,14 @@ START_TEST(closing_a_region_cuts_the_connection_when_what_is_out_does_not_end)
 }
 END_TEST
 
-START_TEST(closing_an_exported_region_withdraws_it)
+START_TEST(closing_an_exported_pool_withdraws_it)
 {
 	pthread_t thread;
 	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
-	pthread_create(&thread, NULL, let_go_when_region_closes, pages.far);
-	kvt_region_close(pages.far);
+	pthread_create(&thread, NULL, let_go_when_pool_closes, pages.far);
+	kvt_pool_close(pages.far);
 	expect_far_left_alone();
 	pthread_join(thread, NULL);
 	finish(transfer, KVT_E_WITHDRAWN);
@@ -274,7 +274,7 @@ START_TEST(withdrawing_ends_the_peers_transfers_first)
 	pages.exported = NULL;
 	finish(transfer, KVT_E_WITHDRAWN);
 	expect_notification(pages.bed.far.engine, "told", KVT_E_WITHDRAWN);
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.index_len = 4;
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_E_WITHDRAWN);
@@ -393,12 +393,12 @@ int main(void)
 			    MAIN_WAYS);
 	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification, READS,
 			    READS + MANY_LANES + 1);
-	tcase_add_loop_test(tests, closing_a_region_ends_its_transfers_first, 0, MAIN_WAYS);
-	tcase_add_loop_test(tests, closing_a_region_ends_its_transfers_first, READS,
+	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, READS,
 			    READS + MANY_LANES + 1);
-	tcase_add_loop_test(
-		tests, closing_a_region_cuts_the_connection_when_what_is_out_does_not_end, 0, 2);
-	tcase_add_loop_test(tests, closing_an_exported_region_withdraws_it, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_a_pool_cuts_the_connection_when_what_is_out_does_not_end,
+			    0, 2);
+	tcase_add_loop_test(tests, closing_an_exported_pool_withdraws_it, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, READS,
 			    READS + MANY_LANES + 1);

@@ -257,7 +257,7 @@ END_TEST
 
 START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
 {
-	struct kvt_region *region;
+	struct kvt_pool *pool;
 	struct kvt_export *exported;
 	struct kvt_remote *remote;
 	struct kvt_transfer *transfer;
@@ -268,14 +268,14 @@ START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
 	pages_open(0);
 	/* The other way around: the far engine writes, and the near one claims to have got it. */
 	uint8_t *memory = make_filled(PAGES_LEN, CANARY);
-	region = open_region(pages.bed.near.engine, memory);
-	ck_assert_int_eq(kvt_export_open(pages.bed.near.conn, region, KVT_ACCESS_WRITE, NULL,
+	pool = open_pool(pages.bed.near.engine, memory);
+	ck_assert_int_eq(kvt_export_open(pages.bed.near.conn, pool, KVT_ACCESS_WRITE, NULL,
 					 &exported, NULL),
 			 KVT_OK);
 	ck_assert_int_eq(kvt_export_describe(exported, bytes, &len), KVT_OK);
 	ck_assert_int_eq(kvt_remote_import(pages.bed.far.conn, bytes, len, 0, &remote, NULL),
 			 KVT_OK);
-	request.region = pages.far;
+	request.pool = pages.far;
 	request.remote = remote;
 	request.local_idx = request.remote_idx = &index;
 	request.index_len = 4;
@@ -294,7 +294,7 @@ START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
 	ck_assert_mem_eq(memory, pages.far_memory, BLOCK_LEN);
 	kvt_remote_close(remote);
 	kvt_export_close(exported);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free(memory);
 	expect_forgiven();
 }

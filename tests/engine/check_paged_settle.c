@@ -18,7 +18,7 @@ static struct kvt_transfer *start_write(int way, int64_t timeout_ns)
 	struct kvt_transfer *transfer;
 	if ((way & SMALL) == 0)
 		return start_blocks(KVT_WRITE, 5, way & NOTIFIES ? "told" : NULL, timeout_ns);
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_idx = pages.local_idx;
 	request.remote_idx = pages.remote_idx;

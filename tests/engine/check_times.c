@@ -64,7 +64,7 @@ static enum kvt_err start_blocks_for(int64_t timeout_ns, struct kvt_transfer **t
 {
 	static const int32_t indices[] = { 0 };
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_idx = indices;
 	request.remote_idx = indices;
@@ -78,7 +78,7 @@ static enum kvt_err start_spans_for(int64_t timeout_ns, struct kvt_transfer **tr
 {
 	static const uint64_t offsets[] = { 0 }, lens[] = { 64 };
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_off = offsets;
 	request.remote_off = offsets;

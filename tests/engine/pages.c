@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pages.c - opening two regions and moving all of their blocks. */
+/* pages.c - opening two pools and moving all of their blocks. */
 #include "pages.h"
 
 #include <stdlib.h>
@@ -35,21 +35,21 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 	fake_set_caps(&caps);
 }
 
-struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory)
+struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory)
 {
 	struct kvt_extent extents[EXTENT_COUNT] = {
 		{ memory, BLOCK_COUNT, BLOCK_LEN },
 		{ memory + EXTENT_LEN, BLOCK_COUNT, BLOCK_LEN + GAP_LEN },
 	};
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool;
 	struct kvt_error error;
 	config.extents = extents;
 	config.extent_count = EXTENT_COUNT;
 	config.block_len = BLOCK_LEN;
-	enum kvt_err err = kvt_region_open(engine, &config, &region, &error);
-	ck_assert_msg(err == KVT_OK, "no region: %s", error.text);
-	return region;
+	enum kvt_err err = kvt_pool_open(engine, &config, &pool, &error);
+	ck_assert_msg(err == KVT_OK, "no pool: %s", error.text);
+	return pool;
 }
 
 void share_pages(void)
@@ -74,8 +74,8 @@ void pages_open(unsigned way)
 	bed_open(&pages.bed, &config);
 	pages.near_memory = make_pattern(PAGES_LEN, 1);
 	pages.far_memory = make_filled(PAGES_LEN, CANARY);
-	pages.near = open_region(pages.bed.near.engine, pages.near_memory);
-	pages.far = open_region(pages.bed.far.engine, pages.far_memory);
+	pages.near = open_pool(pages.bed.near.engine, pages.near_memory);
+	pages.far = open_pool(pages.bed.far.engine, pages.far_memory);
 	share_pages();
 }
 
@@ -90,8 +90,8 @@ static void unshare_pages(void)
 void pages_close(void)
 {
 	unshare_pages();
-	kvt_region_close(pages.near);
-	kvt_region_close(pages.far);
+	kvt_pool_close(pages.near);
+	kvt_pool_close(pages.far);
 	bed_close(&pages.bed);
 	free(pages.near_memory);
 	free(pages.far_memory);
@@ -115,9 +115,9 @@ void expect_new_pages(void)
 	take_events(pages.bed.far.engine);
 	bed_connect(&pages.bed);
 	if (pages.near == NULL)
-		pages.near = open_region(pages.bed.near.engine, pages.near_memory);
+		pages.near = open_pool(pages.bed.near.engine, pages.near_memory);
 	if (pages.far == NULL)
-		pages.far = open_region(pages.bed.far.engine, pages.far_memory);
+		pages.far = open_pool(pages.bed.far.engine, pages.far_memory);
 	share_pages();
 	fill_pages(KVT_WRITE, 77);
 	finish(start_blocks(KVT_WRITE, 77, NULL, 0), KVT_OK);
@@ -162,7 +162,7 @@ struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, c
 	shuffle(pages.local_idx, seed);
 	shuffle(pages.remote_idx, seed + 8); /* with runs of the same length */
 	request.direction = direction;
-	request.region = pages.near;
+	request.pool = pages.near;
 	request.remote = pages.remote;
 	request.local_idx = pages.local_idx;
 	request.remote_idx = pages.remote_idx;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pages.h - what the tests of paged transfers stand on: two engines on the fabric in memory, a region on
+ * pages.h - what the tests of paged transfers stand on: two engines on the fabric in memory, a pool on
  * each side, of which the far one is exported and imported. Blocks lie in two extents: one without gaps,
  * one with.
  */
@@ -34,9 +34,9 @@ struct pages {
 	struct bed bed;
 	uint8_t *near_memory; /* of PAGES_LEN bytes */
 	uint8_t *far_memory;
-	struct kvt_region *near;
-	struct kvt_region *far;
-	struct kvt_export *exported; /* the far region, read and write */
+	struct kvt_pool *near;
+	struct kvt_pool *far;
+	struct kvt_export *exported; /* the far pool, read and write */
 	struct kvt_remote *remote;
 	int32_t local_idx[BLOCK_COUNT]; /* what start_blocks() moves */
 	int32_t remote_idx[BLOCK_COUNT];
@@ -48,7 +48,7 @@ extern struct pages pages;
 void pages_open(unsigned way);
 void pages_close(void);
 
-struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory);
+struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory);
 /* Export on one side, import on the other. */
 void share_pages(void);
 /* The connection was cut: the handles that hung on it are closed, and a new one works. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_paged_faults.c - regions, exports and paged transfers when something fails (faults.h). */
+/* check_paged_faults.c - pools, exports and paged transfers when something fails (faults.h). */
 #include <stdlib.h>
 
 #include "faults/faults.h"
@@ -7,7 +7,7 @@
 
 enum { PAGE_LEN = 4096, PAGE_COUNT = 48, PAGES_LEN = 2 * PAGE_COUNT * PAGE_LEN };
 
-static struct kvt_region *regions[2];
+static struct kvt_pool *pools[2];
 static struct kvt_export *exported;
 static struct kvt_remote *remote;
 
@@ -19,12 +19,12 @@ static bool open_pages(uint8_t *memories[2])
 			{ memories[i], PAGE_COUNT, PAGE_LEN },
 			{ memories[i] + PAGES_LEN / 2, PAGE_COUNT, PAGE_LEN },
 		};
-		struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
+		struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
 		config.extents = extents;
 		config.extent_count = 2;
 		config.block_len = PAGE_LEN;
-		if (!passes(kvt_region_open(engines[i], &config, &regions[i], NULL), "kvt_region_"
-										     "open"))
+		if (!passes(kvt_pool_open(engines[i], &config, &pools[i], NULL), "kvt_pool_"
+										 "open"))
 			return false;
 	}
 	return true;
@@ -36,7 +36,7 @@ static bool share_pages(void)
 	uint8_t bytes[1024];
 	size_t len = sizeof(bytes);
 	struct kvt_remote *again;
-	if (!passes(kvt_export_open(bed.far.conn, regions[1], KVT_ACCESS_READ | KVT_ACCESS_WRITE,
+	if (!passes(kvt_export_open(bed.far.conn, pools[1], KVT_ACCESS_READ | KVT_ACCESS_WRITE,
 				    "pages", &exported, NULL),
 		    "kvt_export_open"))
 		return false;
@@ -64,7 +64,7 @@ static enum kvt_err move_pages(enum kvt_direction direction, bool turned, const 
 		other[i] = turned ? PAGE_COUNT - 1 - i : i;
 	}
 	request.direction = direction;
-	request.region = regions[0];
+	request.pool = pools[0];
 	request.remote = remote;
 	request.local_idx = local;
 	request.remote_idx = other;
@@ -115,8 +115,8 @@ static void share_and_move_pages(const struct kvt_engine_config *config)
 		kvt_export_close(exported);
 		exported = NULL;
 		memset(memories[1], 0xEE, PAGES_LEN);
-		kvt_region_close(regions[0]);
-		regions[0] = NULL;
+		kvt_pool_close(pools[0]);
+		pools[0] = NULL;
 		memset(memories[0], 0xEE, PAGES_LEN);
 		rest(KVI_MS / 2);
 		ck_assert(holds_only(memories[0], PAGES_LEN, 0xEE));
@@ -124,11 +124,11 @@ static void share_and_move_pages(const struct kvt_engine_config *config)
 	}
 	kvt_remote_close(remote);
 	kvt_export_close(exported);
-	kvt_region_close(regions[0]);
-	kvt_region_close(regions[1]);
+	kvt_pool_close(pools[0]);
+	kvt_pool_close(pools[1]);
 	remote = NULL;
 	exported = NULL;
-	regions[0] = regions[1] = NULL;
+	pools[0] = pools[1] = NULL;
 	bed_disconnect(&bed);
 	free(memories[0]);
 	free(memories[1]);

@@ -27,16 +27,16 @@ static struct bequest get_bequest(int number)
 	return (struct bequest){ (enum what)(left / WAYS), (enum way)(left % WAYS), is_accepted };
 }
 
-static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory)
 {
 	struct kvt_extent extent = { memory, BLOCK_COUNT, BLOCK_LEN };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = BLOCK_LEN;
-	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
-	return region;
+	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
+	return pool;
 }
 
 /* ---- who goes ---- */
@@ -52,7 +52,7 @@ static void notify(struct kvt_conn *conn, const char *text)
 	finish(transfer, KVT_OK);
 }
 
-/* All blocks of the peer's region, in one transfer with its notification. */
+/* All blocks of the peer's pool, in one transfer with its notification. */
 static void move_blocks(struct side *side, enum kvt_direction direction)
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
@@ -63,10 +63,10 @@ static void move_blocks(struct side *side, enum kvt_direction direction)
 	for (int32_t i = 0; i < BLOCK_COUNT; i++)
 		index[i] = i;
 	fill_pattern(bytes, BLOCK_COUNT * BLOCK_LEN, 1);
-	struct kvt_region *region = open_region(side->engine, bytes);
+	struct kvt_pool *pool = open_pool(side->engine, bytes);
 	must(kvt_remote_find(side->conn, "blocks", PATIENCE_NS, &remote, NULL) == KVT_OK, "none");
 	request.direction = direction;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_idx = index;
 	request.remote_idx = index;
@@ -77,7 +77,7 @@ static void move_blocks(struct side *side, enum kvt_direction direction)
 	must(kvt_blocks_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
 	finish(transfer, KVT_OK);
 	kvt_remote_close(remote);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free(bytes);
 }
 
@@ -140,7 +140,7 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	peer_start(&peer, play_leaver, &bequest);
 	struct side side = { .engine = open_engine(&config) };
 	uint8_t *bytes = make_filled(LARGE_LEN, 0);
-	struct kvt_region *region = open_region(side.engine, bytes);
+	struct kvt_pool *pool = open_pool(side.engine, bytes);
 	peer_tell(&peer, kvt_engine_get_port(side.engine));
 	if (bequest.is_accepted) {
 		side.conn = accept_from(side.engine);
@@ -149,8 +149,8 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	if (bequest.what == LARGE_MESSAGE)
 		receive = start_recv(side.kv, bytes, LARGE_LEN);
 	if (bequest.what == NOTED_WRITE || bequest.what == NOTED_READ)
-		must(kvt_export_open(side.conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE,
-				     "blocks", &exported, NULL) == KVT_OK,
+		must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "blocks",
+				     &exported, NULL) == KVT_OK,
 		     "no export");
 	peer_tell(&peer, 0);
 
@@ -177,7 +177,7 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	if (bequest.way == IS_STOPPED)
 		peer_signal(&peer, SIGKILL);
 	kvt_export_close(exported);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	side_close(&side);
 	free(bytes);
 }

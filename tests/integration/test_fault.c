@@ -46,26 +46,26 @@ static void free_file(struct file *file)
 	close(file->fd);
 }
 
-static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory)
 {
 	struct kvt_extent extent = { memory, 1, LEN };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = LEN;
-	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
-	return region;
+	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
+	return pool;
 }
 
-static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kvt_region *region,
+static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kvt_pool *pool,
 					 struct kvt_remote *remote)
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer = NULL;
 	int64_t index = 0;
 	request.direction = direction;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_idx = request.remote_idx = &index;
 	request.index_len = sizeof(index);
@@ -91,10 +91,10 @@ static void play_other(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, NULL);
 	struct file file = make_file(1);
-	struct kvt_region *region = open_region(side.engine, file.memory);
+	struct kvt_pool *pool = open_pool(side.engine, file.memory);
 	struct kvt_export *exported = NULL;
-	must(kvt_export_open(side.conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool",
-			     &exported, NULL) == KVT_OK,
+	must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
+			     NULL) == KVT_OK,
 	     "no export");
 	struct kvt_transfer *transfer = NULL;
 	if (fault == SEND_FROM)
@@ -105,21 +105,21 @@ static void play_other(struct peer *test, const void *arg)
 		finish(transfer, KVT_E_PEER_LOST);
 	expect_ended(side.conn, KVT_E_PEER_LOST);
 	kvt_export_close(exported);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	side_close(&side);
 	free_file(&file);
 }
 
 static struct kvt_transfer *start(enum fault fault, struct stage *stage, const struct file *file,
-				  struct kvt_region *region, struct kvt_remote *remote)
+				  struct kvt_pool *pool, struct kvt_remote *remote)
 {
 	switch (fault) {
 	case SEND_FROM:
 		return start_send(stage->side.kv, file->memory, LEN);
 	case READ_INTO:
-		return start_blocks(KVT_READ, region, remote);
+		return start_blocks(KVT_READ, pool, remote);
 	default:
-		return start_blocks(KVT_WRITE, region, remote);
+		return start_blocks(KVT_WRITE, pool, remote);
 	}
 }
 
@@ -131,7 +131,7 @@ START_TEST(memory_that_is_pulled_away_is_a_fault_of_its_own_side)
 	struct kvt_result result = KVT_RESULT_INIT;
 	stage_open(&stage, play_other, &fault, NULL);
 	struct file file = make_file(2);
-	struct kvt_region *region = open_region(stage.side.engine, file.memory);
+	struct kvt_pool *pool = open_pool(stage.side.engine, file.memory);
 	must(kvt_remote_find(stage.side.conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "no "
 											     "remot"
 											     "e");
@@ -139,7 +139,7 @@ START_TEST(memory_that_is_pulled_away_is_a_fault_of_its_own_side)
 	peer_tell(&stage.peer, 0);
 	pull_away(&file);
 	int64_t since_ns = get_time_ns();
-	struct kvt_transfer *transfer = start(fault, &stage, &file, region, remote);
+	struct kvt_transfer *transfer = start(fault, &stage, &file, pool, remote);
 	must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "it does not end");
 	must(is_within(since_ns, 2 * SECOND), "it ended too late");
 	kvt_transfer_get_result(transfer, &result);
@@ -151,7 +151,7 @@ START_TEST(memory_that_is_pulled_away_is_a_fault_of_its_own_side)
 		expect_fault(stage.side.conn);
 	kvt_transfer_free(transfer);
 	kvt_remote_close(remote);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free_file(&file);
 	peer_finish(&stage.peer);
 	stage_close(&stage);

@@ -168,21 +168,21 @@ START_TEST(kvs_that_come_and_go_leave_nothing)
 }
 END_TEST
 
-/* ---- regions and exports ---- */
+/* ---- pools and exports ---- */
 
 enum { PAGE_LEN = 4 * KIB, PAGE_COUNT = 64, PAGED_CYCLES = 200 };
 
-static struct kvt_region *open_region(struct kvt_engine *engine)
+static struct kvt_pool *open_pool(struct kvt_engine *engine)
 {
 	static uint8_t memory[PAGE_COUNT * PAGE_LEN];
 	struct kvt_extent extent = { memory, PAGE_COUNT, PAGE_LEN };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = PAGE_LEN;
-	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
-	return region;
+	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
+	return pool;
 }
 
 static void take_notification(struct kvt_engine *engine)
@@ -206,15 +206,15 @@ static void play_exports(struct peer *test, const void *arg)
 			level = get_level();
 			peer_tell(test, 0);
 		}
-		struct kvt_region *region = open_region(side.engine);
-		must(kvt_export_open(side.conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pages",
+		struct kvt_pool *pool = open_pool(side.engine);
+		must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pages",
 				     &exported, NULL) == KVT_OK,
 		     "no export");
 		take_notification(side.engine);
 		take_notification(side.engine);
 		if (i % 2 == 0)
 			kvt_export_close(exported);
-		kvt_region_close(region); /* withdraws it, too */
+		kvt_pool_close(pool); /* withdraws it, too */
 		if (i % 2 == 1)
 			kvt_export_close(exported);
 		peer_tell(test, 0);
@@ -226,7 +226,7 @@ static void play_exports(struct peer *test, const void *arg)
 	side_close(&side);
 }
 
-static void move_blocks(struct kvt_region *region, struct kvt_remote *remote,
+static void move_blocks(struct kvt_pool *pool, struct kvt_remote *remote,
 			enum kvt_direction direction, bool turned)
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
@@ -237,7 +237,7 @@ static void move_blocks(struct kvt_region *region, struct kvt_remote *remote,
 		other[i] = turned ? PAGE_COUNT - 1 - i : i;
 	}
 	request.direction = direction;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_idx = local;
 	request.remote_idx = other;
@@ -248,7 +248,7 @@ static void move_blocks(struct kvt_region *region, struct kvt_remote *remote,
 	finish(transfer, KVT_OK);
 }
 
-START_TEST(regions_and_exports_that_come_and_go_leave_nothing)
+START_TEST(pools_and_exports_that_come_and_go_leave_nothing)
 {
 	struct stage stage;
 	struct level level = { 0, 0 };
@@ -259,15 +259,15 @@ START_TEST(regions_and_exports_that_come_and_go_leave_nothing)
 			peer_hear(&stage.peer); /* it rests */
 			level = get_level();
 		}
-		struct kvt_region *region = open_region(stage.side.engine);
+		struct kvt_pool *pool = open_pool(stage.side.engine);
 		must(kvt_remote_find(stage.side.conn, "pages", PATIENCE_NS, &remote, NULL) ==
 			     KVT_OK,
 		     "no remote");
-		move_blocks(region, remote, KVT_WRITE, i % 2 == 0);
-		move_blocks(region, remote, KVT_READ, i % 2 == 0);
+		move_blocks(pool, remote, KVT_WRITE, i % 2 == 0);
+		move_blocks(pool, remote, KVT_READ, i % 2 == 0);
 		peer_hear(&stage.peer);
 		kvt_remote_close(remote);
-		kvt_region_close(region);
+		kvt_pool_close(pool);
 	}
 	expect_level(&level);
 	peer_tell(&stage.peer, 0);
@@ -282,6 +282,6 @@ TCase *make_growth_tests(void)
 	tcase_add_test(tests, connections_that_come_and_go_leave_nothing);
 	tcase_add_test(tests, engines_that_come_and_go_leave_nothing);
 	tcase_add_test(tests, kvs_that_come_and_go_leave_nothing);
-	tcase_add_test(tests, regions_and_exports_that_come_and_go_leave_nothing);
+	tcase_add_test(tests, pools_and_exports_that_come_and_go_leave_nothing);
 	return tests;
 }

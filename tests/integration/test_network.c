@@ -51,19 +51,19 @@ static size_t get_len(enum work work)
 
 /* ---- what is read ---- */
 
-static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory, size_t len)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory, size_t len)
 {
 	struct kvt_extent extent = { memory, len / BLOCK_LEN, BLOCK_LEN };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = BLOCK_LEN;
-	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
-	return region;
+	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
+	return pool;
 }
 
-static struct kvt_transfer *start_read(struct kvt_conn *conn, struct kvt_region *region, size_t len)
+static struct kvt_transfer *start_read(struct kvt_conn *conn, struct kvt_pool *pool, size_t len)
 {
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	struct kvt_transfer *transfer = NULL;
@@ -71,7 +71,7 @@ static struct kvt_transfer *start_read(struct kvt_conn *conn, struct kvt_region 
 	uint64_t zero = 0, all = len;
 	must(kvt_remote_find(conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "no remote");
 	request.direction = KVT_READ;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_off = request.remote_off = &zero;
 	request.lens = &all;
@@ -169,11 +169,11 @@ static void play_caller(struct peer *test, const void *arg)
 		send_pattern(kv, 5 * MIB, 1);
 		if (round == 0) {
 			uint64_t before = get_stats(engine).segments;
-			struct kvt_region *region =
-				work == READING ? open_region(engine, bytes, len) : NULL;
+			struct kvt_pool *pool = work == READING ? open_pool(engine, bytes, len)
+								: NULL;
 			struct kvt_transfer *transfer =
 				work == IDLE	  ? start_recv(kv, NULL, SIZE_MAX)
-				: work == READING ? start_read(conn, region, len)
+				: work == READING ? start_read(conn, pool, len)
 						  : start_send(kv, bytes, len);
 			while (work != IDLE && get_stats(engine).segments < before + 16)
 				must(!kvt_transfer_is_done(transfer), "the message has come and "
@@ -182,7 +182,7 @@ static void play_caller(struct peer *test, const void *arg)
 			int64_t pulled_ns = get_time_ns();
 			peer_tell(test, (uint64_t)pulled_ns);
 			expect_loss(conn, transfer, pulled_ns);
-			kvt_region_close(region);
+			kvt_pool_close(pool);
 			put_canary(bytes, len);
 			peer_tell(test, 0);
 			peer_hear(test); /* both ends know */
@@ -211,17 +211,17 @@ static void play_server(struct peer *test, const void *arg)
 		struct kvt_kv *kv = open_kv(conn, TAG);
 		recv_pattern(kv, 5 * MIB, 1);
 		if (round == 0) {
-			struct kvt_region *region = open_region(engine, bytes, len);
+			struct kvt_pool *pool = open_pool(engine, bytes, len);
 			struct kvt_export *exported = NULL;
 			if (work == READING)
-				must(kvt_export_open(conn, region, KVT_ACCESS_READ, "pool",
-						     &exported, NULL) == KVT_OK,
+				must(kvt_export_open(conn, pool, KVT_ACCESS_READ, "pool", &exported,
+						     NULL) == KVT_OK,
 				     "no export");
 			struct kvt_transfer *transfer =
 				start_recv(kv, work == SENDING ? bytes : NULL, len);
 			expect_loss(conn, transfer, (int64_t)peer_hear(test));
 			kvt_export_close(exported);
-			kvt_region_close(region);
+			kvt_pool_close(pool);
 			put_canary(bytes, len);
 		}
 		kvt_kv_close(kv);

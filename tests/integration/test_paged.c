@@ -23,29 +23,28 @@ enum {
 	GIVE_UP_ROUNDS = 100,
 };
 
-/* ---- regions ---- */
+/* ---- pools ---- */
 
-static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *memory, size_t block_len,
-				      size_t count)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory, size_t block_len,
+				  size_t count)
 {
 	struct kvt_extent extent = { memory, count, block_len };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	struct kvt_error error;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = block_len;
-	enum kvt_err err = kvt_region_open(engine, &config, &region, &error);
-	must(err == KVT_OK, "no region: %s", error.text);
-	return region;
+	enum kvt_err err = kvt_pool_open(engine, &config, &pool, &error);
+	must(err == KVT_OK, "no pool: %s", error.text);
+	return pool;
 }
 
-static struct kvt_export *export_as(struct kvt_conn *conn, struct kvt_region *region,
-				    const char *name)
+static struct kvt_export *export_as(struct kvt_conn *conn, struct kvt_pool *pool, const char *name)
 {
 	struct kvt_export *exported = NULL;
 	struct kvt_error error;
-	enum kvt_err err = kvt_export_open(conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, name,
+	enum kvt_err err = kvt_export_open(conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, name,
 					   &exported, &error);
 	must(err == KVT_OK, "no export: %s", error.text);
 	return exported;
@@ -67,7 +66,7 @@ static size_t get_other(size_t i, size_t count)
 }
 
 /* NULL: error tells why it cannot be started. */
-static struct kvt_transfer *try_blocks(enum kvt_direction direction, struct kvt_region *region,
+static struct kvt_transfer *try_blocks(enum kvt_direction direction, struct kvt_pool *pool,
 				       struct kvt_remote *remote, size_t count,
 				       struct kvt_error *error)
 {
@@ -80,7 +79,7 @@ static struct kvt_transfer *try_blocks(enum kvt_direction direction, struct kvt_
 		other[i] = (int64_t)get_other(i, count);
 	}
 	request.direction = direction;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_idx = local;
 	request.remote_idx = other;
@@ -93,11 +92,11 @@ static struct kvt_transfer *try_blocks(enum kvt_direction direction, struct kvt_
 	return transfer;
 }
 
-static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kvt_region *region,
+static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kvt_pool *pool,
 					 struct kvt_remote *remote, size_t count)
 {
 	struct kvt_error error;
-	struct kvt_transfer *transfer = try_blocks(direction, region, remote, count, &error);
+	struct kvt_transfer *transfer = try_blocks(direction, pool, remote, count, &error);
 	must(transfer != NULL, "no transfer: %s", error.text);
 	return transfer;
 }
@@ -175,19 +174,19 @@ static void play_owner(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, &config);
 	uint8_t *memory = make_filled(pool.count * pool.block_len, CANARY);
-	struct kvt_region *region = open_region(side.engine, memory, pool.block_len, pool.count);
-	struct kvt_export *exported = export_as(side.conn, region, "pool");
+	struct kvt_pool *opened = open_pool(side.engine, memory, pool.block_len, pool.count);
+	struct kvt_export *exported = export_as(side.conn, opened, "pool");
 	must(take_notification(side.engine) == KVT_OK, "it failed");
 	expect_blocks(memory, &pool, 1, true);
 	fill_blocks(memory, &pool, 5000000);
 	/* Workers read the memory only after the peer was told to ask for it. ThreadSanitizer does not see
 	 * this order, but it sees that withdrawing an export takes every worker's lock. */
-	kvt_export_close(export_as(side.conn, region, "order"));
+	kvt_export_close(export_as(side.conn, opened, "order"));
 	peer_tell(test, 0);
 	must(take_notification(side.engine) == KVT_OK, "it failed");
 	peer_hear(test);
 	kvt_export_close(exported);
-	kvt_region_close(region);
+	kvt_pool_close(opened);
 	free(memory);
 	side_close(&side);
 }
@@ -201,16 +200,15 @@ START_TEST(blocks_are_where_they_belong_however_many)
 	stage_open(&stage, play_owner, &pools[_i], &config);
 	uint8_t *memory = make_filled(len, 0);
 	fill_blocks(memory, &pool, 1);
-	struct kvt_region *region =
-		open_region(stage.side.engine, memory, pool.block_len, pool.count);
+	struct kvt_pool *opened = open_pool(stage.side.engine, memory, pool.block_len, pool.count);
 	struct kvt_remote *remote = find(stage.side.conn, "pool");
-	must(finish(start_blocks(KVT_WRITE, region, remote, pool.count), KVT_OK) == len, "fewer");
+	must(finish(start_blocks(KVT_WRITE, opened, remote, pool.count), KVT_OK) == len, "fewer");
 	peer_hear(&stage.peer);
 	put_canary(memory, len);
-	must(finish(start_blocks(KVT_READ, region, remote, pool.count), KVT_OK) == len, "fewer");
+	must(finish(start_blocks(KVT_READ, opened, remote, pool.count), KVT_OK) == len, "fewer");
 	expect_blocks(memory, &pool, 5000000, false);
 	kvt_remote_close(remote);
-	kvt_region_close(region);
+	kvt_pool_close(opened);
 	peer_tell(&stage.peer, 0);
 	peer_finish(&stage.peer);
 	stage_close(&stage);
@@ -227,8 +225,8 @@ static void play_exporter(struct peer *test, const void *arg)
 	side_serve(&side, test, NULL);
 	uint8_t *memory = make_filled(4 * KIB, CANARY), bytes[512];
 	size_t len = sizeof(bytes);
-	struct kvt_region *region = open_region(side.engine, memory, KIB, 4);
-	struct kvt_export *exported = export_as(side.conn, region, NULL);
+	struct kvt_pool *pool = open_pool(side.engine, memory, KIB, 4);
+	struct kvt_export *exported = export_as(side.conn, pool, NULL);
 	must(kvt_export_describe(exported, NULL, &len) == KVT_OK && len <= sizeof(bytes), "long");
 	must(kvt_export_describe(exported, bytes, &len) == KVT_OK, "no descriptor");
 	finish(start_send(side.kv, bytes, len), KVT_OK);
@@ -239,7 +237,7 @@ static void play_exporter(struct peer *test, const void *arg)
 	peer_hear(test);
 	expect_fenced(memory, 4 * KIB);
 	kvt_conn_close(second);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free(memory);
 	side_close(&side);
 }
@@ -274,8 +272,8 @@ START_TEST(a_descriptor_is_good_whole_unaltered_and_on_its_connection)
 	expect_no_import(conn, bytes, len + 1, KVT_E_INVALID);
 
 	/* One that this side made is for the other side. */
-	struct kvt_region *region = open_region(stage.side.engine, memory, KIB, 4);
-	struct kvt_export *own = export_as(conn, region, NULL);
+	struct kvt_pool *pool = open_pool(stage.side.engine, memory, KIB, 4);
+	struct kvt_export *own = export_as(conn, pool, NULL);
 	must(kvt_export_describe(own, own_bytes, &own_len) == KVT_OK, "no descriptor");
 	expect_no_import(conn, own_bytes, own_len, KVT_E_INVALID);
 	kvt_export_close(own);
@@ -289,7 +287,7 @@ START_TEST(a_descriptor_is_good_whole_unaltered_and_on_its_connection)
 	expect_no_import(conn, bytes, len, KVT_E_WITHDRAWN);
 	kvt_remote_close(remote);
 	kvt_conn_close(second);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	peer_tell(&stage.peer, 0);
 	peer_finish(&stage.peer);
 	stage_close(&stage);
@@ -328,9 +326,9 @@ static void play_fall(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, &config);
 	uint8_t *memory = make_filled(len, 1);
-	struct kvt_region *region =
-		open_region(side.engine, memory, FALL_BLOCK_LEN, len / FALL_BLOCK_LEN);
-	struct kvt_export *exported = export_as(side.conn, region, "pool");
+	struct kvt_pool *pool =
+		open_pool(side.engine, memory, FALL_BLOCK_LEN, len / FALL_BLOCK_LEN);
+	struct kvt_export *exported = export_as(side.conn, pool, "pool");
 	peer_tell(test, 0);
 	peer_hear(test);
 	raise(fall->signal);
@@ -341,7 +339,7 @@ static void play_fall(struct peer *test, const void *arg)
 	put_canary(memory, len);
 	rest(20 * MS);
 	expect_fenced(memory, len);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free(memory);
 	side_close(&side);
 }
@@ -354,7 +352,7 @@ START_TEST(a_peer_that_falls_ends_its_transfers_in_time)
 	struct stage stage;
 	stage_open(&stage, play_fall, fall, &config);
 	uint8_t *memory = make_filled(len, 1);
-	struct kvt_region *region = open_region(stage.side.engine, memory, FALL_BLOCK_LEN, count);
+	struct kvt_pool *pool = open_pool(stage.side.engine, memory, FALL_BLOCK_LEN, count);
 	struct kvt_remote *remote = find(stage.side.conn, "pool");
 	peer_hear(&stage.peer);
 	peer_tell(&stage.peer, 0);
@@ -363,7 +361,7 @@ START_TEST(a_peer_that_falls_ends_its_transfers_in_time)
 	struct kvt_transfer *transfers[DEPTH];
 	unsigned started = 0;
 	struct kvt_error error = { .code = KVT_OK };
-	while (started < DEPTH && (transfers[started] = try_blocks(fall->direction, region, remote,
+	while (started < DEPTH && (transfers[started] = try_blocks(fall->direction, pool, remote,
 								   count, &error)) != NULL)
 		started++;
 	must(started == DEPTH || error.code == KVT_E_PEER_LOST, "%s", error.text);
@@ -389,7 +387,7 @@ START_TEST(a_peer_that_falls_ends_its_transfers_in_time)
 	}
 	expect_fenced(memory, len);
 	kvt_remote_close(remote);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	stage_close(&stage);
 	free(memory);
 }
@@ -405,12 +403,12 @@ static void play_withdrawer(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, &config);
 	uint8_t *memory = make_filled(STORM_LEN, 1);
-	struct kvt_region *region =
-		open_region(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
+	struct kvt_pool *opened =
+		open_pool(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
 	for (uint64_t i = 0; i < get_share(STORM_ROUNDS); i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "round %llu", (unsigned long long)i);
-		struct kvt_export *exported = export_as(side.conn, region, name);
+		struct kvt_export *exported = export_as(side.conn, opened, name);
 		peer_hear(test);
 		rest((int64_t)(get_random(&seed) % 8) * MS);
 		kvt_export_close(exported);
@@ -421,7 +419,7 @@ static void play_withdrawer(struct peer *test, const void *arg)
 		must(err == KVT_OK || err == KVT_E_WITHDRAWN, "%s", kvt_err_get_name(err));
 		peer_tell(test, err == KVT_OK);
 	}
-	kvt_region_close(region);
+	kvt_pool_close(opened);
 	free(memory);
 	side_close(&side);
 }
@@ -434,14 +432,14 @@ START_TEST(withdrawals_in_the_middle_of_transfers_leave_no_writer)
 	struct stage stage;
 	stage_open(&stage, play_withdrawer, &lanes[_i], &config);
 	uint8_t *memory = make_filled(STORM_LEN, 1);
-	struct kvt_region *region = open_region(stage.side.engine, memory, STORM_BLOCK_LEN, count);
+	struct kvt_pool *pool = open_pool(stage.side.engine, memory, STORM_BLOCK_LEN, count);
 	for (uint64_t i = 0; i < get_share(STORM_ROUNDS); i++) {
 		struct kvt_result result = KVT_RESULT_INIT;
 		char name[32];
 		snprintf(name, sizeof(name), "round %llu", (unsigned long long)i);
 		struct kvt_remote *remote = find(stage.side.conn, name);
 		struct kvt_transfer *transfer =
-			start_blocks(i % 3 == 2 ? KVT_READ : KVT_WRITE, region, remote, count);
+			start_blocks(i % 3 == 2 ? KVT_READ : KVT_WRITE, pool, remote, count);
 		peer_tell(&stage.peer, 0);
 		must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "it does not end");
 		kvt_transfer_get_result(transfer, &result);
@@ -452,7 +450,7 @@ START_TEST(withdrawals_in_the_middle_of_transfers_leave_no_writer)
 		kvt_transfer_free(transfer);
 		kvt_remote_close(remote);
 	}
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	peer_finish(&stage.peer);
 	stage_close(&stage);
 	free(memory);
@@ -463,9 +461,9 @@ END_TEST
 
 /* This thread and the engine's write the same memory in turns that the other process tells. Closing an export
  * meets them, which ThreadSanitizer sees. */
-static void meet_threads(struct kvt_conn *conn, struct kvt_region *region)
+static void meet_threads(struct kvt_conn *conn, struct kvt_pool *pool)
 {
-	kvt_export_close(export_as(conn, region, "meeting"));
+	kvt_export_close(export_as(conn, pool, "meeting"));
 }
 
 /* Its memory is its own as soon as the writer has its error. */
@@ -475,27 +473,27 @@ static void play_watchful_owner(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, &config);
 	uint8_t *memory = make_filled(STORM_LEN, 1);
-	struct kvt_region *region =
-		open_region(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
-	struct kvt_export *exported = export_as(side.conn, region, "pool");
+	struct kvt_pool *pool =
+		open_pool(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
+	struct kvt_export *exported = export_as(side.conn, pool, "pool");
 	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
 		peer_hear(test);
-		meet_threads(side.conn, region);
+		meet_threads(side.conn, pool);
 		put_canary(memory, STORM_LEN);
 		rest(2 * MS);
 		expect_fenced(memory, STORM_LEN);
-		meet_threads(side.conn, region);
+		meet_threads(side.conn, pool);
 		peer_tell(test, 0);
 	}
 	kvt_export_close(exported);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	free(memory);
 	peer_hear(test);
 	side_close(&side);
 }
 
-/* All of the region, in spans of span_len, without a notification. */
-static struct kvt_transfer *start_whole(struct kvt_region *region, struct kvt_remote *remote,
+/* All of the pool, in spans of span_len, without a notification. */
+static struct kvt_transfer *start_whole(struct kvt_pool *pool, struct kvt_remote *remote,
 					size_t count, size_t span_len)
 {
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
@@ -508,7 +506,7 @@ static struct kvt_transfer *start_whole(struct kvt_region *region, struct kvt_re
 		other[i] = get_other(i, count) * span_len;
 		lens[i] = span_len;
 	}
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_off = local;
 	request.remote_off = other;
@@ -529,14 +527,14 @@ START_TEST(a_write_that_has_failed_leaves_the_owners_memory_alone)
 	struct stage stage;
 	stage_open(&stage, play_watchful_owner, &lanes[_i / 2], &config);
 	uint8_t *memory = make_filled(STORM_LEN, 1);
-	struct kvt_region *region = open_region(stage.side.engine, memory, STORM_BLOCK_LEN,
-						STORM_LEN / STORM_BLOCK_LEN);
+	struct kvt_pool *pool =
+		open_pool(stage.side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
 	struct kvt_remote *remote = find(stage.side.conn, "pool");
 	unsigned given_up = 0;
 	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
 		struct kvt_result result = KVT_RESULT_INIT;
 		struct kvt_transfer *transfer =
-			start_whole(region, remote, STORM_LEN / block_len, block_len);
+			start_whole(pool, remote, STORM_LEN / block_len, block_len);
 		rest((int64_t)(get_random(&seed) % 4000) * MS / 1000);
 		kvt_transfer_cancel(transfer);
 		must(wait_for(transfer, PATIENCE_NS) == KVT_OK, "it does not end");
@@ -549,7 +547,7 @@ START_TEST(a_write_that_has_failed_leaves_the_owners_memory_alone)
 	}
 	must(given_up > 0, "none was given up");
 	kvt_remote_close(remote);
-	kvt_region_close(region);
+	kvt_pool_close(pool);
 	peer_tell(&stage.peer, 0);
 	peer_finish(&stage.peer);
 	stage_close(&stage);

@@ -103,26 +103,26 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 	     (long long)((get_time_ns() - since_ns) / MS));
 }
 
-static struct kvt_region *open_region(struct kvt_engine *engine, uint8_t *bytes)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *bytes)
 {
 	struct kvt_extent extent = { bytes, MESSAGE_LEN / BLOCK_LEN, BLOCK_LEN };
-	struct kvt_region_config config = KVT_REGION_CONFIG_INIT;
-	struct kvt_region *region = NULL;
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
 	config.extents = &extent;
 	config.extent_count = 1;
 	config.block_len = BLOCK_LEN;
-	must(kvt_region_open(engine, &config, &region, NULL) == KVT_OK, "no region");
-	return region;
+	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
+	return pool;
 }
 
-static struct kvt_transfer *start_spans(enum kvt_direction direction, struct kvt_region *region,
+static struct kvt_transfer *start_spans(enum kvt_direction direction, struct kvt_pool *pool,
 					struct kvt_remote *remote, uint64_t len, int64_t timeout_ns)
 {
 	static const uint64_t start = 0;
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	struct kvt_transfer *transfer = NULL;
 	request.direction = direction;
-	request.region = region;
+	request.pool = pool;
 	request.remote = remote;
 	request.local_off = request.remote_off = &start;
 	request.lens = &len;
@@ -158,11 +158,11 @@ static void play_caller(struct peer *test, const void *arg)
 		}
 	} else {
 		enum kvt_direction direction = trial->way == READ ? KVT_READ : KVT_WRITE;
-		struct kvt_region *region = open_region(engine, bytes);
+		struct kvt_pool *pool = open_pool(engine, bytes);
 		struct kvt_remote *remote = NULL;
 		must(kvt_remote_find(conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "none");
 		struct kvt_transfer *transfer =
-			start_spans(direction, region, remote, MESSAGE_LEN, timeout_ns);
+			start_spans(direction, pool, remote, MESSAGE_LEN, timeout_ns);
 		peer_tell(test, 0);
 		if (trial->way == WITHDRAW) {
 			finish(transfer, KVT_E_WITHDRAWN);
@@ -171,13 +171,13 @@ static void play_caller(struct peer *test, const void *arg)
 			fill_pattern(bytes, NEXT_LEN, 3);
 			peer_tell(test, 0); /* the owner's memory is the owner's */
 			peer_hear(test);
-			finish(start_spans(direction, region, remote, NEXT_LEN, 0), KVT_OK);
+			finish(start_spans(direction, pool, remote, NEXT_LEN, 0), KVT_OK);
 			must(holds_pattern(bytes, NEXT_LEN, direction == KVT_READ ? 5 : 3), "not "
 											    "whol"
 											    "e");
 		}
 		kvt_remote_close(remote);
-		kvt_region_close(region);
+		kvt_pool_close(pool);
 	}
 	send_pattern(kv, NEXT_LEN, 7);
 	must(kvt_conn_get_status(conn, NULL) == KVT_OK, "the connection is gone");
@@ -207,10 +207,10 @@ static void serve_messages(struct peer *test, const struct trial *trial, struct 
 }
 
 static void serve_pages(struct peer *test, const struct trial *trial, struct kvt_conn *conn,
-			struct kvt_region *region, uint8_t *bytes)
+			struct kvt_pool *pool, uint8_t *bytes)
 {
 	struct kvt_export *exported = NULL;
-	must(kvt_export_open(conn, region, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
+	must(kvt_export_open(conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
 			     NULL) == KVT_OK,
 	     "no export");
 	peer_hear(test); /* the transfer has begun */
@@ -240,14 +240,14 @@ static void play_server(struct peer *test, const void *arg)
 	const struct trial *trial = arg;
 	struct kvt_engine *engine = enter_network(test, trial, "10.99.8.2");
 	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
-	struct kvt_region *region = open_region(engine, bytes);
+	struct kvt_pool *pool = open_pool(engine, bytes);
 	peer_tell(test, kvt_engine_get_port(engine));
 	struct kvt_conn *conn = accept_from(engine);
 	struct kvt_kv *kv = open_kv(conn, TAG);
 	if (is_message(trial->way))
 		serve_messages(test, trial, kv, bytes);
 	else
-		serve_pages(test, trial, conn, region, bytes);
+		serve_pages(test, trial, conn, pool, bytes);
 	recv_pattern(kv, NEXT_LEN, 7);
 	must(trial->way != WRITE || holds_pattern(bytes, NEXT_LEN, 3), "not whole");
 	must(kvt_conn_get_status(conn, NULL) == KVT_OK, "the connection is gone");

@@ -9,7 +9,7 @@
  * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. A cut
  * drops all that is under way.
  *
- * Assertions state: nothing lands in the region once the withdrawal has returned, or the transfer has
+ * Assertions state: nothing lands in the pool once the withdrawal has returned, or the transfer has
  * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds: the withdrawal
  * returns; with NO_CUT, which takes the quiesce deadline away, by the peer's answer alone.
  *

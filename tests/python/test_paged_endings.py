@@ -195,7 +195,7 @@ def test_withdrawing_stops_traffic_and_nothing_is_written_after(link, caches):
     assert link.conn.lost is None
 
 
-def test_a_region_that_its_owner_closes_is_withdrawn(link, caches):
+def test_a_pool_that_its_owner_closes_is_withdrawn(link, caches):
     _, there, pool, server_pool, remote = caches
     transfers = [link.conn.write_blocks(pool, EVERY, remote, EVERY) for _ in range(4)]
     server_pool.close()

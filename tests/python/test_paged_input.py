@@ -69,10 +69,10 @@ def test_a_block_is_a_destination_once(link, caches):
 
 
 BAD_SPANS = {
-    "beyond the pool": ([4090], [0], [100], ValueError, "span 0, 100 bytes at 4090, .* region"),
+    "beyond the pool": ([4090], [0], [100], ValueError, "span 0, 100 bytes at 4090, .* pool"),
     "beyond the remote": ([0], [4096], [1], ValueError, "span 0, .* remote"),
     "wrapping": ([0], u8(2**64 - 8), [16], ValueError, "remote"),
-    "wrapping by length": ([8], [0], u8(2**64 - 4), ValueError, "region"),
+    "wrapping by length": ([8], [0], u8(2**64 - 4), ValueError, "pool"),
     "overlapping": ([0, 100], [50, 99], [50, 50], ValueError, "1"),
     "negative": ([0, -5], [0, 8], [8, 8], ValueError, r"local_off\[1\] is -5"),
     "negative length": ([0], [0], [-1], ValueError, r"nbytes\[0\] is -1"),

@@ -54,7 +54,7 @@ START_TEST(a_bad_index_is_named_with_its_number)
 }
 END_TEST
 
-/* With few blocks of a huge region they are sorted, else marked in a map. */
+/* With few blocks of a huge pool they are sorted, else marked in a map. */
 START_TEST(a_destination_named_twice_is_refused_with_its_number)
 {
 	static const int64_t twice[] = { 5, 3, 7, 3, 5, 1 }, once[] = { 0, 1, 2, 3, 4, 5 };
@@ -124,7 +124,7 @@ START_TEST(spans_outside_an_extent_or_over_another_are_named_with_their_number)
 		{ KVT_READ, { { 0, 20, 40 }, { 0, 5, 2000 }, { 1, 1, 0 } }, "span 2, 0" },
 		{ KVT_WRITE,
 		  { { UINT64_MAX, 0, 0 }, { 0, 5, 9 }, { 2, 1, 1 } },
-		  "is not within one extent of the region" },
+		  "is not within one extent of the pool" },
 		{ KVT_WRITE,
 		  { { 0, 0, 0 }, { UINT64_MAX - 1, 5, 9 }, { 3, 1, 1 } },
 		  "is not within one extent of the remote" },

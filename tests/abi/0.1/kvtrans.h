@@ -13,7 +13,7 @@
  * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
  * moved for 1 s, or after 20 s, by cutting the connection. "Soon" below means that.
  *
- * Until then memory is lent, and must stay mapped: a KV's, a region's, a transfer's. The library copies small
+ * Until then memory is lent, and must stay mapped: a KV's, a pool's, a transfer's. The library copies small
  * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
  * gone, or its file truncated, the process gets SIGBUS or SIGSEGV, as with any access of its own. Where the
  * system meets it first (EFAULT), the transfer and its connection end with KVT_E_FABRIC and that errno, and the
@@ -47,8 +47,9 @@ extern "C" {
  *                 at most 1 MiB; KVT_NO_EAGER turns it off
  * heartbeat_ns    interval of heartbeats; default 1 s
  * lost_after_ns   silence after which a peer is lost; default 3 s, at least twice the heartbeat
- * spin_ns         how long a worker or waiting caller polls before it sleeps; default 0 where workers
- *                 and callers outnumber the CPUs, else 20 us; KVT_NO_SPIN turns it off
+ * spin_ns         how long a worker or waiting caller polls before it sleeps, always; KVT_NO_SPIN: it
+ *                 never does. Default: up to 200 us, learned from how soon work has come, and not
+ *                 while others want the CPU
  * cpus, cpu_count CPUs to pin workers to, round robin; default: those near the NIC when there are
  *                 enough of them, else not pinned
  * interrupted     called on the calling thread at least every 100 ms while a call waits; nonzero ends

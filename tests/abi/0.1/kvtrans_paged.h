@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvtrans_paged.h - paged transfers: blocks moved between a region of ours and a region that a peer
+ * kvtrans_paged.h - paged transfers: blocks moved between a pool of ours and a pool that a peer
  * exported, and what an engine tells without being asked. A part of <kvtrans.h>, which includes it.
  *
- * A region is local memory, seen as blocks. Exporting it on a connection lets that peer write or read
+ * A pool is local memory, seen as blocks. Exporting it on a connection lets that peer write or read
  * it; a descriptor, or a name, tells the peer so, who imports it as a remote. Threads, handles and
  * errors are as in <kvtrans.h>.
  */
@@ -16,11 +16,11 @@
 extern "C" {
 #endif
 
-struct kvt_region;
+struct kvt_pool;
 struct kvt_export;
 struct kvt_remote;
 
-/* ---- regions ---- */
+/* ---- pools ---- */
 
 enum {
 	KVT_EXTENTS_MAX = 4096,
@@ -31,7 +31,7 @@ enum {
 /*
  * count blocks, the first at base, stride bytes from one to the next. A layer's K, say. base NULL: the
  * engine allocates the memory, zeroed, aligned for huge pages, near the NIC where that is known, and
- * frees it when the region is closed.
+ * frees it when the pool is closed.
  */
 struct kvt_extent {
 	void *base;
@@ -44,13 +44,13 @@ enum kvt_memory {
 };
 
 /*
- * A region: extents of blocks of block_len bytes, numbered alike in each. stride is at least block_len.
- * extent_size is sizeof(struct kvt_extent), as KVT_REGION_CONFIG_INIT has it.
- * The memory must stay valid until kvt_region_close() has returned. read_only: never a destination.
+ * A pool: extents of blocks of block_len bytes, numbered alike in each. stride is at least block_len.
+ * extent_size is sizeof(struct kvt_extent), as KVT_POOL_CONFIG_INIT has it.
+ * The memory must stay valid until kvt_pool_close() has returned. read_only: never a destination.
  * memory and device: where all of it is; a number for kinds of which a machine has several, else 0.
  * In spans (below) the extents follow each other: each has (count - 1) * stride + block_len bytes.
  */
-struct kvt_region_config {
+struct kvt_pool_config {
 	size_t size;
 	const struct kvt_extent *extents;
 	size_t extent_count;
@@ -61,29 +61,27 @@ struct kvt_region_config {
 	uint64_t device;
 };
 
-#define KVT_REGION_CONFIG_INIT                                                                     \
-	KVT_INIT_WITH(kvt_region_config, extent_size, sizeof(struct kvt_extent))
+#define KVT_POOL_CONFIG_INIT KVT_INIT_WITH(kvt_pool_config, extent_size, sizeof(struct kvt_extent))
 
 /* Errors: INVALID, UNSUPPORTED (memory that is not the host's), LIMIT (KVT_EXTENTS_MAX; pinned memory),
  * NO_MEMORY, FABRIC, CLOSED, FORKED. */
-KVT_API enum kvt_err kvt_region_open(struct kvt_engine *engine,
-				     const struct kvt_region_config *config,
-				     struct kvt_region **region, struct kvt_error *error);
+KVT_API enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_config *config,
+				   struct kvt_pool **pool, struct kvt_error *error);
 
 /*
- * End the region's transfers with KVT_E_CLOSED, withdraw its exports, wait until no peer, NIC or thread
+ * End the pool's transfers with KVT_E_CLOSED, withdraw its exports, wait until no peer, NIC or thread
  * of the library touches its memory. Returns soon. The handle stays valid, and memory that
- * the engine allocated stays, until kvt_region_close(). NULL is allowed.
+ * the engine allocated stays, until kvt_pool_close(). NULL is allowed.
  */
-KVT_API void kvt_region_stop(struct kvt_region *region);
+KVT_API void kvt_pool_stop(struct kvt_pool *pool);
 
-/* Stop the region and give back its handle. NULL is allowed. */
-KVT_API void kvt_region_close(struct kvt_region *region);
+/* Stop the pool and give back its handle. NULL is allowed. */
+KVT_API void kvt_pool_close(struct kvt_pool *pool);
 
 /* The first block of an extent; NULL when there is no such extent. */
-KVT_API void *kvt_region_get_base(const struct kvt_region *region, size_t extent);
+KVT_API void *kvt_pool_get_base(const struct kvt_pool *pool, size_t extent);
 
-/* ---- exports: what a peer may do with a region ---- */
+/* ---- exports: what a peer may do with a pool ---- */
 
 enum {
 	KVT_ACCESS_READ = 1,
@@ -91,13 +89,13 @@ enum {
 };
 
 /*
- * Let the peer of conn access region, as KVT_ACCESS_* bits say. name: NULL, or 1 to KVT_NAME_LEN_MAX
+ * Let the peer of conn access pool, as KVT_ACCESS_* bits say. name: NULL, or 1 to KVT_NAME_LEN_MAX
  * bytes that this side has not used on conn: the peer may then find it by name. Errors: INVALID (also a
- * name in use, or writing a read-only region), LIMIT, NO_MEMORY, FABRIC, PEER_*, CLOSED, FORKED.
+ * name in use, or writing a read-only pool), LIMIT, NO_MEMORY, FABRIC, PEER_*, CLOSED, FORKED.
  */
-KVT_API enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_region *region,
-				     unsigned access, const char *name,
-				     struct kvt_export **exported, struct kvt_error *error);
+KVT_API enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsigned access,
+				     const char *name, struct kvt_export **exported,
+				     struct kvt_error *error);
 
 /*
  * The descriptor, for kvt_remote_import() on the other side of this connection and nowhere else. It
@@ -109,7 +107,7 @@ KVT_API enum kvt_err kvt_export_describe(const struct kvt_export *exported, void
 
 /*
  * Withdraw: the peer's transfers end with KVT_E_WITHDRAWN, and when this returns the peer can no
- * longer touch the region through this export. That is soon: a peer that does not confirm it loses the
+ * longer touch the pool through this export. That is soon: a peer that does not confirm it loses the
  * connection. NULL is allowed.
  */
 KVT_API void kvt_export_close(struct kvt_export *exported);
@@ -151,8 +149,8 @@ KVT_API enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote,
 /* ---- transfers ---- */
 
 enum kvt_direction {
-	KVT_WRITE, /* from the region to the remote */
-	KVT_READ,  /* from the remote to the region */
+	KVT_WRITE, /* from the pool to the remote */
+	KVT_READ,  /* from the remote to the pool */
 };
 
 /*
@@ -162,7 +160,7 @@ enum kvt_direction {
  * Default timeout: 60 s. reap: kvt_engine_reap() shall return the transfer.
  *
  * When a transfer has ended, with any outcome, nothing of it moves any more on either side: neither the
- * region nor what the peer exported is touched for it, and the event of a failure comes behind the last
+ * pool nor what the peer exported is touched for it, and the event of a failure comes behind the last
  * byte. The exception is a connection that is lost: this side is cut off, but what the peer's host had
  * received may still land there until the peer's engine has seen the end (its KVT_EVENT_CONN_ENDED), or
  * kvt_export_close() has returned there.
@@ -177,7 +175,7 @@ struct kvt_blocks_request {
 	size_t size;
 	enum kvt_direction direction;
 	bool reap;
-	struct kvt_region *region;
+	struct kvt_pool *pool;
 	struct kvt_remote *remote;
 	const void *local_idx;
 	const void *remote_idx;
@@ -190,13 +188,13 @@ struct kvt_blocks_request {
 	int64_t timeout_ns;
 };
 
-/* Spans: lens[i] bytes at offset local_off[i] of the region and remote_off[i] of the remote, none crossing
+/* Spans: lens[i] bytes at offset local_off[i] of the pool and remote_off[i] of the remote, none crossing
  * the end of an extent, none overlapping another in the destination. */
 struct kvt_spans_request {
 	size_t size;
 	enum kvt_direction direction;
 	bool reap;
-	struct kvt_region *region;
+	struct kvt_pool *pool;
 	struct kvt_remote *remote;
 	const uint64_t *local_off;
 	const uint64_t *remote_off;

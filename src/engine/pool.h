@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * region.h - a region: local memory as blocks, for paged transfers. What peers may do with it is an
+ * pool.h - a pool: local memory as blocks, for paged transfers. What peers may do with it is an
  * export's business (share.h).
  */
-#ifndef KVI_ENGINE_REGION_H
-#define KVI_ENGINE_REGION_H
+#ifndef KVI_ENGINE_POOL_H
+#define KVI_ENGINE_POOL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,7 +14,7 @@
 #include "engine/plan.h"
 #include "engine/window.h"
 
-struct kvt_region {
+struct kvt_pool {
 	/* immutable after open */
 	struct kvt_engine *engine;
 	struct kvi_layout layout;
@@ -27,10 +27,10 @@ struct kvt_region {
 	struct kvi_list *in_flight; /* paged transfers that are at home there */
 
 	/* under engine->lock */
-	struct kvi_list node; /* in engine->regions */
+	struct kvi_list node; /* in engine->pools */
 	struct kvi_list exports;
 
-	/* immutable until the region is closed or the engine stops, when nothing uses them any more */
+	/* immutable until the pool is closed or the engine stops, when nothing uses them any more */
 	struct kvi_window **windows; /* of the extents, where the provider needs them; else NULL */
 
 	/* atomic */
@@ -38,27 +38,26 @@ struct kvt_region {
 	atomic_uint refs; /* the handle's, one an export's and a transfer's */
 };
 
-void kvi_region_take_ref(struct kvt_region *region);
-void kvi_region_drop_ref(struct kvt_region *region);
+void kvi_pool_take_ref(struct kvt_pool *pool);
+void kvi_pool_drop_ref(struct kvt_pool *pool);
 
 /* The registration of an extent for a lane's own operations; NULL where none is needed. */
-struct kvi_memory *kvi_region_get_memory(const struct kvt_region *region, size_t extent,
-					 const struct kvi_link *link);
+struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,
+				       const struct kvi_link *link);
 
 /* Where a span of the peer's is; NULL: it is not within its extent. */
-static inline uint8_t *kvi_region_place(const struct kvt_region *region,
-					const struct kvi_wire_span *span)
+static inline uint8_t *kvi_pool_place(const struct kvt_pool *pool, const struct kvi_wire_span *span)
 {
-	const struct kvi_layout *layout = &region->layout;
+	const struct kvi_layout *layout = &pool->layout;
 	if (span->extent >= layout->extent_count)
 		return NULL;
 	uint64_t len = kvi_extent_get_len(layout, span->extent);
 	if (span->offset > len || span->len > len - span->offset)
 		return NULL;
-	return region->bases[span->extent] + span->offset;
+	return pool->bases[span->extent] + span->offset;
 }
 
-/* The engine stops and all connections have ended: deregister all regions. */
-void kvi_regions_stop(struct kvt_engine *engine);
+/* The engine stops and all connections have ended: deregister all pools. */
+void kvi_pools_stop(struct kvt_engine *engine);
 
 #endif
