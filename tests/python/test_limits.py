@@ -23,7 +23,7 @@ HEADERS = [
     "include/kvtrans_paged.h",
     "src/wire/wire.h",
     "src/engine/settings.h",
-    "src/engine/control.c",
+    "src/engine/strangers.h",
     "python/ext/dispatch.c",
 ]
 SECOND = 10**9
@@ -176,7 +176,7 @@ ROWS = {
     ),
     "strangers that have not said hello": (
         "",
-        "{PENDING_MAX}, of them {PENDING_PER_SOURCE_MAX} from one address",
+        "{KVI_STRANGERS_MAX}, of them {KVI_STRANGERS_PER_SOURCE_MAX} from one address",
         [],
     ),
 }
@@ -371,7 +371,7 @@ def is_open(call):
 @holds("strangers that have not said hello")
 @pytest.mark.skipif(HOST != "127.0.0.1", reason="callers have addresses of the loopback interface")
 def test_strangers_are_limited_in_all_and_per_address(open_engine):
-    most, of_one = CONSTANTS["PENDING_MAX"], CONSTANTS["PENDING_PER_SOURCE_MAX"]
+    most, of_one = CONSTANTS["KVI_STRANGERS_MAX"], CONSTANTS["KVI_STRANGERS_PER_SOURCE_MAX"]
     engine = open_engine()
 
     def call(host):
