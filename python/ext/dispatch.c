@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * dispatch.c - what an engine tells without being asked: paged transfers that have ended, and
- * events, which notes.c keeps. All of it is taken from the library in one place, kvi_py_take_in(), by whichever thread looks first
- * (reap, notifications, wait, an event loop), and kept until it is asked for, so that these never
- * steal from each other. No thread of the engine ever comes here.
+ * events, which notes.c keeps. All of it is taken from the library in one place, kvi_py_take_in(), by
+ * whichever thread looks first (reap, notifications, wait, an event loop), and kept until it is asked
+ * for, so that these never steal from each other. No thread of the engine ever comes here.
  *
  * It gives up the GIL only where it runs Python code, and looks things up in the tables without
  * doing so. Two things can therefore be told of before their own call is back with the GIL, and are
- * kept for it: a transfer that is being started (orphans), and an event of a connection that is being
- * opened (strays).
+ * kept for it: a transfer that is being started (early_done), and an event of a connection that is being
+ * opened (early_events).
  *
  * Notifications are taken while fewer than NOTES_MAX wait to be asked for: further ones stay in the
  * library, which holds the peer back.
@@ -20,7 +20,7 @@ enum {
 	REAP_MAX = 64,
 };
 
-static const char stray_name[] = "kvt_event";
+static const char event_name[] = "kvt_event";
 
 /* ---- life ---- */
 
@@ -28,25 +28,26 @@ int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch)
 {
 	dispatch->poll_fd = -1;
 	dispatch->ready_fd = -1;
-	dispatch->flying = PyDict_New();
-	dispatch->loose = PyDict_New();
+	dispatch->in_flight = PyDict_New();
+	dispatch->unowned = PyDict_New();
 	dispatch->finished = PyDict_New();
-	dispatch->orphans = PySet_New(NULL);
+	dispatch->early_done = PySet_New(NULL);
 	dispatch->conns = PyDict_New();
-	dispatch->strays = PyList_New(0);
+	dispatch->early_events = PyList_New(0);
 	dispatch->notes = PyList_New(0);
 	dispatch->ends = PyList_New(0);
 	dispatch->listeners = PyList_New(0);
-	bool complete =
-		dispatch->flying != NULL && dispatch->loose != NULL && dispatch->finished != NULL &&
-		dispatch->orphans != NULL && dispatch->conns != NULL && dispatch->strays != NULL &&
-		dispatch->notes != NULL && dispatch->ends != NULL && dispatch->listeners != NULL;
+	bool complete = dispatch->in_flight != NULL && dispatch->unowned != NULL &&
+			dispatch->finished != NULL && dispatch->early_done != NULL &&
+			dispatch->conns != NULL && dispatch->early_events != NULL &&
+			dispatch->notes != NULL && dispatch->ends != NULL &&
+			dispatch->listeners != NULL;
 	return complete ? 0 : -1;
 }
 
 int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, void *arg)
 {
-	Py_VISIT(dispatch->flying);
+	Py_VISIT(dispatch->in_flight);
 	Py_VISIT(dispatch->finished);
 	Py_VISIT(dispatch->conns);
 	Py_VISIT(dispatch->notes);
@@ -57,12 +58,12 @@ int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, 
 
 void kvi_py_free_dispatch(struct kvi_py_dispatch *dispatch)
 {
-	Py_CLEAR(dispatch->flying);
-	Py_CLEAR(dispatch->loose);
+	Py_CLEAR(dispatch->in_flight);
+	Py_CLEAR(dispatch->unowned);
 	Py_CLEAR(dispatch->finished);
-	Py_CLEAR(dispatch->orphans);
+	Py_CLEAR(dispatch->early_done);
 	Py_CLEAR(dispatch->conns);
-	Py_CLEAR(dispatch->strays);
+	Py_CLEAR(dispatch->early_events);
 	Py_CLEAR(dispatch->notes);
 	Py_CLEAR(dispatch->ends);
 	Py_CLEAR(dispatch->listeners);
@@ -83,10 +84,10 @@ static PyObject *pop(PyObject *dict, PyObject *key)
 /* The Transfer of a handle, which the tables have no longer then; or NULL. */
 static struct kvi_py_transfer *find_transfer(struct kvi_py_dispatch *dispatch, PyObject *key)
 {
-	PyObject *transfer = pop(dispatch->flying, key);
+	PyObject *transfer = pop(dispatch->in_flight, key);
 	if (transfer != NULL)
 		return (struct kvi_py_transfer *)transfer;
-	PyObject *reference = pop(dispatch->loose, key);
+	PyObject *reference = pop(dispatch->unowned, key);
 	if (reference == NULL)
 		return NULL;
 	(void)PyWeakref_GetRef(reference, &transfer);
@@ -99,7 +100,7 @@ static int finish(struct kvi_py_engine *engine, struct kvi_py_transfer *transfer
 {
 	if (kvi_py_settle(transfer) < 0)
 		return -1;
-	if (transfer->callbacks != NULL || transfer->is_loose)
+	if (transfer->callbacks != NULL || transfer->is_unowned)
 		transfer->is_taken = true;
 	if (!transfer->is_taken) {
 		PyObject *key = PyLong_FromVoidPtr(transfer->handle);
@@ -124,7 +125,7 @@ static struct kvi_py_transfer *take_handle(struct kvi_py_dispatch *dispatch,
 		return NULL;
 	struct kvi_py_transfer *transfer = find_transfer(dispatch, key);
 	if (transfer == NULL && !PyErr_Occurred() && dispatch->starting > 0)
-		(void)PySet_Add(dispatch->orphans, key);
+		(void)PySet_Add(dispatch->early_done, key);
 	Py_DECREF(key);
 	return transfer;
 }
@@ -137,17 +138,17 @@ void kvi_py_begin_start(struct kvi_py_engine *engine)
 void kvi_py_end_start(struct kvi_py_engine *engine)
 {
 	if (--engine->dispatch.starting == 0)
-		(void)PySet_Clear(engine->dispatch.orphans);
+		(void)PySet_Clear(engine->dispatch.early_done);
 }
 
 /* Put a transfer in the table that is right for it. */
 static int put_transfer(struct kvi_py_dispatch *dispatch, PyObject *key,
 			struct kvi_py_transfer *transfer)
 {
-	if (!transfer->is_loose)
-		return PyDict_SetItem(dispatch->flying, key, (PyObject *)transfer);
+	if (!transfer->is_unowned)
+		return PyDict_SetItem(dispatch->in_flight, key, (PyObject *)transfer);
 	PyObject *reference = PyWeakref_NewRef((PyObject *)transfer, NULL);
-	int rc = reference == NULL ? -1 : PyDict_SetItem(dispatch->loose, key, reference);
+	int rc = reference == NULL ? -1 : PyDict_SetItem(dispatch->unowned, key, reference);
 	Py_XDECREF(reference);
 	return rc;
 }
@@ -159,11 +160,11 @@ int kvi_py_track(struct kvi_py_engine *engine, struct kvi_py_transfer *transfer)
 	PyObject *key = PyLong_FromVoidPtr(transfer->handle);
 	if (key == NULL)
 		return -1;
-	int is_orphan = PySet_Discard(engine->dispatch.orphans, key);
+	int was_done = PySet_Discard(engine->dispatch.early_done, key);
 	/* The handle of a transfer that was reaped and freed may have come back. */
-	if (is_orphan > 0 && kvt_transfer_is_done(transfer->handle))
+	if (was_done > 0 && kvt_transfer_is_done(transfer->handle))
 		rc = finish(engine, transfer);
-	else if (is_orphan >= 0)
+	else if (was_done >= 0)
 		rc = put_transfer(&engine->dispatch, key, transfer);
 	kvi_py_sync_ready(&engine->dispatch);
 	Py_DECREF(key);
@@ -177,8 +178,8 @@ void kvi_py_untrack(struct kvi_py_engine *engine, struct kvi_py_transfer *transf
 
 	PyErr_Fetch(&type, &value, &traceback);
 	PyObject *key = PyLong_FromVoidPtr(transfer->handle);
-	if (key != NULL && dispatch->flying != NULL) {
-		PyObject *dicts[] = { dispatch->flying, dispatch->finished, dispatch->loose };
+	if (key != NULL && dispatch->in_flight != NULL) {
+		PyObject *dicts[] = { dispatch->in_flight, dispatch->finished, dispatch->unowned };
 		for (size_t i = 0; i < sizeof(dicts) / sizeof(dicts[0]); i++)
 			Py_XDECREF(pop(dicts[i], key));
 		kvi_py_sync_ready(dispatch);
@@ -197,12 +198,12 @@ void kvi_py_begin_open(struct kvi_py_engine *engine)
 void kvi_py_end_open(struct kvi_py_engine *engine)
 {
 	if (--engine->dispatch.opening == 0)
-		(void)PyList_SetSlice(engine->dispatch.strays, 0, PY_SSIZE_T_MAX, NULL);
+		(void)PyList_SetSlice(engine->dispatch.early_events, 0, PY_SSIZE_T_MAX, NULL);
 }
 
-static void free_stray(PyObject *capsule)
+static void free_early_event(PyObject *capsule)
 {
-	kvt_event_free(PyCapsule_GetPointer(capsule, stray_name));
+	kvt_event_free(PyCapsule_GetPointer(capsule, event_name));
 }
 
 /* Hand an event to its connection, which is in the table. Frees the event. */
@@ -231,12 +232,12 @@ static int take_event(struct kvi_py_engine *engine, struct kvt_event *event)
 		return deliver(engine, (struct kvi_py_conn *)conn, event);
 	PyObject *capsule = PyErr_Occurred() || dispatch->opening == 0
 				    ? NULL
-				    : PyCapsule_New(event, stray_name, free_stray);
+				    : PyCapsule_New(event, event_name, free_early_event);
 	if (capsule == NULL) {
 		kvt_event_free(event);
 		return PyErr_Occurred() ? -1 : 0;
 	}
-	int rc = PyList_Append(dispatch->strays, capsule);
+	int rc = PyList_Append(dispatch->early_events, capsule);
 	Py_DECREF(capsule);
 	return rc;
 }
@@ -244,20 +245,20 @@ static int take_event(struct kvi_py_engine *engine, struct kvt_event *event)
 int kvi_py_add_handle(struct kvi_py_engine *engine, struct kvi_py_conn *conn)
 {
 	struct kvi_py_dispatch *dispatch = &engine->dispatch;
-	PyObject *strays = dispatch->strays;
+	PyObject *early_events = dispatch->early_events;
 
 	PyObject *key = PyLong_FromVoidPtr(conn->handle);
 	int rc = key == NULL ? -1 : PyDict_SetItem(dispatch->conns, key, (PyObject *)conn);
 	Py_XDECREF(key);
-	for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(strays);) {
-		PyObject *capsule = PyList_GET_ITEM(strays, i);
-		struct kvt_event *event = PyCapsule_GetPointer(capsule, stray_name);
+	for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(early_events);) {
+		PyObject *capsule = PyList_GET_ITEM(early_events, i);
+		struct kvt_event *event = PyCapsule_GetPointer(capsule, event_name);
 		if (event->conn != conn->handle) {
 			i++;
 			continue;
 		}
 		PyCapsule_SetDestructor(capsule, NULL);
-		rc = PyList_SetSlice(strays, i, i + 1, NULL);
+		rc = PyList_SetSlice(early_events, i, i + 1, NULL);
 		rc = deliver(engine, conn, event) < 0 ? -1 : rc;
 	}
 	kvi_py_sync_ready(dispatch);
@@ -392,19 +393,19 @@ void kvi_py_stop_dispatch(struct kvi_py_engine *engine)
 	struct kvi_py_dispatch *dispatch = &engine->dispatch;
 	PyObject *type, *value, *traceback;
 
-	if (dispatch->flying == NULL || dispatch->listeners == NULL)
+	if (dispatch->in_flight == NULL || dispatch->listeners == NULL)
 		return; /* it was never open */
 	PyErr_Fetch(&type, &value, &traceback);
-	PyObject *keys = PyDict_Keys(dispatch->flying);
-	PyObject *loose = PyDict_Keys(dispatch->loose);
-	if (keys != NULL && loose != NULL)
-		(void)PyList_SetSlice(keys, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, loose);
+	PyObject *keys = PyDict_Keys(dispatch->in_flight);
+	PyObject *unowned = PyDict_Keys(dispatch->unowned);
+	if (keys != NULL && unowned != NULL)
+		(void)PyList_SetSlice(keys, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, unowned);
 	for (Py_ssize_t i = 0; keys != NULL && i < PyList_GET_SIZE(keys); i++)
 		stop_transfer(engine, PyList_GET_ITEM(keys, i));
 	Py_XDECREF(keys);
-	Py_XDECREF(loose);
+	Py_XDECREF(unowned);
 	PyErr_Clear();
-	PyDict_Clear(dispatch->flying);
+	PyDict_Clear(dispatch->in_flight);
 	PyDict_Clear(dispatch->finished);
 	kvi_py_close_fds(dispatch);
 	kvi_py_tell_listeners(engine);

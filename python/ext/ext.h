@@ -91,13 +91,13 @@ int64_t kvi_py_get_slice(int64_t timeout_ns, int64_t began_ns);
 
 /* What an engine has told and nobody has taken yet, and who is to be told; see dispatch.c. */
 struct kvi_py_dispatch {
-	PyObject *flying;   /* dict: handle to Transfer, started and not reaped */
-	PyObject *loose;    /* dict: handle to a weak reference to a Transfer that is not kept */
-	PyObject *finished; /* dict: handle to Transfer, in the order of completion */
-	PyObject *orphans;  /* set: handles reaped before their start call was back */
-	PyObject *conns;    /* dict: handle to Connection, until its close has returned */
-	PyObject *strays;   /* list: events of connections that are just being opened */
-	PyObject *notes;    /* list of Notification */
+	PyObject *in_flight;  /* dict: handle to Transfer, started and not reaped */
+	PyObject *unowned;    /* dict: handle to a weak reference to a Transfer that is not kept */
+	PyObject *finished;   /* dict: handle to Transfer, in the order of completion */
+	PyObject *early_done; /* set: handles reaped before their start call was back */
+	PyObject *conns;      /* dict: handle to Connection, until its close has returned */
+	PyObject *early_events; /* list: events of connections that are just being opened */
+	PyObject *notes;	/* list of Notification */
 	PyObject *ends; /* list of Connection: ended, and all their notifications were asked for */
 	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
 	unsigned starting;   /* calls that start a transfer without the GIL */
@@ -386,8 +386,8 @@ struct kvi_py_transfer {
 	PyObject *engine; /* keeps the engine open */
 	Py_buffer view;	  /* released when the outcome is stored */
 	enum kvi_py_kind kind;
-	bool is_taken; /* somebody has its outcome: reap() need not return it */
-	bool is_loose; /* the engine does not keep it: it is the caller's */
+	bool is_taken;	 /* somebody has its outcome: reap() need not return it */
+	bool is_unowned; /* the engine does not keep it: it is the caller's */
 	pid_t owner;
 	PyObject *callbacks; /* list, or NULL */
 	PyObject *value;     /* the outcome: one of these two */

@@ -27,7 +27,7 @@ PyObject *kvi_py_make_transfer(struct kvi_py_call *call)
 	self->view = call->view;
 	self->kind = call->kind;
 	self->owner = call->engine->owner;
-	self->is_loose = call->kind < KVI_PY_WRITE;
+	self->is_unowned = call->kind < KVI_PY_WRITE;
 	if (call->is_tracked && kvi_py_track(call->engine, self) < 0)
 		Py_CLEAR(self);
 	return (PyObject *)self;
@@ -338,7 +338,7 @@ static void forget(struct kvi_py_transfer *self)
 {
 	struct kvi_py_section section;
 
-	if (!self->is_loose || self->engine == NULL)
+	if (!self->is_unowned || self->engine == NULL)
 		return;
 	kvi_py_lock(&section, Py_TYPE(self));
 	kvi_py_untrack((struct kvi_py_engine *)self->engine, self);
