@@ -142,6 +142,8 @@ bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 							     : &worker->patience;
 	struct wait wait = { .began_ns = kvi_clock_now(), .is_guest = worker->guest_sleeps };
 	wait.look_ns = kvi_patience_get(patience, wait.began_ns);
+	if (wait.look_ns > until_ns - wait.began_ns)
+		wait.look_ns = until_ns - wait.began_ns;
 	wait.ends_when_late = patience->adapts;
 	pthread_mutex_unlock(&worker->lock);
 	if (!look(worker, &wait))

@@ -198,11 +198,40 @@ START_TEST(who_looks_all_the_time_can_be_interrupted)
 }
 END_TEST
 
+static void play_silence(struct peer *test, const void *arg)
+{
+	struct side side;
+	(void)arg;
+	side_serve(&side, test, NULL);
+	peer_hear(test);
+	side_close(&side);
+}
+
+START_TEST(who_looks_for_long_keeps_a_deadline)
+{
+	struct kvt_engine_config config = make_config();
+	struct stage stage;
+	uint8_t byte;
+	config.spin_ns = 10 * SECOND;
+	stage_open(&stage, play_silence, NULL, &config);
+	struct kvt_transfer *receive = start_recv(stage.side.kv, &byte, 1);
+	int64_t since_ns = get_time_ns();
+	must(wait_for(receive, SECOND / 10) == KVT_E_AGAIN, "a byte came");
+	must(is_within(since_ns, SECOND), "it looked on");
+	kvt_transfer_cancel(receive);
+	finish(receive, KVT_E_CANCELLED);
+	peer_tell(&stage.peer, 0);
+	peer_finish(&stage.peer);
+	stage_close(&stage);
+}
+END_TEST
+
 TCase *make_patience_tests(void)
 {
 	TCase *tests = tcase_create("patience");
 	tcase_add_test(tests, after_quick_traffic_all_sleep_who_wait_and_who_do_not);
 	tcase_add_test(tests, no_wake_up_is_lost_between_looking_and_sleeping);
 	tcase_add_loop_test(tests, who_looks_all_the_time_can_be_interrupted, 0, 2);
+	tcase_add_test(tests, who_looks_for_long_keeps_a_deadline);
 	return tests;
 }
