@@ -121,6 +121,7 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/kv.h \
 	src/engine/link.c \
 	src/engine/link.h \
+	src/engine/messages.c \
 	src/engine/motion.c \
 	src/engine/motion.h \
 	src/engine/owner.c \

@@ -60,7 +60,7 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 	}
 }
 
-static enum kvt_err on_answer(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_ask_on_answer(struct kvi_link *link, const struct kvi_message *message)
 {
 	bool is_known = link->segments != NULL && message->seq < KVI_SEGMENTS;
 	struct kvi_segment *segment = is_known ? &link->segments[message->seq] : NULL;
@@ -90,7 +90,7 @@ static void free_asked(struct asked *asked)
 	kvi_free(asked);
 }
 
-static enum kvt_err on_read(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_ask_on_read(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = link->stage;
 	size_t span_count = message->data_len / KVI_WIRE_SPAN_LEN;
@@ -214,10 +214,4 @@ void kvi_asked_free(struct kvi_stage *stage)
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&stage->asked)) != NULL)
 		kvi_free(kvi_container_of(node, struct asked, node));
-}
-
-enum kvt_err kvi_ask_on_message(struct kvi_link *link, const struct kvi_message *message)
-{
-	return message->type == KVI_MESSAGE_READ ? on_read(link, message)
-						 : on_answer(link, message);
 }

@@ -38,6 +38,7 @@ struct kvi_stage;
 void kvi_asked_free(struct kvi_stage *stage);
 
 /* READ, FILLED, DROPPED. */
-enum kvt_err kvi_ask_on_message(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_ask_on_read(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_ask_on_answer(struct kvi_link *link, const struct kvi_message *message);
 
 #endif

@@ -142,12 +142,13 @@ void kvi_channel_give_up(struct kvi_channel *channel, enum kvt_err code, const c
 }
 
 /* The peer has closed its KV: nothing more comes or is taken under this tag. */
-static void on_gone(struct kvi_channel *channel, const struct kvi_message *message)
+static enum kvt_err on_gone(struct kvi_channel *channel, const struct kvi_message *message)
 {
 	channel->early.generation = 0;
 	channel->peer_gone = kvi_tag_is_auto(channel->tag);
 	kvi_channel_give_up(channel, KVT_E_PEER_CLOSED, "the peer closed this KV");
 	send_short(channel->link, KVI_MESSAGE_GONE_ACK, message);
+	return KVT_OK;
 }
 
 /* A message for a tag that has no channel. True when a channel is to be made for it. */
@@ -193,53 +194,30 @@ static bool is_stale(struct kvi_channel *channel, const struct kvi_message *mess
 	return true;
 }
 
-static enum kvt_err dispatch(struct kvi_channel *channel, const struct kvi_message *message)
+static enum kvt_err on_gone_ack(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	switch (message->type) {
-	case KVI_MESSAGE_EAGER:
-		return kvi_recv_on_eager(channel, message);
-	case KVI_MESSAGE_START:
-		return kvi_recv_on_start(channel, message);
-	case KVI_MESSAGE_CTS:
-		return kvi_send_on_cts(channel, message);
-	case KVI_MESSAGE_FIN:
-		return kvi_recv_on_fin(channel, message);
-	case KVI_MESSAGE_ACK:
-		return kvi_send_on_ack(channel, message);
-	case KVI_MESSAGE_CANCEL:
-		kvi_send_on_cancel(channel, message);
-		return KVT_OK;
-	case KVI_MESSAGE_CACK:
-		kvi_recv_on_cack(channel, message);
-		return KVT_OK;
-	case KVI_MESSAGE_ABORT:
-		kvi_recv_on_abort(channel, message);
-		return KVT_OK;
-	case KVI_MESSAGE_REFUSED:
-		kvi_send_on_refused(channel, message);
-		return KVT_OK;
-	case KVI_MESSAGE_GONE:
-		on_gone(channel, message);
-		return KVT_OK;
-	case KVI_MESSAGE_GONE_ACK:
-		if (channel->draining == 0)
-			return KVT_E_PROTOCOL;
-		channel->draining--;
-		if (channel->draining == 0 && channel->kv == NULL && kvi_tag_is_auto(channel->tag))
-			free_channel(channel->link->part, channel);
-		return KVT_OK;
-	default:
+	(void)message;
+	if (channel->draining == 0)
 		return KVT_E_PROTOCOL;
-	}
+	channel->draining--;
+	if (channel->draining == 0 && channel->kv == NULL && kvi_tag_is_auto(channel->tag))
+		free_channel(channel->link->part, channel);
+	return KVT_OK;
 }
+
+static enum kvt_err (*const handlers[])(struct kvi_channel *channel,
+					const struct kvi_message *message) = {
+	[KVI_MESSAGE_EAGER] = kvi_recv_on_eager,     [KVI_MESSAGE_START] = kvi_recv_on_start,
+	[KVI_MESSAGE_CTS] = kvi_send_on_cts,	     [KVI_MESSAGE_FIN] = kvi_recv_on_fin,
+	[KVI_MESSAGE_ACK] = kvi_send_on_ack,	     [KVI_MESSAGE_CANCEL] = kvi_send_on_cancel,
+	[KVI_MESSAGE_CACK] = kvi_recv_on_cack,	     [KVI_MESSAGE_ABORT] = kvi_recv_on_abort,
+	[KVI_MESSAGE_REFUSED] = kvi_send_on_refused, [KVI_MESSAGE_GONE] = on_gone,
+	[KVI_MESSAGE_GONE_ACK] = on_gone_ack,
+};
 
 enum kvt_err kvi_channel_on_message(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
-	if (message->type == KVI_MESSAGE_BYE) {
-		kvi_conn_on_lane_bye(conn);
-		return KVT_OK;
-	}
 	if (kvi_channel_get_home(message->tag, conn->lane_count) != link->index)
 		return KVT_E_PROTOCOL;
 	struct kvi_channel *channel = kvi_channel_find(link->part, message->tag);
@@ -250,7 +228,7 @@ enum kvt_err kvi_channel_on_message(struct kvi_link *link, const struct kvi_mess
 		if (channel == NULL)
 			return KVT_E_LIMIT;
 	}
-	return is_stale(channel, message) ? KVT_OK : dispatch(channel, message);
+	return is_stale(channel, message) ? KVT_OK : handlers[message->type](channel, message);
 }
 
 void kvi_channel_close_kv(struct kvi_channel *channel)

@@ -81,7 +81,7 @@ struct kvi_channel *kvi_channel_find(struct kvi_part *part, uint64_t tag);
 /* The same, made if there is none; NULL without memory or beyond the limit. */
 struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link, uint64_t tag);
 
-/* A message for some channel of the link. PROTOCOL, NO_MEMORY and LIMIT fail the connection. */
+/* A message for some channel of the link; messages.c. */
 enum kvt_err kvi_channel_on_message(struct kvi_link *link, const struct kvi_message *message);
 
 /* The KV has been closed and nothing of it is in flight: tell the peer, drop what waits. */

@@ -276,7 +276,7 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	for (unsigned i = 0; i < count; i++) {
-		/* Shares that ended on other workers are reported by mail. */
+		/* Shares that ended on other workers arrive here as commands. */
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
 		/* Other connections have their turns in between. */

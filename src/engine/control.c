@@ -76,7 +76,7 @@ static bool admit(struct kvi_control *control, struct kvi_session *session)
 
 /* ---- strangers ---- */
 
-/* Room for one more stranger: who has waited longest without a word goes first. */
+/* Room for one more stranger: the oldest is dropped. */
 static void make_room(struct kvi_control *control, struct kvi_session *newest)
 {
 	struct kvi_stranger *surplus = kvi_strangers_pick(&control->strangers, &newest->stranger);

@@ -58,7 +58,7 @@ struct kvi_control {
 	pthread_mutex_t lock;
 	struct kvi_list adopted; /* sessions of our own calls, not yet in sessions */
 
-	/* sent to by any thread, taken from by the control thread */
+	/* any thread pushes; popped by the control thread */
 	struct kvi_mailbox notes;
 
 	/* atomic */

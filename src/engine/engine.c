@@ -170,6 +170,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	engine->settings = settings;
 	engine->fork_count = kvi_fork_get_count();
 	randombytes_buf(engine->instance, sizeof(engine->instance));
+	engine->handlers = &kvi_message_handlers;
 	pthread_mutex_init(&engine->lock, NULL);
 	kvi_cond_init(&engine->changed);
 	kvi_list_init(&engine->conns);

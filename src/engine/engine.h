@@ -19,6 +19,7 @@
 #include "fabric/fabric.h"
 
 struct kvi_control;
+struct kvi_handlers;
 
 /* No thread sleeps for longer: its descriptors may be closed while it sleeps on them. */
 #define KVI_SLEEP_MAX_MS 250
@@ -37,6 +38,7 @@ struct kvt_engine {
 	struct kvi_worker *workers[KVI_CPUS_MAX];
 	unsigned worker_count;
 	struct kvi_control *control;
+	const struct kvi_handlers *handlers; /* of messages, link.h */
 	uint16_t port;
 	char provider[KVI_PROVIDER_LEN];
 
@@ -81,8 +83,8 @@ void kvi_engine_lose_fds(struct kvt_engine *engine);
 /* Ask the interrupted hook; the caller holds no lock. */
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
 
-/* What any worker does under its lock when this is called has been done when it returns, and is seen. The
- * caller holds no worker's lock. */
+/* A barrier: all that was done earlier under a worker's lock is visible when it returns. The caller holds no
+ * worker's lock. */
 void kvi_engine_meet_workers(struct kvt_engine *engine);
 
 void kvi_engine_take_ref(struct kvt_engine *engine);

@@ -270,7 +270,7 @@ struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 	return found;
 }
 
-void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
 	struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED, .seq = message->seq };
@@ -284,10 +284,11 @@ void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *messa
 	}
 	pthread_mutex_unlock(&conn->share.lock);
 	kvi_link_send(link, &answer);
+	return KVT_OK;
 }
 
 /* One part an answer, and the peer asks for the next: so nothing is kept for it meanwhile. */
-void kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_share *share = &link->conn->share;
 	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT, .seq = message->seq };
@@ -309,6 +310,7 @@ void kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message
 	}
 	pthread_mutex_unlock(&share->lock);
 	kvi_link_send(link, &answer);
+	return KVT_OK;
 }
 
 /* ---- withdrawing ---- */
@@ -409,7 +411,7 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_remove(&exported->pool_node);
 	pthread_mutex_unlock(&engine->lock);
-	/* Until the peer has confirmed, what it packed before is unpacked: it is told of that. */
+	/* Packs are unpacked until the peer has confirmed: it may report them to its application as success. */
 	if (ask)
 		tell_peer(exported);
 	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);

@@ -102,10 +102,9 @@ static void show_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	kvi_list_append(&inbox->events, &event->node);
 	kvi_list_append(&event->event.conn->events, &event->conn_node);
-	kvi_wake(&inbox->wake);
 }
 
-void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
+void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	struct kvt_conn *conn = event->event.conn;
 	pthread_mutex_lock(&inbox->lock);
@@ -114,6 +113,20 @@ void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 	else
 		kvi_list_append(&conn->held_events, &event->node);
 	pthread_mutex_unlock(&inbox->lock);
+}
+
+void kvi_inbox_tell(struct kvi_inbox *inbox)
+{
+	pthread_mutex_lock(&inbox->lock);
+	if (!kvi_list_is_empty(&inbox->events))
+		kvi_wake(&inbox->wake);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
+void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
+{
+	kvi_inbox_put_event(inbox, event);
+	kvi_inbox_tell(inbox);
 }
 
 /* ---- connections that the application does not have ---- */
@@ -160,6 +173,7 @@ void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
 		show_event(inbox, kvi_container_of(node, struct kvi_event, node));
 	pthread_mutex_unlock(&inbox->lock);
+	kvi_inbox_tell(inbox);
 }
 
 void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)

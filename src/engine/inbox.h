@@ -53,6 +53,9 @@ void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfe
 /* An event with room for len bytes of data; NULL: no memory. */
 struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kind, size_t len);
 void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event);
+/* The same in two steps. Who puts tells before long. */
+void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event);
+void kvi_inbox_tell(struct kvi_inbox *inbox);
 
 /* The peer makes us keep len bytes; this counts while the application does not have the connection. */
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);

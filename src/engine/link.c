@@ -9,10 +9,8 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "engine/channel.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
-#include "engine/paged.h"
 #include "engine/part.h"
 #include "engine/stage.h"
 #include "engine/transfer.h"
@@ -313,9 +311,7 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 	link->window_taken += get_charge(message);
 	if (link->window_taken > KVI_LANE_WINDOW)
 		return KVT_E_PROTOCOL;
-	if (message->type >= KVI_MESSAGE_ATTACH)
-		return kvi_paged_on_message(link, message);
-	return kvi_channel_on_message(link, message);
+	return link->conn->engine->handlers->take[message->type](link, message);
 }
 
 /* Take all messages of a packet. */

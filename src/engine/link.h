@@ -26,6 +26,16 @@
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
+struct kvi_link;
+
+/* Who takes a message, by its type. PROTOCOL, NO_MEMORY and LIMIT fail the connection. */
+struct kvi_handlers {
+	enum kvt_err (*take[KVI_MESSAGE_LAST + 1])(struct kvi_link *link,
+						   const struct kvi_message *message);
+};
+
+extern const struct kvi_handlers kvi_message_handlers; /* messages.c */
+
 /* A posted operation of the engine: the op's context. */
 struct kvi_post {
 	struct kvi_op op;

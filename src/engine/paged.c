@@ -92,7 +92,7 @@ static void end_given_up(struct kvi_paged *paged)
 	}
 }
 
-static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_entry *entry = kvi_table_find(&link->part->paged, message->seq, 0);
 	if (entry == NULL)
@@ -108,7 +108,7 @@ static enum kvt_err on_noted(struct kvi_link *link, const struct kvi_message *me
 	return KVT_OK;
 }
 
-static enum kvt_err on_notify(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_paged_on_notify(struct kvi_link *link, const struct kvi_message *message)
 {
 	if (message->data_len > KVT_NOTIFY_LEN_MAX)
 		return KVT_E_PROTOCOL;
@@ -123,37 +123,18 @@ static enum kvt_err on_notify(struct kvi_link *link, const struct kvi_message *m
 		memcpy(event->data, message->data, message->data_len);
 	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
 	kvi_inbox_hold(&link->conn->engine->inbox, link->conn, sizeof(*event) + event->event.len);
-	kvi_inbox_add_event(&link->conn->engine->inbox, event);
+	kvi_inbox_put_event(&link->conn->engine->inbox, event);
+	link->part->worker->owes_tell = true;
+	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = message->seq };
+	kvi_link_send(link, &noted);
 	return KVT_OK;
 }
 
-enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = message->seq };
-	switch (message->type) {
-	case KVI_MESSAGE_STAGE:
-	case KVI_MESSAGE_PACK:
-	case KVI_MESSAGE_PACK_ACK:
-		return kvi_stage_on_message(link, message);
-	case KVI_MESSAGE_NOTIFY:
-	case KVI_MESSAGE_NOTIFY_FAILED: {
-		enum kvt_err err = on_notify(link, message);
-		if (err == KVT_OK)
-			kvi_link_send(link, &noted);
-		return err;
-	}
-	case KVI_MESSAGE_READ:
-	case KVI_MESSAGE_FILLED:
-	case KVI_MESSAGE_DROPPED:
-		return kvi_ask_on_message(link, message);
-	case KVI_MESSAGE_SYNC:
-		kvi_link_send(link, &noted);
-		return KVT_OK;
-	case KVI_MESSAGE_NOTED:
-		return on_noted(link, message);
-	default:
-		return kvi_share_on_message(link, message);
-	}
+	kvi_link_send(link, &noted);
+	return KVT_OK;
 }
 
 /* ---- the end of the segments ---- */

@@ -53,8 +53,10 @@ struct kvi_paged {
 	bool noted;	     /* either was answered */
 };
 
-/* A message of the types from KVI_MESSAGE_ATTACH on. */
-enum kvt_err kvi_paged_on_message(struct kvi_link *link, const struct kvi_message *message);
+/* messages.c; under the worker's lock, as all of them. */
+enum kvt_err kvi_paged_on_notify(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message);
 
 /* End the transfers of a remote that are at home on one part: it is withdrawn. */
 void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote);

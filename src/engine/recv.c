@@ -212,7 +212,7 @@ void kvi_recv_start(struct kvi_exchange *receive)
 
 /* ---- arrivals ---- */
 
-/* The message makes the CTS void that the first receive has out and tries to take back. */
+/* The first receive is cancelling its CTS: this message makes that CTS void. */
 static void settle_cancelling(struct kvi_channel *channel, uint64_t seq, bool is_start, size_t len)
 {
 	struct kvi_exchange *first = get_first(&channel->receives);
@@ -376,20 +376,21 @@ enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_messa
 	return KVT_OK;
 }
 
-void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message)
 {
 	struct kvi_exchange *receive = find_granted(channel, message->seq, message->generation);
 	if (receive == NULL || receive->state != KVI_RECV_CANCELLING)
-		return; /* something else had settled it */
+		return KVT_OK; /* something else had settled it */
 	struct kvi_arrival *arrival = receive->arrival;
 	receive->arrival = NULL;
 	if (arrival != NULL)
 		put_back(channel, arrival);
 	settle_taken_back(receive);
 	match(channel);
+	return KVT_OK;
 }
 
-void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message)
 {
 	struct kvi_arrival *arrival = find_arrival(channel, message->seq);
 	if (arrival != NULL) {
@@ -406,6 +407,7 @@ void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *me
 		kvi_exchange_complete(receive, &error);
 	}
 	match(channel);
+	return KVT_OK;
 }
 
 void kvi_recv_give_up(struct kvi_exchange *receive)

@@ -14,8 +14,8 @@ void kvi_recv_start(struct kvi_exchange *receive);
 enum kvt_err kvi_recv_on_eager(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message);
-void kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message);
-void kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message);
 
 /* Stop: completes with transfer->reason, now or when the sender has confirmed. */
 void kvi_recv_give_up(struct kvi_exchange *receive);

@@ -134,20 +134,21 @@ static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *h
 	}
 }
 
-void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_remote *remote = find_remote(link->conn, message->generation);
 	if (remote == NULL) {
 		struct kvi_message answer = { .type = KVI_MESSAGE_WITHDRAWN,
 					      .generation = message->generation };
 		kvi_link_send(link, &answer);
-		return;
+		return KVT_OK;
 	}
 	atomic_store(&remote->withdrawn, true);
 	kvi_paged_stop_remote(link->part, remote);
 	stop_elsewhere(remote, link->part->worker);
 	confirm_if_quiet(remote);
 	kvi_remote_drop_ref(remote);
+	return KVT_OK;
 }
 
 /* ---- importing ---- */

@@ -14,7 +14,7 @@
 #include "engine/pool.h"
 #include "engine/share.h"
 
-/* More, or more than one operation, takes longer to post than a caller wants to wait. */
+/* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
 enum { LARGE_LEN = 64 * 1024 };
 
 /* Of blocks or spans: beyond it their memory cannot be counted. */

@@ -254,16 +254,17 @@ enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_messa
 
 /* ---- giving up ---- */
 
-void kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
 {
 	struct kvi_exchange *send = find_send(channel, message->seq);
 	if (send != NULL) {
 		send->was_refused = true;
 		send->refused_len = message->len;
 	}
+	return KVT_OK;
 }
 
-void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message)
 {
 	if (channel->early.generation == message->generation)
 		channel->early.generation = 0;
@@ -273,10 +274,10 @@ void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *m
 			send->state = KVI_SEND_STOPPING;
 			send->peer_cancelled = true;
 			kvi_spread_stop(&send->writing.spread);
-			return; /* on_written() answers */
+			return KVT_OK; /* on_written() answers */
 		}
 		if (send->state == KVI_SEND_FINISHED)
-			return; /* the FIN is the answer */
+			return KVT_OK; /* the FIN is the answer */
 	}
 	struct kvi_message answer = {
 		.type = KVI_MESSAGE_CACK,
@@ -285,6 +286,7 @@ void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *m
 		.generation = message->generation,
 	};
 	kvi_link_send(channel->link, &answer);
+	return KVT_OK;
 }
 
 void kvi_send_give_up(struct kvi_exchange *send)

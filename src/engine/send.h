@@ -16,8 +16,8 @@ bool kvi_send_begin(struct kvi_exchange *send);
 
 enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message);
-void kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message);
-void kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message);
 
 /* Stop: completes with transfer->reason, now or when what is posted has completed. */
 void kvi_send_give_up(struct kvi_exchange *send);

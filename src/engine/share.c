@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * share.c - which side of sharing a message is for, and the end of both.
+ * share.c - what both sides of sharing have: their lock, the seal of a descriptor, and the end.
  */
 #include "engine/share.h"
 
@@ -37,27 +37,4 @@ void kvi_share_end(struct kvt_conn *conn)
 	pthread_mutex_unlock(&conn->share.lock);
 	kvi_exports_end(conn);
 	kvi_asks_end(conn);
-}
-
-enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message)
-{
-	switch (message->type) {
-	case KVI_MESSAGE_ATTACH:
-		kvi_export_on_attach(link, message);
-		return KVT_OK;
-	case KVI_MESSAGE_FIND:
-		kvi_export_on_find(link, message);
-		return KVT_OK;
-	case KVI_MESSAGE_ATTACHED:
-	case KVI_MESSAGE_NO_EXPORT:
-	case KVI_MESSAGE_FOUND:
-		return kvi_owner_on_answer(link, message);
-	case KVI_MESSAGE_WITHDRAW:
-		kvi_remote_on_withdraw(link, message);
-		return KVT_OK;
-	case KVI_MESSAGE_WITHDRAWN:
-		return kvi_export_on_withdrawn(link, message);
-	default:
-		return KVT_E_PROTOCOL;
-	}
 }

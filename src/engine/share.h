@@ -97,9 +97,6 @@ void kvi_share_destroy(struct kvi_share *share);
 /* The lanes are cut: no export can be reached any more, nobody answers. */
 void kvi_share_end(struct kvt_conn *conn);
 
-/* ATTACH to WITHDRAWN, FIND, FOUND; under the lock of the link's worker. */
-enum kvt_err kvi_share_on_message(struct kvi_link *link, const struct kvi_message *message);
-
 /* The MAC of a descriptor: what proves that this side of this very connection made it. */
 void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint8_t *bytes,
 			 size_t len, uint8_t mac[KVI_MAC_LEN]);
@@ -112,8 +109,8 @@ void kvi_export_withdraw(struct kvt_export *exported);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);
-void kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
-void kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message);
 void kvi_exports_end(struct kvt_conn *conn);
 
@@ -125,7 +122,7 @@ bool kvi_remote_enter(struct kvt_remote *remote);
 void kvi_remote_leave(struct kvt_remote *remote);
 struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
 				      const struct kvi_link *link);
-void kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
 
 /* owner.c: ask the peer, and wait for its answer. */
 enum kvt_err kvi_owner_attach(struct kvt_conn *conn, uint64_t id, int64_t deadline_ns,

@@ -452,7 +452,7 @@ bool kvi_link_pump(struct kvi_link *link)
 	}
 	retire_exhausted(&link->stripes);
 	retire_exhausted(&link->part->stripes);
-	/* Slots are written in the order they are taken, so who has one and cannot post holds up all. */
+	/* Slots are written in the order they were taken: a writer that is blocked blocks those behind it. */
 	if (!kvi_asked_pump(link, &did))
 		return did;
 	bool is_wanted = !kvi_list_is_empty(&link->stripes) ||

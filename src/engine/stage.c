@@ -101,7 +101,7 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 	return err;
 }
 
-static enum kvt_err on_offer(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_stage_on_offer(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = get_stage(link);
 	size_t max_len = kvi_stage_get_slot_len(link);
@@ -215,7 +215,7 @@ void kvi_stage_forget(const struct kvi_segment *segment)
 			stage->awaiting[i] = NULL;
 }
 
-static enum kvt_err on_ack(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_stage_on_ack(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = link->stage;
 	if (stage == NULL || message->seq == 0 ||
@@ -245,8 +245,8 @@ const uint8_t *kvi_stage_get_slot(const struct kvi_link *link, uint64_t slot)
 	return link->stage->in + slot * kvi_stage_get_slot_len(link);
 }
 
-/* Where the peer waits for each, it has to be told at once; on a single lane it goes by what follows, and
- * needs the slots only. */
+/* On several lanes the ACK is sent at once: it completes one of the peer's segments. On a single lane the peer
+ * needs nothing but free slots, so ACKs are sent together. */
 void kvi_stage_release_slot(struct kvi_link *link)
 {
 	struct kvi_stage *stage = link->stage;
@@ -276,7 +276,7 @@ static bool unpack(const struct kvt_pool *pool, const uint8_t *slot, size_t slot
 	return true;
 }
 
-static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *message)
+enum kvt_err kvi_stage_on_pack(struct kvi_link *link, const struct kvi_message *message)
 {
 	const struct kvi_stage *stage = link->stage;
 	size_t slot_len = kvi_stage_get_slot_len(link);
@@ -291,18 +291,4 @@ static enum kvt_err on_pack(struct kvi_link *link, const struct kvi_message *mes
 		return KVT_E_PROTOCOL;
 	kvi_stage_release_slot(link);
 	return KVT_OK;
-}
-
-enum kvt_err kvi_stage_on_message(struct kvi_link *link, const struct kvi_message *message)
-{
-	switch (message->type) {
-	case KVI_MESSAGE_STAGE:
-		return on_offer(link, message);
-	case KVI_MESSAGE_PACK:
-		return on_pack(link, message);
-	case KVI_MESSAGE_PACK_ACK:
-		return on_ack(link, message);
-	default:
-		return KVT_E_PROTOCOL;
-	}
 }

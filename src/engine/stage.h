@@ -85,7 +85,9 @@ void kvi_stage_release_slot(struct kvi_link *link);
 /* The segment ends without waiting for its acknowledgement. */
 void kvi_stage_forget(const struct kvi_segment *segment);
 
-/* STAGE, PACK, PACK_ACK. */
-enum kvt_err kvi_stage_on_message(struct kvi_link *link, const struct kvi_message *message);
+/* messages.c */
+enum kvt_err kvi_stage_on_offer(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_stage_on_pack(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_stage_on_ack(struct kvi_link *link, const struct kvi_message *message);
 
 #endif

@@ -90,6 +90,10 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
 	bool has_guest = atomic_load_explicit(&worker->guest, memory_order_relaxed);
 	did |= kvi_links_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+	/* Waking takes longer than posting, and the peer waits for what is posted. */
+	if (worker->owes_tell)
+		kvi_inbox_tell(&worker->engine->inbox);
+	worker->owes_tell = false;
 	pass_deadlines(worker);
 	return did;
 }
@@ -141,7 +145,7 @@ static void unpark(struct kvi_worker *worker)
 	pthread_mutex_unlock(&worker->park_lock);
 }
 
-/* Let those who wait for the lock have it: a mutex that is dropped and taken at once goes to nobody. */
+/* Let those who wait for the lock have it. Mutexes are not fair: yield until no thread waits. */
 static void give_way(struct kvi_worker *worker)
 {
 	if (atomic_load(&worker->wanted) == 0)
@@ -238,23 +242,38 @@ void kvi_worker_signal(struct kvi_worker *worker)
 		kvi_wake(&worker->wake);
 }
 
+/* With a fixed time to poll, a guest asks the queues themselves for half of it: that is the quickest, but
+ * bytes that a peer writes complete nothing. The other half is sleep.c's look, which sees them. */
+static bool polls_on(const struct kvi_worker *worker, int64_t *since_ns)
+{
+	const struct kvi_patience *patience = &worker->guest_patience;
+	if (patience->adapts || patience->most_ns == 0)
+		return false;
+	int64_t now = kvi_clock_now();
+	if (*since_ns == 0)
+		*since_ns = now;
+	return now - *since_ns < patience->most_ns;
+}
+
 /* Drive as the guest until is_done or the deadline; under lock. False on a signal. */
 static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		  int64_t deadline_ns)
 {
 	bool undisturbed = true;
+	int64_t polled_since_ns = 0;
 	kvi_patience_begin(&worker->guest_patience, kvi_clock_now());
 	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
 		give_way(worker);
 		if (worker->stopped)
 			break;
-		/* Where nothing has come, asking whether it is safe to sleep tells, and polling first would
-		 * only ask the provider twice. */
-		worker->guest_sleeps = true;
-		undisturbed = kvi_worker_sleep(worker, deadline_ns);
-		worker->guest_sleeps = false;
-		if (!worker->stopped)
-			kvi_worker_progress(worker);
+		/* No poll before the sleep: its fi_trywait() already tells of completions that are pending. */
+		if (!polls_on(worker, &polled_since_ns)) {
+			worker->guest_sleeps = true;
+			undisturbed = kvi_worker_sleep(worker, deadline_ns);
+			worker->guest_sleeps = false;
+		}
+		if (!worker->stopped && kvi_worker_progress(worker))
+			polled_since_ns = 0;
 	}
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
@@ -368,7 +387,9 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	kvi_list_init(&worker->dirty_links);
 	const struct kvi_settings *settings = &engine->settings;
 	kvi_patience_init(&worker->patience, settings->spin_ns, settings->spin_adapts);
-	kvi_patience_init(&worker->guest_patience, settings->spin_ns, settings->spin_adapts);
+	kvi_patience_init(&worker->guest_patience,
+			  settings->spin_adapts ? settings->spin_ns : settings->spin_ns / 2,
+			  settings->spin_adapts);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
 	kvi_cond_init(&worker->done);

@@ -52,6 +52,7 @@ struct kvi_worker {
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
+	bool owes_tell;		     /* the application is to be woken for what came */
 	bool guest_sleeps;
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience guest_patience;
@@ -63,7 +64,7 @@ struct kvi_worker {
 	/* under park_lock */
 	pthread_mutex_t park_lock;
 
-	/* sent to by any thread, taken from under lock */
+	/* any thread pushes; popped under lock */
 	struct kvi_mailbox commands;
 
 	/* atomic */

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * messages.c - who takes a message of each type; docs/protocol.md has the section of each.
+ */
+#include "engine/ask.h"
+#include "engine/channel.h"
+#include "engine/conn.h"
+#include "engine/paged.h"
+#include "engine/share.h"
+#include "engine/stage.h"
+
+static enum kvt_err on_bye(struct kvi_link *link, const struct kvi_message *message)
+{
+	(void)message;
+	kvi_conn_on_lane_bye(link->conn);
+	return KVT_OK;
+}
+
+/* CREDIT is the link's own. */
+const struct kvi_handlers kvi_message_handlers = { {
+	[KVI_MESSAGE_EAGER] = kvi_channel_on_message,
+	[KVI_MESSAGE_START] = kvi_channel_on_message,
+	[KVI_MESSAGE_CTS] = kvi_channel_on_message,
+	[KVI_MESSAGE_FIN] = kvi_channel_on_message,
+	[KVI_MESSAGE_ACK] = kvi_channel_on_message,
+	[KVI_MESSAGE_CANCEL] = kvi_channel_on_message,
+	[KVI_MESSAGE_CACK] = kvi_channel_on_message,
+	[KVI_MESSAGE_ABORT] = kvi_channel_on_message,
+	[KVI_MESSAGE_REFUSED] = kvi_channel_on_message,
+	[KVI_MESSAGE_GONE] = kvi_channel_on_message,
+	[KVI_MESSAGE_GONE_ACK] = kvi_channel_on_message,
+	[KVI_MESSAGE_BYE] = on_bye,
+	[KVI_MESSAGE_ATTACH] = kvi_export_on_attach,
+	[KVI_MESSAGE_ATTACHED] = kvi_owner_on_answer,
+	[KVI_MESSAGE_NO_EXPORT] = kvi_owner_on_answer,
+	[KVI_MESSAGE_WITHDRAW] = kvi_remote_on_withdraw,
+	[KVI_MESSAGE_WITHDRAWN] = kvi_export_on_withdrawn,
+	[KVI_MESSAGE_STAGE] = kvi_stage_on_offer,
+	[KVI_MESSAGE_PACK] = kvi_stage_on_pack,
+	[KVI_MESSAGE_PACK_ACK] = kvi_stage_on_ack,
+	[KVI_MESSAGE_NOTIFY] = kvi_paged_on_notify,
+	[KVI_MESSAGE_NOTIFY_FAILED] = kvi_paged_on_notify,
+	[KVI_MESSAGE_SYNC] = kvi_paged_on_sync,
+	[KVI_MESSAGE_NOTED] = kvi_paged_on_noted,
+	[KVI_MESSAGE_READ] = kvi_ask_on_read,
+	[KVI_MESSAGE_FILLED] = kvi_ask_on_answer,
+	[KVI_MESSAGE_DROPPED] = kvi_ask_on_answer,
+	[KVI_MESSAGE_FIND] = kvi_export_on_find,
+	[KVI_MESSAGE_FOUND] = kvi_owner_on_answer,
+} };
