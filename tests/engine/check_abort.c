@@ -275,6 +275,14 @@ static enum kvt_err settle(struct kvt_transfer *transfer)
 	return result.err;
 }
 
+/* Take the message of stage.send, unless somebody has it. */
+static void take_what_is_left(void)
+{
+	struct kvt_transfer *receive = start_recv(stage.far, stage.target, MESSAGE_LEN);
+	wait_until(kvt_transfer_is_done(receive) || kvt_transfer_is_done(stage.send));
+	settle(receive);
+}
+
 START_TEST(a_receive_may_end_at_any_moment_of_changing_over_to_a_message_that_came_back)
 {
 	uint8_t *target = make_filled(MESSAGE_LEN, 0);
@@ -292,12 +300,12 @@ START_TEST(a_receive_may_end_at_any_moment_of_changing_over_to_a_message_that_ca
 			_i & CROSSING ? start_send(stage.near, stage.source, 10) : NULL;
 		kvt_transfer_cancel(next);
 		fake_delay(0);
-		finish(stage.receive, KVT_E_CANCELLED);
+		settle(stage.receive); /* on a busy machine its last byte may have come first */
 		settle(next);
 		memset(target, CANARY, MESSAGE_LEN);
 		/* What it did not get is left for others. */
 		while (!kvt_transfer_is_done(stage.send))
-			settle(start_recv(stage.far, stage.target, MESSAGE_LEN));
+			take_what_is_left();
 		finish(stage.send, KVT_OK);
 		if (small != NULL) {
 			finish(small, KVT_OK);
