@@ -31,7 +31,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def pod():
     """A directory that every user may enter, with a copy of the program in it."""
-    with tempfile.TemporaryDirectory(prefix="kvtrans-key-") as name:
+    # Not in TMPDIR, which may be the tester's own.
+    with tempfile.TemporaryDirectory(prefix="kvtrans-key-", dir="/tmp") as name:
         path = pathlib.Path(name)
         path.chmod(0o755)
         shutil.copy(PROGRAM, path)
