@@ -45,8 +45,10 @@ EXTRA_DIST += \
 	bench/README.md \
 	bench/cases.py \
 	bench/compare \
+	bench/compare.svg \
 	bench/peers.py \
 	bench/plot.py \
 	bench/scale \
+	bench/scale.svg \
 	bench/table.py \
 	bench/turns.py
