@@ -4,6 +4,7 @@
  */
 #include "bed.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -279,6 +280,17 @@ bool is_lost(const struct act *act)
 }
 
 /* ---- the run ---- */
+
+unsigned count_fds(void)
+{
+	unsigned count = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir) != NULL)
+		count++;
+	closedir(dir);
+	return count;
+}
 
 int run_conformance(const char *provider, const char *interface, Suite *more)
 {

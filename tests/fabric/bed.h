@@ -110,6 +110,9 @@ size_t count_reported(const struct act *acts, size_t count);
 /* Whether the act ended as one of a lane that failed: lost, or an error of the provider. */
 bool is_lost(const struct act *act);
 
+/* Descriptors of this process that are open. */
+unsigned count_fds(void);
+
 /* Runs every test on the chosen fabric; the suite `more` (may be NULL) is run with them. The value is
  * what main() returns. KVT_TEST_PROVIDER and KVT_TEST_INTERFACE override the arguments. */
 int run_conformance(const char *provider, const char *interface, Suite *more);

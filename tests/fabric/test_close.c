@@ -4,7 +4,6 @@
  */
 #include "bed.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -370,17 +369,6 @@ START_TEST(a_read_that_is_half_in_when_its_lane_is_cut_harms_nobody_else)
 END_TEST
 
 /* ---- order and growth ---- */
-
-static unsigned count_fds(void)
-{
-	unsigned count = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL)
-		count++;
-	closedir(dir);
-	return count;
-}
 
 START_TEST(lanes_listeners_and_memory_may_be_closed_in_any_order)
 {

@@ -4,7 +4,6 @@
  * goes again. Lanes are made all the same, and when the listener is closed no descriptor is left of them.
  */
 #define _GNU_SOURCE 1 /* accept4 */
-#include <dirent.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,17 +23,6 @@ static int connect_raw(const uint8_t *address, size_t len)
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(connect(fd, (const struct sockaddr *)address, (socklen_t)len), 0);
 	return fd;
-}
-
-static unsigned count_fds(void)
-{
-	unsigned count = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL)
-		count++;
-	closedir(dir);
-	return count;
 }
 
 static size_t get_address(const struct kvi_listener *listener, uint8_t *address)

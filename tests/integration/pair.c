@@ -38,6 +38,13 @@ int64_t get_time_ns(void)
 	return now.tv_sec * SECOND + now.tv_nsec;
 }
 
+int64_t get_cpu_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return now.tv_sec * SECOND + now.tv_nsec;
+}
+
 void rest(int64_t time_ns)
 {
 	struct timespec time = { .tv_sec = time_ns / SECOND, .tv_nsec = time_ns % SECOND };

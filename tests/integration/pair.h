@@ -41,6 +41,8 @@ void peer_signal(const struct peer *peer, int number);
 void sweep_peers(void);
 
 int64_t get_time_ns(void);
+/* CPU time of this process, all threads. */
+int64_t get_cpu_ns(void);
 void rest(int64_t time_ns);
 
 /* Under a sanitizer; under ThreadSanitizer. */

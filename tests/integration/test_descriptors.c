@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 /* What the process is at when it happens; at each it happens at once and slowly. */
@@ -25,13 +24,6 @@ static void close_all_but(int kept, bool slowly)
 	for (int fd = 3; fd < FDS_MAX; fd++)
 		if (fd != kept && close(fd) == 0 && slowly)
 			rest(SECOND / 200);
-}
-
-static double get_cpu_seconds(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 /* Each call within a second, and the errors are of this side. */
@@ -79,10 +71,10 @@ static void play_daemon(struct peer *test, const void *arg)
 		close_all(&side, other, transfer); /* at once */
 	} else {
 		/* All threads have looked by then: what their numbers are now is not to be touched. */
-		double cpu_seconds = get_cpu_seconds();
+		int64_t cpu_ns = get_cpu_ns();
 		rest(SECOND / 2);
-		must(is_slow() || is_short() || get_cpu_seconds() - cpu_seconds < 0.1, "somebody "
-										       "spins");
+		must(is_slow() || is_short() || get_cpu_ns() - cpu_ns < SECOND / 10, "somebody "
+										     "spins");
 		for (unsigned i = 0; i < STRANGERS; i++)
 			must(socketpair(AF_UNIX, SOCK_STREAM, 0, strangers[i]) == 0, "%s",
 			     strerror(errno));

@@ -7,22 +7,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 enum { TURNS = 2000, THREADS = 3, ROUNDS = 1000, LEN = 64, LATE_MAX = ROUNDS / 10 };
 
-static double get_cpu_seconds(void)
+static void must_sleep(int64_t since_ns, const char *who)
 {
-	struct timespec time;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void must_sleep(double since, const char *who)
-{
-	double seconds = get_cpu_seconds() - since;
-	must(is_slow() || seconds < 0.1, "%s took %.3f s of CPU time in half a second", who,
-	     seconds);
+	int64_t cpu_ns = get_cpu_ns() - since_ns;
+	must(is_slow() || cpu_ns < SECOND / 10, "%s took %.3f s of CPU time in half a second", who,
+	     (double)cpu_ns / SECOND);
 }
 
 static void take_turns(struct kvt_kv *kv, bool is_first, unsigned count)
@@ -42,10 +34,10 @@ static void play_turns(struct peer *test, const void *arg)
 	(void)arg;
 	side_serve(&side, test, NULL);
 	take_turns(side.kv, false, (unsigned)get_share(TURNS));
-	double cpu_seconds = get_cpu_seconds();
+	int64_t cpu_ns = get_cpu_ns();
 	peer_tell(test, 0);
 	peer_hear(test);
-	must_sleep(cpu_seconds, "who only listens");
+	must_sleep(cpu_ns, "who only listens");
 	send_pattern(side.kv, LEN, 0);
 	peer_hear(test);
 	side_close(&side);
@@ -59,9 +51,9 @@ START_TEST(after_quick_traffic_all_sleep_who_wait_and_who_do_not)
 	take_turns(stage.side.kv, true, (unsigned)get_share(TURNS));
 	peer_hear(&stage.peer);
 	struct kvt_transfer *receive = start_recv(stage.side.kv, bytes, LEN);
-	double cpu_seconds = get_cpu_seconds();
+	int64_t cpu_ns = get_cpu_ns();
 	must(wait_for(receive, SECOND / 2) == KVT_E_AGAIN, "nothing was sent");
-	must_sleep(cpu_seconds, "who waits");
+	must_sleep(cpu_ns, "who waits");
 	peer_tell(&stage.peer, 0);
 	finish(receive, KVT_OK);
 	peer_tell(&stage.peer, 0);

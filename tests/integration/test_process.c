@@ -8,19 +8,10 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- idle ---- */
-
-static int64_t get_cpu_ns(void)
-{
-	struct rusage usage;
-	getrusage(RUSAGE_SELF, &usage);
-	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * SECOND +
-	       (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * (SECOND / 1000000);
-}
 
 /* How often a thread of this process other than the main one was not seen asleep, in so many looks. */
 static unsigned count_awake(unsigned looks)
