@@ -136,6 +136,7 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/plan.h \
 	src/engine/recv.c \
 	src/engine/recv.h \
+	src/engine/ref.h \
 	src/engine/pool.c \
 	src/engine/pool.h \
 	src/engine/remote.c \

@@ -29,6 +29,22 @@ uint64_t kvi_conn_make_key(void)
 	return key;
 }
 
+static void release_conn(struct kvi_ref *ref)
+{
+	struct kvt_conn *conn = kvi_container_of(ref, struct kvt_conn, ref);
+	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
+		kvi_channels_free(&conn->parts[i]);
+	kvi_inbox_forget(&conn->engine->inbox, conn);
+	kvi_free(conn->ended);
+	kvi_ref_drop(&conn->engine->ref);
+	kvi_share_destroy(&conn->share);
+	pthread_mutex_destroy(&conn->lock);
+	kvi_free(conn->peer_lanes);
+	kvi_free(conn->links);
+	kvi_free(conn->parts);
+	kvi_free(conn);
+}
+
 struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 {
 	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
@@ -49,32 +65,10 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	pthread_mutex_init(&conn->lock, NULL);
 	kvi_share_init(&conn->share);
 	atomic_store(&conn->state, KVI_CONN_OPENING);
-	atomic_store(&conn->refs, 2);
+	kvi_ref_init(&conn->ref, 2, release_conn);
 	atomic_store(&conn->next_generation, 1);
-	kvi_engine_take_ref(engine);
+	kvi_ref_take(&engine->ref);
 	return conn;
-}
-
-void kvi_conn_take_ref(struct kvt_conn *conn)
-{
-	atomic_fetch_add(&conn->refs, 1);
-}
-
-void kvi_conn_drop_ref(struct kvt_conn *conn)
-{
-	if (atomic_fetch_sub(&conn->refs, 1) != 1)
-		return;
-	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
-		kvi_channels_free(&conn->parts[i]);
-	kvi_inbox_forget(&conn->engine->inbox, conn);
-	kvi_free(conn->ended);
-	kvi_engine_drop_ref(conn->engine);
-	kvi_share_destroy(&conn->share);
-	pthread_mutex_destroy(&conn->lock);
-	kvi_free(conn->peer_lanes);
-	kvi_free(conn->links);
-	kvi_free(conn->parts);
-	kvi_free(conn);
 }
 
 static void init_link(struct kvt_conn *conn, unsigned index)
@@ -306,7 +300,7 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	pthread_cond_broadcast(&engine->changed);
 	pthread_mutex_unlock(&engine->lock);
 	if (drop_handle)
-		kvi_conn_drop_ref(conn);
+		kvi_ref_drop(&conn->ref);
 }
 
 void kvi_conn_await_end(struct kvt_conn *conn)
@@ -356,7 +350,7 @@ void kvt_conn_close(struct kvt_conn *conn)
 	kvi_conn_fail(conn, KVT_E_CLOSED, 0, "the connection was closed on this side");
 	kvi_conn_await_end(conn);
 	kvi_inbox_forget(&conn->engine->inbox, conn);
-	kvi_conn_drop_ref(conn);
+	kvi_ref_drop(&conn->ref);
 }
 
 const char *kvt_conn_get_host(const struct kvt_conn *conn)

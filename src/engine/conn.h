@@ -16,6 +16,7 @@
 #include "engine/link.h"
 #include "engine/motion.h"
 #include "engine/part.h"
+#include "engine/ref.h"
 #include "engine/share.h"
 #include "engine/stats.h"
 #include "wire/wire.h"
@@ -76,7 +77,7 @@ struct kvt_conn {
 	atomic_bool is_noted;
 	atomic_bool handed_out; /* the application has it; set under the inbox's lock */
 	atomic_size_t arrivals; /* eager messages that wait for a receive */
-	atomic_uint refs; /* the handle's, the control thread's, one a KV's and a transfer's */
+	struct kvi_ref ref; /* the handle's, the control thread's, one a KV's and a transfer's */
 	atomic_uint lanes_connected;
 	atomic_uint lanes_closing; /* lanes on which the peer has said BYE */
 	atomic_uint channel_count;
@@ -89,8 +90,6 @@ struct kvt_conn {
 
 /* A connection in state OPENING with two references: the caller's and the control thread's. */
 struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server);
-void kvi_conn_take_ref(struct kvt_conn *conn);
-void kvi_conn_drop_ref(struct kvt_conn *conn);
 
 /* Lay out links and parts for lane_count lanes, as agreed. */
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,

@@ -50,7 +50,7 @@ void kvi_control_note(struct kvi_control *control, struct kvt_conn *conn)
 {
 	if (atomic_exchange(&conn->is_noted, true))
 		return;
-	kvi_conn_take_ref(conn); /* the note's */
+	kvi_ref_take(&conn->ref); /* the note's */
 	kvi_mailbox_send(&control->notes, &conn->note);
 	kvi_wake(&control->wake);
 }
@@ -295,7 +295,7 @@ static bool take_notes(struct kvi_control *control)
 		atomic_exchange(&conn->is_noted, false);
 		if (conn->session != NULL)
 			kvi_session_check(conn->session);
-		kvi_conn_drop_ref(conn);
+		kvi_ref_drop(&conn->ref);
 	}
 	return mail != NULL;
 }
@@ -547,7 +547,7 @@ void kvi_control_stop(struct kvi_control *control)
 	pthread_join(control->thread, NULL);
 	struct kvi_mail *mail;
 	while ((mail = kvi_mailbox_take(&control->notes)) != NULL)
-		kvi_conn_drop_ref(kvi_container_of(mail, struct kvt_conn, note));
+		kvi_ref_drop(&kvi_container_of(mail, struct kvt_conn, note)->ref);
 	kvi_timers_free(&control->timers);
 	if (!control->fds_lost) {
 		close(control->listen_fd);

@@ -136,8 +136,8 @@ static enum kvt_err make_conn(struct kvt_engine *engine, const char *host, uint1
 		engine->conn_count--;
 		kvi_list_remove(&conn->node);
 		pthread_mutex_unlock(&engine->lock);
-		kvi_conn_drop_ref(conn);
-		kvi_conn_drop_ref(conn);
+		kvi_ref_drop(&conn->ref);
+		kvi_ref_drop(&conn->ref);
 		return kvi_fail(error, err, 0, "no memory for a connection");
 	}
 	*conn_out = conn;

@@ -40,15 +40,9 @@ void kvi_engine_meet_workers(struct kvt_engine *engine)
 	}
 }
 
-void kvi_engine_take_ref(struct kvt_engine *engine)
+static void release_engine(struct kvi_ref *ref)
 {
-	atomic_fetch_add(&engine->refs, 1);
-}
-
-void kvi_engine_drop_ref(struct kvt_engine *engine)
-{
-	if (atomic_fetch_sub(&engine->refs, 1) != 1)
-		return;
+	struct kvt_engine *engine = kvi_container_of(ref, struct kvt_engine, ref);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_free(engine->workers[i]);
 	kvi_inbox_close(&engine->inbox);
@@ -176,12 +170,12 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	kvi_list_init(&engine->conns);
 	kvi_list_init(&engine->ready);
 	kvi_list_init(&engine->pools);
-	atomic_store(&engine->refs, 1);
+	kvi_ref_init(&engine->ref, 1, release_engine);
 
 	err = kvi_inbox_open(&engine->inbox);
 	if (err != KVT_OK) {
 		kvi_fail(error, err, errno, "no descriptor for an engine");
-		kvi_engine_drop_ref(engine);
+		kvi_ref_drop(&engine->ref);
 		return err;
 	}
 	err = open_rails(engine, &config, error);
@@ -205,7 +199,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 
 err_close:
 	close_parts(engine);
-	kvi_engine_drop_ref(engine);
+	kvi_ref_drop(&engine->ref);
 	return err;
 }
 
@@ -239,7 +233,7 @@ void kvt_engine_stop(struct kvt_engine *engine)
 
 	struct kvi_list *node;
 	while ((node = kvi_list_take_first(&engine->ready)) != NULL)
-		kvi_conn_drop_ref(kvi_container_of(node, struct kvt_conn, ready_node));
+		kvi_ref_drop(&kvi_container_of(node, struct kvt_conn, ready_node)->ref);
 	pthread_mutex_lock(&engine->lock);
 	engine->stopped = true;
 	pthread_cond_broadcast(&engine->changed);
@@ -251,7 +245,7 @@ void kvt_engine_close(struct kvt_engine *engine)
 	if (engine == NULL || kvi_engine_is_forked(engine))
 		return;
 	kvt_engine_stop(engine);
-	kvi_engine_drop_ref(engine);
+	kvi_ref_drop(&engine->ref);
 }
 
 /* ---- getters ---- */

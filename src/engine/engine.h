@@ -13,6 +13,7 @@
 
 #include "base/list.h"
 #include "engine/inbox.h"
+#include "engine/ref.h"
 #include "engine/settings.h"
 #include "engine/stats.h"
 #include "engine/worker.h"
@@ -56,7 +57,7 @@ struct kvt_engine {
 	atomic_bool stopping;
 	atomic_bool fds_lost; /* somebody closed descriptors of ours */
 	atomic_uint callers;  /* inside calls that use the fabric's objects */
-	atomic_uint refs;     /* the handle's, one a connection's and a pool's */
+	struct kvi_ref ref;   /* the handle's, one a connection's and a pool's */
 	struct kvi_counters counters;
 
 	struct kvi_inbox inbox;
@@ -86,8 +87,5 @@ bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
 /* A barrier: all that was done earlier under a worker's lock is visible when it returns. The caller holds no
  * worker's lock. */
 void kvi_engine_meet_workers(struct kvt_engine *engine);
-
-void kvi_engine_take_ref(struct kvt_engine *engine);
-void kvi_engine_drop_ref(struct kvt_engine *engine);
 
 #endif

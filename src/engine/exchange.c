@@ -127,7 +127,7 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 static void free_exchange(struct kvt_transfer *transfer)
 {
 	struct kvi_exchange *exchange = kvi_exchange_of(transfer);
-	kvi_kv_drop_ref(exchange->kv);
+	kvi_ref_drop(&exchange->kv->ref);
 	kvi_free(exchange);
 }
 
@@ -150,11 +150,11 @@ static enum kvt_err start_exchange(struct kvt_kv *kv, struct kvi_exchange *excha
 	exchange->transfer.kind = &exchange_kind;
 	exchange->kv = kv;
 	kvi_list_init(&exchange->node);
-	kvi_kv_take_ref(kv);
+	kvi_ref_take(&kv->ref);
 	enum kvt_err err =
 		kvi_transfer_start(&exchange->transfer, kv->conn, kv->worker, timeout_ns, error);
 	if (err != KVT_OK) {
-		kvi_kv_drop_ref(kv);
+		kvi_ref_drop(&kv->ref);
 		kvi_free(exchange->transfer.meta);
 		kvi_free(exchange);
 		return err;

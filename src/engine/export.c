@@ -14,11 +14,6 @@
 #include "engine/share.h"
 #include "engine/stage.h"
 
-void kvi_export_take_ref(struct kvt_export *exported)
-{
-	atomic_fetch_add(&exported->refs, 1);
-}
-
 static void free_export(struct kvt_export *exported)
 {
 	kvi_free(exported->name);
@@ -27,14 +22,13 @@ static void free_export(struct kvt_export *exported)
 	kvi_free(exported);
 }
 
-void kvi_export_drop_ref(struct kvt_export *exported)
+static void release_export(struct kvi_ref *ref)
 {
-	if (atomic_fetch_sub(&exported->refs, 1) != 1)
-		return;
+	struct kvt_export *exported = kvi_container_of(ref, struct kvt_export, ref);
 	struct kvt_conn *conn = exported->conn;
-	kvi_pool_drop_ref(exported->pool);
+	kvi_ref_drop(&exported->pool->ref);
 	free_export(exported);
-	kvi_conn_drop_ref(conn);
+	kvi_ref_drop(&conn->ref);
 }
 
 /* ---- open ---- */
@@ -226,7 +220,7 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 	exported->pool = pool;
 	exported->access = access;
 	kvi_list_init(&exported->pool_node);
-	atomic_store(&exported->refs, 1);
+	kvi_ref_init(&exported->ref, 1, release_export);
 	err = kvi_conn_check(conn, error);
 	if (err == KVT_OK)
 		err = prepare(exported, name, error);
@@ -237,8 +231,8 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 		free_export(exported);
 		goto leave;
 	}
-	kvi_pool_take_ref(pool);
-	kvi_conn_take_ref(conn);
+	kvi_ref_take(&pool->ref);
+	kvi_ref_take(&conn->ref);
 	*exported_out = exported;
 leave:
 	kvi_engine_leave(conn->engine);
@@ -432,7 +426,7 @@ void kvt_export_close(struct kvt_export *exported)
 	if (exported == NULL || kvi_engine_is_forked(exported->conn->engine))
 		return;
 	kvi_export_withdraw(exported);
-	kvi_export_drop_ref(exported);
+	kvi_ref_drop(&exported->ref);
 }
 
 void kvi_exports_end(struct kvt_conn *conn)
@@ -443,7 +437,7 @@ void kvi_exports_end(struct kvt_conn *conn)
 		pthread_mutex_lock(&share->lock);
 		struct kvt_export *found = share->exports;
 		if (found != NULL) {
-			kvi_export_take_ref(found);
+			kvi_ref_take(&found->ref);
 			forget(share, found);
 		}
 		pthread_mutex_unlock(&share->lock);
@@ -453,6 +447,6 @@ void kvi_exports_end(struct kvt_conn *conn)
 		kvi_worker_lock(found->home->part->worker);
 		confirm(found);
 		kvi_worker_unlock(found->home->part->worker);
-		kvi_export_drop_ref(found);
+		kvi_ref_drop(&found->ref);
 	}
 }

@@ -206,7 +206,7 @@ enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **
 					       : kvi_container_of(node, struct kvi_event, node);
 	if (taken != NULL) {
 		kvi_list_remove(&taken->conn_node);
-		kvi_conn_take_ref(taken->event.conn);
+		kvi_ref_take(&taken->event.conn->ref);
 	}
 	clear_if_empty(inbox);
 	pthread_mutex_unlock(&inbox->lock);
@@ -238,7 +238,7 @@ void kvt_event_free(struct kvt_event *public_event)
 	if (event->link != NULL)
 		return_window(event->link, event->event.len);
 	kvi_free(event);
-	kvi_conn_drop_ref(conn);
+	kvi_ref_drop(&conn->ref);
 }
 
 /* ---- waiting ---- */

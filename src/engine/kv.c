@@ -13,17 +13,11 @@
 #include "engine/part.h"
 #include "engine/transfer.h"
 
-void kvi_kv_take_ref(struct kvt_kv *kv)
+static void release_kv(struct kvi_ref *ref)
 {
-	atomic_fetch_add(&kv->refs, 1);
-}
-
-void kvi_kv_drop_ref(struct kvt_kv *kv)
-{
-	if (atomic_fetch_sub(&kv->refs, 1) != 1)
-		return;
+	struct kvt_kv *kv = kvi_container_of(ref, struct kvt_kv, ref);
 	kvi_window_close(kv->window);
-	kvi_conn_drop_ref(kv->conn);
+	kvi_ref_drop(&kv->conn->ref);
 	kvi_free(kv);
 }
 
@@ -102,8 +96,8 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *give
 	kv->base = config.base;
 	kv->len = config.len;
 	kv->read_only = config.read_only;
-	atomic_store(&kv->refs, 1);
-	kvi_conn_take_ref(conn);
+	kvi_ref_init(&kv->ref, 1, release_kv);
+	kvi_ref_take(&conn->ref);
 
 	if (config.len > 0 && kvi_engine_get_caps(conn->engine)->local_memory &&
 	    kvi_conn_check(conn, NULL) == KVT_OK) {
@@ -121,7 +115,7 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *give
 	return KVT_OK;
 
 err_drop:
-	kvi_kv_drop_ref(kv);
+	kvi_ref_drop(&kv->ref);
 err_leave:
 	kvi_engine_leave(conn->engine);
 	return err;
@@ -158,5 +152,5 @@ void kvt_kv_close(struct kvt_kv *kv)
 		kvi_links_flush(worker, KVI_FLUSH_ALL);
 	kvi_worker_unlock(worker);
 	kvi_count(&kv->conn->counters, KVI_COUNT_KVS, -1);
-	kvi_kv_drop_ref(kv);
+	kvi_ref_drop(&kv->ref);
 }

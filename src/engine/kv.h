@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "engine/channel.h"
+#include "engine/ref.h"
 #include "engine/window.h"
 #include "engine/worker.h"
 
@@ -28,10 +29,7 @@ struct kvt_kv {
 	bool closing;
 
 	/* atomic */
-	atomic_uint refs; /* the handle's and one a transfer's */
+	struct kvi_ref ref; /* the handle's and one a transfer's */
 };
-
-void kvi_kv_take_ref(struct kvt_kv *kv);
-void kvi_kv_drop_ref(struct kvt_kv *kv);
 
 #endif

@@ -265,9 +265,9 @@ void kvi_paged_free(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	if (paged->pool != NULL)
-		kvi_pool_drop_ref(paged->pool);
+		kvi_ref_drop(&paged->pool->ref);
 	if (paged->remote != NULL)
-		kvi_remote_drop_ref(paged->remote);
+		kvi_ref_drop(&paged->remote->ref);
 	kvi_plan_free(&paged->plan);
 	pthread_mutex_destroy(&paged->lock);
 	kvi_free(paged->notify);

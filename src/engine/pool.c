@@ -18,11 +18,6 @@
 
 enum { HUGE_PAGE_LEN = 2 * 1024 * 1024 };
 
-void kvi_pool_take_ref(struct kvt_pool *pool)
-{
-	atomic_fetch_add(&pool->refs, 1);
-}
-
 static void free_pool(struct kvt_pool *pool)
 {
 	if (pool->owned != NULL)
@@ -34,13 +29,12 @@ static void free_pool(struct kvt_pool *pool)
 	kvi_free(pool);
 }
 
-void kvi_pool_drop_ref(struct kvt_pool *pool)
+static void release_pool(struct kvi_ref *ref)
 {
-	if (atomic_fetch_sub(&pool->refs, 1) != 1)
-		return;
+	struct kvt_pool *pool = kvi_container_of(ref, struct kvt_pool, ref);
 	struct kvt_engine *engine = pool->engine;
 	free_pool(pool);
-	kvi_engine_drop_ref(engine);
+	kvi_ref_drop(&engine->ref);
 }
 
 struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,
@@ -180,7 +174,7 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 	pool->read_only = config.read_only;
 	kvi_list_init(&pool->node);
 	kvi_list_init(&pool->exports);
-	atomic_store(&pool->refs, 1);
+	kvi_ref_init(&pool->ref, 1, release_pool);
 	err = copy_layout(pool, &config, error);
 	if (err == KVT_OK && pool->bases[0] == NULL)
 		err = allocate(pool, error);
@@ -189,7 +183,7 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 	err = open_windows(pool, error);
 	if (err != KVT_OK)
 		goto err_close_windows;
-	kvi_engine_take_ref(engine);
+	kvi_ref_take(&engine->ref);
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_append(&engine->pools, &pool->node);
 	pthread_mutex_unlock(&engine->lock);
@@ -230,7 +224,7 @@ static struct kvt_export *take_export(struct kvt_pool *pool)
 	struct kvi_list *node = kvi_list_take_first(&pool->exports);
 	if (node != NULL) {
 		found = kvi_container_of(node, struct kvt_export, pool_node);
-		kvi_export_take_ref(found);
+		kvi_ref_take(&found->ref);
 	}
 	pthread_mutex_unlock(&pool->engine->lock);
 	return found;
@@ -245,7 +239,7 @@ void kvt_pool_stop(struct kvt_pool *pool)
 	atomic_store(&pool->closing, true);
 	while ((exported = take_export(pool)) != NULL) {
 		kvi_export_withdraw(exported);
-		kvi_export_drop_ref(exported);
+		kvi_ref_drop(&exported->ref);
 	}
 	kvi_paged_stop_pool(pool);
 
@@ -266,5 +260,5 @@ void kvt_pool_close(struct kvt_pool *pool)
 	if (pool->owned != NULL)
 		munmap(pool->owned, pool->owned_len);
 	pool->owned = NULL;
-	kvi_pool_drop_ref(pool);
+	kvi_ref_drop(&pool->ref);
 }

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "engine/link.h"
 #include "engine/plan.h"
+#include "engine/ref.h"
 #include "engine/window.h"
 
 struct kvt_pool {
@@ -35,11 +36,8 @@ struct kvt_pool {
 
 	/* atomic */
 	atomic_bool closing;
-	atomic_uint refs; /* the handle's, one an export's and a transfer's */
+	struct kvi_ref ref; /* the handle's, one an export's and a transfer's */
 };
-
-void kvi_pool_take_ref(struct kvt_pool *pool);
-void kvi_pool_drop_ref(struct kvt_pool *pool);
 
 /* The registration of an extent for a lane's own operations; NULL where none is needed. */
 struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,

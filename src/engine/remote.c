@@ -17,25 +17,26 @@
 
 /* ---- references and use ---- */
 
-void kvi_remote_take_ref(struct kvt_remote *remote)
+/* Under share.lock. */
+static void forget(struct kvi_share *share, struct kvt_remote *remote)
 {
-	atomic_fetch_add(&remote->refs, 1);
+	if (remote->by_id.tbl == NULL)
+		return;
+	HASH_DELETE(by_id, share->remotes, remote);
+	remote->by_id.tbl = NULL;
 }
 
-void kvi_remote_drop_ref(struct kvt_remote *remote)
+static void release_remote(struct kvi_ref *ref)
 {
+	struct kvt_remote *remote = kvi_container_of(ref, struct kvt_remote, ref);
 	struct kvt_conn *conn = remote->conn;
 	pthread_mutex_lock(&conn->share.lock);
-	bool is_last = atomic_fetch_sub(&remote->refs, 1) == 1;
-	if (is_last && remote->by_id.tbl != NULL)
-		HASH_DELETE(by_id, conn->share.remotes, remote);
+	forget(&conn->share, remote);
 	pthread_mutex_unlock(&conn->share.lock);
-	if (!is_last)
-		return;
 	kvi_free(remote->layout.extents);
 	kvi_free(remote->grants);
 	kvi_free(remote);
-	kvi_conn_drop_ref(conn);
+	kvi_ref_drop(&conn->ref);
 }
 
 static void send_withdrawn(struct kvi_worker *worker, struct kvi_command *command)
@@ -44,7 +45,7 @@ static void send_withdrawn(struct kvi_worker *worker, struct kvi_command *comman
 	struct kvt_remote *remote = kvi_container_of(command, struct kvt_remote, confirm);
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAWN, .generation = remote->id };
 	kvi_link_send(remote->home, &message);
-	kvi_remote_drop_ref(remote);
+	kvi_ref_drop(&remote->ref);
 }
 
 /* Tell the owner, once, when nothing of ours uses it any more. */
@@ -54,7 +55,7 @@ static void confirm_if_quiet(struct kvt_remote *remote)
 	    atomic_exchange(&remote->confirmed, true))
 		return;
 	remote->confirm.run = send_withdrawn;
-	kvi_remote_take_ref(remote);
+	kvi_ref_take(&remote->ref);
 	kvi_worker_push(remote->home->part->worker, &remote->confirm);
 }
 
@@ -86,9 +87,10 @@ static struct kvt_remote *find_id(struct kvi_share *share, uint64_t id)
 {
 	struct kvt_remote *found;
 	HASH_FIND(by_id, share->remotes, &id, sizeof(id), found);
-	if (found != NULL)
-		kvi_remote_take_ref(found);
-	return found;
+	if (found == NULL || kvi_ref_try_take(&found->ref))
+		return found;
+	forget(share, found); /* who releases it comes too late for that */
+	return NULL;
 }
 
 static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
@@ -111,7 +113,7 @@ static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
 {
 	struct stop *stop = kvi_container_of(command, struct stop, command);
 	kvi_paged_stop_remote(&stop->remote->conn->parts[worker->index], stop->remote);
-	kvi_remote_drop_ref(stop->remote);
+	kvi_ref_drop(&stop->remote->ref);
 	kvi_free(stop);
 }
 
@@ -129,7 +131,7 @@ static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *h
 		}
 		stop->command.run = run_stop;
 		stop->remote = remote;
-		kvi_remote_take_ref(remote);
+		kvi_ref_take(&remote->ref);
 		kvi_worker_push(engine->workers[i], &stop->command);
 	}
 }
@@ -147,7 +149,7 @@ enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_mess
 	kvi_paged_stop_remote(link->part, remote);
 	stop_elsewhere(remote, link->part->worker);
 	confirm_if_quiet(remote);
-	kvi_remote_drop_ref(remote);
+	kvi_ref_drop(&remote->ref);
 	return KVT_OK;
 }
 
@@ -224,12 +226,12 @@ static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, si
 	if (remote == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
 	remote->conn = conn;
-	atomic_store(&remote->refs, 1);
-	kvi_conn_take_ref(conn);
+	kvi_ref_init(&remote->ref, 1, release_remote);
+	kvi_ref_take(&conn->ref);
 	err = fill_remote(remote, &descriptor, bytes, error);
 	struct kvt_remote *published = err == KVT_OK ? publish(remote) : NULL;
 	if (published != remote)
-		kvi_remote_drop_ref(remote);
+		kvi_ref_drop(&remote->ref);
 	if (err == KVT_OK && published == NULL)
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
 	if (err == KVT_OK)
@@ -255,7 +257,7 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	if (err == KVT_OK)
 		*remote = imported;
 	else
-		kvi_remote_drop_ref(imported);
+		kvi_ref_drop(&imported->ref);
 	return err;
 }
 
@@ -319,7 +321,7 @@ void kvt_remote_close(struct kvt_remote *remote)
 {
 	if (remote == NULL || kvi_engine_is_forked(remote->conn->engine))
 		return;
-	kvi_remote_drop_ref(remote);
+	kvi_ref_drop(&remote->ref);
 }
 
 enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote, struct kvt_remote_info *info)

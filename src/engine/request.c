@@ -144,8 +144,8 @@ static enum kvt_err prepare(enum kvt_direction direction, struct kvt_pool *pool,
 	paged->direction = direction;
 	paged->pool = pool;
 	paged->remote = remote;
-	kvi_pool_take_ref(pool);
-	kvi_remote_take_ref(remote);
+	kvi_ref_take(&pool->ref);
+	kvi_ref_take(&remote->ref);
 	*paged_out = paged;
 	return KVT_OK;
 }

@@ -519,7 +519,7 @@ void kvi_session_free(struct kvi_session *session)
 {
 	kvi_list_remove(&session->node);
 	if (session->conn != NULL)
-		kvi_conn_drop_ref(session->conn);
+		kvi_ref_drop(&session->conn->ref);
 	kvi_stream_free(&session->stream);
 	kvi_free(session);
 }

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "engine/plan.h"
+#include "engine/ref.h"
 #include "engine/worker.h"
 #include "wire/wire.h"
 
@@ -67,7 +68,7 @@ struct kvt_export {
 
 	/* atomic */
 	_Atomic(enum kvi_export_state) state;
-	atomic_uint refs; /* the handle's, and that of whoever withdraws */
+	struct kvi_ref ref; /* the handle's, and that of whoever withdraws */
 };
 
 struct kvt_remote {
@@ -88,7 +89,7 @@ struct kvt_remote {
 	atomic_bool confirmed;	    /* WITHDRAWN was sent, or is about to be */
 	struct kvi_command confirm; /* which sends it */
 	atomic_uint in_flight;	    /* transfers that may use it */
-	atomic_uint refs;	    /* the handles' and one a transfer's */
+	struct kvi_ref ref;	    /* the handles' and one a transfer's */
 };
 
 void kvi_share_init(struct kvi_share *share);
@@ -102,8 +103,6 @@ void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint
 			 size_t len, uint8_t mac[KVI_MAC_LEN]);
 
 /* export.c */
-void kvi_export_take_ref(struct kvt_export *exported);
-void kvi_export_drop_ref(struct kvt_export *exported);
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
@@ -115,8 +114,6 @@ enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_mes
 void kvi_exports_end(struct kvt_conn *conn);
 
 /* remote.c */
-void kvi_remote_take_ref(struct kvt_remote *remote);
-void kvi_remote_drop_ref(struct kvt_remote *remote);
 /* A transfer begins to use the remote, and ends. False: it is withdrawn. */
 bool kvi_remote_enter(struct kvt_remote *remote);
 void kvi_remote_leave(struct kvt_remote *remote);

@@ -37,14 +37,13 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 	else
 		atomic_store_explicit(&transfer->done, true, memory_order_release);
 	kvi_worker_signal(transfer->worker);
-	kvi_transfer_drop_ref(transfer);
+	kvi_ref_drop(&transfer->ref);
 }
 
-void kvi_transfer_drop_ref(struct kvt_transfer *transfer)
+static void release_transfer(struct kvi_ref *ref)
 {
-	if (atomic_fetch_sub(&transfer->refs, 1) != 1)
-		return;
-	kvi_conn_drop_ref(transfer->conn);
+	struct kvt_transfer *transfer = kvi_container_of(ref, struct kvt_transfer, ref);
+	kvi_ref_drop(&transfer->conn->ref);
 	kvi_free(transfer->data);
 	kvi_free(transfer->meta);
 	transfer->kind->free(transfer);
@@ -123,7 +122,7 @@ static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *comm
 	/* After the lanes are cut the tear-down ends it. */
 	if (!done && !transfer->conn->parts[transfer->worker->index].cut)
 		kvi_transfer_give_up(transfer, KVT_E_CANCELLED, "cancelled by this side");
-	kvi_transfer_drop_ref(transfer);
+	kvi_ref_drop(&transfer->ref);
 }
 
 enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
@@ -158,15 +157,16 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	kvi_list_init(&transfer->part_node);
 	kvi_list_init(&transfer->link_node);
 	kvi_list_init(&transfer->inbox_node);
-	atomic_store(&transfer->refs, 3); /* the handle's, the engine's, and this function's */
-	kvi_conn_take_ref(conn);
+	/* The handle's, the engine's, and this function's. */
+	kvi_ref_init(&transfer->ref, 3, release_transfer);
+	kvi_ref_take(&conn->ref);
 	kvi_count(&conn->counters, KVI_COUNT_TRANSFERS, 1);
 	if (transfer->is_large)
 		kvi_worker_submit_lightly(worker, &transfer->start);
 	else
 		kvi_worker_submit(worker, &transfer->start);
 	transfer->submit_ns = kvi_clock_now() - transfer->started_ns;
-	kvi_transfer_drop_ref(transfer);
+	kvi_ref_drop(&transfer->ref);
 	return KVT_OK;
 }
 
@@ -202,7 +202,7 @@ void kvt_transfer_cancel(struct kvt_transfer *transfer)
 	if (is_done(transfer) || kvi_engine_is_forked(transfer->conn->engine) ||
 	    atomic_exchange(&transfer->cancel_asked, true))
 		return;
-	atomic_fetch_add(&transfer->refs, 1);
+	kvi_ref_take(&transfer->ref);
 	kvi_worker_submit(transfer->worker, &transfer->cancel);
 }
 
@@ -248,5 +248,5 @@ void kvt_transfer_free(struct kvt_transfer *transfer)
 	}
 	if (transfer->reap)
 		kvi_inbox_remove_done(&transfer->conn->engine->inbox, transfer);
-	kvi_transfer_drop_ref(transfer);
+	kvi_ref_drop(&transfer->ref);
 }

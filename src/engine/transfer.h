@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "engine/ref.h"
 #include "engine/worker.h"
 
 /* What a kind of transfers does, under the worker's lock but for free. */
@@ -68,7 +69,7 @@ struct kvt_transfer {
 	/* atomic */
 	atomic_bool cancel_asked;
 	atomic_bool done;
-	atomic_uint refs; /* the handle's, and the engine's while in flight */
+	struct kvi_ref ref; /* the handle's, and the engine's while in flight */
 };
 
 /*
@@ -97,7 +98,5 @@ void kvi_transfer_on_deadline(struct kvt_transfer *transfer);
 
 /* Begin to give up with reason; completes now or when it is quiet. Not for one that is done. */
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text);
-
-void kvi_transfer_drop_ref(struct kvt_transfer *transfer);
 
 #endif

@@ -265,12 +265,12 @@ START_TEST(withdrawing_ends_the_peers_transfers_first)
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i), 0);
-	kvi_export_take_ref(pages.exported);
+	kvi_ref_take(&pages.exported->ref);
 	pthread_create(&thread, NULL, let_go_when_withdrawn, pages.exported);
 	kvt_export_close(pages.exported);
 	expect_far_left_alone();
 	pthread_join(thread, NULL);
-	kvi_export_drop_ref(pages.exported);
+	kvi_ref_drop(&pages.exported->ref);
 	pages.exported = NULL;
 	finish(transfer, KVT_E_WITHDRAWN);
 	expect_notification(pages.bed.far.engine, "told", KVT_E_WITHDRAWN);
