@@ -203,8 +203,7 @@ void kvi_conn_say_bye(struct kvt_conn *conn)
 		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
 		kvi_worker_lock(link->part->worker);
 		kvi_link_send(link, &bye);
-		kvi_links_flush(link->part->worker, KVI_FLUSH_ALL);
-		kvi_worker_unlock(link->part->worker);
+		kvi_worker_flush_unlock(link->part->worker);
 	}
 }
 
@@ -323,8 +322,7 @@ void kvi_conn_hand_out(struct kvt_conn *conn)
 		kvi_worker_lock(worker);
 		kvi_list_for_each (node, next_node, &conn->parts[i].links)
 			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
-		kvi_worker_unlock(worker);
+		kvi_worker_flush_unlock(worker);
 	}
 }
 

@@ -19,6 +19,8 @@
 #include "engine/conn.h"
 #include "engine/control.h"
 #include "engine/pool.h"
+#include "engine/spread.h"
+#include "engine/transfer.h"
 
 const char *kvt_get_version(void)
 {
@@ -86,6 +88,13 @@ bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
 }
 
 /* ---- open ---- */
+
+static const struct kvi_worker_calls worker_calls = {
+	.on_lane_event = kvi_link_on_event,
+	.flush = kvi_links_flush,
+	.on_due = kvi_transfer_on_due,
+	.tell = kvi_inbox_tell,
+};
 
 static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engine_config *config,
 			       struct kvt_error *error)
@@ -182,7 +191,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	if (err != KVT_OK)
 		goto err_close;
 	while (engine->worker_count < settings.ncpus) {
-		err = kvi_worker_open(engine, engine->worker_count,
+		err = kvi_worker_open(engine, engine->worker_count, &worker_calls,
 				      &engine->workers[engine->worker_count], error);
 		if (err != KVT_OK)
 			goto err_close;

@@ -366,9 +366,7 @@ static void tell_peer(struct kvt_export *exported)
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW, .generation = exported->id };
 	kvi_worker_lock(worker);
 	kvi_link_send(exported->home, &message);
-	if (!worker->stopped)
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
-	kvi_worker_unlock(worker);
+	kvi_worker_flush_unlock(worker);
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
 	       !worker->stopped)
 		if (kvi_clock_now() >= due_ns)

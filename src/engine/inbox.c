@@ -223,7 +223,7 @@ static void return_window(struct kvi_link *link, size_t len)
 	kvi_worker_lock(worker);
 	kvi_link_return_window(link, 0, len);
 	if (!worker->stopped)
-		kvi_links_flush(worker, worker->parked ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, worker->parked ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
 	kvi_worker_unlock(worker);
 }
 

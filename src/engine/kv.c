@@ -136,7 +136,7 @@ void kvt_kv_close(struct kvt_kv *kv)
 	kv->closing = true;
 	if (!kv->link->part->cut) {
 		kvi_channel_give_up(kv->channel, KVT_E_CLOSED, "the KV was closed on this side");
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	}
 	kvi_worker_unlock(worker);
 
@@ -148,9 +148,7 @@ void kvt_kv_close(struct kvt_kv *kv)
 	kvi_worker_lock(worker);
 	kvi_channel_close_kv(kv->channel);
 	kv->channel = NULL;
-	if (!worker->stopped)
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
-	kvi_worker_unlock(worker);
+	kvi_worker_flush_unlock(worker);
 	kvi_count(&kv->conn->counters, KVI_COUNT_KVS, -1);
 	kvi_ref_drop(&kv->ref);
 }

@@ -36,12 +36,6 @@ struct kvi_handlers {
 
 extern const struct kvi_handlers kvi_message_handlers; /* messages.c */
 
-/* A posted operation of the engine: the op's context. */
-struct kvi_post {
-	struct kvi_op op;
-	void (*on_done)(struct kvi_post *post, const struct kvi_completion *completion);
-};
-
 /* A message's bytes, at home in a slot of the link's slab. */
 struct kvi_packet {
 	struct kvi_post post;
@@ -180,14 +174,6 @@ void kvi_link_touch(struct kvi_link *link);
 
 /* The provider had no room for a post: look again soon, as nothing may tell when it has. */
 void kvi_link_retry(struct kvi_link *link);
-
-enum kvi_flush {
-	KVI_FLUSH_ALL = 0,
-	/* Leave a few ACKs for a message to take along: the driver comes again before anybody sleeps. */
-	KVI_FLUSH_LAZILY = 1 << 0,
-	/* Where several packets are on the way, leave the next one to the driver: more may join it. */
-	KVI_FLUSH_GATHER = 1 << 1,
-};
 
 /* Post what waits, as far as there is room. True when something was posted. how: of enum kvi_flush. */
 bool kvi_link_flush(struct kvi_link *link, unsigned how);

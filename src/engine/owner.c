@@ -149,9 +149,7 @@ static enum kvt_err ask_owner(struct ask *ask, int64_t deadline_ns, struct kvt_e
 	};
 	kvi_worker_lock(worker);
 	kvi_link_send(link, &message);
-	if (!worker->stopped)
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
-	kvi_worker_unlock(worker);
+	kvi_worker_flush_unlock(worker);
 	kvi_worker_wait(worker, is_answered, ask, deadline_ns);
 
 	pthread_mutex_lock(&share->lock);

@@ -318,9 +318,7 @@ void kvi_paged_stop_pool(const struct kvt_pool *pool)
 				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
 						     "the pool was closed on this side");
 		}
-		if (!worker->stopped)
-			kvi_links_flush(worker, KVI_FLUSH_ALL);
-		kvi_worker_unlock(worker);
+		kvi_worker_flush_unlock(worker);
 		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
 		while (!kvi_worker_wait(worker, is_quiet, in_flight,
 					kvi_deadline_after(KVI_SECOND)))

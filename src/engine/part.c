@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * part.c - flushing, cutting and failing a connection's share of a worker.
+ * part.c - cutting and failing a connection's share of a worker.
  */
 #include "engine/part.h"
 
@@ -18,25 +18,6 @@ void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_work
 	kvi_list_init(&part->links);
 	kvi_list_init(&part->stripes);
 	kvi_list_init(&part->transfers);
-}
-
-bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
-{
-	bool did = false;
-	struct kvi_list links;
-	kvi_list_init(&links);
-	kvi_list_move_all(&links, &worker->dirty_links);
-	struct kvi_list *node;
-	while ((node = kvi_list_take_first(&links)) != NULL) {
-		struct kvi_link *link = kvi_container_of(node, struct kvi_link, dirty_node);
-		did |= kvi_link_flush(link, how);
-		did |= kvi_link_pump(link);
-		if (link->filling != NULL) /* what follows a transfer's last write */
-			did |= kvi_link_flush(link, how);
-		if ((how & KVI_FLUSH_LAZILY) && !kvi_list_is_empty(&link->queue))
-			kvi_link_touch(link);
-	}
-	return did;
 }
 
 void kvi_part_cut(struct kvi_part *part)

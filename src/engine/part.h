@@ -42,9 +42,6 @@ static inline void kvi_part_count_moved(struct kvi_part *part)
 	atomic_store_explicit(&part->moved, moved + 1, memory_order_relaxed);
 }
 
-/* Post what touched links of the worker can post; how: as in link.h. True when something was posted. */
-bool kvi_links_flush(struct kvi_worker *worker, unsigned how);
-
 /* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
 void kvi_part_cut(struct kvi_part *part);
 

@@ -9,8 +9,6 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "engine/engine.h"
-#include "engine/link.h"
-#include "engine/part.h"
 #include "engine/worker.h"
 
 enum { RETRY_MS = 1 };
@@ -122,7 +120,7 @@ static bool take_events(struct kvi_worker *worker, const struct wait *wait)
 
 bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 {
-	kvi_links_flush(worker, KVI_FLUSH_ALL);
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	if (worker->fds_lost) {
 		nap(worker);
 		return true;

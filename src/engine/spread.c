@@ -438,7 +438,8 @@ static void retire_exhausted(struct kvi_list *queue)
 	}
 }
 
-bool kvi_link_pump(struct kvi_link *link)
+/* Post segments on a lane, as far as there is room. True when something was posted. */
+static bool pump(struct kvi_link *link)
 {
 	bool did = false;
 	if (link->lane == NULL)
@@ -464,6 +465,25 @@ bool kvi_link_pump(struct kvi_link *link)
 		if (segment == NULL || !post_segment(link, segment))
 			break;
 		did = true;
+	}
+	return did;
+}
+
+bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
+{
+	bool did = false;
+	struct kvi_list links;
+	kvi_list_init(&links);
+	kvi_list_move_all(&links, &worker->dirty_links);
+	struct kvi_list *node;
+	while ((node = kvi_list_take_first(&links)) != NULL) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, dirty_node);
+		did |= kvi_link_flush(link, how);
+		did |= pump(link);
+		if (link->filling != NULL) /* what follows a transfer's last write */
+			did |= kvi_link_flush(link, how);
+		if ((how & KVI_FLUSH_LAZILY) && !kvi_list_is_empty(&link->queue))
+			kvi_link_touch(link);
 	}
 	return did;
 }

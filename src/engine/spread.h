@@ -95,8 +95,8 @@ bool kvi_spread_is_active(const struct kvi_spread *spread);
 /* Called by on_ended: frees the stripes and returns how many segments were posted. */
 uint64_t kvi_spread_finish(struct kvi_spread *spread);
 
-/* Post segments on a lane, as far as there is room. True when something was posted. */
-bool kvi_link_pump(struct kvi_link *link);
+/* Post what the dirty links of the worker can post, messages and segments: its calls->flush. */
+bool kvi_links_flush(struct kvi_worker *worker, unsigned how);
 
 /* The lanes of the part are cut, and nothing is posted there any more: every share that is left ends. */
 void kvi_stripes_drop(struct kvi_part *part);

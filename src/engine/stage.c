@@ -94,9 +94,7 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 		struct kvi_worker *worker = conn->links[i].part->worker;
 		kvi_worker_lock(worker);
 		err = offer(&conn->links[i], error);
-		if (!worker->stopped)
-			kvi_links_flush(worker, KVI_FLUSH_ALL);
-		kvi_worker_unlock(worker);
+		kvi_worker_flush_unlock(worker);
 	}
 	return err;
 }

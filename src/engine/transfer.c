@@ -94,8 +94,9 @@ static void check_quiet(struct kvt_transfer *transfer)
 			      (long long)(waited_ns / KVI_MS));
 }
 
-void kvi_transfer_on_deadline(struct kvt_transfer *transfer)
+void kvi_transfer_on_due(struct kvi_timer *timer)
 {
+	struct kvt_transfer *transfer = kvi_container_of(timer, struct kvt_transfer, timer);
 	if (transfer->reason.code != KVT_OK) {
 		check_quiet(transfer);
 		return;

@@ -94,7 +94,7 @@ void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_n
 void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
 
 /* The deadline has passed: give up, or, when giving up took too long, cut the connection. */
-void kvi_transfer_on_deadline(struct kvt_transfer *transfer);
+void kvi_transfer_on_due(struct kvi_timer *timer);
 
 /* Begin to give up with reason; completes now or when it is quiet. Not for one that is done. */
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text);

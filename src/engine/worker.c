@@ -15,9 +15,6 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include "engine/engine.h"
-#include "engine/link.h"
-#include "engine/part.h"
-#include "engine/transfer.h"
 
 enum {
 	POLL_BATCH = 32,
@@ -51,12 +48,12 @@ static bool poll_completions(struct kvi_cq *cq)
 	return count > 0;
 }
 
-static bool poll_events(struct kvi_cq *cq)
+static bool poll_events(const struct kvi_worker *worker, struct kvi_cq *cq)
 {
 	struct kvi_lane_event events[POLL_BATCH];
 	size_t count = kvi_cq_poll_events(cq, events, POLL_BATCH);
 	for (size_t i = 0; i < count; i++)
-		kvi_link_on_event(events[i].context, &events[i]);
+		worker->calls->on_lane_event(events[i].context, &events[i]);
 	return count > 0;
 }
 
@@ -68,7 +65,7 @@ static void pass_deadlines(struct kvi_worker *worker)
 	int64_t now = kvi_clock_now();
 	while (timer != NULL && timer->due_ns <= now) {
 		kvi_timers_clear(&worker->timers, timer);
-		kvi_transfer_on_deadline(kvi_container_of(timer, struct kvt_transfer, timer));
+		worker->calls->on_due(timer);
 		timer = kvi_timers_get_first(&worker->timers);
 	}
 }
@@ -85,14 +82,14 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 	if (worker->events_due || worker->connecting > 0) {
 		worker->events_due = false;
 		for (size_t i = 0; i < rail_count; i++)
-			did |= poll_events(worker->cqs[i]);
+			did |= poll_events(worker, worker->cqs[i]);
 	}
 	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
 	bool has_guest = atomic_load_explicit(&worker->guest, memory_order_relaxed);
-	did |= kvi_links_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+	did |= kvi_worker_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
 	/* Waking takes longer than posting, and the peer waits for what is posted. */
 	if (worker->owes_tell)
-		kvi_inbox_tell(&worker->engine->inbox);
+		worker->calls->tell(&worker->engine->inbox);
 	worker->owes_tell = false;
 	pass_deadlines(worker);
 	return did;
@@ -106,7 +103,7 @@ static void flush_for_guest(struct kvi_worker *worker)
 	if (atomic_load(&worker->guest) || pthread_mutex_trylock(&worker->lock) != 0)
 		return;
 	if (!atomic_load(&worker->guest))
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	pthread_mutex_unlock(&worker->lock);
 }
 
@@ -195,6 +192,13 @@ void kvi_worker_unlock(struct kvi_worker *worker)
 	pthread_mutex_unlock(&worker->lock);
 }
 
+void kvi_worker_flush_unlock(struct kvi_worker *worker)
+{
+	if (!worker->stopped)
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	kvi_worker_unlock(worker);
+}
+
 void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command)
 {
 	kvi_mailbox_send(&worker->commands, &command->mail);
@@ -211,7 +215,8 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 	command->run(worker, command);
 	/* A parked thread looks in before long, so ACKs may wait for a message to travel with. */
 	if (!worker->stopped)
-		kvi_links_flush(worker, KVI_FLUSH_GATHER | (worker->parked ? KVI_FLUSH_LAZILY : 0));
+		kvi_worker_flush(worker,
+				 KVI_FLUSH_GATHER | (worker->parked ? KVI_FLUSH_LAZILY : 0));
 	kvi_worker_unlock(worker);
 }
 
@@ -277,7 +282,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	}
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 
 	bool others_wait = worker->waiters > 0;
 	atomic_store(&worker->guest, false);
@@ -376,13 +381,15 @@ static void close_queues(struct kvi_worker *worker)
 }
 
 enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
-			     struct kvi_worker **worker_out, struct kvt_error *error)
+			     const struct kvi_worker_calls *calls, struct kvi_worker **worker_out,
+			     struct kvt_error *error)
 {
 	struct kvi_worker *worker = kvi_alloc(sizeof(*worker));
 	if (worker == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for worker %u", index);
 	enum kvt_err err;
 	worker->engine = engine;
+	worker->calls = calls;
 	worker->index = index;
 	kvi_list_init(&worker->dirty_links);
 	const struct kvi_settings *settings = &engine->settings;

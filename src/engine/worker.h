@@ -23,6 +23,8 @@
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
+struct kvi_inbox;
+struct kvi_link;
 struct kvi_worker;
 
 /* Work for a worker: run is called once, under its lock. Embedded in what it is about. */
@@ -31,12 +33,39 @@ struct kvi_command {
 	void (*run)(struct kvi_worker *worker, struct kvi_command *command);
 };
 
+/* A posted operation of the engine: the op's context. */
+struct kvi_post {
+	struct kvi_op op;
+	void (*on_done)(struct kvi_post *post, const struct kvi_completion *completion);
+};
+
+enum kvi_flush {
+	KVI_FLUSH_ALL = 0,
+	/* Leave a few ACKs for a message to take along: the driver comes again before anybody sleeps. */
+	KVI_FLUSH_LAZILY = 1 << 0,
+	/* Where several packets are on the way, leave the next one to the driver: more may join it. */
+	KVI_FLUSH_GATHER = 1 << 1,
+};
+
+/* What a worker does not know: lanes, deadlines and the application. It calls all of these under its lock. */
+struct kvi_worker_calls {
+	/* Something has happened to a lane. link: what the lane was opened with. */
+	void (*on_lane_event)(struct kvi_link *link, const struct kvi_lane_event *event);
+	/* Post what the dirty links can post; how: of enum kvi_flush. True when something was posted. */
+	bool (*flush)(struct kvi_worker *worker, unsigned how);
+	/* A timer of worker->timers was due, and is set no more. */
+	void (*on_due)(struct kvi_timer *timer);
+	/* Wake the application for what came. */
+	void (*tell)(struct kvi_inbox *inbox);
+};
+
 /* What an epoll event names: the wake fd, a completion queue, or an event queue. */
 enum { KVI_FD_WAKE, KVI_FD_COMPLETIONS, KVI_FD_EVENTS };
 
 struct kvi_worker {
 	/* immutable after open */
 	struct kvt_engine *engine;
+	const struct kvi_worker_calls *calls;
 	unsigned index;
 	struct kvi_cq *cqs[KVI_RAILS_MAX];
 	int epoll_fd;
@@ -76,7 +105,8 @@ struct kvi_worker {
 };
 
 /* Open the queues and start the thread; index names it. */
-enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index, struct kvi_worker **worker,
+enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
+			     const struct kvi_worker_calls *calls, struct kvi_worker **worker,
 			     struct kvt_error *error);
 /* Stop the thread and close the queues; lanes and memory on them are closed before. The struct stays:
  * its lock may still be taken. */
@@ -97,6 +127,15 @@ void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command);
 
 void kvi_worker_lock(struct kvi_worker *worker);
 void kvi_worker_unlock(struct kvi_worker *worker);
+
+/* Post what is to be posted, as far as there is room; under lock. True when something was posted. */
+static inline bool kvi_worker_flush(struct kvi_worker *worker, unsigned how)
+{
+	return worker->calls->flush(worker, how);
+}
+
+/* The same, all of it unless the worker has stopped, and unlock. */
+void kvi_worker_flush_unlock(struct kvi_worker *worker);
 
 /* One round of progress, under lock. True when something happened. */
 bool kvi_worker_progress(struct kvi_worker *worker);

@@ -210,7 +210,7 @@ static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 		message.data = zeros;
 		wait_until(is_asked(number));
 		kvi_link_send(link, &message);
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	}
 	if (finder->timeout_ns > 0)
 		pthread_join(finder->thread, NULL);
@@ -313,7 +313,7 @@ START_TEST(an_offset_behind_the_end_finds_nothing_and_harms_nobody)
 					       .data_len = 5 };
 		kvi_worker_lock(worker);
 		kvi_link_send(link, &message);
-		kvi_links_flush(worker, KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 		kvi_worker_unlock(worker);
 	}
 	ck_assert_int_eq(kvt_remote_find(pages.bed.near.conn, "cache", 0, &remote, NULL), KVT_OK);

@@ -169,7 +169,7 @@ static unsigned send_stream(struct kvt_kv *from)
 		};
 		ck_assert(kvi_link_try_send(link, &message));
 		kvi_link_touch(link);
-		kvi_links_flush(from->worker, KVI_FLUSH_GATHER);
+		kvi_worker_flush(from->worker, KVI_FLUSH_GATHER);
 		ck_assert_uint_lt(link->filling_count, GATHERED);
 		free(source);
 	}
@@ -184,7 +184,7 @@ START_TEST(a_stream_fills_packets_and_none_waits_for_all_of_it)
 	exchange(from, to, STREAM_LEN, 1);
 	kvi_worker_lock(from->worker);
 	unsigned packets = send_stream(from);
-	kvi_links_flush(from->worker, KVI_FLUSH_ALL);
+	kvi_worker_flush(from->worker, KVI_FLUSH_ALL);
 	kvi_worker_unlock(from->worker);
 	/* Some go alone, until the peer has to be behind; the others in as few as hold them. */
 	ck_assert_uint_ge(packets, STREAM / GATHERED);

@@ -20,7 +20,7 @@ static void say_on(unsigned lane, struct kvi_message message)
 	struct kvi_worker *worker = link->part->worker;
 	kvi_worker_lock(worker);
 	kvi_link_send(link, &message);
-	kvi_links_flush(worker, KVI_FLUSH_ALL);
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	kvi_worker_unlock(worker);
 }
 
