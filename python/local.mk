@@ -5,6 +5,7 @@
 
 PYTHON_EXT_SOURCES = \
 	python/ext/arrays.c \
+	python/ext/close.c \
 	python/ext/config.c \
 	python/ext/conn.c \
 	python/ext/connection.c \
@@ -29,6 +30,7 @@ PYTHON_EXT_SOURCES = \
 	python/ext/stats.c \
 	python/ext/tensor.c \
 	python/ext/transfer.c \
+	python/ext/users.c \
 	python/ext/watch.c
 
 PYTHON_PACKAGE_FILES = \

@@ -87,6 +87,7 @@ SHELL_TESTS = \
 	tests/model/check_rule_q.sh \
 	tests/model/check_withdraw.sh \
 	tests/shape/check_budget.sh \
+	tests/shape/check_circles.sh \
 	tests/shape/check_headers.sh \
 	tests/shape/check_layers.sh \
 	tests/shape/check_names.sh \

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn.c - the type Connection: connecting, accepting, closing, and the calls of Engine that name
- * one by its id. connection.c has what a Connection does; engine.c tells who owns it.
+ * conn.c - connecting, accepting, closing, and the calls of Engine that name a connection by its id.
+ * connection.c has the type Connection; users.c tells who owns one.
  */
 #include "paged.h"
-
-#include <stddef.h>
-#include <structmember.h>
 
 static void close_handle(struct kvt_conn *handle)
 {
@@ -32,6 +29,42 @@ int kvi_py_enter_conn(struct kvi_py_conn *conn, struct kvi_py_engine **engine)
 	conn->users++;
 	*engine = found;
 	return 0;
+}
+
+bool kvi_py_is_usable(struct kvi_py_conn *conn)
+{
+	if (conn->engine == NULL) {
+		PyErr_SetString(PyExc_ValueError, "connection is closed");
+		return false;
+	}
+	return kvi_py_check_open(conn->engine) == 0;
+}
+
+PyObject *kvi_py_get_lost(struct kvi_py_conn *conn)
+{
+	struct kvt_error error = { 0 };
+
+	if (!kvi_py_is_usable(conn))
+		return NULL;
+	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
+		Py_RETURN_NONE;
+	return kvi_py_make_error(kvi_py_get_state((PyObject *)conn), &error, 0);
+}
+
+/* Closing an export gives up the GIL: each is taken out of the table first. */
+void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool)
+{
+	PyObject *items = PyDict_Items(conn->exports);
+
+	for (Py_ssize_t i = 0; items != NULL && i < PyList_GET_SIZE(items); i++) {
+		PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
+		PyObject *exported = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
+		if ((pool == NULL || ((struct kvi_py_export *)exported)->pool == pool) &&
+		    PyDict_GetItemWithError(conn->exports, key) == exported)
+			(void)PyDict_DelItem(conn->exports, key);
+	}
+	Py_XDECREF(items); /* and here they are closed */
+	PyErr_Clear();
 }
 
 /* Close the handle of a closed connection that nobody uses any more. */
@@ -81,93 +114,6 @@ void kvi_py_close_conn(struct kvi_py_conn *conn)
 	Py_DECREF(conn);
 }
 
-/* ---- the type ---- */
-
-static int conn_traverse(PyObject *self, visitproc visit, void *arg)
-{
-	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
-
-	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(conn->exports);
-	Py_VISIT(conn->on_lost);
-	return 0;
-}
-
-/* The exports stay: the engine's finalizer closes the connection and drops them. */
-static int conn_clear(PyObject *self)
-{
-	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
-
-	if (conn->on_lost != NULL)
-		PyList_SetSlice(conn->on_lost, 0, PY_SSIZE_T_MAX, NULL);
-	return 0;
-}
-
-/* A handle is left here only when its connection came into no table. */
-static void conn_dealloc(PyObject *self)
-{
-	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
-	PyTypeObject *type = Py_TYPE(self);
-
-	PyObject_GC_UnTrack(self);
-	if (conn->weakrefs != NULL)
-		PyObject_ClearWeakRefs(self);
-	if (conn->handle != NULL && !kvi_py_is_forked(conn->owner))
-		close_handle(conn->handle);
-	Py_CLEAR(conn->exports);
-	Py_CLEAR(conn->on_lost);
-	Py_CLEAR(conn->id);
-	type->tp_free(self);
-	Py_DECREF(type);
-}
-
-static PyObject *conn_repr(PyObject *self)
-{
-	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
-
-	if (conn->engine == NULL || conn->engine->closed)
-		return PyUnicode_FromFormat("<kvtrans_engine.Connection %S, closed>", conn->id);
-	if (kvi_py_is_forked(conn->owner))
-		return PyUnicode_FromString("<kvtrans_engine.Connection of the parent process>");
-	bool open = kvt_conn_get_status(conn->handle, NULL) == KVT_OK;
-	return PyUnicode_FromFormat("<kvtrans_engine.Connection %S with %s port %d%s>", conn->id,
-				    kvt_conn_get_host(conn->handle),
-				    (int)kvt_conn_get_port(conn->handle), open ? "" : ", lost");
-}
-
-KVI_PY_LOCKED_REPR(conn_repr)
-
-static PyMemberDef conn_members[] = {
-	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_conn, weakrefs), READONLY,
-	  NULL },
-	{ NULL, 0, 0, 0, NULL },
-};
-
-static const char conn_doc[] = "One peer, as open_connection() and accept_connection() return "
-			       "it.\n\n"
-			       "It is closed by close(), as a context manager, and with its "
-			       "engine, which is to be kept.";
-
-static PyType_Slot conn_slots[] = {
-	{ Py_tp_doc, (void *)conn_doc },
-	{ Py_tp_dealloc, conn_dealloc },
-	{ Py_tp_traverse, conn_traverse },
-	{ Py_tp_clear, conn_clear },
-	{ Py_tp_repr, conn_repr_locked },
-	{ Py_tp_members, conn_members },
-	{ Py_tp_getset, kvi_py_conn_getset },
-	{ Py_tp_methods, kvi_py_conn_methods },
-	{ 0, NULL },
-};
-
-PyType_Spec kvi_py_conn_spec = {
-	.name = "kvtrans_engine.Connection",
-	.basicsize = sizeof(struct kvi_py_conn),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
-	.slots = conn_slots,
-};
-
 /* ---- opening ---- */
 
 /* Give a new connection its object and its id. Uses up handle, also on failure. */
@@ -196,6 +142,8 @@ static struct kvi_py_conn *add_conn(struct kvi_py_engine *engine, struct kvt_con
 	return conn;
 
 err_conn:
+	if (conn->handle != NULL)
+		close_handle(conn->handle);
 	Py_DECREF(conn);
 	return NULL;
 }

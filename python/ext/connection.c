@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * connection.c - the attributes of a Connection, its methods with their documentation, and on_lost.
- * It moves no data: paged.c and remote.c do.
+ * connection.c - the type Connection: its attributes, and its methods with their documentation. It moves no
+ * data: paged.c and remote.c do.
  */
 #include "paged.h"
 
-/* ---- attributes ---- */
+#include <stddef.h>
+#include <structmember.h>
 
-bool kvi_py_is_usable(struct kvi_py_conn *conn)
-{
-	if (conn->engine == NULL) {
-		PyErr_SetString(PyExc_ValueError, "connection is closed");
-		return false;
-	}
-	return kvi_py_check_open(conn->engine) == 0;
-}
+/* ---- attributes ---- */
 
 static PyObject *get_id(PyObject *self, void *closure)
 {
@@ -47,17 +41,6 @@ static PyObject *get_port(PyObject *self, void *closure)
 	return kvi_py_is_usable(conn) ? PyLong_FromLong(kvt_conn_get_port(conn->handle)) : NULL;
 }
 
-PyObject *kvi_py_get_lost(struct kvi_py_conn *conn)
-{
-	struct kvt_error error = { 0 };
-
-	if (!kvi_py_is_usable(conn))
-		return NULL;
-	if (kvt_conn_get_status(conn->handle, &error) == KVT_OK)
-		Py_RETURN_NONE;
-	return kvi_py_make_error(kvi_py_get_state((PyObject *)conn), &error, 0);
-}
-
 static PyObject *get_lost(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -83,7 +66,7 @@ KVI_PY_LOCKED_GETTER(get_port)
 KVI_PY_LOCKED_GETTER(get_closed)
 KVI_PY_LOCKED_GETTER(get_lost)
 
-PyGetSetDef kvi_py_conn_getset[] = {
+static PyGetSetDef conn_getset[] = {
 	{ "id", get_id, NULL, "The id, as connect() and accept() return it.", NULL },
 	{ "engine", get_engine_locked, NULL, "The engine it is a connection of.", NULL },
 	{ "host", get_host_locked, NULL, "The peer's address.", NULL },
@@ -94,23 +77,7 @@ PyGetSetDef kvi_py_conn_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-/* ---- on_lost ---- */
-
-void kvi_py_tell_lost(struct kvi_py_conn *conn)
-{
-	PyObject *callbacks = conn->on_lost;
-	PyObject *fresh = PyList_New(0);
-
-	conn->ended = true;
-	if (fresh == NULL) {
-		PyErr_WriteUnraisable((PyObject *)conn);
-		return;
-	}
-	conn->on_lost = fresh;
-	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); i++)
-		kvi_py_call_back(PyList_GET_ITEM(callbacks, i), (PyObject *)conn);
-	Py_DECREF(callbacks);
-}
+/* ---- methods ---- */
 
 static PyObject *on_lost(PyObject *self, PyObject *callback)
 {
@@ -129,8 +96,6 @@ static PyObject *on_lost(PyObject *self, PyObject *callback)
 		return NULL;
 	return Py_NewRef(callback);
 }
-
-/* ---- other methods ---- */
 
 static PyObject *conn_stats(PyObject *self, PyObject *args)
 {
@@ -194,7 +159,7 @@ KVI_PY_LOCKED(conn_enter)
 			METH_VARARGS | METH_KEYWORDS, doc                                          \
 	}
 
-PyMethodDef kvi_py_conn_methods[] = {
+static PyMethodDef conn_methods[] = {
 	METHOD("export", kvi_py_export,
 	       "export($self, pool, access='rw', name=None)\n--\n\n"
 	       "Let the peer read ('r'), write ('w') or do both with a pool, and return the "
@@ -260,4 +225,89 @@ PyMethodDef kvi_py_conn_methods[] = {
 	{ "__exit__", conn_close_locked, METH_VARARGS,
 	  "__exit__($self, exc_type, exc_value, traceback)\n--\n\nClose the connection." },
 	{ NULL, NULL, 0, NULL },
+};
+
+/* ---- the type ---- */
+
+static int conn_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(conn->exports);
+	Py_VISIT(conn->on_lost);
+	return 0;
+}
+
+/* The exports stay: the engine's finalizer closes the connection and drops them. */
+static int conn_clear(PyObject *self)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	if (conn->on_lost != NULL)
+		PyList_SetSlice(conn->on_lost, 0, PY_SSIZE_T_MAX, NULL);
+	return 0;
+}
+
+/* Whoever opened it has closed the handle: a connection is in a table until then. */
+static void conn_dealloc(PyObject *self)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	if (conn->weakrefs != NULL)
+		PyObject_ClearWeakRefs(self);
+	Py_CLEAR(conn->exports);
+	Py_CLEAR(conn->on_lost);
+	Py_CLEAR(conn->id);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyObject *conn_repr(PyObject *self)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	if (conn->engine == NULL || conn->engine->closed)
+		return PyUnicode_FromFormat("<kvtrans_engine.Connection %S, closed>", conn->id);
+	if (kvi_py_is_forked(conn->owner))
+		return PyUnicode_FromString("<kvtrans_engine.Connection of the parent process>");
+	bool open = kvt_conn_get_status(conn->handle, NULL) == KVT_OK;
+	return PyUnicode_FromFormat("<kvtrans_engine.Connection %S with %s port %d%s>", conn->id,
+				    kvt_conn_get_host(conn->handle),
+				    (int)kvt_conn_get_port(conn->handle), open ? "" : ", lost");
+}
+
+KVI_PY_LOCKED_REPR(conn_repr)
+
+static PyMemberDef conn_members[] = {
+	{ "__weaklistoffset__", T_PYSSIZET, offsetof(struct kvi_py_conn, weakrefs), READONLY,
+	  NULL },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static const char conn_doc[] = "One peer, as open_connection() and accept_connection() return "
+			       "it.\n\n"
+			       "It is closed by close(), as a context manager, and with its "
+			       "engine, which is to be kept.";
+
+static PyType_Slot conn_slots[] = {
+	{ Py_tp_doc, (void *)conn_doc },
+	{ Py_tp_dealloc, conn_dealloc },
+	{ Py_tp_traverse, conn_traverse },
+	{ Py_tp_clear, conn_clear },
+	{ Py_tp_repr, conn_repr_locked },
+	{ Py_tp_members, conn_members },
+	{ Py_tp_getset, conn_getset },
+	{ Py_tp_methods, conn_methods },
+	{ 0, NULL },
+};
+
+PyType_Spec kvi_py_conn_spec = {
+	.name = "kvtrans_engine.Connection",
+	.basicsize = sizeof(struct kvi_py_conn),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+		 Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.slots = conn_slots,
 };

@@ -54,9 +54,6 @@ struct kvi_py_state {
 	long long last_id;	/* of connections and KVs of all engines */
 };
 
-/* The state of the module whose type self is of. */
-struct kvi_py_state *kvi_py_get_state(PyObject *self);
-
 /* ---- errors.c ---- */
 
 int kvi_py_add_errors(PyObject *module, struct kvi_py_state *state);
@@ -112,7 +109,7 @@ struct kvi_py_dispatch {
 struct kvi_py_engine {
 	PyObject_HEAD struct kvt_engine
 		*handle; /* NULL once the last user of a closed engine has left */
-	unsigned users;	 /* calls inside the library with this handle; see engine.c */
+	unsigned users;	 /* calls inside the library with this handle; see users.c */
 	bool closed;
 	pid_t owner;	      /* the process that opened it */
 	PyObject *conns;      /* dict: id to struct kvi_py_conn */
@@ -126,8 +123,10 @@ struct kvi_py_engine {
 
 extern PyType_Spec kvi_py_engine_spec;
 
-/* Close, as close() and the finalizer do; may be called again. */
-void kvi_py_close_engine(struct kvi_py_engine *engine);
+/* ---- users.c ---- */
+
+/* The state of the module whose type self is of. */
+struct kvi_py_state *kvi_py_get_state(PyObject *self);
 
 /* A new reference to the engine that an object of its knows and does not keep. NULL when the object is
  * closed, or about to be: the last reference has gone, and the engine's finalizer waits for the lock. */
@@ -170,6 +169,15 @@ void kvi_py_await_users(const unsigned *users);
 /* True in a process that was forked after owner opened its engine. */
 bool kvi_py_is_forked(pid_t owner);
 
+/* Call a function that cannot be allowed to fail; its exception is reported and dropped. Other threads
+ * may use the extension meanwhile. */
+void kvi_py_call_back(PyObject *function, PyObject *argument);
+
+/* ---- close.c ---- */
+
+/* Close, as close() and the finalizer do; may be called again. */
+void kvi_py_close_engine(struct kvi_py_engine *engine);
+
 /* ---- config.c ---- */
 
 /* Parse the arguments of Engine() and open the engine. */
@@ -197,8 +205,6 @@ struct kvi_py_conn {
 	PyObject *weakrefs;
 };
 
-extern PyType_Spec kvi_py_conn_spec;
-
 PyObject *kvi_py_connect(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_accept(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_open_connection(PyObject *self, PyObject *args, PyObject *kwargs);
@@ -215,19 +221,15 @@ void kvi_py_close_conn(struct kvi_py_conn *conn);
 int kvi_py_enter_conn(struct kvi_py_conn *conn, struct kvi_py_engine **engine);
 void kvi_py_leave_conn(struct kvi_py_conn *conn, struct kvi_py_engine *engine);
 
-/* ---- connection.c ---- */
-
-extern PyMethodDef kvi_py_conn_methods[];
-extern PyGetSetDef kvi_py_conn_getset[];
-
 /* True when the handle may be used now, with the GIL held; else an exception is set. */
 bool kvi_py_is_usable(struct kvi_py_conn *conn);
 
 /* What the attribute lost is. */
 PyObject *kvi_py_get_lost(struct kvi_py_conn *conn);
 
-/* Call what on_lost() was given, once. */
-void kvi_py_tell_lost(struct kvi_py_conn *conn);
+/* ---- connection.c ---- */
+
+extern PyType_Spec kvi_py_conn_spec;
 
 /* ---- stats.c ---- */
 
@@ -406,10 +408,6 @@ int kvi_py_settle(struct kvi_py_transfer *transfer);
 
 /* Call what add_done_callback() was given, in this thread, once. */
 void kvi_py_run_callbacks(struct kvi_py_transfer *transfer);
-
-/* Call a function that cannot be allowed to fail; its exception is reported and dropped. Other threads
- * may use the extension meanwhile. */
-void kvi_py_call_back(PyObject *function, PyObject *argument);
 
 /* ---- dispatch.c ---- */
 

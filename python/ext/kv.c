@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * kv.c - the classic calls on KVs: register, send, receive, and the object behind a KV's id. It
- * never waits: it starts transfers and transfer.c sees them through. engine.c tells who owns a KV.
+ * never waits: it starts transfers and transfer.c sees them through. users.c tells who owns a KV.
  *
  * Each start function does what may run Python code (parsing, buffers, dtypes) first and finds the
  * KV last, so that dereg_kv() in another thread cannot come between that and using the handle.

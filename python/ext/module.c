@@ -7,11 +7,6 @@
 
 #include <stddef.h>
 
-struct kvi_py_state *kvi_py_get_state(PyObject *self)
-{
-	return PyType_GetModuleState(Py_TYPE(self));
-}
-
 static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec)
 {
 	return (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);

@@ -51,10 +51,27 @@ int kvi_py_add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
 	return rc;
 }
 
+/* Call what on_lost() was given, once. */
+static void tell_lost(struct kvi_py_conn *conn)
+{
+	PyObject *callbacks = conn->on_lost;
+	PyObject *fresh = PyList_New(0);
+
+	conn->ended = true;
+	if (fresh == NULL) {
+		PyErr_WriteUnraisable((PyObject *)conn);
+		return;
+	}
+	conn->on_lost = fresh;
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); i++)
+		kvi_py_call_back(PyList_GET_ITEM(callbacks, i), (PyObject *)conn);
+	Py_DECREF(callbacks);
+}
+
 void kvi_py_take_end(struct kvi_py_conn *conn)
 {
 	if (conn->note_count == 0)
-		kvi_py_tell_lost(conn);
+		tell_lost(conn);
 	else
 		conn->end_is_due = true;
 }
@@ -82,7 +99,7 @@ Py_ssize_t kvi_py_tell_ends(struct kvi_py_engine *engine)
 		(void)PyList_SetSlice(dispatch->ends, 0, 1, NULL);
 		kvi_py_sync_ready(dispatch);
 		if (!((struct kvi_py_conn *)conn)->closed)
-			kvi_py_tell_lost((struct kvi_py_conn *)conn);
+			tell_lost((struct kvi_py_conn *)conn);
 		Py_DECREF(conn);
 		total++;
 	}

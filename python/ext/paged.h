@@ -64,6 +64,11 @@ struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *po
 /* Close what the engine has open, when the engine has stopped. */
 void kvi_py_drop_pools(struct kvi_py_engine *engine);
 
+/* ---- conn.c ---- */
+
+/* Let go of the exports of a pool (NULL: of all) on a connection. */
+void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool);
+
 /* ---- remote.c ---- */
 
 /* Owns an export; it stands in the table of its connection. */
@@ -89,9 +94,6 @@ PyObject *kvi_py_export(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_withdraw(PyObject *self, PyObject *what);
 PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs);
-
-/* Let go of the exports of a pool (NULL: of all) on a connection. */
-void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool);
 
 /* remote as one that is open and of this connection; TypeError or ValueError else. */
 struct kvi_py_remote *kvi_py_check_remote(struct kvi_py_conn *conn, PyObject *remote);

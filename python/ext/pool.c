@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pool.c - the type Pool: memory that was registered, or that the engine allocated, seen as blocks.
- * It moves nothing. engine.c tells who owns a pool and what backs it.
+ * It moves nothing. users.c tells who owns a pool and what backs it.
  */
 #include "paged.h"
 

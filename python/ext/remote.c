@@ -138,22 +138,6 @@ out_conn:
 	return bytes;
 }
 
-/* Closing an export gives up the GIL: each is taken out of the table first. */
-void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool)
-{
-	PyObject *items = PyDict_Items(conn->exports);
-
-	for (Py_ssize_t i = 0; items != NULL && i < PyList_GET_SIZE(items); i++) {
-		PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
-		PyObject *exported = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
-		if ((pool == NULL || ((struct kvi_py_export *)exported)->pool == pool) &&
-		    PyDict_GetItemWithError(conn->exports, key) == exported)
-			(void)PyDict_DelItem(conn->exports, key);
-	}
-	Py_XDECREF(items); /* and here they are closed */
-	PyErr_Clear();
-}
-
 PyObject *kvi_py_withdraw(PyObject *self, PyObject *what)
 {
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;

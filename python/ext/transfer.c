@@ -144,17 +144,6 @@ static PyObject *transfer_exception(PyObject *self, PyObject *args, PyObject *kw
 
 /* ---- callbacks ---- */
 
-void kvi_py_call_back(PyObject *function, PyObject *argument)
-{
-	struct kvi_py_section *section = kvi_py_pause();
-	PyObject *result = argument == NULL ? PyObject_CallNoArgs(function)
-					    : PyObject_CallOneArg(function, argument);
-	kvi_py_resume(section);
-	if (result == NULL)
-		PyErr_WriteUnraisable(function);
-	Py_XDECREF(result);
-}
-
 void kvi_py_run_callbacks(struct kvi_py_transfer *transfer)
 {
 	PyObject *callbacks = transfer->callbacks;
