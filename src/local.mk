@@ -101,10 +101,12 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/abi.h \
 	src/engine/ask.c \
 	src/engine/ask.h \
+	src/engine/callers.c \
 	src/engine/channel.c \
 	src/engine/channel.h \
 	src/engine/conn.c \
 	src/engine/conn.h \
+	src/engine/conn_core.c \
 	src/engine/control.c \
 	src/engine/control.h \
 	src/engine/dial.c \
@@ -119,16 +121,17 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/inbox.h \
 	src/engine/kv.c \
 	src/engine/kv.h \
+	src/engine/life.h \
 	src/engine/link.c \
 	src/engine/link.h \
 	src/engine/messages.c \
+	src/engine/messages.h \
 	src/engine/motion.c \
 	src/engine/motion.h \
 	src/engine/owner.c \
 	src/engine/paged.c \
 	src/engine/paged.h \
 	src/engine/pages.c \
-	src/engine/part.c \
 	src/engine/part.h \
 	src/engine/patience.c \
 	src/engine/patience.h \

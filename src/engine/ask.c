@@ -14,6 +14,7 @@
 #include "base/copy.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "engine/paged.h"
 #include "engine/pool.h"
 #include "engine/share.h"

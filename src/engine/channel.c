@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/inbox.h"
 #include "engine/kv.h"
 #include "engine/part.h"
 #include "engine/recv.h"

@@ -3,31 +3,24 @@
  * conn.c - the life of a connection but for its beginning, which is in dial.c (this side calls) and
  * session.c (both).
  */
-#include "engine/conn.h"
-
-#include <errno.h>
-#include <sodium.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include "engine/life.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/error.h"
-#include "base/log.h"
 #include "base/thread.h"
 #include "engine/channel.h"
 #include "engine/control.h"
 #include "engine/engine.h"
+#include "engine/inbox.h"
+#include "engine/link.h"
+#include "engine/part.h"
+#include "engine/share.h"
+#include "engine/spread.h"
+#include "engine/transfer.h"
+#include "engine/worker.h"
 
 /* Transfers that end while a worker's lock is held: some 100 us. */
 enum { FAILED_AT_ONCE = 256 };
-
-uint64_t kvi_conn_make_key(void)
-{
-	uint64_t key;
-	randombytes_buf(&key, sizeof(key));
-	return key;
-}
 
 static void release_conn(struct kvi_ref *ref)
 {
@@ -56,6 +49,8 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 		return NULL;
 	}
 	conn->engine = engine;
+	conn->notes = &engine->control->notes;
+	conn->control_wake = &engine->control->wake;
 	conn->is_server = is_server;
 	conn->counters.parent = &engine->counters;
 	kvi_list_init(&conn->node);
@@ -93,6 +88,15 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->free_segments);
 }
 
+static void init_part(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker)
+{
+	part->conn = conn;
+	part->worker = worker;
+	kvi_list_init(&part->links);
+	kvi_list_init(&part->stripes);
+	kvi_list_init(&part->transfers);
+}
+
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
 				 unsigned peer_rx_count)
 {
@@ -108,7 +112,7 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 	conn->peer_rx_count = peer_rx_count;
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
-		kvi_part_init(&conn->parts[i], conn, worker);
+		init_part(&conn->parts[i], conn, worker);
 	}
 	for (unsigned i = 0; i < lane_count; i++) {
 		init_link(conn, i);
@@ -119,55 +123,6 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 }
 
 /* ---- states ---- */
-
-/* Whether somebody has closed descriptors of ours. A peer whose lanes broke by that may tell of it before a
- * worker has looked. */
-static bool has_lost_fds(struct kvt_engine *engine)
-{
-	for (unsigned i = 0; i < engine->worker_count && !atomic_load(&engine->fds_lost); i++)
-		if (!kvi_worker_has_fds(engine->workers[i]))
-			kvi_engine_lose_fds(engine);
-	return atomic_load(&engine->fds_lost);
-}
-
-void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno, const char *format,
-		   ...)
-{
-	struct kvt_error cause = { .code = code, .provider_errno = provider_errno };
-	va_list args;
-	va_start(args, format);
-	vsnprintf(cause.text, sizeof(cause.text), format, args);
-	va_end(args);
-	if (atomic_load(&conn->state) < KVI_CONN_FAILING && code != KVT_E_CLOSED &&
-	    has_lost_fds(conn->engine))
-		kvi_fail(&cause, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
-
-	pthread_mutex_lock(&conn->lock);
-	bool first = atomic_load(&conn->state) < KVI_CONN_FAILING;
-	if (first) {
-		conn->cause = cause;
-		atomic_store(&conn->state, KVI_CONN_FAILING);
-	}
-	pthread_mutex_unlock(&conn->lock);
-	if (!first)
-		return;
-	bool polite = cause.code == KVT_E_CLOSED || cause.code == KVT_E_PEER_CLOSED;
-	kvi_log(polite ? KVI_LOG_DEBUG : KVI_LOG_INFO, "conn-fail", "%s:%u: %s: %s", conn->host,
-		conn->port, kvt_err_get_name(cause.code), cause.text);
-	kvi_control_note(conn->engine->control, conn);
-}
-
-void kvi_conn_on_lane_connected(struct kvt_conn *conn)
-{
-	if (atomic_fetch_add(&conn->lanes_connected, 1) + 1 == conn->lane_count)
-		kvi_control_note(conn->engine->control, conn);
-}
-
-void kvi_conn_on_lane_bye(struct kvt_conn *conn)
-{
-	if (atomic_fetch_add(&conn->lanes_closing, 1) + 1 == conn->lane_count)
-		kvi_control_note(conn->engine->control, conn);
-}
 
 /* The application may have it; under engine->lock. */
 static void set_was_open(struct kvt_conn *conn)
@@ -252,13 +207,54 @@ static bool goes_unseen(struct kvt_conn *conn)
 	return true;
 }
 
+/* ---- the end ---- */
+
+/* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
+static void cut_part(struct kvi_part *part)
+{
+	if (part->cut)
+		return;
+	part->cut = true;
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		kvi_list_remove(&link->dirty_node);
+		kvi_link_close(link);
+	}
+	/* What the lanes flushed comes out here, and ends the shares of transfers under way. */
+	while (part->posted > 0)
+		kvi_worker_progress(part->worker);
+	kvi_stripes_drop(part);
+}
+
+/* After all parts of the connection are cut: end at most `most` of the transfers here with the connection's
+ * cause. True: that were all. */
+static bool fail_part(struct kvi_part *part, unsigned most)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&part->transfers)) != NULL && most-- > 0) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, part_node);
+		bool gave_up = transfer->reason.code != KVT_OK;
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
+	}
+	return node == NULL;
+}
+
+/* And then, once: free what its lanes and channels have. */
+static void free_part(struct kvi_part *part)
+{
+	kvi_channels_end(part);
+	kvi_list_for_each (node, next_node, &part->links)
+		kvi_link_free(kvi_container_of(node, struct kvi_link, node));
+}
+
 void kvi_conn_tear_down(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
 	unsigned count = conn->lane_count > 0 ? engine->worker_count : 0;
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
-		kvi_part_cut(&conn->parts[i]);
+		cut_part(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	/* A share of a transfer may be on its way to a part that was cut already: it ends there, before the
@@ -273,11 +269,11 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
 		/* Other connections have their turns in between. */
-		while (!kvi_part_fail(&conn->parts[i], FAILED_AT_ONCE)) {
+		while (!fail_part(&conn->parts[i], FAILED_AT_ONCE)) {
 			kvi_worker_unlock(engine->workers[i]);
 			kvi_worker_lock(engine->workers[i]);
 		}
-		kvi_part_free(&conn->parts[i]);
+		free_part(&conn->parts[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	kvi_share_end(conn);
@@ -302,16 +298,6 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_ref_drop(&conn->ref);
 }
 
-void kvi_conn_await_end(struct kvt_conn *conn)
-{
-	struct kvt_engine *engine = conn->engine;
-	/* The goodbye is bounded, too. */
-	pthread_mutex_lock(&engine->lock);
-	while (!conn->is_torn_down && !engine->stopped)
-		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
-	pthread_mutex_unlock(&engine->lock);
-}
-
 void kvi_conn_hand_out(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
@@ -324,19 +310,6 @@ void kvi_conn_hand_out(struct kvt_conn *conn)
 			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
 		kvi_worker_flush_unlock(worker);
 	}
-}
-
-enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error)
-{
-	enum kvi_conn_state state = atomic_load(&conn->state);
-	if (state == KVI_CONN_OPEN || state == KVI_CONN_OPENING)
-		return KVT_OK;
-	pthread_mutex_lock(&conn->lock);
-	if (error != NULL)
-		*error = conn->cause;
-	enum kvt_err code = conn->cause.code;
-	pthread_mutex_unlock(&conn->lock);
-	return code;
 }
 
 /* ---- the handle ---- */

@@ -13,21 +13,42 @@
 
 #include "base/list.h"
 #include "base/mailbox.h"
-#include "engine/link.h"
-#include "engine/motion.h"
-#include "engine/part.h"
+#include "base/wake.h"
 #include "engine/ref.h"
-#include "engine/share.h"
 #include "engine/stats.h"
 #include "wire/wire.h"
 
+struct kvi_link;
+struct kvi_part;
 struct kvi_session;
+struct kvt_export;
+struct kvt_remote;
 
 enum kvi_conn_state {
 	KVI_CONN_OPENING,
 	KVI_CONN_OPEN,
 	KVI_CONN_FAILING, /* cause is set; the control thread will tear it down */
 	KVI_CONN_ENDED,
+};
+
+/* What motion.h has seen at its last look; under lock. */
+struct kvi_motion {
+	int64_t looked_ns;
+	int64_t moved_ns; /* when it was seen to move */
+	uint64_t moved;
+};
+
+/* What share.h has: exports of ours, remotes of theirs. */
+struct kvi_share {
+	/* under lock, a leaf */
+	pthread_mutex_t lock;
+	struct kvt_export *exports; /* by id */
+	struct kvt_export *named;   /* those that are open and have a name, by it */
+	struct kvt_remote *remotes; /* by id */
+	struct kvi_list asks;	    /* of ours, not answered yet: owner.c */
+	uint64_t last_export_id;
+	uint64_t last_ask;
+	bool ended; /* the lanes are cut */
 };
 
 struct kvt_conn {
@@ -41,8 +62,10 @@ struct kvt_conn {
 	size_t eager_len; /* the smaller of both sides' */
 	unsigned peer_rx_count;
 	unsigned lane_count;
-	struct kvi_link *links; /* by lane index */
-	struct kvi_part *parts; /* one a worker, by its index */
+	struct kvi_link *links;	   /* by lane index */
+	struct kvi_part *parts;	   /* one a worker, by its index */
+	struct kvi_mailbox *notes; /* of the control thread, and what wakes it */
+	struct kvi_wake *control_wake;
 
 	/* under engine->lock */
 	struct kvi_list node;	      /* in engine->conns */
@@ -88,13 +111,6 @@ struct kvt_conn {
 	struct kvi_counters counters;
 };
 
-/* A connection in state OPENING with two references: the caller's and the control thread's. */
-struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server);
-
-/* Lay out links and parts for lane_count lanes, as agreed. */
-enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
-				 unsigned peer_rx_count);
-
 /* Record why the connection ends, if nobody has yet, and wake the control thread. Any thread. */
 void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno, const char *format,
 		   ...) __attribute__((format(printf, 4, 5)));
@@ -105,32 +121,15 @@ void kvi_conn_on_lane_connected(struct kvt_conn *conn);
 /* The peer will send nothing more on a lane; under its worker's lock. */
 void kvi_conn_on_lane_bye(struct kvt_conn *conn);
 
-/*
- * Control thread: cut the lanes, end the transfers, set ENDED. What the peer was told that we have is
- * kept, and the connection with it, which accepting gives out as any other.
- */
-void kvi_conn_tear_down(struct kvt_conn *conn);
-
-/* A server's, before the peer is told that we are ready, and so may send: whether there is room for what
- * it leaves, should it go unaccepted. Taken until it is accepted, or has gone and left nothing. */
-bool kvi_conn_take_place(struct kvt_conn *conn);
-/* Under engine->lock. */
-void kvi_conn_leave_place(struct kvt_conn *conn);
-
 /* Wait until a connection that has failed is torn down, which waits for no peer. */
 void kvi_conn_await_end(struct kvt_conn *conn);
-
-/* The application gets it now, and with it what came before. No lock is held. */
-void kvi_conn_hand_out(struct kvt_conn *conn);
 
 /* KVT_OK when open, else the cause, copied to error (may be NULL). */
 enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error);
 
-/* Control thread: both sides are ready. */
-void kvi_conn_set_open(struct kvt_conn *conn);
-
-/* Control thread: say BYE on every lane, behind what was sent before. */
-void kvi_conn_say_bye(struct kvt_conn *conn);
+/* Whether more may be taken from the peer now: a connection that the application does not have may not make us
+ * keep much. */
+bool kvi_conn_has_room(const struct kvt_conn *conn);
 
 /* 64 random bits for a memory key. */
 uint64_t kvi_conn_make_key(void);

@@ -23,6 +23,7 @@
 #include "base/thread.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "engine/session.h"
 
 enum {
@@ -44,15 +45,6 @@ static bool watch(struct kvi_control *control, int fd, void *what)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
 	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-void kvi_control_note(struct kvi_control *control, struct kvt_conn *conn)
-{
-	if (atomic_exchange(&conn->is_noted, true))
-		return;
-	kvi_ref_take(&conn->ref); /* the note's */
-	kvi_mailbox_send(&control->notes, &conn->note);
-	kvi_wake(&control->wake);
 }
 
 /* ---- sessions ---- */

@@ -73,9 +73,6 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 /* Say goodbye to all peers, tear their connections down, stop the thread. */
 void kvi_control_stop(struct kvi_control *control);
 
-/* Look at this connection's session: it has changed its state. Any thread, under any lock. */
-void kvi_control_note(struct kvi_control *control, struct kvt_conn *conn);
-
 /* Give a connected socket to the control thread, for conn in state OPENING. Owns fd on success. */
 enum kvt_err kvi_control_adopt(struct kvi_control *control, struct kvt_conn *conn, int fd);
 

@@ -11,9 +11,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
-#include "engine/conn.h"
 #include "engine/control.h"
 #include "engine/engine.h"
+#include "engine/life.h"
+#include "engine/link.h"
 #include "engine/target.h"
 
 enum { SLICE_MS = 50 };

@@ -12,34 +12,22 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/log.h"
 #include "base/thread.h"
 #include <config.h>
 #include "engine/abi.h"
-#include "engine/conn.h"
 #include "engine/control.h"
+#include "engine/inbox.h"
+#include "engine/life.h"
+#include "engine/link.h"
+#include "engine/messages.h"
 #include "engine/pool.h"
 #include "engine/spread.h"
 #include "engine/transfer.h"
+#include "engine/worker.h"
 
 const char *kvt_get_version(void)
 {
 	return PACKAGE_VERSION;
-}
-
-/* ---- references and callers ---- */
-
-bool kvi_engine_is_forked(const struct kvt_engine *engine)
-{
-	return engine->fork_count != kvi_fork_get_count();
-}
-
-void kvi_engine_meet_workers(struct kvt_engine *engine)
-{
-	for (unsigned i = 0; i < engine->worker_count; i++) {
-		kvi_worker_lock(engine->workers[i]);
-		kvi_worker_unlock(engine->workers[i]);
-	}
 }
 
 static void release_engine(struct kvi_ref *ref)
@@ -53,40 +41,6 @@ static void release_engine(struct kvi_ref *ref)
 	kvi_free(engine);
 }
 
-enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error)
-{
-	if (kvi_engine_is_forked(engine))
-		return kvi_fail(error, KVT_E_FORKED, 0,
-				"this engine belongs to the parent process; open one after fork");
-	atomic_fetch_add(&engine->callers, 1);
-	bool fds_lost = atomic_load(&engine->fds_lost);
-	if (!atomic_load(&engine->stopping) && !fds_lost)
-		return KVT_OK;
-	kvi_engine_leave(engine);
-	return kvi_fail(error, KVT_E_CLOSED, 0, "%s",
-			fds_lost ? KVI_FDS_LOST_TEXT : "the engine is closed");
-}
-
-void kvi_engine_leave(struct kvt_engine *engine)
-{
-	atomic_fetch_sub(&engine->callers, 1);
-}
-
-void kvi_engine_lose_fds(struct kvt_engine *engine)
-{
-	if (atomic_exchange(&engine->fds_lost, true))
-		return;
-	kvi_log(KVI_LOG_ERROR, "descriptors-lost", "%s", KVI_FDS_LOST_TEXT);
-	kvi_wake_forget(&engine->inbox.wake); /* the control thread looks in by itself */
-}
-
-bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
-{
-	const struct kvi_settings *settings = &engine->settings;
-	return settings->interrupted != NULL &&
-	       settings->interrupted(settings->interrupted_arg) != 0;
-}
-
 /* ---- open ---- */
 
 static const struct kvi_worker_calls worker_calls = {
@@ -95,6 +49,13 @@ static const struct kvi_worker_calls worker_calls = {
 	.on_due = kvi_transfer_on_due,
 	.tell = kvi_inbox_tell,
 };
+
+static void check_fds(struct kvt_engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count && !atomic_load(&engine->fds_lost); i++)
+		if (!kvi_worker_has_fds(engine->workers[i]))
+			kvi_engine_lose_fds(engine);
+}
 
 static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engine_config *config,
 			       struct kvt_error *error)
@@ -174,6 +135,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	engine->fork_count = kvi_fork_get_count();
 	randombytes_buf(engine->instance, sizeof(engine->instance));
 	engine->handlers = &kvi_message_handlers;
+	engine->check_fds = check_fds;
 	pthread_mutex_init(&engine->lock, NULL);
 	kvi_cond_init(&engine->changed);
 	kvi_list_init(&engine->conns);

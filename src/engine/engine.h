@@ -12,15 +12,16 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
-#include "engine/inbox.h"
+#include "base/wake.h"
 #include "engine/ref.h"
 #include "engine/settings.h"
 #include "engine/stats.h"
-#include "engine/worker.h"
 #include "fabric/fabric.h"
+#include "wire/wire.h"
 
 struct kvi_control;
 struct kvi_handlers;
+struct kvi_worker;
 
 /* No thread sleeps for longer: its descriptors may be closed while it sleeps on them. */
 #define KVI_SLEEP_MAX_MS 250
@@ -28,6 +29,21 @@ struct kvi_handlers;
 #define KVI_NAP_NS (10 * KVI_MS)
 
 #define KVI_FDS_LOST_TEXT "this process has closed descriptors of the engine; open a new engine"
+
+/* What inbox.h has for the application. */
+struct kvi_inbox {
+	/* immutable after open */
+	struct kvi_wake wake;
+
+	/* under lock; the wake is pending while either list has something */
+	pthread_mutex_t lock;
+	struct kvi_list done;	/* transfers, by inbox_node, in the order of completion */
+	struct kvi_list events; /* struct kvi_event */
+
+	/* atomic */
+	atomic_size_t done_count;
+	atomic_size_t held_len; /* of all connections; changed under lock */
+};
 
 struct kvt_engine {
 	/* immutable after open */
@@ -40,6 +56,8 @@ struct kvt_engine {
 	unsigned worker_count;
 	struct kvi_control *control;
 	const struct kvi_handlers *handlers; /* of messages, link.h */
+	/* Look whether somebody has closed descriptors of ours: then kvi_engine_lose_fds(). */
+	void (*check_fds)(struct kvt_engine *engine);
 	uint16_t port;
 	char provider[KVI_PROVIDER_LEN];
 
@@ -81,11 +99,10 @@ void kvi_engine_leave(struct kvt_engine *engine);
  */
 void kvi_engine_lose_fds(struct kvt_engine *engine);
 
+/* Look whether that is so, before a thread of ours has: a peer whose lanes broke by it may tell of it first. */
+bool kvi_engine_has_lost_fds(struct kvt_engine *engine);
+
 /* Ask the interrupted hook; the caller holds no lock. */
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
-
-/* A barrier: all that was done earlier under a worker's lock is visible when it returns. The caller holds no
- * worker's lock. */
-void kvi_engine_meet_workers(struct kvt_engine *engine);
 
 #endif

@@ -10,6 +10,8 @@
 #include "base/thread.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
+#include "engine/motion.h"
 #include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"
@@ -360,7 +362,6 @@ static void deregister(struct kvt_export *exported)
 static void tell_peer(struct kvt_export *exported)
 {
 	struct kvt_conn *conn = exported->conn;
-	struct kvt_engine *engine = conn->engine;
 	struct kvi_worker *worker = exported->home->part->worker;
 	int64_t since_ns = kvi_clock_now(), due_ns = kvi_motion_get_first_due();
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW, .generation = exported->id };
@@ -376,10 +377,7 @@ static void tell_peer(struct kvt_export *exported)
 	kvi_conn_fail(conn, KVT_E_PEER_LOST, 0,
 		      "the peer did not confirm within %lld ms that it stopped using an export",
 		      (long long)((kvi_clock_now() - since_ns) / KVI_MS));
-	pthread_mutex_lock(&engine->lock);
-	while (!conn->is_torn_down && !engine->stopped)
-		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);
-	pthread_mutex_unlock(&engine->lock);
+	kvi_conn_await_end(conn);
 }
 
 void kvi_export_withdraw(struct kvt_export *exported)

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "engine/transfer.h"
 
 enum { SLICE_MS = 100 };
@@ -141,12 +142,6 @@ void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len)
 		atomic_fetch_add(&inbox->held_len, len);
 	}
 	pthread_mutex_unlock(&inbox->lock);
-}
-
-bool kvi_inbox_has_room(const struct kvi_inbox *inbox, const struct kvt_conn *conn)
-{
-	return atomic_load(&conn->handed_out) ||
-	       atomic_load(&inbox->held_len) < KVI_UNACCEPTED_LEN_MAX;
 }
 
 bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn)

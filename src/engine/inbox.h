@@ -10,28 +10,10 @@
 #ifndef KVI_ENGINE_INBOX_H
 #define KVI_ENGINE_INBOX_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "base/list.h"
-#include "base/wake.h"
-#include "engine/worker.h"
+#include "engine/engine.h"
 
 struct kvi_link;
-
-struct kvi_inbox {
-	/* immutable after open */
-	struct kvi_wake wake;
-
-	/* under lock; the wake is pending while either list has something */
-	pthread_mutex_t lock;
-	struct kvi_list done;	/* transfers, by inbox_node, in the order of completion */
-	struct kvi_list events; /* struct kvi_event */
-
-	/* atomic */
-	atomic_size_t done_count;
-	atomic_size_t held_len; /* of all connections; changed under lock */
-};
 
 /* What a struct kvt_event is the beginning of. */
 struct kvi_event {
@@ -59,8 +41,6 @@ void kvi_inbox_tell(struct kvi_inbox *inbox);
 
 /* The peer makes us keep len bytes; this counts while the application does not have the connection. */
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);
-/* Whether more may be taken from the peer of conn now. */
-bool kvi_inbox_has_room(const struct kvi_inbox *inbox, const struct kvt_conn *conn);
 /* Whether notifications wait for the application to get the connection. */
 bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn);
 

@@ -372,8 +372,7 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		return;
 	}
 	kvi_part_count_moved(link->part);
-	if (kvi_list_is_empty(&link->parked) &&
-	    kvi_inbox_has_room(&link->conn->engine->inbox, link->conn)) {
+	if (kvi_list_is_empty(&link->parked) && kvi_conn_has_room(link->conn)) {
 		take_in(link, packet, completion->len);
 	} else {
 		packet->len = completion->len;

@@ -21,6 +21,7 @@
 
 #include "base/list.h"
 #include "engine/flight.h"
+#include "engine/part.h"
 #include "engine/settings.h"
 #include "engine/worker.h"
 #include "fabric/fabric.h"
@@ -33,8 +34,6 @@ struct kvi_handlers {
 	enum kvt_err (*take[KVI_MESSAGE_LAST + 1])(struct kvi_link *link,
 						   const struct kvi_message *message);
 };
-
-extern const struct kvi_handlers kvi_message_handlers; /* messages.c */
 
 /* A message's bytes, at home in a slot of the link's slab. */
 struct kvi_packet {

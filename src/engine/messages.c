@@ -2,6 +2,8 @@
 /*
  * messages.c - who takes a message of each type; docs/protocol.md has the section of each.
  */
+#include "engine/messages.h"
+
 #include "engine/ask.h"
 #include "engine/channel.h"
 #include "engine/conn.h"

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 
 #define LOOK_NS (KVI_QUIESCE_NS / 4)
 

@@ -10,13 +10,6 @@
 
 struct kvt_conn;
 
-/* What was seen at the last look; under the connection's lock. */
-struct kvi_motion {
-	int64_t looked_ns;
-	int64_t moved_ns; /* when it was seen to move */
-	uint64_t moved;
-};
-
 /* When to look for the first time at what is given up now. */
 int64_t kvi_motion_get_first_due(void);
 

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "engine/share.h"
 
 #define NAME_RETRY_NS (20 * KVI_MS)

@@ -20,6 +20,7 @@
 #include "engine/ask.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/inbox.h"
 #include "engine/pool.h"
 #include "engine/share.h"
 #include "engine/stage.h"

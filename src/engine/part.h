@@ -32,8 +32,6 @@ struct kvi_part {
 	_Atomic(uint64_t) moved; /* packets that came, and segments that ended */
 };
 
-void kvi_part_init(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker);
-
 /* Something has come, or has arrived at the peer. */
 static inline void kvi_part_count_moved(struct kvi_part *part)
 {
@@ -41,15 +39,5 @@ static inline void kvi_part_count_moved(struct kvi_part *part)
 	uint64_t moved = atomic_load_explicit(&part->moved, memory_order_relaxed);
 	atomic_store_explicit(&part->moved, moved + 1, memory_order_relaxed);
 }
-
-/* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
-void kvi_part_cut(struct kvi_part *part);
-
-/* After all parts of the connection are cut: end at most `most` of the transfers here with the connection's
- * cause. True: that were all. */
-bool kvi_part_fail(struct kvi_part *part, unsigned most);
-
-/* And then, once: free what its lanes and channels have. */
-void kvi_part_free(struct kvi_part *part);
 
 #endif

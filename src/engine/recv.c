@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/inbox.h"
 #include "engine/part.h"
 #include "engine/window.h"
 

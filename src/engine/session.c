@@ -15,9 +15,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/conn.h"
 #include "engine/control.h"
 #include "engine/engine.h"
+#include "engine/life.h"
 
 /* ---- socket ---- */
 

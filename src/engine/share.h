@@ -21,23 +21,12 @@
 #include "wire/wire.h"
 
 struct kvi_link;
+struct kvi_share;
 struct kvi_window;
 struct kvt_conn;
 struct kvt_export;
 struct kvt_pool;
 struct kvt_remote;
-
-struct kvi_share {
-	/* under lock, a leaf */
-	pthread_mutex_t lock;
-	struct kvt_export *exports; /* by id */
-	struct kvt_export *named;   /* those that are open and have a name, by it */
-	struct kvt_remote *remotes; /* by id */
-	struct kvi_list asks;	    /* of ours, not answered yet: owner.c */
-	uint64_t last_export_id;
-	uint64_t last_ask;
-	bool ended; /* the lanes are cut */
-};
 
 enum kvi_export_state {
 	KVI_EXPORT_OPEN,

@@ -15,6 +15,8 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/inbox.h"
+#include "engine/motion.h"
+#include "engine/part.h"
 
 /* ---- completion ---- */
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 
 struct kvi_window {
 	struct kvt_engine *engine;

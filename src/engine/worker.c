@@ -329,6 +329,14 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 	return done;
 }
 
+void kvi_engine_meet_workers(struct kvt_engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+}
+
 /* ---- open and stop ---- */
 
 static enum kvt_err watch(struct kvi_worker *worker, int fd, uint32_t what)

@@ -161,4 +161,8 @@ void kvi_worker_check_fds(struct kvi_worker *worker);
 /* Somebody's wait may be over; under lock. */
 void kvi_worker_signal(struct kvi_worker *worker);
 
+/* A barrier: all that was done earlier under a worker's lock is visible when it returns. The caller holds no
+ * worker's lock. */
+void kvi_engine_meet_workers(struct kvt_engine *engine);
+
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "engine/conn.h"
+#include "engine/link.h"
 #include "support/runner.h"
 
 enum { TINY_LEN = 8 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "engine/conn.h"
+#include "engine/share.h"
 #include "engine/stage.h"
 #include "support/runner.h"
 

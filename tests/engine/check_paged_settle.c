@@ -7,6 +7,7 @@
 
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/link.h"
 #include "support/runner.h"
 
 /* Beside those of pages.h. SMALL: not more than a home lane takes, however many there are. */

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * callers.c - who may be in an engine: not a forked child, nobody once it stops or has lost its descriptors.
+ */
+#include "base/error.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "engine/engine.h"
+
+bool kvi_engine_is_forked(const struct kvt_engine *engine)
+{
+	return engine->fork_count != kvi_fork_get_count();
+}
+
+enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error)
+{
+	if (kvi_engine_is_forked(engine))
+		return kvi_fail(error, KVT_E_FORKED, 0,
+				"this engine belongs to the parent process; open one after fork");
+	atomic_fetch_add(&engine->callers, 1);
+	bool fds_lost = atomic_load(&engine->fds_lost);
+	if (!atomic_load(&engine->stopping) && !fds_lost)
+		return KVT_OK;
+	kvi_engine_leave(engine);
+	return kvi_fail(error, KVT_E_CLOSED, 0, "%s",
+			fds_lost ? KVI_FDS_LOST_TEXT : "the engine is closed");
+}
+
+void kvi_engine_leave(struct kvt_engine *engine)
+{
+	atomic_fetch_sub(&engine->callers, 1);
+}
+
+void kvi_engine_lose_fds(struct kvt_engine *engine)
+{
+	if (atomic_exchange(&engine->fds_lost, true))
+		return;
+	kvi_log(KVI_LOG_ERROR, "descriptors-lost", "%s", KVI_FDS_LOST_TEXT);
+	kvi_wake_forget(&engine->inbox.wake); /* the control thread looks in by itself */
+}
+
+bool kvi_engine_has_lost_fds(struct kvt_engine *engine)
+{
+	engine->check_fds(engine);
+	return atomic_load(&engine->fds_lost);
+}
+
+bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
+{
+	const struct kvi_settings *settings = &engine->settings;
+	return settings->interrupted != NULL &&
+	       settings->interrupted(settings->interrupted_arg) != 0;
+}
