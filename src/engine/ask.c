@@ -34,9 +34,9 @@ struct asked {
 
 /* ---- the reader ---- */
 
-void kvi_ask(struct kvi_segment *segment)
+static void ask(struct kvi_segment *segment)
 {
-	struct kvi_question *question = segment->question;
+	const struct kvi_question *question = segment->cargo;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_READ,
 		.seq = (uint64_t)(segment - segment->link->segments),
@@ -46,6 +46,16 @@ void kvi_ask(struct kvi_segment *segment)
 	};
 	kvi_link_send_now(segment->link, &message);
 }
+
+static void free_question(struct kvi_segment *segment)
+{
+	kvi_free(segment->cargo);
+}
+
+const struct kvi_cargo_kind kvi_question_cargo = {
+	.on_posted = ask,
+	.release = free_question,
+};
 
 static void unpack(const struct kvi_question *question, const uint8_t *slot)
 {
@@ -66,13 +76,14 @@ enum kvt_err kvi_ask_on_answer(struct kvi_link *link, const struct kvi_message *
 	bool is_known = link->segments != NULL && message->seq < KVI_SEGMENTS;
 	struct kvi_segment *segment = is_known ? &link->segments[message->seq] : NULL;
 	bool is_filled = message->type == KVI_MESSAGE_FILLED;
-	if (segment == NULL || segment->question == NULL || !segment->awaits_ack ||
+	if (segment == NULL || segment->cargo_kind != &kvi_question_cargo || !segment->awaits_ack ||
 	    (is_filled && message->len >= KVI_SLOTS))
 		return KVT_E_PROTOCOL;
-	struct kvi_paged *paged = segment->question->paged;
+	const struct kvi_question *question = segment->cargo;
+	struct kvi_paged *paged = question->paged;
 	if (is_filled) {
 		/* A transfer that is being given up has not ended, so its memory may be written. */
-		unpack(segment->question, kvi_stage_get_slot(link, message->len));
+		unpack(question, kvi_stage_get_slot(link, message->len));
 		kvi_stage_release_slot(link);
 	} else {
 		atomic_store(&paged->dropped, true);

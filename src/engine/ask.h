@@ -19,15 +19,14 @@ struct kvi_question {
 	struct kvi_paged *paged;
 	struct kvi_cursor from; /* in its plan; as many pieces as there are spans */
 	uint32_t span_count;
-	size_t len;	 /* of what is asked for */
 	uint8_t spans[]; /* as on the wire */
 };
 
-/* Send the segment's question. */
-void kvi_ask(struct kvi_segment *segment);
+/* The cargo of a segment that asks: a struct kvi_question. */
+extern const struct kvi_cargo_kind kvi_question_cargo;
 
 /*
- * The owner's side: answer what the peer has asked on this lane, as far as there is room. did: set when
+ * The owner's side, the pump of its poster: answer what the peer has asked on this lane, as far as there is room. did: set when
  * something was posted. False: a slot is taken and could not be written yet.
  */
 bool kvi_asked_pump(struct kvi_link *link, bool *did);

@@ -12,7 +12,6 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/part.h"
-#include "engine/stage.h"
 #include "engine/transfer.h"
 
 enum {
@@ -239,8 +238,9 @@ void kvi_link_free(struct kvi_link *link)
 	link->segments = NULL;
 	kvi_free(link->slab);
 	link->slab = NULL;
-	kvi_stage_free(link->stage);
-	link->stage = NULL;
+	if (link->poster != NULL)
+		link->poster->free(link);
+	link->poster = NULL;
 }
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event)

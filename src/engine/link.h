@@ -28,6 +28,7 @@
 #include "wire/wire.h"
 
 struct kvi_link;
+struct kvi_segment;
 
 /* Who takes a message, by its type. PROTOCOL, NO_MEMORY and LIMIT fail the connection. */
 struct kvi_handlers {
@@ -49,7 +50,17 @@ enum kvi_segment_kind {
 	KVI_SEGMENT_ORDERED, /* a write that may be done when our memory is free: a message follows and is
 			      * answered */
 	KVI_SEGMENT_READ,
-	KVI_SEGMENT_ASK, /* nothing is posted: the peer is asked to fill a slot of ours; ask.h */
+	KVI_SEGMENT_ASK, /* nothing is posted: on_posted asks the peer for bytes, and awaits its answer */
+};
+
+/* What a segment carries for the room that made it; under the worker's lock. */
+struct kvi_cargo_kind {
+	/* It was posted: tell the peer, behind it. */
+	void (*on_posted)(struct kvi_segment *segment);
+	/* It failed, and awaits the peer's word no more. NULL: nobody cares. */
+	void (*on_failed)(struct kvi_segment *segment);
+	/* Free what it carries: it was written, or is answered, or ends without. */
+	void (*release)(struct kvi_segment *segment);
 };
 
 /* A segment on its way: one RMA operation of a stripe. */
@@ -61,12 +72,21 @@ struct kvi_segment {
 	enum kvi_segment_kind kind;
 	unsigned span_count;
 	struct kvi_span spans[KVI_SPANS_MAX];
-	struct kvi_pack *pack; /* what it writes are packed blocks; stage.h */
-	bool awaits_ack; /* of the pack: not done before the peer has unpacked it; or of the question */
-	struct kvi_question *question;
+	const struct kvi_cargo_kind *cargo_kind; /* NULL: it carries nothing, or not any more */
+	void *cargo;
+	size_t asked_len; /* KVI_SEGMENT_ASK: how many bytes it asks for */
+	bool awaits_ack;  /* not done before the peer has said so: kvi_segment_on_ack() */
 	int64_t posted_ns;
 	size_t ahead;	   /* bytes in flight on the lane then, itself included */
 	bool is_delivered; /* how it was posted */
+};
+
+/* What a higher room has on a lane; under the worker's lock. */
+struct kvi_poster {
+	/* Post, before segments are; did: set when something was. False: nothing may be posted behind it yet. */
+	bool (*pump)(struct kvi_link *link, bool *did);
+	/* The lane is closed: free it. */
+	void (*free)(struct kvi_link *link);
 };
 
 struct kvi_link {
@@ -117,7 +137,8 @@ struct kvi_link {
 	struct kvi_segment *held; /* taken, but the provider had no room */
 	struct kvi_list stripes;  /* spread.h: shares of transfers that use this lane alone */
 	bool shared_turn;	  /* the next segment is of those that use any lane of the part */
-	struct kvi_stage *stage;  /* NULL: nothing was ever packed on this lane */
+	const struct kvi_poster *poster; /* NULL: nothing was ever packed on this lane */
+	struct kvi_stage *stage;	 /* its */
 };
 
 /*

@@ -122,7 +122,8 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	len = kvi_link_get_segment_len(segment->link, len);
 	size_t data_len;
 	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX, &data_len);
-	segment->pack = pack;
+	segment->cargo_kind = &kvi_pack_cargo;
+	segment->cargo = pack;
 	return KVI_TAKEN;
 }
 
@@ -146,8 +147,9 @@ static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *
 	question->paged = paged;
 	question->from = from;
 	question->span_count = count;
-	question->len = len;
-	segment->question = question;
+	segment->cargo_kind = &kvi_question_cargo;
+	segment->cargo = question;
+	segment->asked_len = len;
 	return KVI_TAKEN;
 }
 
@@ -193,14 +195,14 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		atomic_store(&spread->exhausted, true);
 	pthread_mutex_unlock(&paged->lock);
 
-	if (segment->pack != NULL) {
-		fill_pack(paged, segment->pack, from);
+	if (segment->cargo_kind == &kvi_pack_cargo) {
+		fill_pack(paged, segment->cargo, from);
 		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
-		kvi_stage_fill_span(segment->link, segment->pack, &segment->spans[0]);
-	} else if (segment->question != NULL) {
-		fill_question(paged, segment->question);
+		kvi_stage_fill_span(segment->link, segment->cargo, &segment->spans[0]);
+	} else if (segment->cargo_kind == &kvi_question_cargo) {
+		fill_question(paged, segment->cargo);
 		segment->kind = KVI_SEGMENT_ASK;
 		segment->awaits_ack = true;
 	}

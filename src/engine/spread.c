@@ -11,8 +11,6 @@
 #include "engine/engine.h"
 #include "engine/link.h"
 #include "engine/part.h"
-#include "engine/ask.h"
-#include "engine/stage.h"
 #include "engine/transfer.h"
 
 enum {
@@ -205,8 +203,10 @@ bool kvi_link_may_write(const struct kvi_link *link)
 
 static size_t get_len(const struct kvi_segment *segment)
 {
-	size_t len = segment->question != NULL ? segment->question->len : 0;
-	for (unsigned i = 0; segment->question == NULL && i < segment->span_count; i++)
+	size_t len = 0;
+	if (segment->kind == KVI_SEGMENT_ASK)
+		return segment->asked_len;
+	for (unsigned i = 0; i < segment->span_count; i++)
 		len += segment->spans[i].len;
 	return len;
 }
@@ -230,14 +230,18 @@ static void count(struct kvi_segment *segment, int sign)
 	link->writes_len += (size_t)sign * get_len(segment);
 }
 
+static void release_cargo(struct kvi_segment *segment)
+{
+	if (segment->cargo_kind != NULL)
+		segment->cargo_kind->release(segment);
+	segment->cargo_kind = NULL;
+	segment->cargo = NULL;
+}
+
 static void give_back(struct kvi_segment *segment)
 {
-	if (segment->pack != NULL)
-		kvi_stage_put(segment->link, segment->pack);
-	segment->pack = NULL;
+	release_cargo(segment);
 	count(segment, -1);
-	kvi_free(segment->question);
-	segment->question = NULL;
 	kvi_list_append(&segment->link->free_segments, &segment->node);
 }
 
@@ -260,7 +264,7 @@ static const char *get_name(const struct kvi_segment *segment)
 static void mark_posted(struct kvi_segment *segment)
 {
 	const struct kvi_link *link = segment->link;
-	segment->ahead = segment->question != NULL ? link->questions_len : link->writes_len;
+	segment->ahead = segment->kind == KVI_SEGMENT_ASK ? link->questions_len : link->writes_len;
 	segment->posted_ns = kvi_clock_now();
 	segment->stripe->total++;
 }
@@ -286,8 +290,8 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 	if (completion->err != KVT_OK) {
 		atomic_store(&spread->failed, true);
 		atomic_store(&spread->exhausted, true);
-		if (segment->awaits_ack)
-			kvi_stage_forget(segment);
+		if (segment->awaits_ack && segment->cargo_kind->on_failed != NULL)
+			segment->cargo_kind->on_failed(segment);
 		segment->awaits_ack = false;
 		if (completion->err != KVT_E_CANCELLED)
 			kvi_link_fail(link, completion->err, completion->provider_errno,
@@ -296,19 +300,18 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 		kvi_part_count_moved(link->part);
 		learn(segment);
 	}
-	if (segment->pack != NULL)
-		kvi_stage_put(link, segment->pack);
-	segment->pack = NULL;
+	release_cargo(segment);
 	if (!segment->awaits_ack)
 		end_segment(segment);
 }
 
 void kvi_segment_on_ack(struct kvi_segment *segment)
 {
+	bool was_asked = segment->kind == KVI_SEGMENT_ASK;
 	/* Unpacked before the provider tells that it was written: the completion is on its way. */
-	bool is_written = segment->pack == NULL;
+	bool is_written = was_asked || segment->cargo_kind == NULL;
 	segment->awaits_ack = false;
-	if (segment->question != NULL)
+	if (was_asked)
 		learn(segment);
 	if (is_written)
 		end_segment(segment);
@@ -354,7 +357,7 @@ static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 	if (segment->kind == KVI_SEGMENT_ASK) {
 		segment->is_delivered = true;
 		mark_posted(segment);
-		kvi_ask(segment);
+		segment->cargo_kind->on_posted(segment);
 		retire_if_exhausted(segment->stripe);
 		return true;
 	}
@@ -364,10 +367,10 @@ static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 	if (err == KVT_OK) {
 		link->part->posted++;
 		mark_posted(segment);
-		segment->stripe->may_fault |= segment->pack == NULL;
+		segment->stripe->may_fault |= segment->cargo_kind == NULL;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
-		if (segment->pack != NULL)
-			kvi_stage_announce(segment);
+		if (segment->cargo_kind != NULL)
+			segment->cargo_kind->on_posted(segment);
 		retire_if_exhausted(segment->stripe);
 		return true;
 	}
@@ -389,7 +392,6 @@ static struct kvi_segment *take_from(struct kvi_list *queue, struct kvi_segment 
 		node = node->next;
 		enum kvi_taken taken = KVI_TAKEN_NOTHING;
 		segment->stripe = stripe;
-		segment->pack = NULL;
 		segment->awaits_ack = false;
 		if (!is_exhausted(stripe))
 			taken = stripe->spread->source->take(stripe->spread, segment);
@@ -454,7 +456,7 @@ static bool pump(struct kvi_link *link)
 	retire_exhausted(&link->stripes);
 	retire_exhausted(&link->part->stripes);
 	/* Slots are written in the order they were taken: a writer that is blocked blocks those behind it. */
-	if (!kvi_asked_pump(link, &did))
+	if (link->poster != NULL && !link->poster->pump(link, &did))
 		return did;
 	bool is_wanted = !kvi_list_is_empty(&link->stripes) ||
 			 !kvi_list_is_empty(&link->part->stripes);

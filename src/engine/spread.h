@@ -45,8 +45,8 @@ enum kvi_taken {
 
 struct kvi_spread_source {
 	/*
-	 * Fill in the next segment, for segment->link: kind, spans, pack, awaits_ack; one that is no
-	 * question only where kvi_link_may_write(). Under the lock of that lane's worker; other workers
+	 * Fill in the next segment, for segment->link: kind, spans or asked_len, cargo, awaits_ack; one that
+	 * is to be posted only where kvi_link_may_write(). Under the lock of that lane's worker; other workers
 	 * may be in it for the same spread.
 	 */
 	enum kvi_taken (*take)(struct kvi_spread *spread, struct kvi_segment *segment);
@@ -105,7 +105,7 @@ void kvi_stripes_drop(struct kvi_part *part);
 bool kvi_link_may_write(const struct kvi_link *link);
 size_t kvi_link_get_segment_len(const struct kvi_link *link, size_t max_len);
 
-/* The peer has unpacked what this segment wrote. */
+/* The peer has taken what this segment wrote, or given what it asked for. */
 void kvi_segment_on_ack(struct kvi_segment *segment);
 
 #endif

@@ -17,29 +17,35 @@
 #include "engine/share.h"
 #include "engine/spread.h"
 
-static struct kvi_stage *get_stage(struct kvi_link *link)
+static void free_stage(struct kvi_link *link)
 {
-	if (link->stage != NULL)
-		return link->stage;
-	struct kvi_stage *stage = kvi_alloc(sizeof(*stage));
-	if (stage != NULL) {
-		kvi_list_init(&stage->free_packs);
-		kvi_list_init(&stage->asked);
-	}
-	link->stage = stage;
-	return stage;
-}
-
-void kvi_stage_free(struct kvi_stage *stage)
-{
-	if (stage == NULL)
-		return;
+	struct kvi_stage *stage = link->stage;
+	link->stage = NULL;
 	kvi_asked_free(stage);
 	kvi_memory_close(stage->in_memory);
 	kvi_memory_close(stage->out_memory);
 	kvi_free(stage->in);
 	kvi_free(stage->out);
 	kvi_free(stage);
+}
+
+static const struct kvi_poster stage_poster = {
+	.pump = kvi_asked_pump,
+	.free = free_stage,
+};
+
+static struct kvi_stage *get_stage(struct kvi_link *link)
+{
+	if (link->stage != NULL)
+		return link->stage;
+	struct kvi_stage *stage = kvi_alloc(sizeof(*stage));
+	if (stage == NULL)
+		return NULL;
+	kvi_list_init(&stage->free_packs);
+	kvi_list_init(&stage->asked);
+	link->stage = stage;
+	link->poster = &stage_poster;
+	return stage;
 }
 
 /* ---- offering slots ---- */
@@ -187,10 +193,10 @@ void kvi_stage_fill_span(const struct kvi_link *link, const struct kvi_pack *pac
 	};
 }
 
-void kvi_stage_announce(struct kvi_segment *segment)
+static void announce(struct kvi_segment *segment)
 {
 	struct kvi_stage *stage = segment->link->stage;
-	const struct kvi_pack *pack = segment->pack;
+	const struct kvi_pack *pack = segment->cargo;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_PACK,
 		.seq = pack->slot,
@@ -205,13 +211,25 @@ void kvi_stage_announce(struct kvi_segment *segment)
 		kvi_link_send_now(segment->link, &message);
 }
 
-void kvi_stage_forget(const struct kvi_segment *segment)
+/* The segment ends without waiting for its acknowledgement. */
+static void forget(struct kvi_segment *segment)
 {
 	struct kvi_stage *stage = segment->link->stage;
 	for (unsigned i = 0; i < KVI_SLOTS_MAX; i++)
 		if (stage->awaiting[i] == segment)
 			stage->awaiting[i] = NULL;
 }
+
+static void put_pack(struct kvi_segment *segment)
+{
+	kvi_stage_put(segment->link, segment->cargo);
+}
+
+const struct kvi_cargo_kind kvi_pack_cargo = {
+	.on_posted = announce,
+	.on_failed = forget,
+	.release = put_pack,
+};
 
 enum kvt_err kvi_stage_on_ack(struct kvi_link *link, const struct kvi_message *message)
 {

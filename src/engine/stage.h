@@ -51,7 +51,6 @@ struct kvi_stage {
 
 /* Offer slots on every lane of the connection, where packing pays and it has not been done. */
 enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error);
-void kvi_stage_free(struct kvi_stage *stage); /* NULL is allowed */
 
 /* The length of slots that this side offers: what one operation of the provider can fill, in whole
  * cache lines. */
@@ -74,16 +73,13 @@ void kvi_stage_put(struct kvi_link *link, struct kvi_pack *pack);
 /* The write of a pack into its slot. */
 void kvi_stage_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
 			 struct kvi_span *span);
-/* The segment was posted: tell the peer, behind it. */
-void kvi_stage_announce(struct kvi_segment *segment);
+/* The cargo of a segment that writes a pack. */
+extern const struct kvi_cargo_kind kvi_pack_cargo;
 
 /* Whether the peer can fill slots of ours on this lane; what is in one; and that it is free again. */
 bool kvi_stage_is_offered(const struct kvi_link *link);
 const uint8_t *kvi_stage_get_slot(const struct kvi_link *link, uint64_t slot);
 void kvi_stage_release_slot(struct kvi_link *link);
-
-/* The segment ends without waiting for its acknowledgement. */
-void kvi_stage_forget(const struct kvi_segment *segment);
 
 /* messages.c */
 enum kvt_err kvi_stage_on_offer(struct kvi_link *link, const struct kvi_message *message);
