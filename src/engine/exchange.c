@@ -48,9 +48,9 @@ static void start(struct kvt_transfer *transfer)
 	}
 }
 
-static bool begin(struct kvt_transfer *transfer)
+static bool begin(struct kvi_waiter *waiter)
 {
-	return kvi_send_begin(kvi_exchange_of(transfer));
+	return kvi_send_begin(kvi_container_of(waiter, struct kvi_exchange, transfer.waiter));
 }
 
 static void give_up(struct kvt_transfer *transfer)

@@ -12,7 +12,6 @@
 #include "engine/conn.h"
 #include "engine/engine.h"
 #include "engine/part.h"
-#include "engine/transfer.h"
 
 enum {
 	/* Answers are few: each belongs to an operation of ours. More means that the peer plays tricks. */
@@ -578,13 +577,13 @@ static bool flush_credit(struct kvi_link *link)
 	return false;
 }
 
-void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer)
+void kvi_link_await_room(struct kvi_link *link, struct kvi_waiter *waiter)
 {
-	struct kvi_list *queue = transfer->needs_window ? &link->waiting_notes : &link->waiting;
+	struct kvi_list *queue = waiter->needs_window ? &link->waiting_notes : &link->waiting;
 	bool alone = kvi_list_is_empty(queue);
-	kvi_list_append(queue, &transfer->link_node);
+	kvi_list_append(queue, &waiter->node);
 	if (alone)
-		transfer->kind->begin(transfer);
+		waiter->begin(waiter);
 	kvi_link_touch(link);
 }
 
@@ -593,8 +592,8 @@ static bool begin_first(struct kvi_list *queue)
 	struct kvi_list *node = kvi_list_get_first(queue);
 	if (node == NULL)
 		return false;
-	struct kvt_transfer *transfer = kvi_container_of(node, struct kvt_transfer, link_node);
-	return transfer->kind->begin(transfer);
+	struct kvi_waiter *waiter = kvi_container_of(node, struct kvi_waiter, node);
+	return waiter->begin(waiter);
 }
 
 /* The two queues take turns; one that has no room does not stop the other. */

@@ -45,6 +45,14 @@ struct kvi_packet {
 	size_t len; /* parked: of what came */
 };
 
+/* What waits for room to send its first message; under the worker's lock. */
+struct kvi_waiter {
+	struct kvi_list node; /* in a queue of its link */
+	bool needs_window;    /* the message is a notification */
+	/* Send it, and leave the queue. False: there is no room yet. */
+	bool (*begin)(struct kvi_waiter *waiter);
+};
+
 enum kvi_segment_kind {
 	KVI_SEGMENT_WRITE, /* done when the peer's memory has it */
 	KVI_SEGMENT_ORDERED, /* a write that may be done when our memory is free: a message follows and is
@@ -115,9 +123,9 @@ struct kvi_link {
 	unsigned filling_count; /* messages in it */
 	struct kvi_list queue;	/* of answers that wait for room: struct queued in link.c */
 	unsigned queue_count;
-	size_t queue_len;	 /* bytes of data in it */
-	bool queue_urgent;	 /* it holds more than a few ACKs */
-	struct kvi_list waiting; /* for room to send a first message: transfers, by link_node */
+	size_t queue_len;	       /* bytes of data in it */
+	bool queue_urgent;	       /* it holds more than a few ACKs */
+	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
 	struct kvi_list parked;	       /* packets that came, until the connection is accepted */
 
@@ -170,9 +178,9 @@ size_t kvi_link_get_room(const struct kvi_link *link);
 /* Put a message into the packet that the next flush posts, or return false when there is no room for it now. */
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
 
-/* Queue a transfer whose first message is to be sent, by its kind's begin(): now, or when there is room.
+/* Queue what sends its first message by begin(): now, or when there is room.
  * Notifications keep their order among themselves, and so does all else. */
-void kvi_link_await_room(struct kvi_link *link, struct kvt_transfer *transfer);
+void kvi_link_await_room(struct kvi_link *link, struct kvi_waiter *waiter);
 
 /*
  * Send an answer: a message without meta, whose data is copied. It waits for the next flush, or travels

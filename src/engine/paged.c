@@ -43,11 +43,12 @@ static void complete_if_done(struct kvi_paged *paged)
 static void confirm(struct kvi_paged *paged)
 {
 	paged->state = KVI_PAGED_CONFIRMING;
-	kvi_link_await_room(paged->home, &paged->transfer);
+	kvi_link_await_room(paged->home, &paged->transfer.waiter);
 }
 
-static bool begin(struct kvt_transfer *transfer)
+static bool begin(struct kvi_waiter *waiter)
 {
+	struct kvt_transfer *transfer = kvi_container_of(waiter, struct kvt_transfer, waiter);
 	struct kvi_paged *paged = paged_of(transfer);
 	bool failed = transfer->reason.code != KVT_OK;
 	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
@@ -62,7 +63,7 @@ static bool begin(struct kvt_transfer *transfer)
 		message.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY;
 	if (!kvi_link_try_send(paged->home, &message))
 		return false;
-	kvi_list_remove(&transfer->link_node);
+	kvi_list_remove(&transfer->waiter.node);
 	paged->told = !failed;
 	paged->state = KVI_PAGED_CONFIRMED;
 	if (failed)
@@ -204,7 +205,7 @@ static void start(struct kvt_transfer *transfer)
 static void give_up(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	kvi_list_remove(&transfer->link_node);
+	kvi_list_remove(&transfer->waiter.node);
 	kvi_transfer_await_quiet(transfer);
 	if (kvi_spread_is_active(&paged->spread)) {
 		paged->state = KVI_PAGED_STOPPING;

@@ -48,7 +48,7 @@ static enum kvt_err make(struct kvt_conn *conn, struct options *options,
 	paged->transfer.kind = &kvi_paged_kind;
 	paged->transfer.started_ns = kvi_clock_now();
 	paged->transfer.reap = options->reap;
-	paged->transfer.needs_window = options->notify != NULL;
+	paged->transfer.waiter.needs_window = options->notify != NULL;
 	paged->number = atomic_fetch_add(&conn->next_paged, 1);
 	paged->home = &conn->links[paged->number % conn->lane_count];
 	paged->spread.transfer = &paged->transfer;

@@ -44,7 +44,7 @@ void kvi_send_start(struct kvi_exchange *send)
 {
 	send->state = KVI_SEND_WAITING;
 	kvi_list_append(&send->channel->sends, &send->node);
-	kvi_link_await_room(send->channel->link, &send->transfer);
+	kvi_link_await_room(send->channel->link, &send->transfer.waiter);
 }
 
 /* Start writing into what a CTS grants. */
@@ -117,7 +117,7 @@ bool kvi_send_begin(struct kvi_exchange *send)
 		return false;
 	}
 
-	kvi_list_remove(&send->transfer.link_node);
+	kvi_list_remove(&send->transfer.waiter.node);
 	send->seq = channel->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
 

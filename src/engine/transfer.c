@@ -24,7 +24,7 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 {
 	struct kvi_counters *counters = &transfer->conn->counters;
 	kvi_list_remove(&transfer->part_node);
-	kvi_list_remove(&transfer->link_node);
+	kvi_list_remove(&transfer->waiter.node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	if (error != NULL)
 		transfer->error = *error;
@@ -158,7 +158,8 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	transfer->start.run = start_on_worker;
 	transfer->cancel.run = cancel_on_worker;
 	kvi_list_init(&transfer->part_node);
-	kvi_list_init(&transfer->link_node);
+	transfer->waiter.begin = transfer->kind->begin;
+	kvi_list_init(&transfer->waiter.node);
 	kvi_list_init(&transfer->inbox_node);
 	/* The handle's, the engine's, and this function's. */
 	kvi_ref_init(&transfer->ref, 3, release_transfer);

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/list.h"
+#include "engine/link.h"
 #include "engine/ref.h"
 #include "engine/worker.h"
 
@@ -19,8 +20,8 @@
 struct kvi_transfer_kind {
 	/* Begin; may complete it. */
 	void (*start)(struct kvt_transfer *transfer);
-	/* Send what kvi_link_await_room() queued, and leave the queue. False: there is no room yet. */
-	bool (*begin)(struct kvt_transfer *transfer);
+	/* Of transfer->waiter, for kvi_link_await_room(). */
+	bool (*begin)(struct kvi_waiter *waiter);
 	/* Stop, for transfer->reason: completes now or when it is quiet. */
 	void (*give_up)(struct kvt_transfer *transfer);
 	/* It is given up and should be quiet. False: it is not, and only waiting helps, or a cut. */
@@ -41,14 +42,13 @@ struct kvt_transfer {
 	int64_t started_ns;
 	int64_t deadline_ns; /* as it was asked for */
 	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
-	bool needs_window;   /* its first message is a notification */
 	bool is_large;	     /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
 
 	/* under worker lock */
 	struct kvi_list part_node; /* in part->transfers */
-	struct kvi_list link_node; /* in a queue of its link */
+	struct kvi_waiter waiter;  /* for room on its link */
 	struct kvi_timer timer;	   /* in worker->timers */
 	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */
 	int64_t gave_up_ns;
