@@ -39,10 +39,11 @@ static void ask(struct kvi_segment *segment)
 	const struct kvi_question *question = segment->cargo;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_READ,
-		.seq = (uint64_t)(segment - segment->link->segments),
-		.generation = question->paged->remote->id,
-		.data = question->spans,
-		.data_len = question->span_count * KVI_WIRE_SPAN_LEN,
+		.read = {
+			.number = (uint64_t)(segment - segment->link->segments),
+			.export_id = question->paged->remote->id,
+			.spans = { question->spans, question->span_count * KVI_WIRE_SPAN_LEN },
+		},
 	};
 	kvi_link_send_now(segment->link, &message);
 }
@@ -71,24 +72,35 @@ static void unpack(const struct kvi_question *question, const uint8_t *slot)
 	}
 }
 
-enum kvt_err kvi_ask_on_answer(struct kvi_link *link, const struct kvi_message *message)
+/* NULL: there is no such question. */
+static struct kvi_segment *find_question(const struct kvi_link *link, uint64_t number)
 {
-	bool is_known = link->segments != NULL && message->seq < KVI_SEGMENTS;
-	struct kvi_segment *segment = is_known ? &link->segments[message->seq] : NULL;
-	bool is_filled = message->type == KVI_MESSAGE_FILLED;
-	if (segment == NULL || segment->cargo_kind != &kvi_question_cargo || !segment->awaits_ack ||
-	    (is_filled && message->len >= KVI_SLOTS))
+	if (link->segments == NULL || number >= KVI_SEGMENTS)
+		return NULL;
+	struct kvi_segment *segment = &link->segments[number];
+	return segment->cargo_kind == &kvi_question_cargo && segment->awaits_ack ? segment : NULL;
+}
+
+enum kvt_err kvi_ask_on_filled(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_segment *segment = find_question(link, message->filled.number);
+	if (segment == NULL || message->filled.slot >= KVI_SLOTS)
+		return KVT_E_PROTOCOL;
+	/* A transfer that is being given up has not ended, so its memory may be written. */
+	unpack(segment->cargo, kvi_stage_get_slot(link, message->filled.slot));
+	kvi_stage_release_slot(link);
+	kvi_segment_on_ack(segment);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_ask_on_dropped(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_segment *segment = find_question(link, message->dropped.number);
+	if (segment == NULL)
 		return KVT_E_PROTOCOL;
 	const struct kvi_question *question = segment->cargo;
-	struct kvi_paged *paged = question->paged;
-	if (is_filled) {
-		/* A transfer that is being given up has not ended, so its memory may be written. */
-		unpack(question, kvi_stage_get_slot(link, message->len));
-		kvi_stage_release_slot(link);
-	} else {
-		atomic_store(&paged->dropped, true);
-		atomic_store(&paged->spread.exhausted, true);
-	}
+	atomic_store(&question->paged->dropped, true);
+	atomic_store(&question->paged->spread.exhausted, true);
 	kvi_segment_on_ack(segment);
 	return KVT_OK;
 }
@@ -105,34 +117,24 @@ static void free_asked(struct asked *asked)
 enum kvt_err kvi_ask_on_read(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = link->stage;
-	size_t span_count = message->data_len / KVI_WIRE_SPAN_LEN;
+	const struct kvi_view *spans = &message->read.spans;
 	/* It may ask after it has offered slots, and not for more at a time than anybody has segments. */
 	if (stage == NULL || stage->slot_len == 0 || stage->asked_count >= KVI_SLOTS_MAX ||
-	    span_count == 0 || message->data_len % KVI_WIRE_SPAN_LEN != 0)
+	    spans->len == 0 || spans->len % KVI_WIRE_SPAN_LEN != 0)
 		return KVT_E_PROTOCOL;
-	struct asked *asked = kvi_alloc(sizeof(*asked) + message->data_len);
+	struct asked *asked = kvi_alloc(sizeof(*asked) + spans->len);
 	if (asked == NULL)
 		return KVT_E_NO_MEMORY;
 	asked->link = link;
-	asked->number = message->seq;
-	asked->export_id = message->generation;
-	asked->span_count = (uint32_t)span_count;
-	memcpy(asked->spans, message->data, message->data_len);
+	asked->number = message->read.number;
+	asked->export_id = message->read.export_id;
+	asked->span_count = (uint32_t)(spans->len / KVI_WIRE_SPAN_LEN);
+	memcpy(asked->spans, spans->bytes, spans->len);
 	kvi_list_init(&asked->node);
 	kvi_list_append(&stage->asked, &asked->node);
 	stage->asked_count++;
 	kvi_link_touch(link);
 	return KVT_OK;
-}
-
-static void answer(const struct asked *asked, enum kvi_message_type type)
-{
-	struct kvi_message message = {
-		.type = type,
-		.seq = asked->number,
-		.len = asked->pack != NULL ? asked->pack->slot : 0,
-	};
-	kvi_link_send_now(asked->link, &message);
 }
 
 /* False: the peer asked for what is not there. */
@@ -175,7 +177,11 @@ static enum kvt_err post_answer(struct asked *asked)
 	if (err == KVT_OK) {
 		link->part->posted++;
 		kvi_list_remove(&asked->node);
-		answer(asked, KVI_MESSAGE_FILLED);
+		struct kvi_message filled = {
+			.type = KVI_MESSAGE_FILLED,
+			.filled = { .number = asked->number, .slot = asked->pack->slot },
+		};
+		kvi_link_send_now(link, &filled);
 	} else if (err == KVT_E_AGAIN) {
 		kvi_link_retry(link);
 	} else {
@@ -190,7 +196,9 @@ static bool prepare(struct asked *asked)
 	struct kvi_link *link = asked->link;
 	struct kvt_export *exported = kvi_export_find(link->conn, asked->export_id);
 	if (exported == NULL) {
-		answer(asked, KVI_MESSAGE_DROPPED);
+		struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED,
+					       .dropped.number = asked->number };
+		kvi_link_send_now(link, &dropped);
 		free_asked(asked);
 		return true;
 	}

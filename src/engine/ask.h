@@ -38,6 +38,7 @@ void kvi_asked_free(struct kvi_stage *stage);
 
 /* READ, FILLED, DROPPED. */
 enum kvt_err kvi_ask_on_read(struct kvi_link *link, const struct kvi_message *message);
-enum kvt_err kvi_ask_on_answer(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_ask_on_filled(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_ask_on_dropped(struct kvi_link *link, const struct kvi_message *message);
 
 #endif

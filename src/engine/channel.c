@@ -115,15 +115,10 @@ static void free_channel(struct kvi_part *part, struct kvi_channel *channel)
 	kvi_free(channel);
 }
 
-static void send_short(struct kvi_link *link, enum kvi_message_type type,
-		       const struct kvi_message *about)
+/* GONE or GONE_ACK. */
+static void send_gone(struct kvi_link *link, enum kvi_message_type type, uint64_t tag)
 {
-	struct kvi_message message = {
-		.type = type,
-		.tag = about->tag,
-		.seq = about->seq,
-		.generation = about->generation,
-	};
+	struct kvi_message message = { .type = type, .tag = tag };
 	kvi_link_send(link, &message);
 }
 
@@ -148,8 +143,14 @@ static enum kvt_err on_gone(struct kvi_channel *channel, const struct kvi_messag
 	channel->early.generation = 0;
 	channel->peer_gone = kvi_tag_is_auto(channel->tag);
 	kvi_channel_give_up(channel, KVT_E_PEER_CLOSED, "the peer closed this KV");
-	send_short(channel->link, KVI_MESSAGE_GONE_ACK, message);
+	send_gone(channel->link, KVI_MESSAGE_GONE_ACK, message->tag);
 	return KVT_OK;
+}
+
+/* Nobody will receive it. */
+static void return_window(struct kvi_link *link, const struct kvi_message_eager *eager)
+{
+	kvi_link_return_window(link, eager->meta.len, eager->data.len);
 }
 
 /* A message for a tag that has no channel. True when a channel is to be made for it. */
@@ -165,17 +166,17 @@ static bool wants_channel(struct kvi_link *link, const struct kvi_message *messa
 		if (!closed)
 			return true;
 		if (message->type == KVI_MESSAGE_EAGER)
-			kvi_link_return_window(link, message->meta_len, message->data_len);
-		send_short(link, KVI_MESSAGE_GONE, message);
+			return_window(link, &message->eager);
+		send_gone(link, KVI_MESSAGE_GONE, message->tag);
 		return false;
 	case KVI_MESSAGE_CANCEL:
-		send_short(link, KVI_MESSAGE_CACK, message);
+		kvi_send_cack(link, message->tag, &message->cancel);
 		return false;
 	case KVI_MESSAGE_GONE:
 		/* The KV that will be opened here under an automatic tag has to know. */
 		if (kvi_tag_is_auto(message->tag) && !closed)
 			return true;
-		send_short(link, KVI_MESSAGE_GONE_ACK, message);
+		send_gone(link, KVI_MESSAGE_GONE_ACK, message->tag);
 		return false;
 	default:
 		return false; /* an answer to something that has ended meanwhile */
@@ -188,10 +189,12 @@ static bool is_stale(struct kvi_channel *channel, const struct kvi_message *mess
 	if (channel->draining == 0 || message->type == KVI_MESSAGE_GONE ||
 	    message->type == KVI_MESSAGE_GONE_ACK || message->type == KVI_MESSAGE_CANCEL)
 		return false;
-	if (message->type == KVI_MESSAGE_EAGER)
-		kvi_link_return_window(channel->link, message->meta_len, message->data_len);
-	if (message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_START)
-		channel->next_arrival_seq = message->seq + 1;
+	if (message->type == KVI_MESSAGE_EAGER) {
+		return_window(channel->link, &message->eager);
+		channel->next_arrival_seq = message->eager.seq + 1;
+	} else if (message->type == KVI_MESSAGE_START) {
+		channel->next_arrival_seq = message->start.seq + 1;
+	}
 	return true;
 }
 
@@ -234,12 +237,11 @@ enum kvt_err kvi_channel_on_message(struct kvi_link *link, const struct kvi_mess
 
 void kvi_channel_close_kv(struct kvi_channel *channel)
 {
-	struct kvi_message about = { .tag = channel->tag };
 	drop_arrivals(channel);
 	channel->early.generation = 0;
 	channel->kv = NULL;
 	channel->draining++;
-	send_short(channel->link, KVI_MESSAGE_GONE, &about);
+	send_gone(channel->link, KVI_MESSAGE_GONE, channel->tag);
 }
 
 static void drop_starts(struct kvi_channel *channel)

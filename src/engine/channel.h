@@ -38,15 +38,6 @@ struct kvi_started {
 	struct kvi_timer place; /* in channel->returned, by seq */
 };
 
-/* A CTS that came before the send it is for. generation 0: none. */
-struct kvi_early_cts {
-	uint64_t seq;
-	uint64_t generation;
-	size_t len;
-	size_t grant_count;
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
-};
-
 struct kvi_channel {
 	UT_hash_handle hh;
 	uint64_t tag;
@@ -56,8 +47,8 @@ struct kvi_channel {
 	unsigned draining; /* GONE sent and not confirmed: what arrives is for the closed KV */
 
 	uint64_t next_send_seq;
-	struct kvi_list sends; /* in flight, from their first message on, by seq */
-	struct kvi_early_cts early;
+	struct kvi_list sends;	      /* in flight, from their first message on, by seq */
+	struct kvi_message_cts early; /* came before the send it is for; generation 0: none */
 
 	uint64_t next_arrival_seq;
 	struct kvi_list arrivals; /* never matched, by seq */

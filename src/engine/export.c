@@ -269,12 +269,14 @@ struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
-	struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED, .seq = message->seq };
-	struct kvt_export *exported = kvi_export_find(conn, message->generation);
+	const uint64_t number = message->attach.number;
+	struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED, .attached.number = number };
+	struct kvt_export *exported = kvi_export_find(conn, message->attach.export_id);
 	pthread_mutex_lock(&conn->share.lock);
 	if (exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN) {
 		answer.type = KVI_MESSAGE_NO_EXPORT;
-		answer.code = KVT_E_WITHDRAWN;
+		answer.no_export.number = number;
+		answer.no_export.code = KVT_E_WITHDRAWN;
 	} else {
 		exported->attached = true;
 	}
@@ -287,22 +289,25 @@ enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_messag
 enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_share *share = &link->conn->share;
-	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT, .seq = message->seq };
+	const struct kvi_message_find *find = &message->find;
+	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT };
 	size_t room = kvi_link_get_room(link);
 	pthread_mutex_lock(&share->lock);
 	struct kvt_export *exported =
-		find_name(share, (const char *)message->data, message->data_len);
-	if (exported == NULL || message->len >= exported->descriptor_len) {
+		find_name(share, (const char *)find->name.bytes, find->name.len);
+	if (exported == NULL || find->offset >= exported->descriptor_len) {
 		/* Not yet; or it is not the one any more that the peer has the beginning of. */
-		answer.code = KVT_E_AGAIN;
+		answer.no_export.number = find->number;
+		answer.no_export.code = KVT_E_AGAIN;
 	} else {
-		size_t left = exported->descriptor_len - message->len;
+		size_t left = exported->descriptor_len - find->offset;
 		size_t most = room < KVI_PART_LEN ? room : KVI_PART_LEN;
 		answer.type = KVI_MESSAGE_FOUND;
-		answer.generation = exported->id;
-		answer.len = exported->descriptor_len;
-		answer.data = exported->descriptor + message->len;
-		answer.data_len = left < most ? left : most;
+		answer.found.number = find->number;
+		answer.found.export_id = exported->id;
+		answer.found.len = exported->descriptor_len;
+		answer.found.part.bytes = exported->descriptor + find->offset;
+		answer.found.part.len = left < most ? left : most;
 	}
 	pthread_mutex_unlock(&share->lock);
 	kvi_link_send(link, &answer);
@@ -334,7 +339,7 @@ enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_mes
 {
 	struct kvt_conn *conn = link->conn;
 	pthread_mutex_lock(&conn->share.lock);
-	struct kvt_export *found = find_id(&conn->share, message->generation);
+	struct kvt_export *found = find_id(&conn->share, message->withdraw.export_id);
 	/* Only what we withdraw can be confirmed, and where it was said. There it also stays valid: its
 	 * withdrawal ends under the lock of the home lane's worker. */
 	if (found != NULL && (found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN))
@@ -364,7 +369,8 @@ static void tell_peer(struct kvt_export *exported)
 	struct kvt_conn *conn = exported->conn;
 	struct kvi_worker *worker = exported->home->part->worker;
 	int64_t since_ns = kvi_clock_now(), due_ns = kvi_motion_get_first_due();
-	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW, .generation = exported->id };
+	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW,
+				       .withdraw.export_id = exported->id };
 	kvi_worker_lock(worker);
 	kvi_link_send(exported->home, &message);
 	kvi_worker_flush_unlock(worker);

@@ -77,7 +77,9 @@ static void free_first_queued(struct kvi_link *link)
 {
 	struct queued *queued =
 		kvi_container_of(kvi_list_take_first(&link->queue), struct queued, node);
-	link->queue_len -= queued->message.data_len;
+	const struct kvi_view *data = kvi_message_get_data(&queued->message);
+	if (data != NULL)
+		link->queue_len -= data->len;
 	kvi_free(queued);
 }
 
@@ -285,9 +287,15 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 /* What a message takes of its lane's window. */
 static uint32_t get_charge(const struct kvi_message *message)
 {
-	bool charged = message->type == KVI_MESSAGE_EAGER || message->type == KVI_MESSAGE_NOTIFY ||
-		       message->type == KVI_MESSAGE_NOTIFY_FAILED;
-	return charged ? kvi_message_get_charge(message->meta_len, message->data_len) : 0;
+	switch (message->type) {
+	case KVI_MESSAGE_EAGER:
+		return kvi_message_get_charge(message->eager.meta.len, message->eager.data.len);
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		return kvi_message_get_charge(0, message->notify.data.len);
+	default:
+		return 0;
+	}
 }
 
 /* Take a message, the only or the first or a further one of its packet. */
@@ -511,7 +519,8 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 {
 	if (link->lane == NULL)
 		return;
-	size_t data_len = message->data_len;
+	struct kvi_view *data = kvi_message_get_data(message);
+	size_t data_len = data == NULL ? 0 : data->len;
 	bool fits = link->queue_count < QUEUE_MAX && link->queue_len + data_len <= QUEUE_LEN_MAX;
 	struct queued *queued = fits ? kvi_alloc(sizeof(*queued) + data_len) : NULL;
 	if (queued == NULL) {
@@ -521,7 +530,8 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 	}
 	queued->message = *message;
 	if (data_len > 0)
-		queued->message.data = memcpy(queued->data, message->data, data_len);
+		kvi_message_get_data(&queued->message)->bytes =
+			memcpy(queued->data, data->bytes, data_len);
 	link->queue_len += data_len;
 	kvi_list_append(&link->queue, &queued->node);
 	link->queue_count++;

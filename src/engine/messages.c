@@ -45,8 +45,8 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_SYNC] = kvi_paged_on_sync,
 	[KVI_MESSAGE_NOTED] = kvi_paged_on_noted,
 	[KVI_MESSAGE_READ] = kvi_ask_on_read,
-	[KVI_MESSAGE_FILLED] = kvi_ask_on_answer,
-	[KVI_MESSAGE_DROPPED] = kvi_ask_on_answer,
+	[KVI_MESSAGE_FILLED] = kvi_ask_on_filled,
+	[KVI_MESSAGE_DROPPED] = kvi_ask_on_dropped,
 	[KVI_MESSAGE_FIND] = kvi_export_on_find,
 	[KVI_MESSAGE_FOUND] = kvi_owner_on_answer,
 } };

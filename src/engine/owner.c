@@ -49,26 +49,26 @@ static struct ask *find_ask(struct kvi_share *share, uint64_t number)
 }
 
 /* The next part of a descriptor. What it adds up to is bounded before there is memory for it. */
-static enum kvt_err take_part(struct ask *ask, const struct kvi_message *part)
+static enum kvt_err take_part(struct ask *ask, const struct kvi_message_found *found)
 {
-	if (ask->got > 0 && part->generation != ask->id) {
+	const struct kvi_view *part = &found->part;
+	if (ask->got > 0 && found->export_id != ask->id) {
 		ask->err = KVT_E_AGAIN; /* another export has the name now */
 		return KVT_OK;
 	}
-	if (part->len > KVI_DESCRIPTOR_LEN_MAX || (ask->got > 0 && part->len != ask->len) ||
-	    part->data_len > part->len - ask->got ||
-	    (part->data_len < KVI_PART_LEN_MIN && part->data_len != part->len - ask->got) ||
-	    part->data_len == 0)
+	if (found->len > KVI_DESCRIPTOR_LEN_MAX || (ask->got > 0 && found->len != ask->len) ||
+	    part->len > found->len - ask->got ||
+	    (part->len < KVI_PART_LEN_MIN && part->len != found->len - ask->got) || part->len == 0)
 		return KVT_E_PROTOCOL;
 	if (ask->got == 0) {
-		ask->id = part->generation;
-		ask->len = part->len;
-		ask->bytes = kvi_alloc_data(part->len);
+		ask->id = found->export_id;
+		ask->len = found->len;
+		ask->bytes = kvi_alloc_data(found->len);
 	}
 	ask->err = ask->bytes != NULL ? KVT_OK : KVT_E_NO_MEMORY;
 	if (ask->bytes != NULL)
-		memcpy(ask->bytes + ask->got, part->data, part->data_len);
-	ask->got += part->data_len;
+		memcpy(ask->bytes + ask->got, part->bytes, part->len);
+	ask->got += part->len;
 	return KVT_OK;
 }
 
@@ -77,14 +77,27 @@ static enum kvt_err take_answer(struct ask *ask, const struct kvi_message *messa
 	bool finds = ask->name != NULL;
 	switch (message->type) {
 	case KVI_MESSAGE_FOUND:
-		return finds ? take_part(ask, message) : KVT_E_PROTOCOL;
+		return finds ? take_part(ask, &message->found) : KVT_E_PROTOCOL;
 	case KVI_MESSAGE_ATTACHED:
 		ask->err = KVT_OK;
 		return finds ? KVT_E_PROTOCOL : KVT_OK;
 	default:
-		ask->err = message->code;
+		ask->err = message->no_export.code;
 		return ask->err == (finds ? KVT_E_AGAIN : KVT_E_WITHDRAWN) ? KVT_OK
 									   : KVT_E_PROTOCOL;
+	}
+}
+
+/* Of the question that is answered. */
+static uint64_t get_number(const struct kvi_message *answer)
+{
+	switch (answer->type) {
+	case KVI_MESSAGE_FOUND:
+		return answer->found.number;
+	case KVI_MESSAGE_ATTACHED:
+		return answer->attached.number;
+	default:
+		return answer->no_export.number;
 	}
 }
 
@@ -93,7 +106,7 @@ enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message
 	struct kvi_share *share = &link->conn->share;
 	enum kvt_err err = KVT_OK;
 	pthread_mutex_lock(&share->lock);
-	struct ask *ask = find_ask(share, message->seq); /* NULL: it waits no more */
+	struct ask *ask = find_ask(share, get_number(message)); /* NULL: it waits no more */
 	if (ask != NULL)
 		err = take_answer(ask, message);
 	if (ask != NULL && err == KVT_OK) {
@@ -141,13 +154,18 @@ static enum kvt_err ask_owner(struct ask *ask, int64_t deadline_ns, struct kvt_e
 	struct kvi_link *link = &conn->links[ask->number % conn->lane_count];
 	struct kvi_worker *worker = link->part->worker;
 	struct kvi_message message = {
-		.type = ask->name == NULL ? KVI_MESSAGE_ATTACH : KVI_MESSAGE_FIND,
-		.seq = ask->number,
-		.generation = ask->id,
-		.len = ask->got,
-		.data = (const uint8_t *)ask->name,
-		.data_len = ask->name == NULL ? 0 : strlen(ask->name),
+		.type = KVI_MESSAGE_ATTACH,
+		.attach = { .number = ask->number, .export_id = ask->id },
 	};
+	if (ask->name != NULL)
+		message = (struct kvi_message){
+			.type = KVI_MESSAGE_FIND,
+			.find = {
+				.number = ask->number,
+				.offset = ask->got,
+				.name = { (const uint8_t *)ask->name, strlen(ask->name) },
+			},
+		};
 	kvi_worker_lock(worker);
 	kvi_link_send(link, &message);
 	kvi_worker_flush_unlock(worker);

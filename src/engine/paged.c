@@ -52,15 +52,16 @@ static bool begin(struct kvi_waiter *waiter)
 	struct kvi_paged *paged = paged_of(transfer);
 	bool failed = transfer->reason.code != KVT_OK;
 	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
-	struct kvi_message message = {
-		.type = KVI_MESSAGE_SYNC,
-		.seq = paged->number,
-		.code = code,
-		.data = paged->notify,
-		.data_len = paged->notify_len,
-	};
+	struct kvi_message message = { .type = KVI_MESSAGE_SYNC, .sync.transfer = paged->number };
 	if (paged->notify != NULL)
-		message.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY;
+		message = (struct kvi_message){
+			.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY,
+			.notify = {
+				.transfer = paged->number,
+				.code = code,
+				.data = { paged->notify, paged->notify_len },
+			},
+		};
 	if (!kvi_link_try_send(paged->home, &message))
 		return false;
 	kvi_list_remove(&transfer->waiter.node);
@@ -83,7 +84,8 @@ static bool is_unsettled(const struct kvi_paged *paged)
 static void end_given_up(struct kvi_paged *paged)
 {
 	if (is_unsettled(paged)) {
-		struct kvi_message sync = { .type = KVI_MESSAGE_SYNC, .seq = paged->number };
+		struct kvi_message sync = { .type = KVI_MESSAGE_SYNC,
+					    .sync.transfer = paged->number };
 		if (!paged->told)
 			kvi_link_send(paged->home, &sync);
 		paged->settling = !paged->told;
@@ -96,7 +98,7 @@ static void end_given_up(struct kvi_paged *paged)
 
 enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_entry *entry = kvi_table_find(&link->part->paged, message->seq, 0);
+	struct kvi_entry *entry = kvi_table_find(&link->part->paged, message->sync.transfer, 0);
 	if (entry == NULL)
 		return KVT_OK; /* it was given up meanwhile */
 	struct kvi_paged *paged = kvi_container_of(entry, struct kvi_paged, entry);
@@ -110,32 +112,36 @@ enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message 
 	return KVT_OK;
 }
 
+static void send_noted(struct kvi_link *link, uint64_t transfer)
+{
+	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .sync.transfer = transfer };
+	kvi_link_send(link, &noted);
+}
+
 enum kvt_err kvi_paged_on_notify(struct kvi_link *link, const struct kvi_message *message)
 {
-	if (message->data_len > KVT_NOTIFY_LEN_MAX)
+	const struct kvi_message_notify *notify = &message->notify;
+	if (notify->data.len > KVT_NOTIFY_LEN_MAX)
 		return KVT_E_PROTOCOL;
 	struct kvi_event *event =
-		kvi_event_alloc(link->conn, KVT_EVENT_NOTIFICATION, message->data_len);
+		kvi_event_alloc(link->conn, KVT_EVENT_NOTIFICATION, notify->data.len);
 	if (event == NULL)
 		return KVT_E_NO_MEMORY;
-	bool failed = message->type == KVI_MESSAGE_NOTIFY_FAILED;
-	event->event.err = failed ? message->code : KVT_OK;
+	event->event.err = notify->code;
 	event->link = link;
-	if (message->data_len > 0)
-		memcpy(event->data, message->data, message->data_len);
+	if (notify->data.len > 0)
+		memcpy(event->data, notify->data.bytes, notify->data.len);
 	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
 	kvi_inbox_hold(&link->conn->engine->inbox, link->conn, sizeof(*event) + event->event.len);
 	kvi_inbox_put_event(&link->conn->engine->inbox, event);
 	link->part->worker->owes_tell = true;
-	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = message->seq };
-	kvi_link_send(link, &noted);
+	send_noted(link, notify->transfer);
 	return KVT_OK;
 }
 
 enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = message->seq };
-	kvi_link_send(link, &noted);
+	send_noted(link, message->sync.transfer);
 	return KVT_OK;
 }
 

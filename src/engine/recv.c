@@ -27,11 +27,10 @@
 
 static void match(struct kvi_channel *channel);
 
-static void answer(struct kvi_channel *channel, enum kvi_message_type type, uint64_t seq,
-		   size_t len)
+static void send_ack(const struct kvi_channel *channel, uint64_t seq)
 {
-	struct kvi_message message = { .type = type, .tag = channel->tag, .seq = seq, .len = len };
-	kvi_link_send(channel->link, &message);
+	struct kvi_message ack = { .type = KVI_MESSAGE_ACK, .tag = channel->tag, .ack.seq = seq };
+	kvi_link_send(channel->link, &ack);
 }
 
 static struct kvi_exchange *get_first(const struct kvi_list *list)
@@ -56,11 +55,9 @@ static enum kvt_err send_cts(struct kvi_exchange *receive, uint64_t seq, size_t 
 	struct kvi_message cts = {
 		.type = KVI_MESSAGE_CTS,
 		.tag = channel->tag,
-		.seq = seq,
-		.generation = receive->generation,
-		.len = len,
+		.cts = { .seq = seq, .generation = receive->generation, .capacity = len },
 	};
-	cts.grant_count = kvi_window_get_grants(receive->window, cts.grants);
+	cts.cts.grant_count = kvi_window_get_grants(receive->window, cts.cts.grants);
 	kvi_link_send(channel->link, &cts);
 	return KVT_OK;
 }
@@ -108,8 +105,7 @@ static void take_back(struct kvi_channel *channel, struct kvi_exchange *receive)
 	struct kvi_message cancel = {
 		.type = KVI_MESSAGE_CANCEL,
 		.tag = channel->tag,
-		.seq = receive->seq,
-		.generation = receive->generation,
+		.cancel = { .seq = receive->seq, .generation = receive->generation },
 	};
 	receive->state = KVI_RECV_CANCELLING;
 	kvi_link_send(channel->link, &cancel);
@@ -151,8 +147,13 @@ static void refuse(struct kvi_channel *channel, struct kvi_exchange *receive,
 	receive->transfer.result_len = arrival->len;
 	kvi_fail(&error, KVT_E_TOO_LARGE, 0, "the message has %zu bytes, the receive takes %zu",
 		 arrival->len, receive->len);
+	struct kvi_message refused = {
+		.type = KVI_MESSAGE_REFUSED,
+		.tag = channel->tag,
+		.refused = { .seq = arrival->seq, .capacity = receive->len },
+	};
 	if (arrival->is_start)
-		answer(channel, KVI_MESSAGE_REFUSED, arrival->seq, receive->len);
+		kvi_link_send(channel->link, &refused);
 	kvi_exchange_complete(receive, &error);
 }
 
@@ -173,7 +174,7 @@ static void deliver(struct kvi_channel *channel, struct kvi_exchange *receive,
 	arrival->meta = NULL;
 	/* An empty message may come as a START, which is not of the window and has had no ACK. */
 	if (arrival->is_start)
-		answer(channel, KVI_MESSAGE_ACK, arrival->seq, 0);
+		send_ack(channel, arrival->seq);
 	else
 		kvi_link_return_window(channel->link, arrival->meta_len, arrival->len);
 	kvi_arrival_free(arrival);
@@ -235,84 +236,88 @@ static struct kvi_arrival *alloc_arrival(struct kvi_channel *channel, uint64_t s
 	return NULL;
 }
 
-static enum kvt_err queue_arrival(struct kvi_channel *channel, const struct kvi_message *message,
-				  bool is_start, size_t len)
+/* data: NULL for a START of len bytes. */
+static enum kvt_err queue_arrival(struct kvi_channel *channel, uint64_t seq, size_t len,
+				  const struct kvi_view *meta, const struct kvi_view *data)
 {
-	struct kvi_arrival *arrival = alloc_arrival(channel, message->seq, is_start);
+	bool is_start = data == NULL;
+	size_t data_len = is_start ? 0 : len;
+	struct kvi_arrival *arrival = alloc_arrival(channel, seq, is_start);
 	if (arrival == NULL)
 		return KVT_E_NO_MEMORY;
 	kvi_list_init(&arrival->node);
 	arrival->is_start = is_start;
-	arrival->meta = kvi_alloc_data(message->meta_len);
-	arrival->data = kvi_alloc_data(message->data_len);
-	if ((arrival->meta == NULL && message->meta_len > 0) ||
-	    (arrival->data == NULL && message->data_len > 0)) {
+	arrival->meta = kvi_alloc_data(meta->len);
+	arrival->data = kvi_alloc_data(data_len);
+	if ((arrival->meta == NULL && meta->len > 0) || (arrival->data == NULL && data_len > 0)) {
 		if (is_start)
 			kvi_arrival_take(channel, arrival);
 		kvi_arrival_free(arrival);
 		return KVT_E_NO_MEMORY;
 	}
-	if (message->meta_len > 0)
-		memcpy(arrival->meta, message->meta, message->meta_len);
-	if (message->data_len > 0)
-		kvi_copy(arrival->data, message->data, message->data_len);
-	arrival->meta_len = message->meta_len;
-	arrival->seq = message->seq;
+	if (meta->len > 0)
+		memcpy(arrival->meta, meta->bytes, meta->len);
+	if (data_len > 0)
+		kvi_copy(arrival->data, data->bytes, data_len);
+	arrival->meta_len = meta->len;
+	arrival->seq = seq;
 	arrival->len = len;
 	kvi_list_append(&channel->arrivals, &arrival->node);
 	struct kvt_conn *conn = channel->link->conn;
 	if (!is_start)
 		atomic_fetch_add(&conn->arrivals, 1);
-	kvi_inbox_hold(&conn->engine->inbox, conn,
-		       sizeof(*arrival) + message->meta_len + message->data_len);
+	kvi_inbox_hold(&conn->engine->inbox, conn, sizeof(*arrival) + meta->len + data_len);
 	return KVT_OK;
 }
 
 /* A receive that waits takes an eager message straight from the packet. False: queue it. */
-static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_message *message)
+static bool deliver_at_once(struct kvi_channel *channel, const struct kvi_message_eager *eager)
 {
 	struct kvi_exchange *receive = get_first(&channel->receives);
 	if (receive == NULL || receive->state == KVI_RECV_CANCELLING || receive->base == NULL ||
-	    message->data_len > receive->len || kvi_arrival_get_first(channel) != NULL)
+	    eager->data.len > receive->len || kvi_arrival_get_first(channel) != NULL)
 		return false;
-	uint8_t *meta = kvi_alloc_data(message->meta_len);
-	if (meta == NULL && message->meta_len > 0)
+	uint8_t *meta = kvi_alloc_data(eager->meta.len);
+	if (meta == NULL && eager->meta.len > 0)
 		return false;
-	if (message->meta_len > 0)
-		memcpy(meta, message->meta, message->meta_len);
-	if (message->data_len > 0)
-		kvi_copy(receive->base, message->data, message->data_len);
+	if (eager->meta.len > 0)
+		memcpy(meta, eager->meta.bytes, eager->meta.len);
+	if (eager->data.len > 0)
+		kvi_copy(receive->base, eager->data.bytes, eager->data.len);
 	receive->transfer.meta = meta;
-	receive->transfer.meta_len = message->meta_len;
-	receive->transfer.result_len = message->data_len;
-	kvi_link_return_window(channel->link, message->meta_len, message->data_len);
+	receive->transfer.meta_len = eager->meta.len;
+	receive->transfer.result_len = eager->data.len;
+	kvi_link_return_window(channel->link, eager->meta.len, eager->data.len);
 	kvi_exchange_complete(receive, NULL);
 	return true;
 }
 
 enum kvt_err kvi_recv_on_eager(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	if (message->seq != channel->next_arrival_seq)
+	const struct kvi_message_eager *eager = &message->eager;
+	if (eager->seq != channel->next_arrival_seq)
 		return KVT_E_PROTOCOL;
 	channel->next_arrival_seq++;
-	settle_cancelling(channel, message->seq, false, message->data_len);
-	if (!deliver_at_once(channel, message)) {
-		enum kvt_err err = queue_arrival(channel, message, false, message->data_len);
+	settle_cancelling(channel, eager->seq, false, eager->data.len);
+	if (!deliver_at_once(channel, eager)) {
+		enum kvt_err err = queue_arrival(channel, eager->seq, eager->data.len, &eager->meta,
+						 &eager->data);
 		if (err != KVT_OK)
 			return err;
 	}
-	answer(channel, KVI_MESSAGE_ACK, message->seq, 0);
+	send_ack(channel, eager->seq);
 	match(channel);
 	return KVT_OK;
 }
 
 enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	if (message->seq != channel->next_arrival_seq || message->len > PTRDIFF_MAX)
+	const struct kvi_message_start *start = &message->start;
+	if (start->seq != channel->next_arrival_seq || start->len > PTRDIFF_MAX)
 		return KVT_E_PROTOCOL;
 	channel->next_arrival_seq++;
-	settle_cancelling(channel, message->seq, true, message->len);
-	enum kvt_err err = queue_arrival(channel, message, true, message->len);
+	settle_cancelling(channel, start->seq, true, start->len);
+	enum kvt_err err = queue_arrival(channel, start->seq, start->len, &start->meta, NULL);
 	if (err == KVT_OK)
 		match(channel);
 	return err;
@@ -356,13 +361,14 @@ static void put_back(struct kvi_channel *channel, struct kvi_arrival *arrival)
 
 enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvi_exchange *receive = find_granted(channel, message->seq, message->generation);
-	if (receive == NULL || message->generation == 0)
+	const struct kvi_message_fin *fin = &message->fin;
+	struct kvi_exchange *receive = find_granted(channel, fin->seq, fin->generation);
+	if (receive == NULL)
 		return KVT_E_PROTOCOL;
 	struct kvi_arrival *arrival = receive->arrival;
 	if (arrival == NULL)
-		arrival = find_arrival(channel, message->seq);
-	if (arrival == NULL || arrival->len != message->len)
+		arrival = find_arrival(channel, fin->seq);
+	if (arrival == NULL || arrival->len != fin->len)
 		return KVT_E_PROTOCOL;
 	kvi_arrival_take(channel, arrival);
 	receive->arrival = NULL;
@@ -371,7 +377,7 @@ enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_messa
 	receive->transfer.result_len = arrival->len;
 	arrival->meta = NULL;
 	kvi_arrival_free(arrival);
-	answer(channel, KVI_MESSAGE_ACK, message->seq, 0);
+	send_ack(channel, fin->seq);
 	kvi_exchange_complete(receive, NULL);
 	match(channel);
 	return KVT_OK;
@@ -379,7 +385,8 @@ enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_messa
 
 enum kvt_err kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvi_exchange *receive = find_granted(channel, message->seq, message->generation);
+	struct kvi_exchange *receive =
+		find_granted(channel, message->cancel.seq, message->cancel.generation);
 	if (receive == NULL || receive->state != KVI_RECV_CANCELLING)
 		return KVT_OK; /* something else had settled it */
 	struct kvi_arrival *arrival = receive->arrival;
@@ -393,18 +400,18 @@ enum kvt_err kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_mess
 
 enum kvt_err kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvi_arrival *arrival = find_arrival(channel, message->seq);
+	struct kvi_arrival *arrival = find_arrival(channel, message->abort.seq);
 	if (arrival != NULL) {
 		kvi_arrival_take(channel, arrival);
 		kvi_arrival_free(arrival);
 	}
-	struct kvi_exchange *receive = find_granted(channel, message->seq, 0);
+	struct kvi_exchange *receive = find_granted(channel, message->abort.seq, 0);
 	if (receive != NULL && receive->state == KVI_RECV_CANCELLING) {
 		settle_taken_back(receive);
 	} else if (receive != NULL) {
 		struct kvt_error error;
 		kvi_fail(&error, KVT_E_CANCELLED, 0, "the peer gave up its send: %s",
-			 kvt_err_get_text(message->code));
+			 kvt_err_get_text(message->abort.code));
 		kvi_exchange_complete(receive, &error);
 	}
 	match(channel);

@@ -43,7 +43,8 @@ static void send_withdrawn(struct kvi_worker *worker, struct kvi_command *comman
 {
 	(void)worker;
 	struct kvt_remote *remote = kvi_container_of(command, struct kvt_remote, confirm);
-	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAWN, .generation = remote->id };
+	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAWN,
+				       .withdraw.export_id = remote->id };
 	kvi_link_send(remote->home, &message);
 	kvi_ref_drop(&remote->ref);
 }
@@ -138,10 +139,11 @@ static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *h
 
 enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvt_remote *remote = find_remote(link->conn, message->generation);
+	const uint64_t id = message->withdraw.export_id;
+	struct kvt_remote *remote = find_remote(link->conn, id);
 	if (remote == NULL) {
 		struct kvi_message answer = { .type = KVI_MESSAGE_WITHDRAWN,
-					      .generation = message->generation };
+					      .withdraw.export_id = id };
 		kvi_link_send(link, &answer);
 		return KVT_OK;
 	}

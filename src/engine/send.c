@@ -19,17 +19,30 @@
 
 static const struct kvi_spread_source writing_source;
 
-static void send_about(struct kvi_exchange *send, enum kvi_message_type type, uint64_t generation)
+static void send_fin(const struct kvi_exchange *send)
+{
+	struct kvi_message fin = {
+		.type = KVI_MESSAGE_FIN,
+		.tag = send->channel->tag,
+		.fin = { .seq = send->seq, .generation = send->generation, .len = send->len },
+	};
+	kvi_link_send(send->channel->link, &fin);
+}
+
+static void send_abort(const struct kvi_exchange *send)
 {
 	struct kvi_message message = {
-		.type = type,
+		.type = KVI_MESSAGE_ABORT,
 		.tag = send->channel->tag,
-		.seq = send->seq,
-		.generation = generation,
-		.len = send->len,
-		.code = send->transfer.reason.code,
+		.abort = { .seq = send->seq, .code = send->transfer.reason.code },
 	};
 	kvi_link_send(send->channel->link, &message);
+}
+
+void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message_cancel *cancel)
+{
+	struct kvi_message cack = { .type = KVI_MESSAGE_CACK, .tag = tag, .cancel = *cancel };
+	kvi_link_send(link, &cack);
 }
 
 static struct kvi_exchange *find_send(struct kvi_channel *channel, uint64_t seq)
@@ -48,8 +61,7 @@ void kvi_send_start(struct kvi_exchange *send)
 }
 
 /* Start writing into what a CTS grants. */
-static void begin_writing(struct kvi_exchange *send, const struct kvi_wire_grant *grants,
-			  size_t grant_count, uint64_t generation)
+static void begin_writing(struct kvi_exchange *send, const struct kvi_message_cts *cts)
 {
 	struct kvi_link *home = send->channel->link;
 	struct kvt_conn *conn = send->transfer.conn;
@@ -65,7 +77,7 @@ static void begin_writing(struct kvi_exchange *send, const struct kvi_wire_grant
 		    KVT_OK)
 		goto err_give_up;
 
-	send->generation = generation;
+	send->generation = cts->generation;
 	bool only_home = conn->lane_count == 1 || send->len < KVI_SPREAD_LEN;
 	writing->spread.transfer = &send->transfer;
 	writing->spread.source = &writing_source;
@@ -76,9 +88,9 @@ static void begin_writing(struct kvi_exchange *send, const struct kvi_wire_grant
 	writing->kind = only_home && caps->send_after_write ? KVI_SEGMENT_ORDERED
 							    : KVI_SEGMENT_WRITE;
 	writing->source = send->window != NULL ? send->window : kv->window;
-	writing->grant_count = grant_count;
-	for (size_t i = 0; i < grant_count; i++)
-		writing->grants[i] = grants[i];
+	writing->grant_count = cts->grant_count;
+	for (size_t i = 0; i < cts->grant_count; i++)
+		writing->grants[i] = cts->grants[i];
 	atomic_store(&writing->cursor, 0);
 	error.code = kvi_spread_start(&writing->spread, home, only_home);
 	if (error.code != KVT_OK)
@@ -95,20 +107,20 @@ bool kvi_send_begin(struct kvi_exchange *send)
 {
 	struct kvi_channel *channel = send->channel;
 	struct kvi_link *link = channel->link;
+	const uint64_t seq = channel->next_send_seq;
+	const struct kvi_view meta = { send->transfer.meta, send->transfer.meta_len };
 	bool eager = send->len <= send->transfer.conn->eager_len &&
 		     kvi_message_get_charge(send->transfer.meta_len, send->len) <=
 			     link->window_left;
 	struct kvi_message message = {
 		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
 		.tag = channel->tag,
-		.seq = channel->next_send_seq,
-		.len = send->len,
-		.meta = send->transfer.meta,
-		.meta_len = send->transfer.meta_len,
-		.data = eager ? send->base : NULL,
-		.data_len = eager ? send->len : 0,
 	};
-	if (!kvi_table_add(&link->part->sends, &send->entry, channel->tag, message.seq)) {
+	if (eager)
+		message.eager = (struct kvi_message_eager){ seq, meta, { send->base, send->len } };
+	else
+		message.start = (struct kvi_message_start){ seq, send->len, meta };
+	if (!kvi_table_add(&link->part->sends, &send->entry, channel->tag, seq)) {
 		kvi_transfer_give_up(&send->transfer, KVT_E_NO_MEMORY, "no memory for a send");
 		return true;
 	}
@@ -118,44 +130,36 @@ bool kvi_send_begin(struct kvi_exchange *send)
 	}
 
 	kvi_list_remove(&send->transfer.waiter.node);
-	send->seq = channel->next_send_seq++;
+	send->seq = seq;
+	channel->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
 
-	struct kvi_early_cts *early = &channel->early;
-	if (early->generation == 0 || early->seq != send->seq)
+	if (channel->early.generation == 0 || channel->early.seq != seq)
 		return true;
-	uint64_t generation = early->generation;
-	early->generation = 0; /* void for an eager message, and for one that it is too small for */
-	if (!eager && send->len > 0 && send->len <= early->len)
-		begin_writing(send, early->grants, early->grant_count, generation);
+	const struct kvi_message_cts early = channel->early;
+	channel->early.generation = 0; /* void for an eager message, and where it is too small */
+	if (!eager && send->len > 0 && send->len <= early.capacity)
+		begin_writing(send, &early);
 	return true;
 }
 
 enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	size_t rail_count = message->grant_count;
-	if (message->generation == 0 || rail_count == 0)
-		return KVT_E_PROTOCOL;
-	if (message->seq >= channel->next_send_seq) {
+	const struct kvi_message_cts *cts = &message->cts;
+	if (cts->seq >= channel->next_send_seq) {
 		/* At most one is unmatched, for the next message. */
-		if (message->seq != channel->next_send_seq || channel->early.generation != 0)
+		if (cts->seq != channel->next_send_seq || channel->early.generation != 0)
 			return KVT_E_PROTOCOL;
-		struct kvi_early_cts *early = &channel->early;
-		early->seq = message->seq;
-		early->generation = message->generation;
-		early->len = message->len;
-		early->grant_count = rail_count;
-		for (size_t i = 0; i < rail_count; i++)
-			early->grants[i] = message->grants[i];
+		channel->early = *cts;
 		return KVT_OK;
 	}
-	struct kvi_exchange *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, cts->seq);
 	if (send == NULL || send->state == KVI_SEND_EAGER)
 		return KVT_OK; /* ended, or sent before the CTS came: void by 6.3 */
 	if (send->state != KVI_SEND_STARTED)
 		return KVT_E_PROTOCOL;
-	if (send->len > 0 && send->len <= message->len)
-		begin_writing(send, message->grants, rail_count, message->generation);
+	if (send->len > 0 && send->len <= cts->capacity)
+		begin_writing(send, cts);
 	return KVT_OK;
 }
 
@@ -193,7 +197,7 @@ static void on_all_posted(struct kvi_spread *spread)
 	struct kvi_exchange *send = kvi_exchange_of(spread->transfer);
 	if (send->state != KVI_SEND_WRITING || send->writing.kind != KVI_SEGMENT_ORDERED)
 		return;
-	send_about(send, KVI_MESSAGE_FIN, send->generation);
+	send_fin(send);
 	send->state = KVI_SEND_FINISHED;
 }
 
@@ -207,7 +211,7 @@ static void on_written(struct kvi_spread *spread)
 		return; /* the connection is being torn down, which ends the send */
 
 	if (send->state == KVI_SEND_WRITING) {
-		send_about(send, KVI_MESSAGE_FIN, send->generation);
+		send_fin(send);
 		send->state = KVI_SEND_FINISHED;
 	} else if (send->state == KVI_SEND_FINISHED) {
 		if (send->acked)
@@ -216,11 +220,12 @@ static void on_written(struct kvi_spread *spread)
 			kvi_exchange_complete(send, &send->transfer.reason);
 	} else if (send->state == KVI_SEND_STOPPING) {
 		if (send->peer_cancelled)
-			send_about(send, KVI_MESSAGE_CACK, send->generation);
+			kvi_send_cack(send->channel->link, send->channel->tag,
+				      &(struct kvi_message_cancel){ send->seq, send->generation });
 		send->peer_cancelled = false;
 		send->state = KVI_SEND_STARTED;
 		if (send->transfer.reason.code != KVT_OK) {
-			send_about(send, KVI_MESSAGE_ABORT, 0);
+			send_abort(send);
 			kvi_exchange_complete(send, &send->transfer.reason);
 		}
 	}
@@ -236,9 +241,9 @@ static const struct kvi_spread_source writing_source = {
 
 enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvi_exchange *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->ack.seq);
 	if (send == NULL)
-		return message->seq < channel->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
+		return message->ack.seq < channel->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
 	if (send->state == KVI_SEND_FINISHED) {
 		send->acked = true;
 		if (kvi_spread_is_active(&send->writing.spread))
@@ -256,20 +261,21 @@ enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_messa
 
 enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	struct kvi_exchange *send = find_send(channel, message->seq);
+	struct kvi_exchange *send = find_send(channel, message->refused.seq);
 	if (send != NULL) {
 		send->was_refused = true;
-		send->refused_len = message->len;
+		send->refused_len = message->refused.capacity;
 	}
 	return KVT_OK;
 }
 
 enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message)
 {
-	if (channel->early.generation == message->generation)
+	const struct kvi_message_cancel *cancel = &message->cancel;
+	if (channel->early.generation == cancel->generation)
 		channel->early.generation = 0;
-	struct kvi_exchange *send = find_send(channel, message->seq);
-	if (send != NULL && send->generation == message->generation) {
+	struct kvi_exchange *send = find_send(channel, cancel->seq);
+	if (send != NULL && send->generation == cancel->generation) {
 		if (send->state == KVI_SEND_WRITING || send->state == KVI_SEND_STOPPING) {
 			send->state = KVI_SEND_STOPPING;
 			send->peer_cancelled = true;
@@ -279,13 +285,7 @@ enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_me
 		if (send->state == KVI_SEND_FINISHED)
 			return KVT_OK; /* the FIN is the answer */
 	}
-	struct kvi_message answer = {
-		.type = KVI_MESSAGE_CACK,
-		.tag = message->tag,
-		.seq = message->seq,
-		.generation = message->generation,
-	};
-	kvi_link_send(channel->link, &answer);
+	kvi_send_cack(channel->link, message->tag, cancel);
 	return KVT_OK;
 }
 
@@ -303,7 +303,7 @@ void kvi_send_give_up(struct kvi_exchange *send)
 		kvi_exchange_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_STARTED:
-		send_about(send, KVI_MESSAGE_ABORT, 0);
+		send_abort(send);
 		kvi_exchange_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_WRITING:

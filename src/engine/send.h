@@ -19,6 +19,9 @@ enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_messa
 enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message);
 enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message);
 
+/* Nothing is posted under that CTS, nor will be; also where no send is known. */
+void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message_cancel *cancel);
+
 /* Stop: completes with transfer->reason, now or when what is posted has completed. */
 void kvi_send_give_up(struct kvi_exchange *send);
 

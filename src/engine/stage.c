@@ -81,10 +81,11 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 	struct kvi_grant grant = kvi_memory_get_grant(stage->in_memory);
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_STAGE,
-		.seq = KVI_SLOTS,
-		.len = slot_len,
-		.grant_count = 1,
-		.grants = { { .address = grant.address, .key = grant.key } },
+		.stage = {
+			.slot_count = KVI_SLOTS,
+			.slot_len = slot_len,
+			.grant = { .address = grant.address, .key = grant.key },
+		},
 	};
 	kvi_link_send(link, &message);
 	return KVT_OK;
@@ -107,19 +108,20 @@ enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error)
 
 enum kvt_err kvi_stage_on_offer(struct kvi_link *link, const struct kvi_message *message)
 {
+	const struct kvi_message_stage *offered = &message->stage;
 	struct kvi_stage *stage = get_stage(link);
 	size_t max_len = kvi_stage_get_slot_len(link);
 	if (stage == NULL)
 		return KVT_E_NO_MEMORY;
-	if (stage->slot_len != 0 || message->seq == 0 || message->seq > KVI_SLOTS_MAX ||
-	    message->len <= KVI_WIRE_SPAN_LEN || message->len > UINT32_MAX ||
-	    message->grant_count != 1)
+	if (stage->slot_len != 0 || offered->slot_count == 0 ||
+	    offered->slot_count > KVI_SLOTS_MAX || offered->slot_len <= KVI_WIRE_SPAN_LEN ||
+	    offered->slot_len > UINT32_MAX)
 		return KVT_E_PROTOCOL;
-	stage->grant.address = message->grants[0].address;
-	stage->grant.key = message->grants[0].key;
-	stage->slot_len = message->len < max_len ? message->len : max_len;
-	stage->peer_slots = stage->slots_free = (unsigned)message->seq;
-	stage->peer_slot_len = message->len;
+	stage->grant.address = offered->grant.address;
+	stage->grant.key = offered->grant.key;
+	stage->slot_len = offered->slot_len < max_len ? offered->slot_len : max_len;
+	stage->peer_slots = stage->slots_free = (unsigned)offered->slot_count;
+	stage->peer_slot_len = offered->slot_len;
 	kvi_link_touch(link);
 	return KVT_OK;
 }
@@ -199,9 +201,11 @@ static void announce(struct kvi_segment *segment)
 	const struct kvi_pack *pack = segment->cargo;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_PACK,
-		.seq = pack->slot,
-		.generation = pack->export_id,
-		.len = pack->span_count,
+		.pack = {
+			.slot = pack->slot,
+			.export_id = pack->export_id,
+			.span_count = pack->span_count,
+		},
 	};
 	stage->awaiting[pack->slot] = segment->awaits_ack ? segment : NULL;
 	/* The last one waits for what follows it: the transfer's end in the same packet. */
@@ -234,10 +238,10 @@ const struct kvi_cargo_kind kvi_pack_cargo = {
 enum kvt_err kvi_stage_on_ack(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_stage *stage = link->stage;
-	if (stage == NULL || message->seq == 0 ||
-	    message->seq > stage->peer_slots - stage->slots_free)
+	const uint64_t count = message->pack_ack.slot_count;
+	if (stage == NULL || count == 0 || count > stage->peer_slots - stage->slots_free)
 		return KVT_E_PROTOCOL;
-	for (uint64_t i = 0; i < message->seq; i++) {
+	for (uint64_t i = 0; i < count; i++) {
 		struct kvi_segment *segment = stage->awaiting[stage->next_ack_slot];
 		stage->awaiting[stage->next_ack_slot] = NULL;
 		stage->next_ack_slot = (stage->next_ack_slot + 1) % stage->peer_slots;
@@ -268,7 +272,8 @@ void kvi_stage_release_slot(struct kvi_link *link)
 	struct kvi_stage *stage = link->stage;
 	stage->unpacked++;
 	if (link->conn->lane_count > 1 || stage->unpacked >= KVI_SLOTS / 2) {
-		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = stage->unpacked };
+		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK,
+					   .pack_ack.slot_count = stage->unpacked };
 		kvi_link_send(link, &ack);
 		stage->unpacked = 0;
 	}
@@ -295,15 +300,16 @@ static bool unpack(const struct kvt_pool *pool, const uint8_t *slot, size_t slot
 enum kvt_err kvi_stage_on_pack(struct kvi_link *link, const struct kvi_message *message)
 {
 	const struct kvi_stage *stage = link->stage;
+	const struct kvi_message_pack *pack = &message->pack;
 	size_t slot_len = kvi_stage_get_slot_len(link);
-	if (stage == NULL || stage->in == NULL || message->seq >= KVI_SLOTS ||
-	    message->len > slot_len / KVI_WIRE_SPAN_LEN)
+	if (stage == NULL || stage->in == NULL || pack->slot >= KVI_SLOTS ||
+	    pack->span_count > slot_len / KVI_WIRE_SPAN_LEN)
 		return KVT_E_PROTOCOL;
-	const uint8_t *slot = kvi_stage_get_slot(link, message->seq);
+	const uint8_t *slot = kvi_stage_get_slot(link, pack->slot);
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
-	struct kvt_export *exported = kvi_export_find(link->conn, message->generation);
+	struct kvt_export *exported = kvi_export_find(link->conn, pack->export_id);
 	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
-				 !unpack(exported->pool, slot, slot_len, message->len)))
+				 !unpack(exported->pool, slot, slot_len, pack->span_count)))
 		return KVT_E_PROTOCOL;
 	kvi_stage_release_slot(link);
 	return KVT_OK;

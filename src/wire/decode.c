@@ -222,38 +222,174 @@ enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lan
 	return KVT_OK;
 }
 
-/* The fields of fixed length and those they announce, except grants, which are left to read. */
-static void read_message_fields(struct kvi_reader *reader, unsigned fields,
-				struct kvi_message *message)
+/* A length and, later, as many bytes, in place. */
+static struct kvi_view read_len(struct kvi_reader *reader, size_t max)
 {
-	if (fields & KVI_HAS_SEQ)
-		message->seq = kvi_read_u64(reader);
-	if (fields & KVI_HAS_GENERATION) {
-		message->generation = kvi_read_u64(reader);
-		require(reader, message->generation != 0);
+	struct kvi_view view = { .len = kvi_read_u32(reader) };
+	require(reader, view.len <= max);
+	return view;
+}
+
+static void read_view(struct kvi_reader *reader, struct kvi_view *view)
+{
+	view->bytes = kvi_read_bytes(reader, view->len);
+}
+
+static struct kvi_view read_data(struct kvi_reader *reader)
+{
+	struct kvi_view data = read_len(reader, KVI_EAGER_LEN_MAX);
+	read_view(reader, &data);
+	return data;
+}
+
+/* Of a receive or of an export. */
+static uint64_t read_id(struct kvi_reader *reader)
+{
+	uint64_t id = kvi_read_u64(reader);
+	require(reader, id != 0);
+	return id;
+}
+
+static size_t read_grants(struct kvi_reader *reader, struct kvi_wire_grant *grants, size_t max)
+{
+	size_t count = kvi_read_u16(reader);
+	require(reader, count >= 1 && count <= max);
+	require(reader, kvi_read_u16(reader) == 0);
+	for (size_t i = 0; !reader->bad && i < count; i++) {
+		grants[i].address = kvi_read_u64(reader);
+		grants[i].key = kvi_read_u64(reader);
 	}
-	if (fields & KVI_HAS_LEN)
-		message->len = kvi_read_u64(reader);
-	if (fields & KVI_HAS_CODE)
-		message->code = message->type == KVI_MESSAGE_NO_EXPORT ? read_no_export_code(reader)
-								       : read_code(reader);
-	if (fields & KVI_HAS_META) {
-		message->meta_len = kvi_read_u32(reader);
-		require(reader, message->meta_len <= KVT_META_LEN_MAX);
+	return count;
+}
+
+/* What section 7 says. */
+static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_ATTACH:
+		message->attach.number = kvi_read_u64(reader);
+		message->attach.export_id = read_id(reader);
+		break;
+	case KVI_MESSAGE_ATTACHED:
+		message->attached.number = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_NO_EXPORT:
+		message->no_export.number = kvi_read_u64(reader);
+		message->no_export.code = read_no_export_code(reader);
+		break;
+	case KVI_MESSAGE_WITHDRAW:
+	case KVI_MESSAGE_WITHDRAWN:
+		message->withdraw.export_id = read_id(reader);
+		break;
+	case KVI_MESSAGE_STAGE:
+		message->stage.slot_count = kvi_read_u64(reader);
+		message->stage.slot_len = kvi_read_u64(reader);
+		read_grants(reader, &message->stage.grant, 1);
+		break;
+	case KVI_MESSAGE_PACK:
+		message->pack.slot = kvi_read_u64(reader);
+		message->pack.export_id = read_id(reader);
+		message->pack.span_count = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_PACK_ACK:
+		message->pack_ack.slot_count = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		message->notify.transfer = kvi_read_u64(reader);
+		message->notify.code = message->type == KVI_MESSAGE_NOTIFY ? KVT_OK
+									   : read_code(reader);
+		message->notify.data = read_data(reader);
+		break;
+	case KVI_MESSAGE_SYNC:
+	case KVI_MESSAGE_NOTED:
+		message->sync.transfer = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_READ:
+		message->read.number = kvi_read_u64(reader);
+		message->read.export_id = read_id(reader);
+		message->read.spans = read_data(reader);
+		break;
+	case KVI_MESSAGE_FILLED:
+		message->filled.number = kvi_read_u64(reader);
+		message->filled.slot = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_DROPPED:
+		message->dropped.number = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_FIND:
+		message->find.number = kvi_read_u64(reader);
+		message->find.offset = kvi_read_u64(reader);
+		message->find.name = read_data(reader);
+		break;
+	default: /* FOUND */
+		message->found.number = kvi_read_u64(reader);
+		message->found.export_id = read_id(reader);
+		message->found.len = kvi_read_u64(reader);
+		message->found.part = read_data(reader);
 	}
-	if (fields & KVI_HAS_DATA) {
-		message->data_len = kvi_read_u32(reader);
-		require(reader, message->data_len <= KVI_EAGER_LEN_MAX);
+}
+
+static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_CREDIT:
+	case KVI_MESSAGE_GONE:
+	case KVI_MESSAGE_GONE_ACK:
+	case KVI_MESSAGE_BYE:
+		break;
+	case KVI_MESSAGE_EAGER:
+		message->eager.seq = kvi_read_u64(reader);
+		message->eager.meta = read_len(reader, KVT_META_LEN_MAX);
+		message->eager.data = read_len(reader, KVI_EAGER_LEN_MAX);
+		read_view(reader, &message->eager.meta);
+		read_view(reader, &message->eager.data);
+		break;
+	case KVI_MESSAGE_START:
+		message->start.seq = kvi_read_u64(reader);
+		message->start.len = kvi_read_u64(reader);
+		require(reader, message->start.len <= INT64_MAX);
+		message->start.meta = read_len(reader, KVT_META_LEN_MAX);
+		read_view(reader, &message->start.meta);
+		break;
+	case KVI_MESSAGE_CTS:
+		message->cts.seq = kvi_read_u64(reader);
+		message->cts.generation = read_id(reader);
+		message->cts.capacity = kvi_read_u64(reader);
+		message->cts.grant_count = read_grants(reader, message->cts.grants, KVI_RAILS_MAX);
+		break;
+	case KVI_MESSAGE_FIN:
+		message->fin.seq = kvi_read_u64(reader);
+		message->fin.generation = read_id(reader);
+		message->fin.len = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_ACK:
+		message->ack.seq = kvi_read_u64(reader);
+		break;
+	case KVI_MESSAGE_CANCEL:
+	case KVI_MESSAGE_CACK:
+		message->cancel.seq = kvi_read_u64(reader);
+		message->cancel.generation = read_id(reader);
+		break;
+	case KVI_MESSAGE_ABORT:
+		message->abort.seq = kvi_read_u64(reader);
+		message->abort.code = read_code(reader);
+		break;
+	case KVI_MESSAGE_REFUSED:
+		message->refused.seq = kvi_read_u64(reader);
+		message->refused.capacity = kvi_read_u64(reader);
+		break;
+	default:
+		read_paged_fields(reader, message);
 	}
-	if (fields & KVI_HAS_META)
-		message->meta = kvi_read_bytes(reader, message->meta_len);
-	if (fields & KVI_HAS_DATA)
-		message->data = kvi_read_bytes(reader, message->data_len);
-	if (fields & KVI_HAS_GRANTS) {
-		message->grant_count = kvi_read_u16(reader);
-		require(reader, message->grant_count >= 1 && message->grant_count <= KVI_RAILS_MAX);
-		require(reader, kvi_read_u16(reader) == 0);
-	}
+}
+
+/* Grants are most of the struct, and only a CTS has them: they are not copied for others. */
+static size_t get_used_len(const struct kvi_message *message)
+{
+	size_t others = offsetof(struct kvi_message, found) + sizeof(message->found);
+	_Static_assert(sizeof(message->eager) <= sizeof(message->found), "FOUND is the largest");
+	return message->type == KVI_MESSAGE_CTS ? sizeof(*message) : others;
 }
 
 enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_message *message,
@@ -263,28 +399,18 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 	uint8_t type = kvi_read_u8(&reader);
 	if (type < KVI_MESSAGE_CREDIT || type > KVI_MESSAGE_LAST)
 		return KVT_E_PROTOCOL;
-	unsigned fields = kvi_message_fields[type];
 
-	/* Grants are a large part of the struct, and hot messages have none: they stay untouched. */
-	const size_t head_len = offsetof(struct kvi_message, grants);
 	struct kvi_message read;
-	memset(&read, 0, head_len);
 	read.type = type;
 	require(&reader, kvi_read_u8(&reader) == 0);
 	read.credits = kvi_read_u16(&reader);
 	read.window = kvi_read_u32(&reader);
 	read.tag = kvi_read_u64(&reader);
-	require(&reader, (fields & KVI_NO_TAG) == 0 || read.tag == 0);
-	read_message_fields(&reader, fields, &read);
-	require(&reader, type != KVI_MESSAGE_START || read.len <= INT64_MAX);
-	if (reader.bad || kvi_reader_get_left(&reader) < read.grant_count * 16)
+	require(&reader, kvi_message_has_tag(type) || read.tag == 0);
+	read_fields(&reader, &read);
+	if (reader.bad)
 		return KVT_E_PROTOCOL;
-
-	memcpy(message, &read, head_len);
-	for (size_t i = 0; i < read.grant_count; i++) {
-		message->grants[i].address = kvi_read_u64(&reader);
-		message->grants[i].key = kvi_read_u64(&reader);
-	}
+	memcpy(message, &read, get_used_len(&read));
 	*used = len - kvi_reader_get_left(&reader);
 	return KVT_OK;
 }

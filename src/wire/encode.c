@@ -116,13 +116,150 @@ void kvi_lane_hello_encode(const struct kvi_lane_hello *hello, uint8_t bytes[KVI
 	kvi_write_u16(&writer, hello->index);
 }
 
-static void write_grants(struct kvi_writer *writer, const struct kvi_message *message)
+/* Lengths come before the bytes that they are of. */
+static void write_len(struct kvi_writer *writer, const struct kvi_view *view)
 {
-	kvi_write_u16(writer, (uint16_t)message->grant_count);
+	kvi_write_u32(writer, (uint32_t)view->len);
+}
+
+static void write_view(struct kvi_writer *writer, const struct kvi_view *view)
+{
+	kvi_write_bytes(writer, view->bytes, view->len);
+}
+
+static void write_grants(struct kvi_writer *writer, const struct kvi_wire_grant *grants,
+			 size_t count)
+{
+	kvi_write_u16(writer, (uint16_t)count);
 	kvi_write_u16(writer, 0);
-	for (size_t i = 0; i < message->grant_count; i++) {
-		kvi_write_u64(writer, message->grants[i].address);
-		kvi_write_u64(writer, message->grants[i].key);
+	for (size_t i = 0; i < count; i++) {
+		kvi_write_u64(writer, grants[i].address);
+		kvi_write_u64(writer, grants[i].key);
+	}
+}
+
+/* What section 7 says. */
+static void write_paged_fields(struct kvi_writer *writer, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_ATTACH:
+		kvi_write_u64(writer, message->attach.number);
+		kvi_write_u64(writer, message->attach.export_id);
+		break;
+	case KVI_MESSAGE_ATTACHED:
+		kvi_write_u64(writer, message->attached.number);
+		break;
+	case KVI_MESSAGE_NO_EXPORT:
+		kvi_write_u64(writer, message->no_export.number);
+		kvi_write_u32(writer, (uint32_t)message->no_export.code);
+		break;
+	case KVI_MESSAGE_WITHDRAW:
+	case KVI_MESSAGE_WITHDRAWN:
+		kvi_write_u64(writer, message->withdraw.export_id);
+		break;
+	case KVI_MESSAGE_STAGE:
+		kvi_write_u64(writer, message->stage.slot_count);
+		kvi_write_u64(writer, message->stage.slot_len);
+		write_grants(writer, &message->stage.grant, 1);
+		break;
+	case KVI_MESSAGE_PACK:
+		kvi_write_u64(writer, message->pack.slot);
+		kvi_write_u64(writer, message->pack.export_id);
+		kvi_write_u64(writer, message->pack.span_count);
+		break;
+	case KVI_MESSAGE_PACK_ACK:
+		kvi_write_u64(writer, message->pack_ack.slot_count);
+		break;
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		kvi_write_u64(writer, message->notify.transfer);
+		if (message->type == KVI_MESSAGE_NOTIFY_FAILED)
+			kvi_write_u32(writer, (uint32_t)message->notify.code);
+		write_len(writer, &message->notify.data);
+		write_view(writer, &message->notify.data);
+		break;
+	case KVI_MESSAGE_SYNC:
+	case KVI_MESSAGE_NOTED:
+		kvi_write_u64(writer, message->sync.transfer);
+		break;
+	case KVI_MESSAGE_READ:
+		kvi_write_u64(writer, message->read.number);
+		kvi_write_u64(writer, message->read.export_id);
+		write_len(writer, &message->read.spans);
+		write_view(writer, &message->read.spans);
+		break;
+	case KVI_MESSAGE_FILLED:
+		kvi_write_u64(writer, message->filled.number);
+		kvi_write_u64(writer, message->filled.slot);
+		break;
+	case KVI_MESSAGE_DROPPED:
+		kvi_write_u64(writer, message->dropped.number);
+		break;
+	case KVI_MESSAGE_FIND:
+		kvi_write_u64(writer, message->find.number);
+		kvi_write_u64(writer, message->find.offset);
+		write_len(writer, &message->find.name);
+		write_view(writer, &message->find.name);
+		break;
+	default: /* FOUND */
+		kvi_write_u64(writer, message->found.number);
+		kvi_write_u64(writer, message->found.export_id);
+		kvi_write_u64(writer, message->found.len);
+		write_len(writer, &message->found.part);
+		write_view(writer, &message->found.part);
+	}
+}
+
+static void write_fields(struct kvi_writer *writer, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_CREDIT:
+	case KVI_MESSAGE_GONE:
+	case KVI_MESSAGE_GONE_ACK:
+	case KVI_MESSAGE_BYE:
+		break;
+	case KVI_MESSAGE_EAGER:
+		kvi_write_u64(writer, message->eager.seq);
+		write_len(writer, &message->eager.meta);
+		write_len(writer, &message->eager.data);
+		write_view(writer, &message->eager.meta);
+		write_view(writer, &message->eager.data);
+		break;
+	case KVI_MESSAGE_START:
+		kvi_write_u64(writer, message->start.seq);
+		kvi_write_u64(writer, message->start.len);
+		write_len(writer, &message->start.meta);
+		write_view(writer, &message->start.meta);
+		break;
+	case KVI_MESSAGE_CTS:
+		kvi_write_u64(writer, message->cts.seq);
+		kvi_write_u64(writer, message->cts.generation);
+		kvi_write_u64(writer, message->cts.capacity);
+		write_grants(writer, message->cts.grants, message->cts.grant_count);
+		break;
+	case KVI_MESSAGE_FIN:
+		kvi_write_u64(writer, message->fin.seq);
+		kvi_write_u64(writer, message->fin.generation);
+		kvi_write_u64(writer, message->fin.len);
+		break;
+	case KVI_MESSAGE_ACK:
+		kvi_write_u64(writer, message->ack.seq);
+		break;
+	case KVI_MESSAGE_CANCEL:
+	case KVI_MESSAGE_CACK:
+		kvi_write_u64(writer, message->cancel.seq);
+		kvi_write_u64(writer, message->cancel.generation);
+		break;
+	case KVI_MESSAGE_ABORT:
+		kvi_write_u64(writer, message->abort.seq);
+		kvi_write_u32(writer, (uint32_t)message->abort.code);
+		break;
+	case KVI_MESSAGE_REFUSED:
+		kvi_write_u64(writer, message->refused.seq);
+		kvi_write_u64(writer, message->refused.capacity);
+		break;
+	default:
+		write_paged_fields(writer, message);
 	}
 }
 
@@ -134,25 +271,25 @@ size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t
 	kvi_write_u16(&writer, message->credits);
 	kvi_write_u32(&writer, message->window);
 	kvi_write_u64(&writer, message->tag);
-
-	unsigned fields = kvi_message_fields[message->type];
-	if (fields & KVI_HAS_SEQ)
-		kvi_write_u64(&writer, message->seq);
-	if (fields & KVI_HAS_GENERATION)
-		kvi_write_u64(&writer, message->generation);
-	if (fields & KVI_HAS_LEN)
-		kvi_write_u64(&writer, message->len);
-	if (fields & KVI_HAS_CODE)
-		kvi_write_u32(&writer, (uint32_t)message->code);
-	if (fields & KVI_HAS_META)
-		kvi_write_u32(&writer, (uint32_t)message->meta_len);
-	if (fields & KVI_HAS_DATA)
-		kvi_write_u32(&writer, (uint32_t)message->data_len);
-	if (fields & KVI_HAS_META)
-		kvi_write_bytes(&writer, message->meta, message->meta_len);
-	if (fields & KVI_HAS_DATA)
-		kvi_write_bytes(&writer, message->data, message->data_len);
-	if (fields & KVI_HAS_GRANTS)
-		write_grants(&writer, message);
+	write_fields(&writer, message);
 	return writer.bad ? 0 : kvi_writer_get_len(&writer);
+}
+
+struct kvi_view *kvi_message_get_data(struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_EAGER:
+		return &message->eager.data;
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		return &message->notify.data;
+	case KVI_MESSAGE_READ:
+		return &message->read.spans;
+	case KVI_MESSAGE_FIND:
+		return &message->find.name;
+	case KVI_MESSAGE_FOUND:
+		return &message->found.part;
+	default:
+		return NULL;
+	}
 }

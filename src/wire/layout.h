@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * layout.h - what encode.c and decode.c share, and nobody else sees: magic numbers, limits, and which
- * fields each lane message has. The order of fields on the wire is that of the enum.
+ * layout.h - what encode.c and decode.c share, and nobody else sees: magic numbers and limits.
  */
 #ifndef KVI_WIRE_LAYOUT_H
 #define KVI_WIRE_LAYOUT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/wire.h"
@@ -20,49 +20,10 @@ enum {
 	KVI_RX_COUNT_MAX = UINT16_MAX,	   /* 3.1: credits have 16 bits */
 };
 
-enum kvi_message_field {
-	KVI_HAS_SEQ = 1,
-	KVI_HAS_GENERATION = 2,
-	KVI_HAS_LEN = 4,
-	KVI_HAS_CODE = 8,
-	KVI_HAS_META = 16,
-	KVI_HAS_DATA = 32,
-	KVI_HAS_GRANTS = 64,
-	KVI_NO_TAG = 128, /* the header's tag is 0 */
-};
-
-static const uint8_t kvi_message_fields[] = {
-	[KVI_MESSAGE_CREDIT] = KVI_NO_TAG,
-	[KVI_MESSAGE_EAGER] = KVI_HAS_SEQ | KVI_HAS_META | KVI_HAS_DATA,
-	[KVI_MESSAGE_START] = KVI_HAS_SEQ | KVI_HAS_LEN | KVI_HAS_META,
-	[KVI_MESSAGE_CTS] = KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_LEN | KVI_HAS_GRANTS,
-	[KVI_MESSAGE_FIN] = KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_LEN,
-	[KVI_MESSAGE_ACK] = KVI_HAS_SEQ,
-	[KVI_MESSAGE_CANCEL] = KVI_HAS_SEQ | KVI_HAS_GENERATION,
-	[KVI_MESSAGE_CACK] = KVI_HAS_SEQ | KVI_HAS_GENERATION,
-	[KVI_MESSAGE_ABORT] = KVI_HAS_SEQ | KVI_HAS_CODE,
-	[KVI_MESSAGE_REFUSED] = KVI_HAS_SEQ | KVI_HAS_LEN,
-	[KVI_MESSAGE_GONE] = 0,
-	[KVI_MESSAGE_GONE_ACK] = 0,
-	[KVI_MESSAGE_BYE] = KVI_NO_TAG,
-	[KVI_MESSAGE_ATTACH] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_GENERATION,
-	[KVI_MESSAGE_ATTACHED] = KVI_NO_TAG | KVI_HAS_SEQ,
-	[KVI_MESSAGE_NO_EXPORT] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_CODE,
-	[KVI_MESSAGE_WITHDRAW] = KVI_NO_TAG | KVI_HAS_GENERATION,
-	[KVI_MESSAGE_WITHDRAWN] = KVI_NO_TAG | KVI_HAS_GENERATION,
-	[KVI_MESSAGE_STAGE] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_LEN | KVI_HAS_GRANTS,
-	[KVI_MESSAGE_PACK] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_LEN,
-	[KVI_MESSAGE_PACK_ACK] = KVI_NO_TAG | KVI_HAS_SEQ,
-	[KVI_MESSAGE_NOTIFY] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_DATA,
-	[KVI_MESSAGE_NOTIFY_FAILED] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_CODE | KVI_HAS_DATA,
-	[KVI_MESSAGE_SYNC] = KVI_NO_TAG | KVI_HAS_SEQ,
-	[KVI_MESSAGE_NOTED] = KVI_NO_TAG | KVI_HAS_SEQ,
-	[KVI_MESSAGE_READ] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_DATA,
-	[KVI_MESSAGE_FILLED] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_LEN,
-	[KVI_MESSAGE_DROPPED] = KVI_NO_TAG | KVI_HAS_SEQ,
-	[KVI_MESSAGE_FIND] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_LEN | KVI_HAS_DATA,
-	[KVI_MESSAGE_FOUND] = KVI_NO_TAG | KVI_HAS_SEQ | KVI_HAS_GENERATION | KVI_HAS_LEN |
-			      KVI_HAS_DATA,
-};
+/* Whether the header of such a message names a KV; else its tag is 0. */
+static inline bool kvi_message_has_tag(enum kvi_message_type type)
+{
+	return type != KVI_MESSAGE_CREDIT && type < KVI_MESSAGE_BYE;
+}
 
 #endif

@@ -138,38 +138,38 @@ enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lan
 /* ---- lane messages (section 5) ---- */
 
 enum kvi_message_type {
-	KVI_MESSAGE_CREDIT = 1,	   /* 5.2 header only */
-	KVI_MESSAGE_EAGER = 2,	   /* 5.3 seq, meta, data */
-	KVI_MESSAGE_START = 3,	   /* 5.4 seq, len, meta */
-	KVI_MESSAGE_CTS = 4,	   /* 5.5 seq, generation, len (capacity), grants */
-	KVI_MESSAGE_FIN = 5,	   /* 5.6 seq, generation, len */
-	KVI_MESSAGE_ACK = 6,	   /* 5.7 seq */
-	KVI_MESSAGE_CANCEL = 7,	   /* 5.8 seq, generation */
-	KVI_MESSAGE_CACK = 8,	   /* 5.9 seq, generation */
-	KVI_MESSAGE_ABORT = 9,	   /* 5.10 seq, code */
-	KVI_MESSAGE_REFUSED = 10,  /* 5.11 seq, len (what the receive allows) */
+	KVI_MESSAGE_CREDIT = 1,	   /* 5.2 */
+	KVI_MESSAGE_EAGER = 2,	   /* 5.3 */
+	KVI_MESSAGE_START = 3,	   /* 5.4 */
+	KVI_MESSAGE_CTS = 4,	   /* 5.5 */
+	KVI_MESSAGE_FIN = 5,	   /* 5.6 */
+	KVI_MESSAGE_ACK = 6,	   /* 5.7 */
+	KVI_MESSAGE_CANCEL = 7,	   /* 5.8 */
+	KVI_MESSAGE_CACK = 8,	   /* 5.9 */
+	KVI_MESSAGE_ABORT = 9,	   /* 5.10 */
+	KVI_MESSAGE_REFUSED = 10,  /* 5.11 */
 	KVI_MESSAGE_GONE = 11,	   /* 5.12 the tag's KV was closed */
 	KVI_MESSAGE_GONE_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
 	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
 
 	/* Of pools and paged transfers (section 7); all with tag 0. */
-	KVI_MESSAGE_ATTACH = 14,	/* 5.15 seq, generation (the export's id) */
-	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 seq */
-	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 seq, code */
-	KVI_MESSAGE_WITHDRAW = 17,	/* 5.18 generation (the export's id) */
-	KVI_MESSAGE_WITHDRAWN = 18,	/* 5.19 generation */
-	KVI_MESSAGE_STAGE = 19,		/* 5.20 seq (slots), len (of a slot), grants */
-	KVI_MESSAGE_PACK = 20,		/* 5.21 seq (the slot), generation, len (spans) */
-	KVI_MESSAGE_PACK_ACK = 21,	/* 5.22 seq (slots) */
-	KVI_MESSAGE_NOTIFY = 22,	/* 5.23 seq (the transfer), data */
-	KVI_MESSAGE_NOTIFY_FAILED = 23, /* 5.24 seq, code, data */
-	KVI_MESSAGE_SYNC = 24,		/* 5.25 seq */
-	KVI_MESSAGE_NOTED = 25,		/* 5.26 seq */
-	KVI_MESSAGE_READ = 26,		/* 5.27 seq (the question), generation, data (spans) */
-	KVI_MESSAGE_FILLED = 27,	/* 5.28 seq, len (the slot) */
-	KVI_MESSAGE_DROPPED = 28,	/* 5.29 seq */
-	KVI_MESSAGE_FIND = 29,		/* 5.30 seq, len (the offset), data (the name) */
-	KVI_MESSAGE_FOUND = 30, /* 5.31 seq, generation, len (the whole), data (from the offset) */
+	KVI_MESSAGE_ATTACH = 14,	/* 5.15 */
+	KVI_MESSAGE_ATTACHED = 15,	/* 5.16 */
+	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 */
+	KVI_MESSAGE_WITHDRAW = 17,	/* 5.18 */
+	KVI_MESSAGE_WITHDRAWN = 18,	/* 5.19 */
+	KVI_MESSAGE_STAGE = 19,		/* 5.20 */
+	KVI_MESSAGE_PACK = 20,		/* 5.21 */
+	KVI_MESSAGE_PACK_ACK = 21,	/* 5.22 */
+	KVI_MESSAGE_NOTIFY = 22,	/* 5.23 */
+	KVI_MESSAGE_NOTIFY_FAILED = 23, /* 5.24 */
+	KVI_MESSAGE_SYNC = 24,		/* 5.25 */
+	KVI_MESSAGE_NOTED = 25,		/* 5.26 */
+	KVI_MESSAGE_READ = 26,		/* 5.27 */
+	KVI_MESSAGE_FILLED = 27,	/* 5.28 */
+	KVI_MESSAGE_DROPPED = 28,	/* 5.29 */
+	KVI_MESSAGE_FIND = 29,		/* 5.30 */
+	KVI_MESSAGE_FOUND = 30,		/* 5.31 */
 	KVI_MESSAGE_LAST = KVI_MESSAGE_FOUND,
 };
 
@@ -178,23 +178,168 @@ struct kvi_wire_grant {
 	uint64_t key;
 };
 
-/* One message. meta, data and grants point into the decoded bytes or, to encode, wherever they are. */
+/* Bytes of the decoded packet or, to encode, wherever they are. */
+struct kvi_view {
+	const uint8_t *bytes;
+	size_t len;
+};
+
+/* seq: of the message within tag and direction, from 0. generation: of the receive that a CTS grants. */
+
+struct kvi_message_eager {
+	uint64_t seq;
+	struct kvi_view meta;
+	struct kvi_view data;
+};
+
+struct kvi_message_start {
+	uint64_t seq;
+	uint64_t len;
+	struct kvi_view meta;
+};
+
+struct kvi_message_cts {
+	uint64_t seq;
+	uint64_t generation;
+	uint64_t capacity;
+	size_t grant_count; /* 1, or one a rail of the receiver */
+	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+};
+
+struct kvi_message_fin {
+	uint64_t seq;
+	uint64_t generation;
+	uint64_t len;
+};
+
+struct kvi_message_ack {
+	uint64_t seq;
+};
+
+struct kvi_message_cancel {
+	uint64_t seq;
+	uint64_t generation;
+};
+
+struct kvi_message_abort {
+	uint64_t seq;
+	enum kvt_err code;
+};
+
+struct kvi_message_refused {
+	uint64_t seq;
+	uint64_t capacity;
+};
+
+/* number: of the ATTACH or FIND, which its answer repeats. export_id is never 0. */
+
+struct kvi_message_attach {
+	uint64_t number;
+	uint64_t export_id;
+};
+
+struct kvi_message_attached {
+	uint64_t number;
+};
+
+struct kvi_message_no_export {
+	uint64_t number;
+	enum kvt_err code;
+};
+
+struct kvi_message_withdraw {
+	uint64_t export_id;
+};
+
+struct kvi_message_stage {
+	uint64_t slot_count;
+	uint64_t slot_len;
+	struct kvi_wire_grant grant; /* of all slots */
+};
+
+struct kvi_message_pack {
+	uint64_t slot;
+	uint64_t export_id;
+	uint64_t span_count;
+};
+
+struct kvi_message_pack_ack {
+	uint64_t slot_count;
+};
+
+struct kvi_message_notify {
+	uint64_t transfer; /* its number */
+	enum kvt_err code; /* of NOTIFY_FAILED; NOTIFY has none */
+	struct kvi_view data;
+};
+
+struct kvi_message_sync {
+	uint64_t transfer;
+};
+
+/* number: of the READ on its lane, which its answer repeats. */
+
+struct kvi_message_read {
+	uint64_t number;
+	uint64_t export_id;
+	struct kvi_view spans;
+};
+
+struct kvi_message_filled {
+	uint64_t number;
+	uint64_t slot;
+};
+
+struct kvi_message_dropped {
+	uint64_t number;
+};
+
+struct kvi_message_find {
+	uint64_t number;
+	uint64_t offset; /* in the descriptor */
+	struct kvi_view name;
+};
+
+struct kvi_message_found {
+	uint64_t number;
+	uint64_t export_id;
+	uint64_t len; /* of the whole descriptor */
+	struct kvi_view part;
+};
+
 struct kvi_message {
 	enum kvi_message_type type;
 	uint16_t credits; /* receives reposted since the last message on this lane */
 	uint32_t window;  /* charges of EAGER messages consumed since then */
 	uint64_t tag;
-	uint64_t seq;	     /* of the message within tag and direction, from 0 */
-	uint64_t generation; /* of the receive that a CTS grants */
-	uint64_t len;
-	enum kvt_err code; /* ABORT */
-	const uint8_t *meta;
-	size_t meta_len;
-	const uint8_t *data;
-	size_t data_len;
-	size_t grant_count; /* 1, or one a rail of the receiver */
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+	union { /* CREDIT, GONE, GONE_ACK and BYE have nothing more */
+		struct kvi_message_eager eager;
+		struct kvi_message_start start;
+		struct kvi_message_cts cts;
+		struct kvi_message_fin fin;
+		struct kvi_message_ack ack;
+		struct kvi_message_cancel cancel; /* CANCEL, CACK */
+		struct kvi_message_abort abort;
+		struct kvi_message_refused refused;
+		struct kvi_message_attach attach;
+		struct kvi_message_attached attached;
+		struct kvi_message_no_export no_export;
+		struct kvi_message_withdraw withdraw; /* WITHDRAW, WITHDRAWN */
+		struct kvi_message_stage stage;
+		struct kvi_message_pack pack;
+		struct kvi_message_pack_ack pack_ack;
+		struct kvi_message_notify notify; /* NOTIFY, NOTIFY_FAILED */
+		struct kvi_message_sync sync;	  /* SYNC, NOTED */
+		struct kvi_message_read read;
+		struct kvi_message_filled filled;
+		struct kvi_message_dropped dropped;
+		struct kvi_message_find find;
+		struct kvi_message_found found;
+	};
 };
+
+/* What a message says at its end beside meta: data, spans, a name, a part. NULL: its type has none. */
+struct kvi_view *kvi_message_get_data(struct kvi_message *message);
 
 /* Returns the length, 0 when len is too small. */
 size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t len);

@@ -192,6 +192,19 @@ static bool is_asked(uint64_t number)
 	return asked;
 }
 
+static void answer(struct kvi_message *message, uint64_t number)
+{
+	static const uint8_t zeros[8192];
+	if (message->type == KVI_MESSAGE_ATTACHED) {
+		message->attached.number = number;
+	} else if (message->type == KVI_MESSAGE_NO_EXPORT) {
+		message->no_export.number = number;
+	} else {
+		message->found.number = number;
+		message->found.part.bytes = zeros;
+	}
+}
+
 /*
  * Answer the questions that come, one by one, in the place of the far engine, whose worker is locked out
  * meanwhile. What comes behind those answers it answers itself.
@@ -199,7 +212,6 @@ static bool is_asked(uint64_t number)
 static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 			      struct finder *finder)
 {
-	static const uint8_t zeros[8192];
 	struct kvi_link *link = &pages.bed.far.conn->links[0];
 	struct kvi_worker *worker = link->part->worker;
 	uint64_t number = pages.bed.near.conn->share.last_ask;
@@ -207,8 +219,7 @@ static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 	pthread_create(&finder->thread, NULL, find, finder);
 	for (size_t i = 0; i < count; i++) {
 		struct kvi_message message = answers[i];
-		message.seq = ++number;
-		message.data = zeros;
+		answer(&message, ++number);
 		wait_until(is_asked(number));
 		kvi_link_send(link, &message);
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
@@ -221,9 +232,13 @@ static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 	return finder->err;
 }
 
-#define FOUND(id, whole, part)                                                                     \
+#define FOUND(id, whole, part_len)                                                                 \
 	{                                                                                          \
-		.type = KVI_MESSAGE_FOUND, .generation = id, .len = whole, .data_len = part        \
+		.type = KVI_MESSAGE_FOUND, .found = {                                              \
+			.export_id = id,                                                           \
+			.len = whole,                                                              \
+			.part = { NULL, part_len }                                                 \
+		}                                                                                  \
 	}
 enum { ANSWERS_MAX = 2 };
 
@@ -240,8 +255,8 @@ static const struct kvi_message bad_answers[][ANSWERS_MAX] = {
 	{ FOUND(5, 4096, 2048), FOUND(5, 4096, 0) },
 	{ FOUND(5, 4096, 2048), FOUND(5, 1024, 1024) },
 	{ { .type = KVI_MESSAGE_ATTACHED } },
-	{ { .type = KVI_MESSAGE_NO_EXPORT, .code = KVT_E_FORKED } },
-	{ { .type = KVI_MESSAGE_NO_EXPORT, .code = KVT_E_WITHDRAWN } },
+	{ { .type = KVI_MESSAGE_NO_EXPORT, .no_export.code = KVT_E_FORKED } },
+	{ { .type = KVI_MESSAGE_NO_EXPORT, .no_export.code = KVT_E_WITHDRAWN } },
 };
 enum { BAD_ANSWERS = sizeof(bad_answers) / sizeof(bad_answers[0]) };
 
@@ -307,11 +322,14 @@ START_TEST(an_offset_behind_the_end_finds_nothing_and_harms_nobody)
 	struct kvi_link *link = &pages.bed.near.conn->links[0];
 	struct kvi_worker *worker = link->part->worker;
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-		struct kvi_message message = { .type = KVI_MESSAGE_FIND,
-					       .seq = 1000 + i,
-					       .len = offsets[i],
-					       .data = (const uint8_t *)"cache",
-					       .data_len = 5 };
+		struct kvi_message message = {
+			.type = KVI_MESSAGE_FIND,
+			.find = {
+				.number = 1000 + i,
+				.offset = offsets[i],
+				.name = { (const uint8_t *)"cache", 5 },
+			},
+		};
 		kvi_worker_lock(worker);
 		kvi_link_send(link, &message);
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);

@@ -162,10 +162,10 @@ static unsigned send_stream(struct kvt_kv *from)
 		struct kvi_message message = {
 			.type = KVI_MESSAGE_EAGER,
 			.tag = from->tag,
-			.seq = from->channel->next_send_seq++,
-			.len = STREAM_LEN,
-			.data = source,
-			.data_len = STREAM_LEN,
+			.eager = {
+				.seq = from->channel->next_send_seq++,
+				.data = { source, STREAM_LEN },
+			},
 		};
 		ck_assert(kvi_link_try_send(link, &message));
 		kvi_link_touch(link);

@@ -81,7 +81,8 @@ START_TEST(a_span_outside_its_extent_or_slot_is_refused)
 {
 	pages_open(PACKS | (_i >= BAD_SPANS ? MANY_LANES : 0));
 	fill_slot(bad_spans[_i % BAD_SPANS]);
-	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = get_id(), .len = 1 });
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
+				  .pack = { .export_id = get_id(), .span_count = 1 } });
 	expect_refused();
 }
 END_TEST
@@ -98,9 +99,9 @@ START_TEST(a_pack_that_cannot_be_is_refused)
 	};
 	pages_open(PACKS);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
-				  .seq = cases[_i].slot,
-				  .generation = get_id(),
-				  .len = cases[_i].span_count });
+				  .pack = { .slot = cases[_i].slot,
+					    .export_id = get_id(),
+					    .span_count = cases[_i].span_count } });
 	expect_refused();
 }
 END_TEST
@@ -108,7 +109,7 @@ END_TEST
 START_TEST(a_pack_where_no_slots_were_offered_is_refused)
 {
 	pages_open(0);
-	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = get_id(), .len = 0 });
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .pack.export_id = get_id() });
 	expect_refused();
 }
 END_TEST
@@ -122,7 +123,9 @@ START_TEST(a_pack_for_an_export_that_may_only_be_read_is_refused)
 			 KVT_OK);
 	fill_slot((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
 	say((struct kvi_message){
-		.type = KVI_MESSAGE_PACK, .generation = read_only->id, .len = 1 });
+		.type = KVI_MESSAGE_PACK,
+		.pack = { .export_id = read_only->id, .span_count = 1 },
+	});
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	kvt_export_close(read_only);
 	expect_refused();
@@ -136,7 +139,8 @@ START_TEST(a_pack_for_no_export_is_dropped)
 	/* Its number is one that will never be: the near engine would take no PACK_ACK for it. */
 	pages.bed.near.conn->links[0].stage->slots_free--;
 	pages.bed.near.conn->links[0].stage->next_slot++;
-	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .generation = 4711, .len = 1 });
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
+				  .pack = { .export_id = 4711, .span_count = 1 } });
 	rest(20 * KVI_MS);
 	ck_assert(holds_only(pages.far_memory, PAGES_LEN, CANARY));
 	expect_forgiven();
@@ -157,7 +161,9 @@ static void ask(uint64_t id, const struct kvi_wire_span *span, size_t len)
 	uint8_t bytes[2 * SPAN_LEN] = { 0 };
 	kvi_wire_span_encode(span, bytes);
 	say((struct kvi_message){
-		.type = KVI_MESSAGE_READ, .generation = id, .data = bytes, .data_len = len });
+		.type = KVI_MESSAGE_READ,
+		.read = { .export_id = id, .spans = { bytes, len } },
+	});
 }
 
 START_TEST(a_question_for_what_is_not_there_is_refused)
@@ -205,19 +211,19 @@ END_TEST
 /* ---- what must not be said, or not now ---- */
 
 static const struct kvi_message bad_messages[] = {
-	{ .type = KVI_MESSAGE_PACK_ACK, .seq = 0 },
-	{ .type = KVI_MESSAGE_PACK_ACK, .seq = 1 },
-	{ .type = KVI_MESSAGE_PACK_ACK, .seq = UINT64_MAX },
-	{ .type = KVI_MESSAGE_WITHDRAWN, .generation = 1 }, /* it is not withdrawn */
-	{ .type = KVI_MESSAGE_WITHDRAWN, .generation = 99 },
-	{ .type = KVI_MESSAGE_FILLED, .seq = 0, .len = 0 },
-	{ .type = KVI_MESSAGE_FILLED, .seq = UINT64_MAX, .len = 0 },
-	{ .type = KVI_MESSAGE_DROPPED, .seq = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .seq = 0, .len = 4096, .grant_count = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .seq = KVI_SLOTS_MAX + 1, .len = 4096, .grant_count = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = SPAN_LEN, .grant_count = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = UINT64_MAX, .grant_count = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .seq = 1, .len = 4096, .grant_count = 2 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = 0 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = 1 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = UINT64_MAX },
+	{ .type = KVI_MESSAGE_WITHDRAWN, .withdraw.export_id = 1 }, /* it is not withdrawn */
+	{ .type = KVI_MESSAGE_WITHDRAWN, .withdraw.export_id = 99 },
+	{ .type = KVI_MESSAGE_FILLED, .filled.number = 0 },
+	{ .type = KVI_MESSAGE_FILLED, .filled.number = UINT64_MAX },
+	{ .type = KVI_MESSAGE_DROPPED, .dropped.number = 1 },
+	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 0, .slot_len = 4096 } },
+	{ .type = KVI_MESSAGE_STAGE,
+	  .stage = { .slot_count = KVI_SLOTS_MAX + 1, .slot_len = 4096 } },
+	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 1, .slot_len = SPAN_LEN } },
+	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 1, .slot_len = UINT64_MAX } },
 };
 enum { BAD_MESSAGES = sizeof(bad_messages) / sizeof(bad_messages[0]) };
 
@@ -232,7 +238,8 @@ END_TEST
 START_TEST(slots_are_offered_once)
 {
 	struct kvi_message stage = {
-		.type = KVI_MESSAGE_STAGE, .seq = 2, .len = 4096, .grant_count = 1
+		.type = KVI_MESSAGE_STAGE,
+		.stage = { .slot_count = 2, .slot_len = 4096 },
 	};
 	pages_open(0);
 	say(stage);
@@ -249,7 +256,8 @@ START_TEST(a_withdrawal_is_confirmed_on_its_own_lane)
 	unsigned home = (unsigned)(get_id() % pages.bed.far.conn->lane_count);
 	atomic_store(&pages.exported->state, KVI_EXPORT_CLOSING);
 	say_on((home + 1) % pages.bed.far.conn->lane_count,
-	       (struct kvi_message){ .type = KVI_MESSAGE_WITHDRAWN, .generation = get_id() });
+	       (struct kvi_message){ .type = KVI_MESSAGE_WITHDRAWN,
+				     .withdraw.export_id = get_id() });
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	atomic_store(&pages.exported->state, KVI_EXPORT_OPEN);
 	expect_refused();
@@ -286,7 +294,7 @@ START_TEST(a_transfer_cannot_be_noted_before_it_says_so)
 	fake_hold(FAKE_WRITE | FAKE_SEND);
 	ck_assert_int_eq(kvt_blocks_start(&request, &transfer, NULL), KVT_OK);
 	fake_hold(FAKE_WRITE);
-	say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .seq = 5 });
+	say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .sync.transfer = 5 });
 	rest(20 * KVI_MS);
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
 	ck_assert(!kvt_transfer_is_done(transfer));
@@ -307,12 +315,14 @@ START_TEST(questions_without_end_are_answered_and_leave_nothing)
 {
 	pages_open((unsigned)_i);
 	for (uint64_t i = 0; i < 4000; i++)
-		say((struct kvi_message){ .type = i % 2 == 0 ? KVI_MESSAGE_ATTACH
-							     : KVI_MESSAGE_FIND,
-					  .seq = 1000000 + i,
-					  .generation = 1000 + i,
-					  .data = (const uint8_t *)"no such name",
-					  .data_len = 12 });
+		say(i % 2 == 0
+			    ? (struct kvi_message){ .type = KVI_MESSAGE_ATTACH,
+						    .attach = { 1000000 + i, 1000 + i } }
+			    : (struct kvi_message){
+				      .type = KVI_MESSAGE_FIND,
+				      .find = { .number = 1000000 + i,
+						.name = { (const uint8_t *)"no such name", 12 } },
+			      });
 	expect_forgiven();
 }
 END_TEST
@@ -321,13 +331,17 @@ START_TEST(answers_that_nobody_asked_for_are_ignored)
 {
 	pages_open((unsigned)_i);
 	for (uint64_t i = 0; i < 100; i++) {
-		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACHED, .seq = i });
-		say((struct kvi_message){ .type = KVI_MESSAGE_FOUND, .seq = i, .generation = 1 });
+		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACHED, .attached.number = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_FOUND,
+					  .found = { .number = i, .export_id = 1 } });
 		say((struct kvi_message){
-			.type = KVI_MESSAGE_NO_EXPORT, .seq = i, .code = KVT_E_WITHDRAWN });
-		say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .seq = i });
-		say((struct kvi_message){ .type = KVI_MESSAGE_SYNC, .seq = i });
-		say((struct kvi_message){ .type = KVI_MESSAGE_WITHDRAW, .generation = 50 + i });
+			.type = KVI_MESSAGE_NO_EXPORT,
+			.no_export = { .number = i, .code = KVT_E_WITHDRAWN },
+		});
+		say((struct kvi_message){ .type = KVI_MESSAGE_NOTED, .sync.transfer = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_SYNC, .sync.transfer = i });
+		say((struct kvi_message){ .type = KVI_MESSAGE_WITHDRAW,
+					  .withdraw.export_id = 50 + i });
 	}
 	/* The answers to the last would be refused: they answer nothing of ours. */
 	rest(50 * KVI_MS);
@@ -341,7 +355,7 @@ END_TEST
 
 static const struct kvi_message charged[] = {
 	{ .type = KVI_MESSAGE_NOTIFY },
-	{ .type = KVI_MESSAGE_NOTIFY_FAILED, .code = KVT_E_TIMEOUT },
+	{ .type = KVI_MESSAGE_NOTIFY_FAILED, .notify.code = KVT_E_TIMEOUT },
 	{ .type = KVI_MESSAGE_EAGER, .tag = 7 },
 };
 
@@ -353,9 +367,11 @@ START_TEST(more_than_the_window_is_refused)
 	pages_open(0);
 	for (uint64_t i = 0; i < COUNT; i++) {
 		struct kvi_message message = charged[_i];
-		message.seq = i;
-		message.data = bytes;
-		message.data_len = KVT_NOTIFY_LEN_MAX;
+		if (message.type == KVI_MESSAGE_EAGER)
+			message.eager.seq = i;
+		else
+			message.notify.transfer = i;
+		*kvi_message_get_data(&message) = (struct kvi_view){ bytes, KVT_NOTIFY_LEN_MAX };
 		say(message);
 		/* Its answers come back to an engine that has sent nothing, and are no errors. */
 		if (i % 32 == 0)
@@ -371,7 +387,9 @@ START_TEST(a_notification_has_its_limit)
 	uint8_t *bytes = make_filled(KVT_NOTIFY_LEN_MAX + 1, 1);
 	pages_open(0);
 	say((struct kvi_message){
-		.type = KVI_MESSAGE_NOTIFY, .data = bytes, .data_len = KVT_NOTIFY_LEN_MAX + 1 });
+		.type = KVI_MESSAGE_NOTIFY,
+		.notify.data = { bytes, KVT_NOTIFY_LEN_MAX + 1 },
+	});
 	free(bytes);
 	expect_refused();
 }

@@ -194,7 +194,7 @@ END_TEST
 
 START_TEST(a_start_may_be_empty)
 {
-	struct kvi_message message = { .type = KVI_MESSAGE_START, .len = 0 };
+	struct kvi_message message = { .type = KVI_MESSAGE_START, .start.len = 0 };
 	size_t len = kvi_message_encode(&message, bytes, sizeof(bytes));
 	ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
 }
@@ -204,17 +204,18 @@ START_TEST(meta_has_a_limit)
 {
 	static uint8_t meta[KVT_META_LEN_MAX + 1];
 	static uint8_t encoded[2 * KVT_META_LEN_MAX];
-	struct kvi_message message = { .len = 1, .meta = meta };
-	static const enum kvi_message_type types[] = { KVI_MESSAGE_EAGER, KVI_MESSAGE_START };
-	for (size_t i = 0; i < 2; i++) {
-		message.type = types[i];
-		message.meta_len = KVT_META_LEN_MAX;
-		size_t len = kvi_message_encode(&message, encoded, sizeof(encoded));
-		ck_assert_int_eq(codec_try_message(encoded, len), CODEC_STABLE);
-
-		message.meta_len = KVT_META_LEN_MAX + 1;
-		len = kvi_message_encode(&message, encoded, sizeof(encoded));
-		ck_assert_int_eq(codec_try_message(encoded, len), CODEC_REJECTED);
+	for (size_t more = 0; more < 2; more++) {
+		const struct kvi_message messages[] = {
+			{ .type = KVI_MESSAGE_EAGER,
+			  .eager.meta = { meta, KVT_META_LEN_MAX + more } },
+			{ .type = KVI_MESSAGE_START,
+			  .start = { .len = 1, .meta = { meta, KVT_META_LEN_MAX + more } } },
+		};
+		for (size_t i = 0; i < 2; i++) {
+			size_t len = kvi_message_encode(&messages[i], encoded, sizeof(encoded));
+			ck_assert_int_eq(codec_try_message(encoded, len),
+					 more == 0 ? CODEC_STABLE : CODEC_REJECTED);
+		}
 	}
 }
 END_TEST
@@ -224,11 +225,11 @@ START_TEST(eager_data_has_a_limit)
 	enum { MOST = 1 << 20 };
 	static uint8_t data[MOST + 1];
 	static uint8_t encoded[MOST + 1 + KVI_MESSAGE_OVERHEAD];
-	struct kvi_message message = { .type = KVI_MESSAGE_EAGER, .data = data, .data_len = MOST };
+	struct kvi_message message = { .type = KVI_MESSAGE_EAGER, .eager.data = { data, MOST } };
 	size_t len = kvi_message_encode(&message, encoded, sizeof(encoded));
 	ck_assert_int_eq(codec_try_message(encoded, len), CODEC_STABLE);
 
-	message.data_len = MOST + 1;
+	message.eager.data.len = MOST + 1;
 	len = kvi_message_encode(&message, encoded, sizeof(encoded));
 	ck_assert_int_eq(codec_try_message(encoded, len), CODEC_REJECTED);
 }
@@ -238,13 +239,17 @@ START_TEST(grants_have_a_limit)
 {
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_CTS,
-		.generation = 1,
-		.grant_count = KVI_RAILS_MAX,
+		.cts = { .generation = 1, .grant_count = KVI_RAILS_MAX },
 	};
 	size_t len = kvi_message_encode(&message, bytes, sizeof(bytes));
 	ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
 
 	bytes[40] = KVI_RAILS_MAX + 1;
+	memset(bytes + len, 0, 16);
+	ck_assert_int_eq(codec_try_message(bytes, len + 16), CODEC_REJECTED);
+
+	len = vector_get_bytes(vector_find("5.20 STAGE"), bytes);
+	bytes[32] = 2;
 	memset(bytes + len, 0, 16);
 	ck_assert_int_eq(codec_try_message(bytes, len + 16), CODEC_REJECTED);
 }
@@ -305,7 +310,7 @@ static enum kvt_err read_as(const char *name, bool is_frame, int32_t code)
 	enum kvt_err err = is_frame ? kvi_frame_decode(bytes, len, &frame)
 				    : kvi_message_decode(bytes, len, &message, &used);
 	ck_assert_int_eq(err, KVT_OK);
-	return is_frame ? frame.farewell.code : message.code;
+	return is_frame ? frame.farewell.code : codec_get_code(&message);
 }
 
 static const int32_t unknown_codes[] = { 0, 1, -8, -46, 0x7fffffff, -0x7fffffff - 1 };

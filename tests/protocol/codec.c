@@ -82,6 +82,20 @@ enum codec_outcome codec_try_lane_hello(const uint8_t *bytes, size_t len)
 	return compare(copy, len, encoded, sizeof(encoded));
 }
 
+enum kvt_err codec_get_code(const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_ABORT:
+		return message->abort.code;
+	case KVI_MESSAGE_NO_EXPORT:
+		return message->no_export.code;
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		return message->notify.code;
+	default:
+		return KVT_OK;
+	}
+}
+
 enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len)
 {
 	uint8_t *copy = copy_bytes(bytes, len);
@@ -103,11 +117,9 @@ enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len)
 
 	uint8_t *encoded = copy_bytes(bytes, len);
 	size_t encoded_len = kvi_message_encode(&message, encoded, len);
-	bool has_code = message.type == KVI_MESSAGE_ABORT ||
-			message.type == KVI_MESSAGE_NO_EXPORT ||
-			message.type == KVI_MESSAGE_NOTIFY_FAILED;
-	if (has_code)
-		put_code(copy, MESSAGE_CODE_AT, message.code);
+	enum kvt_err code = codec_get_code(&message);
+	if (code != KVT_OK)
+		put_code(copy, MESSAGE_CODE_AT, code);
 	enum codec_outcome outcome = compare(copy, len, encoded, encoded_len);
 	free(encoded);
 	return outcome;

@@ -102,11 +102,11 @@ static const struct kvi_message eager = {
 	.credits = 1,
 	.window = 2,
 	.tag = UINT64_C(0x1112131415161718),
-	.seq = UINT64_C(0x2122232425262728),
-	.meta = (const uint8_t *)"m1",
-	.meta_len = 2,
-	.data = (const uint8_t *)"data!",
-	.data_len = 5,
+	.eager = {
+		.seq = UINT64_C(0x2122232425262728),
+		.meta = { (const uint8_t *)"m1", 2 },
+		.data = { (const uint8_t *)"data!", 5 },
+	},
 };
 
 static const struct kvi_message empty_eager = { .type = KVI_MESSAGE_EAGER, .tag = 7 };
@@ -114,61 +114,64 @@ static const struct kvi_message empty_eager = { .type = KVI_MESSAGE_EAGER, .tag 
 static const struct kvi_message start = {
 	.type = KVI_MESSAGE_START,
 	.tag = UINT64_C(0x8000000000000003),
-	.seq = 1,
-	.len = UINT64_C(0x0000000140000000),
-	.meta = (const uint8_t *)"\x00\xff",
-	.meta_len = 2,
+	.start = {
+		.seq = 1,
+		.len = UINT64_C(0x0000000140000000),
+		.meta = { (const uint8_t *)"\x00\xff", 2 },
+	},
 };
 
 static const struct kvi_message cts = {
 	.type = KVI_MESSAGE_CTS,
 	.tag = 9,
-	.seq = 2,
-	.generation = 3,
-	.len = 4096,
-	.grant_count = 2,
-	.grants = {
-		{ .address = UINT64_C(0x00007f0000001000), .key = UINT64_C(0xfedcba9876543210) },
-		{ .address = 0, .key = 1 },
+	.cts = {
+		.seq = 2,
+		.generation = 3,
+		.capacity = 4096,
+		.grant_count = 2,
+		.grants = {
+			{ .address = UINT64_C(0x00007f0000001000),
+			  .key = UINT64_C(0xfedcba9876543210) },
+			{ .address = 0, .key = 1 },
+		},
 	},
 };
 
 static const struct kvi_message fin = {
 	.type = KVI_MESSAGE_FIN,
 	.tag = 9,
-	.seq = 2,
-	.generation = 3,
-	.len = 4000,
+	.fin = { .seq = 2, .generation = 3, .len = 4000 },
 };
 
-static const struct kvi_message ack = { .type = KVI_MESSAGE_ACK, .credits = 8, .tag = 9, .seq = 2 };
+static const struct kvi_message ack = {
+	.type = KVI_MESSAGE_ACK,
+	.credits = 8,
+	.tag = 9,
+	.ack.seq = 2,
+};
 
 static const struct kvi_message cancel = {
 	.type = KVI_MESSAGE_CANCEL,
 	.tag = 9,
-	.seq = 2,
-	.generation = UINT64_MAX,
+	.cancel = { .seq = 2, .generation = UINT64_MAX },
 };
 
 static const struct kvi_message cack = {
 	.type = KVI_MESSAGE_CACK,
 	.tag = 9,
-	.seq = 2,
-	.generation = UINT64_MAX,
+	.cancel = { .seq = 2, .generation = UINT64_MAX },
 };
 
 static const struct kvi_message message_abort = {
 	.type = KVI_MESSAGE_ABORT,
 	.tag = 9,
-	.seq = 2,
-	.code = KVT_E_TIMEOUT,
+	.abort = { .seq = 2, .code = KVT_E_TIMEOUT },
 };
 
 static const struct kvi_message refused = {
 	.type = KVI_MESSAGE_REFUSED,
 	.tag = 9,
-	.seq = 2,
-	.len = 100,
+	.refused = { .seq = 2, .capacity = 100 },
 };
 
 static const struct kvi_message gone = { .type = KVI_MESSAGE_GONE,
@@ -178,91 +181,100 @@ static const struct kvi_message bye = { .type = KVI_MESSAGE_BYE, .window = 16 };
 
 static const struct kvi_message attach = {
 	.type = KVI_MESSAGE_ATTACH,
-	.seq = 3,
-	.generation = UINT64_C(0x0102030405060708),
+	.attach = { .number = 3, .export_id = UINT64_C(0x0102030405060708) },
 };
 
 static const struct kvi_message attached = {
 	.type = KVI_MESSAGE_ATTACHED,
 	.credits = 2,
-	.seq = 4,
+	.attached.number = 4,
 };
 
 static const struct kvi_message no_export = {
 	.type = KVI_MESSAGE_NO_EXPORT,
-	.seq = 3,
-	.code = KVT_E_WITHDRAWN,
+	.no_export = { .number = 3, .code = KVT_E_WITHDRAWN },
 };
 
-static const struct kvi_message withdraw = { .type = KVI_MESSAGE_WITHDRAW, .generation = 5 };
-static const struct kvi_message withdrawn = { .type = KVI_MESSAGE_WITHDRAWN, .generation = 5 };
+static const struct kvi_message withdraw = {
+	.type = KVI_MESSAGE_WITHDRAW,
+	.withdraw.export_id = 5,
+};
+
+static const struct kvi_message withdrawn = {
+	.type = KVI_MESSAGE_WITHDRAWN,
+	.withdraw.export_id = 5,
+};
 
 static const struct kvi_message stage = {
 	.type = KVI_MESSAGE_STAGE,
-	.seq = 8,
-	.len = 256 * 1024,
-	.grant_count = 1,
-	.grants = { { .address = UINT64_C(0x00007f0000001000), .key = 0xab } },
+	.stage = {
+		.slot_count = 8,
+		.slot_len = 256 * 1024,
+		.grant = { .address = UINT64_C(0x00007f0000001000), .key = 0xab },
+	},
 };
 
 static const struct kvi_message pack = {
 	.type = KVI_MESSAGE_PACK,
-	.seq = 7,
-	.generation = 5,
-	.len = 4096,
+	.pack = { .slot = 7, .export_id = 5, .span_count = 4096 },
 };
 
-static const struct kvi_message pack_ack = { .type = KVI_MESSAGE_PACK_ACK, .seq = 4 };
+static const struct kvi_message pack_ack = {
+	.type = KVI_MESSAGE_PACK_ACK,
+	.pack_ack.slot_count = 4,
+};
 
 static const struct kvi_message notify = {
 	.type = KVI_MESSAGE_NOTIFY,
-	.seq = 9,
-	.data = (const uint8_t *)"req:1",
-	.data_len = 5,
+	.notify = { .transfer = 9, .data = { (const uint8_t *)"req:1", 5 } },
 };
 
 static const struct kvi_message notify_failed = {
 	.type = KVI_MESSAGE_NOTIFY_FAILED,
 	.window = 41,
-	.seq = 9,
-	.code = KVT_E_TIMEOUT,
-	.data = (const uint8_t *)"req:1",
-	.data_len = 5,
+	.notify = {
+		.transfer = 9,
+		.code = KVT_E_TIMEOUT,
+		.data = { (const uint8_t *)"req:1", 5 },
+	},
 };
 
-static const struct kvi_message synced = { .type = KVI_MESSAGE_SYNC, .seq = 10 };
-static const struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .seq = 10 };
+static const struct kvi_message synced = { .type = KVI_MESSAGE_SYNC, .sync.transfer = 10 };
+static const struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .sync.transfer = 10 };
 
 /* A span of 4,096 bytes at 0x10000 of extent 2. */
 static const uint8_t span_bytes[] = { 2, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0 };
 
 static const struct kvi_message read_blocks = {
 	.type = KVI_MESSAGE_READ,
-	.seq = 1,
-	.generation = 5,
-	.data = span_bytes,
-	.data_len = sizeof(span_bytes),
+	.read = {
+		.number = 1,
+		.export_id = 5,
+		.spans = { span_bytes, sizeof(span_bytes) },
+	},
 };
 
-static const struct kvi_message filled = { .type = KVI_MESSAGE_FILLED, .seq = 1, .len = 7 };
-static const struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED, .seq = 1 };
+static const struct kvi_message filled = {
+	.type = KVI_MESSAGE_FILLED,
+	.filled = { .number = 1, .slot = 7 },
+};
+
+static const struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED, .dropped.number = 1 };
 
 static const struct kvi_message find = {
 	.type = KVI_MESSAGE_FIND,
-	.seq = 4,
-	.len = 1024,
-	.data = (const uint8_t *)"kv",
-	.data_len = 2,
+	.find = { .number = 4, .offset = 1024, .name = { (const uint8_t *)"kv", 2 } },
 };
 
 static const struct kvi_message found = {
 	.type = KVI_MESSAGE_FOUND,
 	.credits = 2,
-	.seq = 4,
-	.generation = 5,
-	.len = 1028,
-	.data = (const uint8_t *)"KVTD",
-	.data_len = 4,
+	.found = {
+		.number = 4,
+		.export_id = 5,
+		.len = 1028,
+		.part = { (const uint8_t *)"KVTD", 4 },
+	},
 };
 
 static const struct vector_descriptor descriptor = {
