@@ -45,6 +45,7 @@ C_TESTS = \
 	tests/unit/check_base_timers \
 	tests/unit/check_base_wake \
 	tests/unit/check_engine_flight \
+	tests/unit/check_engine_motion \
 	tests/unit/check_engine_patience \
 	tests/unit/check_engine_plan \
 	tests/unit/check_engine_plan_input \
@@ -230,6 +231,7 @@ tests_unit_check_perf_text_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/bench
 tests_unit_check_perf_text_SOURCES = tests/unit/check_perf_text.c bench/perf_text.c bench/perf_text.h
 tests_unit_check_base_table_SOURCES = tests/unit/check_base_table.c $(FAILING_ALLOC)
 tests_unit_check_base_timers_SOURCES = tests/unit/check_base_timers.c $(FAILING_ALLOC)
+tests_unit_check_engine_motion_SOURCES = tests/unit/check_engine_motion.c $(FAKE_CLOCK)
 tests_unit_check_engine_strangers_SOURCES = tests/unit/check_engine_strangers.c $(FAILING_ALLOC)
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 

@@ -34,7 +34,7 @@ enum kvi_conn_state {
 /* What motion.h has seen at its last look; under lock. */
 struct kvi_motion {
 	int64_t looked_ns;
-	int64_t moved_ns; /* when it was seen to move */
+	int64_t moved_ns; /* when it was seen to move, or nobody had looked for long */
 	uint64_t moved;
 };
 

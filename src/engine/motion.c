@@ -44,9 +44,12 @@ int64_t kvi_motion_get_due(struct kvt_conn *conn, int64_t since_ns)
 	pthread_mutex_lock(&conn->lock);
 	/* A first look sees nothing move: it is what the next one compares with. */
 	bool is_first = motion->looked_ns < since_ns;
-	if (is_first || now_ns - motion->looked_ns >= LOOK_NS) {
+	int64_t unseen_ns = now_ns - get_later(motion->looked_ns, since_ns);
+	if (is_first || unseen_ns >= LOOK_NS) {
 		uint64_t moved = get_moved(conn);
-		if (!is_first && moved != motion->moved)
+		/* Who looks so late has stood still itself, maybe with all of the host, and bytes with it. */
+		bool stood_still = unseen_ns >= KVI_QUIESCE_NS / 2;
+		if (stood_still || (!is_first && moved != motion->moved))
 			motion->moved_ns = now_ns;
 		motion->moved = moved;
 		motion->looked_ns = now_ns;

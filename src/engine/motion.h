@@ -16,7 +16,8 @@ int64_t kvi_motion_get_first_due(void);
 /*
  * For what was given up at since_ns and is not quiet: when to ask again; 0 when it is late, as nothing has
  * moved for KVI_QUIESCE_NS, or it took KVI_DRAIN_NS in all. Any thread; however many ask, the lanes are
- * looked at a few times a second.
+ * looked at a few times a second. Time in which nobody here ran (a stopped process, a paused machine) does
+ * not count.
  */
 int64_t kvi_motion_get_due(struct kvt_conn *conn, int64_t since_ns);
 
