@@ -213,6 +213,7 @@ static void step_rma(struct fake_post *post, struct fake_lane *lane)
 		memcpy(post->kind == FAKE_WRITE ? remote : local,
 		       post->kind == FAKE_WRITE ? local : remote, len);
 	count_bytes(lane, len);
+	fake_world.counts.placed += len;
 	post->moved_len += len;
 	if (post->moved_len == post->len)
 		move_to_landed(post);

@@ -387,6 +387,8 @@ uint64_t fake_flow_get_moved(const struct kvi_flow *flow)
 {
 	uint64_t moved = 0;
 	fake_lock();
+	if (fake_world.trickles)
+		fake_step(NULL, 1, true);
 	kvi_list_for_each (cq_node, next_cq, &fake_world.cqs) {
 		struct fake_cq *cq = kvi_container_of(cq_node, struct fake_cq, node);
 		kvi_list_for_each (node, next, &cq->lanes) {

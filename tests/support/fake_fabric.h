@@ -52,6 +52,7 @@ struct fake_counts {
 	unsigned ops;	   /* posted, not yet reported */
 	uint64_t steps;
 	uint64_t bytes;		  /* copied by sends, writes and reads */
+	uint64_t placed;	  /* of them, by writes and reads */
 	unsigned rnr_waits;	  /* sends that met no posted receive */
 	unsigned access_failures; /* writes and reads with a wrong key, range or access */
 	unsigned faults;	  /* scripted failures that happened */
@@ -85,6 +86,10 @@ void fake_fail_open(enum fake_object object, unsigned nth, enum kvt_err err);
 void fake_hold(unsigned kinds);
 /* Do at most this many steps now, of held operations too, and tell how many there were to do. */
 size_t fake_release(size_t steps);
+
+/* A link that is slow, at whatever pace the machine runs: each time an engine asks whether bytes moved, one step
+ * of the held operations is done. */
+void fake_trickle(bool on);
 
 /* An operation posted from now on stays away from the peer for so long by kvi_clock_now(). A cq with
  * delayed work does not sleep. */

@@ -170,6 +170,7 @@ struct fake_world {
 	bool auto_progress;
 	bool buffered;
 	unsigned hold;
+	bool trickles;
 	int64_t delay_ns;
 	uint64_t seed;
 	struct fake_fault post_fault;

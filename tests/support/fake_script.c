@@ -60,6 +60,7 @@ static void init_script(void)
 	fake_world.auto_progress = false;
 	fake_world.buffered = false;
 	fake_world.hold = 0;
+	fake_world.trickles = false;
 	fake_world.delay_ns = 0;
 	fake_world.seed = 0;
 	fake_world.post_fault = (struct fake_fault){ 0 };
@@ -224,6 +225,13 @@ size_t fake_release(size_t steps)
 	size_t count = fake_step(NULL, steps, true);
 	fake_unlock();
 	return count;
+}
+
+void fake_trickle(bool on)
+{
+	fake_lock();
+	fake_world.trickles = on;
+	fake_unlock();
 }
 
 void fake_delay(int64_t delay_ns)
