@@ -2,6 +2,7 @@
 /*
  * callers.c - who may be in an engine: not a forked child, nobody once it stops or has lost its descriptors.
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -50,4 +51,16 @@ bool kvi_engine_is_interrupted(const struct kvt_engine *engine)
 	const struct kvi_settings *settings = &engine->settings;
 	return settings->interrupted != NULL &&
 	       settings->interrupted(settings->interrupted_arg) != 0;
+}
+
+bool kvi_engine_await_change(struct kvt_engine *engine, int64_t deadline_ns)
+{
+	int64_t slice_ns = kvi_deadline_after(KVI_SLICE_MS * KVI_MS);
+	kvi_cond_wait(&engine->changed, &engine->lock,
+		      slice_ns < deadline_ns ? slice_ns : deadline_ns);
+	/* The hook may take other locks (Python's), so ours is not held. */
+	pthread_mutex_unlock(&engine->lock);
+	bool interrupted = kvi_engine_is_interrupted(engine);
+	pthread_mutex_lock(&engine->lock);
+	return !interrupted;
 }

@@ -154,11 +154,8 @@ void kvi_conn_set_open(struct kvt_conn *conn)
 void kvi_conn_say_bye(struct kvt_conn *conn)
 {
 	for (unsigned i = 0; i < conn->lane_count; i++) {
-		struct kvi_link *link = &conn->links[i];
 		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
-		kvi_worker_lock(link->part->worker);
-		kvi_link_send(link, &bye);
-		kvi_worker_flush_unlock(link->part->worker);
+		kvi_link_send_unlocked(&conn->links[i], &bye);
 	}
 }
 

@@ -17,8 +17,6 @@
 #include "engine/link.h"
 #include "engine/target.h"
 
-enum { SLICE_MS = 50 };
-
 /* ---- the connection ---- */
 
 /* The time is up: say what it is that did not come. */
@@ -51,11 +49,8 @@ static enum kvt_err await_conn(struct kvt_conn *conn, bool (*what)(const struct 
 		err = kvi_conn_check(conn, error);
 		if (err != KVT_OK)
 			break;
-		int64_t slice = kvi_deadline_after(SLICE_MS * KVI_MS);
-		kvi_cond_wait(&engine->changed, &engine->lock,
-			      slice < deadline_ns ? slice : deadline_ns);
+		bool interrupted = !kvi_engine_await_change(engine, deadline_ns);
 		pthread_mutex_unlock(&engine->lock);
-		bool interrupted = kvi_engine_is_interrupted(engine);
 		gave_up = interrupted || kvi_clock_now() >= deadline_ns;
 		if (interrupted)
 			kvi_conn_fail(conn, KVT_E_CANCELLED, 0, "interrupted while connecting");

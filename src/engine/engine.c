@@ -255,21 +255,15 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	struct kvi_list *node = NULL;
 	pthread_mutex_lock(&engine->lock);
 	while (err == KVT_OK && (node = kvi_list_take_first(&engine->ready)) == NULL) {
-		int64_t slice_ns = kvi_deadline_after(100 * KVI_MS);
 		if (atomic_load(&engine->stopping)) {
 			err = kvi_fail(error, KVT_E_CLOSED, 0, "the engine is closed");
 		} else if (atomic_load(&engine->fds_lost)) {
 			err = kvi_fail(error, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 		} else if (kvi_clock_now() >= deadline_ns) {
 			err = kvi_fail(error, KVT_E_TIMEOUT, 0, "no peer has connected in time");
-		} else if (!kvi_cond_wait(&engine->changed, &engine->lock,
-					  slice_ns < deadline_ns ? slice_ns : deadline_ns)) {
-			/* The hook may take other locks (Python's), so ours is not held. */
-			pthread_mutex_unlock(&engine->lock);
-			if (kvi_engine_is_interrupted(engine))
-				err = kvi_fail(error, KVT_E_CANCELLED, 0,
-					       "interrupted while waiting for a peer");
-			pthread_mutex_lock(&engine->lock);
+		} else if (!kvi_engine_await_change(engine, deadline_ns)) {
+			err = kvi_fail(error, KVT_E_CANCELLED, 0,
+				       "interrupted while waiting for a peer");
 		}
 	}
 	struct kvt_conn *conn = NULL;

@@ -25,6 +25,8 @@ struct kvi_worker;
 
 /* No thread sleeps for longer: its descriptors may be closed while it sleeps on them. */
 #define KVI_SLEEP_MAX_MS 250
+/* No call of the application waits for longer without asking the interrupted hook. */
+#define KVI_SLICE_MS 100
 /* Where there is no descriptor to sleep on. */
 #define KVI_NAP_NS (10 * KVI_MS)
 
@@ -104,5 +106,9 @@ bool kvi_engine_has_lost_fds(struct kvt_engine *engine);
 
 /* Ask the interrupted hook; the caller holds no lock. */
 bool kvi_engine_is_interrupted(const struct kvt_engine *engine);
+
+/* Wait until something has changed, at most until deadline_ns; under lock, which is dropped while the hook is
+ * asked. False: it interrupts. */
+bool kvi_engine_await_change(struct kvt_engine *engine, int64_t deadline_ns);
 
 #endif

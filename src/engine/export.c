@@ -20,7 +20,6 @@ static void free_export(struct kvt_export *exported)
 {
 	kvi_free(exported->name);
 	kvi_free(exported->descriptor);
-	kvi_free(exported->windows);
 	kvi_free(exported);
 }
 
@@ -34,31 +33,6 @@ static void release_export(struct kvi_ref *ref)
 }
 
 /* ---- open ---- */
-
-static void close_windows(struct kvi_window **windows, size_t count)
-{
-	for (size_t i = 0; windows != NULL && i < count; i++)
-		kvi_window_close(windows[i]);
-}
-
-static enum kvt_err open_windows(struct kvt_export *exported, struct kvt_error *error)
-{
-	struct kvt_pool *pool = exported->pool;
-	struct kvi_layout *layout = &pool->layout;
-	unsigned access = (exported->access & KVT_ACCESS_WRITE ? KVI_ACCESS_REMOTE_WRITE : 0U) |
-			  (exported->access & KVT_ACCESS_READ ? KVI_ACCESS_REMOTE_READ : 0U);
-	exported->windows = kvi_alloc_array(layout->extent_count, sizeof(exported->windows[0]));
-	if (exported->windows == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
-	for (size_t i = 0; i < layout->extent_count; i++) {
-		enum kvt_err err = kvi_window_open(exported->conn, pool->bases[i],
-						   kvi_extent_get_len(layout, i), access,
-						   &exported->windows[i], error);
-		if (err != KVT_OK)
-			return err;
-	}
-	return KVT_OK;
-}
 
 static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *error)
 {
@@ -195,7 +169,10 @@ static enum kvt_err prepare(struct kvt_export *exported, const char *name, struc
 		if (exported->name == NULL)
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
 	}
-	enum kvt_err err = open_windows(exported, error);
+	unsigned access = (exported->access & KVT_ACCESS_WRITE ? KVI_ACCESS_REMOTE_WRITE : 0U) |
+			  (exported->access & KVT_ACCESS_READ ? KVI_ACCESS_REMOTE_READ : 0U);
+	enum kvt_err err =
+		kvi_pool_register(exported->pool, conn, access, &exported->windows, error);
 	if (err == KVT_OK)
 		err = describe(exported, error);
 	if (err == KVT_OK && (exported->access & KVT_ACCESS_WRITE) != 0)
@@ -229,7 +206,7 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 	if (err == KVT_OK)
 		err = publish(exported, error);
 	if (err != KVT_OK) {
-		close_windows(exported->windows, pool->layout.extent_count);
+		kvi_pool_deregister(pool, exported->windows);
 		free_export(exported);
 		goto leave;
 	}
@@ -359,8 +336,7 @@ static void deregister(struct kvt_export *exported)
 	struct kvi_window **windows = exported->windows;
 	exported->windows = NULL;
 	pthread_mutex_unlock(&share->lock);
-	close_windows(windows, exported->pool->layout.extent_count);
-	kvi_free(windows);
+	kvi_pool_deregister(exported->pool, windows);
 }
 
 /* Tell the peer, and wait until it has stopped or is cut off. */
@@ -371,9 +347,7 @@ static void tell_peer(struct kvt_export *exported)
 	int64_t since_ns = kvi_clock_now(), due_ns = kvi_motion_get_first_due();
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW,
 				       .withdraw.export_id = exported->id };
-	kvi_worker_lock(worker);
-	kvi_link_send(exported->home, &message);
-	kvi_worker_flush_unlock(worker);
+	kvi_link_send_unlocked(exported->home, &message);
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
 	       !worker->stopped)
 		if (kvi_clock_now() >= due_ns)
@@ -399,9 +373,7 @@ void kvi_export_withdraw(struct kvt_export *exported)
 		forget_name(&conn->share, exported);
 	pthread_mutex_unlock(&conn->share.lock);
 	if (!first) {
-		while (!kvi_worker_wait(home, is_closed, exported, kvi_deadline_after(KVI_SECOND)))
-			if (home->stopped)
-				break;
+		kvi_worker_await(home, is_closed, exported);
 		return;
 	}
 	pthread_mutex_lock(&engine->lock);

@@ -13,8 +13,6 @@
 #include "engine/link.h"
 #include "engine/transfer.h"
 
-enum { SLICE_MS = 100 };
-
 /* malloc(3) adds less than 32 bytes to a block. */
 _Static_assert(sizeof(struct kvi_event) + 32 <= KVI_MESSAGE_CHARGE, "a notification that nobody "
 								    "takes costs no more than its "
@@ -261,7 +259,7 @@ enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
 	int64_t deadline_ns = kvi_deadline_after(wait_ns);
 	for (;;) {
 		struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
-		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, SLICE_MS));
+		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, KVI_SLICE_MS));
 		if (count > 0 || (readable.fd < 0 && !is_empty(&engine->inbox)))
 			return KVT_OK;
 		if (atomic_load(&engine->stopping))

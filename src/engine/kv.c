@@ -141,9 +141,7 @@ void kvt_kv_close(struct kvt_kv *kv)
 	kvi_worker_unlock(worker);
 
 	/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
-	while (!kvi_worker_wait(worker, is_quiet, kv, kvi_deadline_after(KVI_SECOND)))
-		if (worker->stopped)
-			break;
+	kvi_worker_await(worker, is_quiet, kv);
 
 	kvi_worker_lock(worker);
 	kvi_channel_close_kv(kv->channel);

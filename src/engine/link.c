@@ -545,6 +545,14 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
 	post_all(link);
 }
 
+void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message)
+{
+	struct kvi_worker *worker = link->part->worker;
+	kvi_worker_lock(worker);
+	kvi_link_send(link, message);
+	kvi_worker_flush_unlock(worker);
+}
+
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
 {
 	uint32_t charge = kvi_message_get_charge(meta_len, data_len);

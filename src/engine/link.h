@@ -191,6 +191,9 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message);
 /* The same, but post it now where there is room: the peer can begin with it while we do more. */
 void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message);
 
+/* The same, and post it, by who holds no worker's lock. */
+void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message);
+
 /* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
 

@@ -152,7 +152,6 @@ static enum kvt_err ask_owner(struct ask *ask, int64_t deadline_ns, struct kvt_e
 		return kvi_conn_check(conn, error);
 
 	struct kvi_link *link = &conn->links[ask->number % conn->lane_count];
-	struct kvi_worker *worker = link->part->worker;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_ATTACH,
 		.attach = { .number = ask->number, .export_id = ask->id },
@@ -166,10 +165,8 @@ static enum kvt_err ask_owner(struct ask *ask, int64_t deadline_ns, struct kvt_e
 				.name = { (const uint8_t *)ask->name, strlen(ask->name) },
 			},
 		};
-	kvi_worker_lock(worker);
-	kvi_link_send(link, &message);
-	kvi_worker_flush_unlock(worker);
-	kvi_worker_wait(worker, is_answered, ask, deadline_ns);
+	kvi_link_send_unlocked(link, &message);
+	kvi_worker_wait(link->part->worker, is_answered, ask, deadline_ns);
 
 	pthread_mutex_lock(&share->lock);
 	kvi_list_remove(&ask->node);

@@ -328,9 +328,6 @@ void kvi_paged_stop_pool(const struct kvt_pool *pool)
 		}
 		kvi_worker_flush_unlock(worker);
 		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
-		while (!kvi_worker_wait(worker, is_quiet, in_flight,
-					kvi_deadline_after(KVI_SECOND)))
-			if (worker->stopped)
-				break;
+		kvi_worker_await(worker, is_quiet, in_flight);
 	}
 }

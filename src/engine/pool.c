@@ -22,7 +22,6 @@ static void free_pool(struct kvt_pool *pool)
 {
 	if (pool->owned != NULL)
 		munmap(pool->owned, pool->owned_len);
-	kvi_free(pool->windows);
 	kvi_free(pool->in_flight);
 	kvi_free(pool->bases);
 	kvi_free(pool->layout.extents);
@@ -126,30 +125,35 @@ static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
 	return KVT_OK;
 }
 
-static void close_windows(struct kvt_pool *pool)
+void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_window **windows)
 {
-	for (size_t i = 0; pool->windows != NULL && i < pool->layout.extent_count; i++) {
-		kvi_window_close(pool->windows[i]);
-		pool->windows[i] = NULL;
-	}
+	for (size_t i = 0; windows != NULL && i < pool->layout.extent_count; i++)
+		kvi_window_close(windows[i]);
+	kvi_free(windows);
 }
 
-static enum kvt_err open_windows(struct kvt_pool *pool, struct kvt_error *error)
+enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *conn, unsigned access,
+			       struct kvi_window ***windows, struct kvt_error *error)
 {
-	struct kvi_layout *layout = &pool->layout;
-	if (!kvi_engine_get_caps(pool->engine)->local_memory)
-		return KVT_OK;
-	pool->windows = kvi_alloc_array(layout->extent_count, sizeof(pool->windows[0]));
-	if (pool->windows == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a pool");
-	for (size_t i = 0; i < layout->extent_count; i++) {
-		enum kvt_err err = kvi_window_open_local(pool->engine, pool->bases[i],
-							 kvi_extent_get_len(layout, i),
-							 &pool->windows[i], error);
-		if (err != KVT_OK)
-			return err;
+	const struct kvi_layout *layout = &pool->layout;
+	*windows = kvi_alloc_array(layout->extent_count, sizeof(**windows));
+	if (*windows == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to register a pool");
+	enum kvt_err err = KVT_OK;
+	for (size_t i = 0; err == KVT_OK && i < layout->extent_count; i++) {
+		void *base = pool->bases[i];
+		size_t len = kvi_extent_get_len(layout, i);
+		struct kvi_window **window = &(*windows)[i];
+		err = conn == NULL ? kvi_window_open_local(pool->engine, base, len, window, error)
+				   : kvi_window_open(conn, base, len, access, window, error);
 	}
-	return KVT_OK;
+	return err;
+}
+
+static void close_windows(struct kvt_pool *pool)
+{
+	kvi_pool_deregister(pool, pool->windows);
+	pool->windows = NULL;
 }
 
 enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_config *given,
@@ -180,7 +184,8 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 		err = allocate(pool, error);
 	if (err != KVT_OK)
 		goto err_free;
-	err = open_windows(pool, error);
+	if (kvi_engine_get_caps(engine)->local_memory)
+		err = kvi_pool_register(pool, NULL, 0, &pool->windows, error);
 	if (err != KVT_OK)
 		goto err_close_windows;
 	kvi_ref_take(&engine->ref);

@@ -43,6 +43,15 @@ struct kvt_pool {
 struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,
 				       const struct kvi_link *link);
 
+/*
+ * Register all extents: for the peer of conn, with that access, or, where conn is NULL, for operations of our
+ * own. What was made is in *windows even on failure. NO_MEMORY, and what the fabric says.
+ */
+enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *conn, unsigned access,
+			       struct kvi_window ***windows, struct kvt_error *error);
+/* NULL is allowed. */
+void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_window **windows);
+
 /* Where a span of the peer's is; NULL: it is not within its extent. */
 static inline uint8_t *kvi_pool_place(const struct kvt_pool *pool, const struct kvi_wire_span *span)
 {

@@ -24,7 +24,6 @@
 #include "fabric/fabric.h"
 
 enum {
-	SLICE_MS = 50,
 	HOST_LEN = 256,
 };
 
@@ -146,7 +145,7 @@ static enum kvt_err await_lookup(const struct kvi_target *target, struct lookup 
 				 struct kvt_error *error)
 {
 	const struct gaicb *requests[] = { &lookup->request };
-	struct timespec slice = { .tv_nsec = SLICE_MS * KVI_MS };
+	struct timespec slice = { .tv_nsec = KVI_SLICE_MS * KVI_MS };
 	int status;
 	while ((status = gai_error(&lookup->request)) == EAI_INPROGRESS) {
 		gai_suspend(requests, 1, &slice);
@@ -353,7 +352,7 @@ static bool await_attempts(struct kvi_target *target, int64_t until_ns, struct k
 		target->pollfds[i].events = POLLOUT;
 		target->pollfds[i].revents = 0;
 	}
-	if (poll(target->pollfds, target->count, kvi_deadline_get_ms(until_ns, SLICE_MS)) <= 0)
+	if (poll(target->pollfds, target->count, kvi_deadline_get_ms(until_ns, KVI_SLICE_MS)) <= 0)
 		return false;
 	for (size_t i = 0; i < target->count && *winner == NULL; i++) {
 		struct kvi_attempt *attempt = &target->attempts[i];

@@ -18,7 +18,6 @@
 
 enum {
 	POLL_BATCH = 32,
-	SLICE_MS = 100,
 };
 
 #define PARK_NS (KVI_MS / 4)
@@ -300,7 +299,7 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 		int64_t now = kvi_clock_now();
 		if (now >= deadline_ns)
 			break;
-		int64_t slice_end = now + SLICE_MS * KVI_MS;
+		int64_t slice_end = now + KVI_SLICE_MS * KVI_MS;
 		if (slice_end > deadline_ns)
 			slice_end = deadline_ns;
 
@@ -327,6 +326,13 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 	}
 	kvi_worker_unlock(worker);
 	return done;
+}
+
+void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg)
+{
+	while (!kvi_worker_wait(worker, is_done, arg, KVI_NEVER))
+		if (worker->stopped)
+			return;
 }
 
 void kvi_engine_meet_workers(struct kvt_engine *engine)

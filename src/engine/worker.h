@@ -147,6 +147,9 @@ bool kvi_worker_progress(struct kvi_worker *worker);
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		     int64_t deadline_ns);
 
+/* The same without a deadline, and whatever the hook says, for what ends by itself; or until the worker stops. */
+void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg);
+
 /* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a
  * signal. */
 bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
