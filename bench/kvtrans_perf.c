@@ -237,13 +237,10 @@ static int serve_job(struct perf_peer *peer)
 	}
 	if (is_probe(&job))
 		return follow_job(peer, &job, NULL);
-	struct perf_run run = { .job = &job, .path = &perf_kvtrans_path, .own = peer };
+	struct perf_run run = { .job = &job, .path = &perf_kvtrans_path, .context = peer };
 	status = perf_run_open(&run);
 	if (!status)
-		status = perf_kvtrans_open(&run);
-	if (!status)
 		status = follow_job(peer, &job, &run);
-	perf_kvtrans_close(&run);
 	perf_run_close(&run);
 	return status;
 }
@@ -292,15 +289,12 @@ static int lead_transfers(struct perf_peer *peer, const struct perf_job_options 
 			  struct perf_report *report)
 {
 	struct perf_run run = {
-		.job = &options->job, .path = &perf_kvtrans_path, .own = peer, .leads = true
+		.job = &options->job, .path = &perf_kvtrans_path, .context = peer, .leads = true
 	};
 
 	int status = perf_run_open(&run);
 	if (!status)
-		status = perf_kvtrans_open(&run);
-	if (!status)
 		status = perf_run_lead(&run, options->warmup_ns, report);
-	perf_kvtrans_close(&run);
 	perf_run_close(&run);
 	return status;
 }

@@ -212,20 +212,8 @@ static void fill_defaults(struct perf_job_options *options)
 
 void perf_job_complete(struct perf_job_options *options, unsigned processes)
 {
-	const struct perf_job *job = &options->job;
-
-	if (job->op != PERF_SEND && job->mode != PERF_THROUGHPUT)
-		errx(PERF_USAGE, "--latency, --connect and --idle go with --op send only");
 	fill_defaults(options);
-	if (job->count % job->extents || (job->extents > 1 && job->op == PERF_SEND))
-		errx(PERF_USAGE, "--extents divides --count, and is for --op write and read");
-	if (job->op == PERF_NOTIFY &&
-	    (job->block_len < PERF_STAMP_LEN || job->block_len > PERF_NOTIFY_MAX))
-		errx(PERF_USAGE, "a notification has %d to %d bytes", PERF_STAMP_LEN,
-		     PERF_NOTIFY_MAX);
-	if (job->plain && !perf_job_is_paged(job))
-		errx(PERF_USAGE, "--plain is for --op write and read");
-	const char *refusal = perf_job_refuse(job, processes);
+	const char *refusal = perf_job_refuse(&options->job, processes);
 	if (refusal)
 		errx(PERF_USAGE, "%s", refusal);
 }
@@ -245,6 +233,15 @@ const char *perf_job_refuse(const struct perf_job *job, unsigned processes)
 {
 	size_t slots = perf_job_get_slots(job);
 
+	if (job->op != PERF_SEND && job->mode != PERF_THROUGHPUT)
+		return "--latency, --connect and --idle go with --op send only";
+	if (job->count % job->extents || (job->extents > 1 && job->op == PERF_SEND))
+		return "--extents divides --count, and is for --op write and read";
+	if (job->op == PERF_NOTIFY &&
+	    (job->block_len < PERF_STAMP_LEN || job->block_len > PERF_NOTIFY_MAX))
+		return "a notification has 16 to 4096 bytes";
+	if (job->plain && !perf_job_is_paged(job))
+		return "--plain is for --op write and read";
 	if (slots > PERF_SLOTS_MAX)
 		return "so many transfers of so many blocks need more than 16 million slots";
 	return slots ? perf_pool_refuse(job->block_len, slots, processes) : NULL;
@@ -266,9 +263,8 @@ int perf_job_decode(const char *text, struct perf_job *job)
 		   &read.depth, &read.extents, &read.beside, &verify, &plain,
 		   &read.duration_ns) != 11)
 		return -1;
-	if (op >= PERF_OP_COUNT || (op != PERF_SEND && mode != PERF_THROUGHPUT))
-		return -1;
-	if (mode >= PERF_MODE_COUNT || pattern >= PERF_PATTERN_COUNT || verify > 1 || plain > 1)
+	if (op >= PERF_OP_COUNT || mode >= PERF_MODE_COUNT || pattern >= PERF_PATTERN_COUNT ||
+	    verify > 1 || plain > 1)
 		return -1;
 	if (!read.block_len || read.block_len > BLOCK_MAX || !read.count ||
 	    read.count > PERF_COUNT_MAX || read.beside > PERF_BESIDE_MAX)
@@ -278,10 +274,7 @@ int perf_job_decode(const char *text, struct perf_job *job)
 		return -1;
 	if (read.duration_ns < 0 || read.duration_ns > 3600 * PERF_SECOND)
 		return -1;
-	if (!read.extents || read.extents > PERF_EXTENTS_MAX || read.count % read.extents)
-		return -1;
-	if (op == PERF_NOTIFY &&
-	    (read.block_len < PERF_STAMP_LEN || read.block_len > PERF_NOTIFY_MAX))
+	if (!read.extents || read.extents > PERF_EXTENTS_MAX)
 		return -1;
 	read.op = (enum perf_op)op;
 	read.mode = (enum perf_mode)mode;

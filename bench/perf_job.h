@@ -73,11 +73,11 @@ bool perf_job_is_paged(const struct perf_job *job);
 /* Slots the job needs on each side; 0: no memory. */
 size_t perf_job_get_slots(const struct perf_job *job);
 
-/* A sentence when the job asks for what this host cannot give to so many processes, else NULL. */
+/* A sentence when the job makes no sense, or asks for what this host cannot give to so many processes, else NULL. */
 const char *perf_job_refuse(const struct perf_job *job, unsigned processes);
 
 void perf_job_encode(const struct perf_job *job, char *text, size_t len);
-/* Return 0, or -1 when the text is no job of this version with every value in range. */
+/* Return 0, or -1 when the text is no job of this version with every value in range. It may make no sense yet. */
 int perf_job_decode(const char *text, struct perf_job *job);
 
 #endif

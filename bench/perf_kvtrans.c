@@ -149,17 +149,17 @@ int perf_hear(struct perf_peer *peer, char *line)
 
 static int say_line(struct perf_run *run, const char *line)
 {
-	return perf_say(run->own, line);
+	return perf_say(run->context, line);
 }
 
 static int hear_line(struct perf_run *run, char *line)
 {
-	return perf_hear(run->own, line);
+	return perf_hear(run->context, line);
 }
 
 static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	struct kvt_transfer *transfer;
 	struct kvt_kv *kv = peer->kvs[flight->number % run->job->depth];
 
@@ -170,7 +170,7 @@ static int send_message(struct perf_run *run, struct perf_flight *flight)
 
 static int receive_message(struct perf_run *run, struct perf_flight *flight)
 {
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	struct kvt_transfer *transfer;
 	struct kvt_kv *kv = peer->kvs[flight->number % run->job->depth];
 
@@ -201,7 +201,7 @@ static int notify(struct perf_peer *peer, const struct perf_stamp *stamp, size_t
 static int move_blocks(struct perf_run *run, struct perf_flight *flight)
 {
 	const struct perf_job *job = run->job;
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	struct perf_stamp stamp = perf_run_get_stamp(flight);
 	bool told = perf_run_is_told(run);
 	struct kvt_transfer *transfer;
@@ -252,13 +252,13 @@ static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 	struct kvt_transfer *transfer;
 	size_t len;
 
-	int status = notify(run->own, stamp, sizeof(*stamp), &transfer);
+	int status = notify(run->context, stamp, sizeof(*stamp), &transfer);
 	return status ? status : perf_await(&transfer, &len);
 }
 
 static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 {
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	int64_t limit = perf_now_ns() + peer->timeout_ns;
 	struct kvt_event *event = NULL;
 	enum kvt_err err;
@@ -284,22 +284,9 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 	return PERF_FAILED;
 }
 
-const struct perf_path perf_kvtrans_path = {
-	.say = say_line,
-	.hear = hear_line,
-	.send = send_message,
-	.recv = receive_message,
-	.move = move_blocks,
-	.finish = finish_flight,
-	.tell = tell_stamp,
-	.await_stamp = await_stamp,
-	.tells_writes = true,
-	.tells_reads = true,
-};
-
 static int open_kvs(struct perf_run *run)
 {
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	struct kvt_error error = { 0 };
 
 	peer->kvs = calloc(run->job->depth, sizeof(*peer->kvs));
@@ -323,7 +310,7 @@ static int open_kvs(struct perf_run *run)
 static int open_pool(struct perf_run *run)
 {
 	const struct perf_job *job = run->job;
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 	size_t part = run->pool.count / job->extents;
 	struct kvt_extent extents[PERF_EXTENTS_MAX];
 	const struct kvt_pool_config config = {
@@ -354,16 +341,16 @@ static int open_pool(struct perf_run *run)
 	return PERF_OK;
 }
 
-int perf_kvtrans_open(struct perf_run *run)
+static int open_path(struct perf_run *run)
 {
 	if (run->job->op == PERF_SEND)
 		return open_kvs(run);
 	return run->job->op == PERF_NOTIFY ? PERF_OK : open_pool(run);
 }
 
-void perf_kvtrans_close(struct perf_run *run)
+static void close_path(struct perf_run *run)
 {
-	struct perf_peer *peer = run->own;
+	struct perf_peer *peer = run->context;
 
 	for (unsigned i = 0; run->flights && i <= run->job->depth; i++)
 		kvt_transfer_free(run->flights[i].request);
@@ -374,3 +361,19 @@ void perf_kvtrans_close(struct perf_run *run)
 	kvt_export_close(peer->exported);
 	kvt_pool_close(peer->pool);
 }
+
+const struct perf_path perf_kvtrans_path = {
+	.name = "kvtrans",
+	.open = open_path,
+	.close = close_path,
+	.say = say_line,
+	.hear = hear_line,
+	.send = send_message,
+	.recv = receive_message,
+	.move = move_blocks,
+	.finish = finish_flight,
+	.tell = tell_stamp,
+	.await_stamp = await_stamp,
+	.tells_writes = true,
+	.tells_reads = true,
+};

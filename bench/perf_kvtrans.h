@@ -56,10 +56,7 @@ int perf_start_hear(struct perf_peer *peer, char *line, struct kvt_transfer **tr
 /* Wait for a transfer, whatever its outcome, free it and make it NULL; what it moved. */
 int perf_await(struct kvt_transfer **transfer, size_t *len);
 
-/* A run whose own is a peer: open its KVs or pool once perf_run_open() has given it memory. Whatever the outcome,
- * close it before that memory goes; that cancels what is in flight. */
+/* Of a run whose context is a peer. */
 extern const struct perf_path perf_kvtrans_path;
-int perf_kvtrans_open(struct perf_run *run);
-void perf_kvtrans_close(struct perf_run *run);
 
 #endif

@@ -93,8 +93,8 @@ static void print_json(const struct perf_report *report)
 	read_congestion_control(congestion_control, sizeof(congestion_control));
 	printf("{\"tool\": \"%s\", \"op\": \"%s\", \"mode\": \"%s\", \"provider\": \"%s\"",
 	       report->tool, report->op, report->mode, report->provider);
-	printf(", \"block_bytes\": %zu, \"segment_bytes\": %zu, \"count\": %zu, \"depth\": %u",
-	       report->block_len, report->segment_len, report->count, report->depth);
+	printf(", \"block_bytes\": %zu, \"segment_bytes\": 0, \"count\": %zu, \"depth\": %u",
+	       report->block_len, report->count, report->depth);
 	printf(", \"messages\": %llu, \"bytes\": %llu", (unsigned long long)report->messages,
 	       (unsigned long long)report->bytes);
 	print_number("seconds", scale(report->elapsed_ns, 1e9));

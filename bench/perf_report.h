@@ -17,7 +17,6 @@ struct perf_report {
 	const char *mode; /* "throughput", "latency", "connect", "idle" */
 	const char *provider;
 	size_t block_len;
-	size_t segment_len; /* 0: not cut by the program */
 	size_t count;
 	unsigned depth;
 	unsigned lanes;

@@ -28,7 +28,7 @@ struct totals {
 	int64_t peer_cpu_ns;
 };
 
-int perf_run_open(struct perf_run *run)
+static int open_memory(struct perf_run *run)
 {
 	const struct perf_job *job = run->job;
 	size_t slots = perf_job_get_slots(job);
@@ -50,8 +50,16 @@ no_memory:
 	return PERF_FAILED;
 }
 
+int perf_run_open(struct perf_run *run)
+{
+	int status = open_memory(run);
+
+	return status ? status : run->path->open(run);
+}
+
 void perf_run_close(struct perf_run *run)
 {
+	run->path->close(run);
 	perf_pool_close(&run->pool);
 	free(run->remote_order);
 	perf_samples_close(&run->notified);

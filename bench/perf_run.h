@@ -39,7 +39,8 @@ _Static_assert(sizeof(struct perf_stamp) == PERF_STAMP_LEN, "a stamp has the len
 struct perf_run {
 	const struct perf_job *job;
 	const struct perf_path *path;
-	void *own; /* the path's */
+	void *context; /* of who runs it */
+	void *own;     /* the path's */
 	bool leads;
 	struct perf_pool pool;
 	uint32_t *remote_order; /* the order of the other process's pool */
@@ -53,6 +54,10 @@ struct perf_run {
 };
 
 struct perf_path {
+	const char *name;
+	/* Connect both processes, once there is memory. Whatever the outcome, close it, which ends what is in flight. */
+	int (*open)(struct perf_run *run);
+	void (*close)(struct perf_run *run);
 	/* A line of less than PERF_LINE_LEN bytes, beside the data. */
 	int (*say)(struct perf_run *run, const char *line);
 	int (*hear)(struct perf_run *run, char *line);
@@ -69,7 +74,7 @@ struct perf_path {
 	bool tells_reads;
 };
 
-/* Memory and samples of a side. Whatever the outcome, close it. The path is opened in between. */
+/* Memory, samples and the path of a side. Whatever the outcome, close it. */
 int perf_run_open(struct perf_run *run);
 void perf_run_close(struct perf_run *run);
 

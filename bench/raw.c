@@ -9,13 +9,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const struct raw_path *const paths[] = {
+static const struct perf_path *const paths[] = {
 	&raw_libfabric,
 	&raw_socket,
 #ifdef HAVE_UCX
@@ -24,7 +25,7 @@ static const struct raw_path *const paths[] = {
 };
 enum { PATH_COUNT = sizeof(paths) / sizeof(paths[0]) };
 
-enum { OPTION_HOST = 256, OPTION_SEGMENT, OPTION_BATCH, OPTION_SPIN };
+enum { OPTION_HOST = 256, OPTION_BATCH, OPTION_SPIN };
 
 static const struct argp_option option_table[] = {
 	{ NULL, 0, NULL, 0, "What moves it:", 2 },
@@ -32,14 +33,13 @@ static const struct argp_option option_table[] = {
 	{ "provider", 'P', "NAME", 0, "libfabric's provider; what UCX_TLS has, or default (tcp)",
 	  2 },
 	{ "host", OPTION_HOST, "ADDRESS", 0, "address both processes use (127.0.0.1)", 2 },
-	{ "segment", OPTION_SEGMENT, "BYTES", 0, "libfabric: cut blocks into such operations", 2 },
 	{ "batch", OPTION_BATCH, NULL, 0, "libfabric: one completion for all blocks of a transfer",
 	  2 },
-	{ "spin", OPTION_SPIN, NULL, 0, "poll instead of sleeping", 2 },
+	{ "spin", OPTION_SPIN, NULL, 0, "libfabric, ucx: poll instead of sleeping", 2 },
 	{ 0 },
 };
 
-static int find_path(const char *name, const struct raw_path **path)
+static int find_path(const char *name, const struct perf_path **path)
 {
 	for (int i = 0; i < PATH_COUNT; i++) {
 		if (!strcmp(name, paths[i]->name)) {
@@ -67,9 +67,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		break;
 	case OPTION_HOST:
 		options->host = text;
-		break;
-	case OPTION_SEGMENT:
-		rc = perf_parse_bytes(text, 1, SIZE_MAX / 2, &options->segment_len);
 		break;
 	case OPTION_BATCH:
 		options->batch = true;
@@ -105,23 +102,30 @@ static void parse_options(struct raw_options *options, int argc, char **argv)
 	perf_job_complete(&options->job, 2);
 	if (job->op == PERF_NOTIFY || job->extents > 1)
 		errx(PERF_USAGE, "--op notify and --extents are kvtrans-perf's alone");
+	if (options->spin && options->path == &raw_socket)
+		errx(PERF_USAGE, "--spin is for libfabric and ucx");
 }
 
-int raw_put(int control, const void *base, size_t len)
+const struct raw_options *raw_get_options(const struct perf_run *run)
 {
-	if (send(control, base, len, MSG_NOSIGNAL) == (ssize_t)len)
+	return run->context;
+}
+
+int raw_put(struct perf_run *run, const void *base, size_t len)
+{
+	if (send(raw_get_options(run)->control, base, len, MSG_NOSIGNAL) == (ssize_t)len)
 		return 0;
 	warn("telling the other process");
 	return PERF_FAILED;
 }
 
 /* A signal that is counted interrupts nothing. */
-static ssize_t receive(int control, void *base, size_t len)
+static ssize_t receive(struct perf_run *run, void *base, size_t len)
 {
 	ssize_t n;
 
 	do {
-		n = recv(control, base, len, 0);
+		n = recv(raw_get_options(run)->control, base, len, 0);
 	} while (n < 0 && errno == EINTR);
 	if (!n)
 		warnx("the other process has ended");
@@ -130,22 +134,19 @@ static ssize_t receive(int control, void *base, size_t len)
 	return n;
 }
 
-int raw_get(int control, void *base, size_t len)
+int raw_get(struct perf_run *run, void *base, size_t len)
 {
-	return receive(control, base, len) == (ssize_t)len ? 0 : PERF_FAILED;
+	return receive(run, base, len) == (ssize_t)len ? 0 : PERF_FAILED;
 }
 
 int raw_say(struct perf_run *run, const char *line)
 {
-	const struct raw_side *side = run->own;
-
-	return raw_put(side->control, line, strlen(line));
+	return raw_put(run, line, strlen(line));
 }
 
 int raw_hear(struct perf_run *run, char *line)
 {
-	const struct raw_side *side = run->own;
-	ssize_t n = receive(side->control, line, PERF_LINE_LEN - 1);
+	ssize_t n = receive(run, line, PERF_LINE_LEN - 1);
 
 	if (n <= 0)
 		return PERF_FAILED;
@@ -153,27 +154,32 @@ int raw_hear(struct perf_run *run, char *line)
 	return PERF_OK;
 }
 
-/* One process's side, from memory to exit status. */
-static int run_side(const struct raw_options *options, int control, bool leads)
+void *raw_make_own(struct perf_run *run, size_t len)
 {
-	struct raw_side side = { .options = options, .control = control };
+	run->own = calloc(1, len);
+	if (!run->own)
+		warn("calloc");
+	return run->own;
+}
+
+/* One process's side, from memory to exit status. */
+static int run_side(struct raw_options *options, int control, bool leads)
+{
 	struct perf_run run = {
-		.job = &options->job.job, .path = options->path->run, .own = &side, .leads = leads
+		.job = &options->job.job, .path = options->path, .context = options, .leads = leads
 	};
 	char tool[32];
 	struct perf_report report = {
 		.tool = tool,
-		.provider = options->path->provider ? options->path->provider : options->provider,
+		.provider = options->path == &raw_socket ? "socket" : options->provider,
 		.lanes = 1,
-		.segment_len = options->segment_len,
 		.spin = options->spin,
 	};
 
+	options->control = control;
 	snprintf(tool, sizeof(tool), "raw_%s", options->path->name);
 	perf_arm_watchdog(options->job.job.duration_ns + options->job.warmup_ns + 60 * PERF_SECOND);
 	int status = perf_run_open(&run);
-	if (!status)
-		status = options->path->open(&run);
 	/* Some builds of libfabric take SIGINT for themselves when they are loaded. */
 	if (leads)
 		perf_catch_interrupts();
@@ -183,7 +189,6 @@ static int run_side(const struct raw_options *options, int control, bool leads)
 		status = perf_run_lead(&run, options->job.warmup_ns, &report);
 	else if (!status)
 		status = perf_run_serve(&run);
-	options->path->close(&run);
 	perf_run_close(&run);
 	if (!status && leads)
 		perf_report_print(&report, options->job.json);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_libfabric.c - a path of raw.h: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
+ * raw_libfabric.c - a path of raw: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
  * least that libfabric needs. An operation on each block asks for FI_DELIVERY_COMPLETE: without it a provider may call a
  * block written that is still in a buffer of this side. It never merges blocks: that is what the library is there for.
  */
@@ -42,7 +42,6 @@ struct link {
 	void *mail_desc;
 	uint64_t remote_address; /* of the peer's pool, as its provider wants it */
 	uint64_t remote_key;
-	size_t segment_len;
 	struct mail mails[MAILS];
 	size_t next_mail;
 };
@@ -57,11 +56,6 @@ struct grant {
 	uint64_t address;
 	uint64_t key;
 };
-
-static struct link *get_link(const struct perf_run *run)
-{
-	return ((struct raw_side *)run->own)->own;
-}
 
 static int fail(const char *call, long rc)
 {
@@ -114,7 +108,7 @@ static int finish(struct link *link, const size_t *pending)
 
 static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 {
-	return finish(get_link(run), &flight->pending);
+	return finish(run->own, &flight->pending);
 }
 
 /* ---- messages ---- */
@@ -133,7 +127,7 @@ static int receive(struct link *link, void *base, size_t len, void *desc, size_t
 
 static int receive_message(struct perf_run *run, struct perf_flight *flight)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	return receive(link, flight->slot, run->job->block_len, link->desc, &flight->pending);
 }
@@ -153,7 +147,7 @@ static int inject(struct link *link, const void *base, size_t len)
 /* In a ping-pong the answer tells that the message has arrived. */
 static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	bool latency = run->job->mode == PERF_LATENCY;
 	size_t len = run->job->block_len;
 	struct iovec iov = { flight->slot, len };
@@ -175,7 +169,7 @@ static int send_message(struct perf_run *run, struct perf_flight *flight)
 
 static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 {
-	return inject(get_link(run), stamp, sizeof(*stamp));
+	return inject(run->own, stamp, sizeof(*stamp));
 }
 
 static int post_mail(struct link *link, struct mail *mail)
@@ -185,7 +179,7 @@ static int post_mail(struct link *link, struct mail *mail)
 
 static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	struct mail *mail = &link->mails[link->next_mail++ % MAILS];
 
 	if (finish(link, &mail->pending))
@@ -196,21 +190,11 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 
 /* ---- transfers ---- */
 
-/* Only the last operation on a block waits for the peer: the endpoint keeps their order. So it does for the blocks of
- * a transfer, where one completion is enough for all. */
-static uint64_t get_flags(const struct perf_run *run, bool ends_block, bool ends_transfer)
-{
-	bool reads = run->job->op == PERF_READ;
-
-	if (get_link(run)->options->batch && !ends_transfer)
-		return 0;
-	return FI_COMPLETION | (ends_block && !reads ? FI_DELIVERY_COMPLETE : 0);
-}
-
+/* The endpoint keeps the order of operations: where that was asked for, one completion is enough for all blocks. */
 static int post(struct perf_run *run, struct perf_flight *flight, const struct fi_rma_iov *remote,
-		size_t local_offset, uint64_t flags)
+		size_t local_offset, bool is_last)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	struct iovec iov = { run->pool.base + local_offset, remote->len };
 	struct fi_msg_rma message = {
 		.msg_iov = &iov,
@@ -221,8 +205,11 @@ static int post(struct perf_run *run, struct perf_flight *flight, const struct f
 		.context = &flight->pending,
 	};
 	bool reads = run->job->op == PERF_READ;
+	uint64_t flags = FI_COMPLETION | (reads ? 0 : FI_DELIVERY_COMPLETE);
 	long rc;
 
+	if (link->options->batch && !is_last)
+		flags = 0;
 	while ((rc = (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags)) == -FI_EAGAIN) {
 		if (reap(link, false))
 			return PERF_FAILED;
@@ -233,23 +220,17 @@ static int post(struct perf_run *run, struct perf_flight *flight, const struct f
 
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
-	struct link *link = get_link(run);
-	size_t block_len = run->job->block_len;
-	size_t count = run->job->count;
+	const struct link *link = run->own;
+	size_t len = run->job->block_len;
 
-	for (size_t i = 0; i < count; i++) {
-		for (size_t done = 0; done < block_len; done += link->segment_len) {
-			size_t left = block_len - done;
-			bool last = left <= link->segment_len;
-			struct fi_rma_iov remote = {
-				link->remote_address + flight->remote[i] * block_len + done,
-				last ? left : link->segment_len,
-				link->remote_key,
-			};
-			uint64_t flags = get_flags(run, last, last && i + 1 == count);
-			if (post(run, flight, &remote, flight->local[i] * block_len + done, flags))
-				return PERF_FAILED;
-		}
+	for (size_t i = 0; i < run->job->count; i++) {
+		struct fi_rma_iov remote = {
+			link->remote_address + flight->remote[i] * len,
+			len,
+			link->remote_key,
+		};
+		if (post(run, flight, &remote, flight->local[i] * len, i + 1 == run->job->count))
+			return PERF_FAILED;
 	}
 	return PERF_OK;
 }
@@ -330,8 +311,9 @@ static int await_event(struct link *link, uint32_t wanted, struct fi_eq_cm_entry
 	return event == wanted ? PERF_OK : fail("connecting", -FI_ECONNREFUSED);
 }
 
-static int accept_link(struct link *link, int control)
+static int accept_link(struct perf_run *run)
 {
+	struct link *link = run->own;
 	struct fi_eq_cm_entry entry;
 	struct name name = { .len = NAME_LEN_MAX };
 
@@ -339,7 +321,7 @@ static int accept_link(struct link *link, int control)
 	    check("fi_pep_bind", fi_pep_bind(link->pep, &link->eq->fid, 0)) ||
 	    check("fi_listen", fi_listen(link->pep)) ||
 	    check("fi_getname", fi_getname(&link->pep->fid, name.bytes, &name.len)) ||
-	    raw_put(control, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
+	    raw_put(run, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
 		return PERF_FAILED;
 	int status = open_endpoint(link, entry.info);
 	fi_freeinfo(entry.info);
@@ -348,12 +330,13 @@ static int accept_link(struct link *link, int control)
 	return await_event(link, FI_CONNECTED, &entry);
 }
 
-static int connect_link(struct link *link, int control)
+static int connect_link(struct perf_run *run)
 {
+	struct link *link = run->own;
 	struct fi_eq_cm_entry entry;
 	struct name name;
 
-	if (raw_get(control, &name, sizeof(name)))
+	if (raw_get(run, &name, sizeof(name)))
 		return PERF_FAILED;
 	link->info->dest_addr = malloc(name.len);
 	if (!link->info->dest_addr)
@@ -367,13 +350,14 @@ static int connect_link(struct link *link, int control)
 }
 
 /* Tell each other where the pools are. */
-static int exchange_grants(struct link *link, int control, const struct perf_pool *pool)
+static int exchange_grants(struct perf_run *run)
 {
+	struct link *link = run->own;
 	bool virtual = link->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR;
-	struct grant own = { virtual ? (uintptr_t)pool->base : 0, fi_mr_key(link->mr) };
+	struct grant own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
 	struct grant theirs;
 
-	if (raw_put(control, &own, sizeof(own)) || raw_get(control, &theirs, sizeof(theirs)))
+	if (raw_put(run, &own, sizeof(own)) || raw_get(run, &theirs, sizeof(theirs)))
 		return PERF_FAILED;
 	link->remote_address = theirs.address;
 	link->remote_key = theirs.key;
@@ -382,30 +366,27 @@ static int exchange_grants(struct link *link, int control, const struct perf_poo
 
 static int open_link(struct perf_run *run)
 {
-	struct raw_side *side = run->own;
-	struct link *link = calloc(1, sizeof(*link));
+	struct link *link = raw_make_own(run, sizeof(*link));
 
 	if (!link)
-		return fail("calloc", -FI_ENOMEM);
-	side->own = link;
-	link->options = side->options;
+		return PERF_FAILED;
+	link->options = raw_get_options(run);
 	if (find_provider(link) || open_domain(link, &run->pool))
 		return PERF_FAILED;
-	if ((run->leads ? connect_link : accept_link)(link, side->control))
+	if (run->job->block_len > link->info->ep_attr->max_msg_size)
+		return fail("a block", -FI_EMSGSIZE);
+	if ((run->leads ? connect_link : accept_link)(run))
 		return PERF_FAILED;
-	size_t limit = link->info->ep_attr->max_msg_size;
-	size_t wanted = side->options->segment_len ? side->options->segment_len : limit;
-	link->segment_len = wanted < limit ? wanted : limit;
 	for (int i = 0; i < MAILS && !run->leads && run->job->op != PERF_SEND; i++) {
 		if (post_mail(link, &link->mails[i]))
 			return PERF_FAILED;
 	}
-	return exchange_grants(link, side->control, &run->pool);
+	return exchange_grants(run);
 }
 
 static void close_link(struct perf_run *run)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	if (!link)
 		return;
@@ -423,7 +404,10 @@ static void close_link(struct perf_run *run)
 	free(link);
 }
 
-static const struct perf_path path = {
+const struct perf_path raw_libfabric = {
+	.name = "libfabric",
+	.open = open_link,
+	.close = close_link,
 	.say = raw_say,
 	.hear = raw_hear,
 	.send = send_message,
@@ -432,11 +416,4 @@ static const struct perf_path path = {
 	.finish = finish_flight,
 	.tell = tell_stamp,
 	.await_stamp = await_stamp,
-};
-
-const struct raw_path raw_libfabric = {
-	.name = "libfabric",
-	.run = &path,
-	.open = open_link,
-	.close = close_link,
 };

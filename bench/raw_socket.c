@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_socket.c - a path of raw.h: one TCP connection without Nagle's delay, which registers and copies nothing.
+ * raw_socket.c - a path of raw: one TCP connection without Nagle's delay, which registers and copies nothing.
  * Messages are a stream with one byte of acknowledgement a batch. A transfer is a header, the slots of the other
  * side, and the blocks, gathered by sendmsg() and scattered by recvmsg(); blocks that lie side by side are one element.
  * A write is answered by one byte when all of it is in place. The serving process learns from the header what
@@ -30,15 +30,9 @@ struct header {
 
 struct link {
 	int fd;
-	int receive_flags;    /* a recv() that spins never lets the kernel put us to sleep */
 	struct iovec *vector; /* a transfer's, and what is left of it while it moves */
 	uint32_t *slots;      /* of a transfer that is served */
 };
-
-static struct link *get_link(const struct perf_run *run)
-{
-	return ((struct raw_side *)run->own)->own;
-}
 
 /* ---- bytes ---- */
 
@@ -58,9 +52,9 @@ static int move_vector(struct link *link, struct iovec *vector, size_t used, boo
 	while (used) {
 		struct msghdr message = { .msg_iov = vector,
 					  .msg_iovlen = size_window(vector, used, receive) };
-		ssize_t n = receive ? recvmsg(link->fd, &message, link->receive_flags)
+		ssize_t n = receive ? recvmsg(link->fd, &message, 0)
 				    : sendmsg(link->fd, &message, MSG_NOSIGNAL);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			warn(receive ? "recvmsg" : "sendmsg");
@@ -98,7 +92,7 @@ static int get(struct link *link, void *base, size_t len)
 static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
 	flight->pending = 0;
-	return put(get_link(run), flight->slot, run->job->block_len);
+	return put(run->own, flight->slot, run->job->block_len);
 }
 
 static int expect_message(struct perf_run *run, struct perf_flight *flight)
@@ -112,7 +106,7 @@ static int finish_message(struct perf_run *run, struct perf_flight *flight)
 {
 	const struct perf_job *job = run->job;
 	bool acked = job->mode == PERF_THROUGHPUT && (flight->number + 1) % job->count == 0;
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	char ack = 'a';
 	int status = PERF_OK;
 
@@ -131,7 +125,7 @@ static int finish_message(struct perf_run *run, struct perf_flight *flight)
 /* Append a transfer's blocks to a vector that has used elements. Return how many it has then. */
 static size_t add_blocks(const struct perf_run *run, const uint32_t *slots, size_t used)
 {
-	struct iovec *vector = get_link(run)->vector;
+	struct iovec *vector = ((struct link *)run->own)->vector;
 	size_t len = run->job->block_len;
 	size_t first = used;
 
@@ -148,7 +142,7 @@ static size_t add_blocks(const struct perf_run *run, const uint32_t *slots, size
 
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	bool writes = run->job->op == PERF_WRITE;
 	struct header header = { writes ? KIND_WRITE : KIND_READ, perf_run_get_stamp(flight) };
 	size_t used = 2;
@@ -163,7 +157,7 @@ static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 
 static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	char ack;
 
 	if (run->job->op == PERF_SEND)
@@ -177,13 +171,13 @@ static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 {
 	struct header header = { KIND_STAMP, *stamp };
 
-	return put(get_link(run), &header, sizeof(header));
+	return put(run->own, &header, sizeof(header));
 }
 
 /* Serve the transfer whose header has come. */
 static int serve_transfer(struct perf_run *run, const struct header *header)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	bool write = header->kind == KIND_WRITE;
 	int status;
 
@@ -199,7 +193,7 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 	int status;
 
 	for (;;) {
-		if ((status = get(get_link(run), &header, sizeof(header))))
+		if ((status = get(run->own, &header, sizeof(header))))
 			return status;
 		if (header.kind != KIND_STAMP && (status = serve_transfer(run, &header)))
 			return status;
@@ -214,8 +208,9 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 /* ---- the connection ---- */
 
 /* Listen on a free port, tell the other process which, and take its connection. */
-static int accept_link(const char *host, int control)
+static int accept_link(struct perf_run *run)
 {
+	const char *host = raw_get_options(run)->host;
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t len = sizeof(address);
 	int fd = -1;
@@ -228,18 +223,18 @@ static int accept_link(const char *host, int control)
 	if (listener < 0 || bind(listener, (struct sockaddr *)&address, len) ||
 	    listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &len))
 		warn("listening on %s", host);
-	else if (!raw_put(control, &address, sizeof(address)))
+	else if (!raw_put(run, &address, sizeof(address)))
 		fd = accept(listener, NULL, NULL);
 	if (listener >= 0)
 		close(listener);
 	return fd;
 }
 
-static int connect_link(int control)
+static int connect_link(struct perf_run *run)
 {
 	struct sockaddr_in address;
 
-	if (raw_get(control, &address, sizeof(address)))
+	if (raw_get(run, &address, sizeof(address)))
 		return -1;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
@@ -252,20 +247,19 @@ static int connect_link(int control)
 
 static int open_link(struct perf_run *run)
 {
-	struct raw_side *side = run->own;
+	struct link *link = raw_make_own(run, sizeof(*link));
 	size_t count = run->job->count;
-	struct link *link = calloc(1, sizeof(*link));
 	int on = 1;
 
-	if (!link || !(side->own = link) ||
-	    !(link->vector = calloc(count + 2, sizeof(*link->vector))) ||
-	    !(link->slots = calloc(count, sizeof(*link->slots)))) {
+	if (!link)
+		return PERF_FAILED;
+	link->vector = calloc(count + 2, sizeof(*link->vector));
+	link->slots = calloc(count, sizeof(*link->slots));
+	if (!link->vector || !link->slots) {
 		warn("calloc");
 		return PERF_FAILED;
 	}
-	link->receive_flags = side->options->spin ? MSG_DONTWAIT : 0;
-	link->fd = run->leads ? connect_link(side->control)
-			      : accept_link(side->options->host, side->control);
+	link->fd = (run->leads ? connect_link : accept_link)(run);
 	if (link->fd < 0)
 		return PERF_FAILED;
 	if (setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)))
@@ -275,7 +269,7 @@ static int open_link(struct perf_run *run)
 
 static void close_link(struct perf_run *run)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	if (!link)
 		return;
@@ -286,7 +280,10 @@ static void close_link(struct perf_run *run)
 	free(link);
 }
 
-static const struct perf_path path = {
+const struct perf_path raw_socket = {
+	.name = "socket",
+	.open = open_link,
+	.close = close_link,
 	.say = raw_say,
 	.hear = raw_hear,
 	.send = send_message,
@@ -296,12 +293,4 @@ static const struct perf_path path = {
 	.tell = tell_stamp,
 	.await_stamp = await_stamp,
 	.tells_writes = true,
-};
-
-const struct raw_path raw_socket = {
-	.name = "socket",
-	.provider = "socket",
-	.run = &path,
-	.open = open_link,
-	.close = close_link,
 };

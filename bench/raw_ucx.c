@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_ucx.c - a path of raw.h: ucp_put_nbx() or ucp_get_nbx() for each block and one flush, after which every byte is
+ * raw_ucx.c - a path of raw: ucp_put_nbx() or ucp_get_nbx() for each block and one flush, after which every byte is
  * in place; tagged messages. Its transport is --provider, as UCX_TLS has it, so tcp unless it is told otherwise.
  * Endpoints tell of a peer that died, as users of a network want and as NIXL has it; "default" lets UCX choose among all
  * it has, and asks for no such thing, which would leave shared memory out. It never merges blocks.
@@ -35,11 +35,6 @@ struct offer {
 	size_t address_len;
 	size_t key_len;
 };
-
-static struct link *get_link(const struct perf_run *run)
-{
-	return ((struct raw_side *)run->own)->own;
-}
 
 static int fail(const char *call, ucs_status_t status)
 {
@@ -123,14 +118,15 @@ static int open_worker(struct link *link)
 				  ucp_worker_get_efd(link->worker, &link->wake_fd));
 }
 
-static int give_offer(struct link *link, int control, const struct perf_pool *pool)
+static int give_offer(struct perf_run *run)
 {
+	struct link *link = run->own;
 	const ucp_mem_map_params_t params = {
 		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH,
-		.address = pool->base,
-		.length = pool->len,
+		.address = run->pool.base,
+		.length = run->pool.len,
 	};
-	struct offer offer = { .base = (uintptr_t)pool->base };
+	struct offer offer = { .base = (uintptr_t)run->pool.base };
 	ucp_address_t *address = NULL;
 	void *key = NULL;
 
@@ -139,9 +135,8 @@ static int give_offer(struct link *link, int control, const struct perf_pool *po
 			   ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)) ||
 		     check("ucp_worker_get_address",
 			   ucp_worker_get_address(link->worker, &address, &offer.address_len)) ||
-		     raw_put(control, &offer, sizeof(offer)) ||
-		     raw_put(control, address, offer.address_len) ||
-		     raw_put(control, key, offer.key_len);
+		     raw_put(run, &offer, sizeof(offer)) ||
+		     raw_put(run, address, offer.address_len) || raw_put(run, key, offer.key_len);
 	if (address)
 		ucp_worker_release_address(link->worker, address);
 	if (key)
@@ -149,15 +144,16 @@ static int give_offer(struct link *link, int control, const struct perf_pool *po
 	return status ? PERF_FAILED : PERF_OK;
 }
 
-static int take_offer(struct link *link, int control)
+static int take_offer(struct perf_run *run)
 {
+	struct link *link = run->own;
 	struct offer offer;
 
-	if (raw_get(control, &offer, sizeof(offer)))
+	if (raw_get(run, &offer, sizeof(offer)))
 		return PERF_FAILED;
 	char *bytes = malloc(offer.address_len + offer.key_len);
-	if (!bytes || raw_get(control, bytes, offer.address_len) ||
-	    raw_get(control, bytes + offer.address_len, offer.key_len)) {
+	if (!bytes || raw_get(run, bytes, offer.address_len) ||
+	    raw_get(run, bytes + offer.address_len, offer.key_len)) {
 		free(bytes);
 		return PERF_FAILED;
 	}
@@ -178,21 +174,16 @@ static int take_offer(struct link *link, int control)
 
 static int open_link(struct perf_run *run)
 {
-	struct raw_side *side = run->own;
-	struct link *link = calloc(1, sizeof(*link));
+	const struct raw_options *options = raw_get_options(run);
+	struct link *link = raw_make_own(run, sizeof(*link));
 
-	if (!link) {
-		warn("calloc");
+	if (!link)
 		return PERF_FAILED;
-	}
-	side->own = link;
-	link->spin = side->options->spin;
-	link->own_choice = !strcmp(side->options->provider, "default");
+	link->spin = options->spin;
+	link->own_choice = !strcmp(options->provider, "default");
 	if (!link->own_choice)
-		setenv("UCX_TLS", side->options->provider, 1);
-	if (open_worker(link) || give_offer(link, side->control, &run->pool))
-		return PERF_FAILED;
-	return take_offer(link, side->control);
+		setenv("UCX_TLS", options->provider, 1);
+	return open_worker(link) || give_offer(run) || take_offer(run) ? PERF_FAILED : PERF_OK;
 }
 
 /* The endpoint is closed by force: both processes have agreed by now that nothing moves. One that
@@ -203,7 +194,7 @@ static void close_link(struct perf_run *run)
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
 		.flags = UCP_EP_CLOSE_FLAG_FORCE,
 	};
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	if (!link)
 		return;
@@ -225,7 +216,9 @@ static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
 	const ucp_request_param_t param = { 0 };
 
-	flight->request = ucp_tag_send_nbx(get_link(run)->ep, flight->slot, run->job->block_len,
+	struct link *link = run->own;
+
+	flight->request = ucp_tag_send_nbx(link->ep, flight->slot, run->job->block_len,
 					   flight->number, &param);
 	return PERF_OK;
 }
@@ -234,7 +227,9 @@ static int receive_message(struct perf_run *run, struct perf_flight *flight)
 {
 	const ucp_request_param_t param = { 0 };
 
-	flight->request = ucp_tag_recv_nbx(get_link(run)->worker, flight->slot, run->job->block_len,
+	struct link *link = run->own;
+
+	flight->request = ucp_tag_recv_nbx(link->worker, flight->slot, run->job->block_len,
 					   flight->number, UINT64_MAX, &param);
 	return PERF_OK;
 }
@@ -242,7 +237,7 @@ static int receive_message(struct perf_run *run, struct perf_flight *flight)
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
 	const ucp_request_param_t none = { 0 };
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 	const ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_MEMH | UCP_OP_ATTR_FLAG_MULTI_SEND,
 		.memh = link->memory,
@@ -267,7 +262,7 @@ static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 
 static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 {
-	return await(get_link(run), "waiting", flight->request);
+	return await(run->own, "waiting", flight->request);
 }
 
 static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
@@ -276,7 +271,7 @@ static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
 		.flags = UCP_AM_SEND_FLAG_EAGER,
 	};
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	return await(link, "ucp_am_send_nbx",
 		     ucp_am_send_nbx(link->ep, STAMP_ID, stamp, sizeof(*stamp), NULL, 0, &param));
@@ -284,7 +279,7 @@ static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
 
 static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 {
-	struct link *link = get_link(run);
+	struct link *link = run->own;
 
 	while (link->taken == link->came) {
 		if (progress(link))
@@ -297,16 +292,20 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 /* What was sent last may still need us. */
 static int hear_line(struct perf_run *run, char *line)
 {
-	struct pollfd event = { .fd = ((struct raw_side *)run->own)->control, .events = POLLIN };
+	struct pollfd event = { .fd = raw_get_options(run)->control, .events = POLLIN };
+	struct link *link = run->own;
 
 	while (!poll(&event, 1, 0)) {
-		if (!ucp_worker_progress(get_link(run)->worker))
+		if (!ucp_worker_progress(link->worker))
 			poll(&event, 1, 1);
 	}
 	return raw_hear(run, line);
 }
 
-static const struct perf_path path = {
+const struct perf_path raw_ucx = {
+	.name = "ucx",
+	.open = open_link,
+	.close = close_link,
 	.say = raw_say,
 	.hear = hear_line,
 	.send = send_message,
@@ -315,11 +314,4 @@ static const struct perf_path path = {
 	.finish = finish_flight,
 	.tell = tell_stamp,
 	.await_stamp = await_stamp,
-};
-
-const struct raw_path raw_ucx = {
-	.name = "ucx",
-	.run = &path,
-	.open = open_link,
-	.close = close_link,
 };
