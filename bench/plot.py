@@ -6,6 +6,7 @@ import statistics
 import matplotlib
 
 matplotlib.use("Agg")
+matplotlib.rcParams["svg.fonttype"] = "none"  # text, not a drawing of each letter
 from cases import KVTRANS, LABELS, SOCKET, UNITS  # noqa: E402
 from matplotlib import pyplot, ticker  # noqa: E402 - the backend is chosen before
 
