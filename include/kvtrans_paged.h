@@ -25,7 +25,7 @@ struct kvt_remote;
 enum {
 	KVT_EXTENTS_MAX = 4096,
 	KVT_NAME_LEN_MAX = 255,
-	KVT_NOTIFY_LEN_MAX = 4096,
+	KVT_NOTIFY_LEN_MAX = 1048576,
 };
 
 /*

@@ -128,6 +128,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/messages.h \
 	src/engine/motion.c \
 	src/engine/motion.h \
+	src/engine/notification.c \
+	src/engine/notification.h \
 	src/engine/owner.c \
 	src/engine/paged.c \
 	src/engine/paged.h \

@@ -190,6 +190,7 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_many.c \
 	tests/integration/test_memory.c \
 	tests/integration/test_network.c \
+	tests/integration/test_notification.c \
 	tests/integration/test_paged.c \
 	tests/integration/test_patience.c \
 	tests/integration/test_process.c \

@@ -10,15 +10,12 @@
  * kept for it: a transfer that is being started (early_done), and an event of a connection that is being
  * opened (early_events).
  *
- * Notifications are taken while fewer than NOTES_MAX wait to be asked for: further ones stay in the
- * library, which holds the peer back.
+ * Notifications are taken while few wait to be asked for: further ones stay in the library, which holds
+ * the peer back.
  */
 #include "ext.h"
 
-enum {
-	NOTES_MAX = 4096,
-	REAP_MAX = 64,
-};
+enum { REAP_MAX = 64 };
 
 static const char event_name[] = "kvt_event";
 
@@ -312,7 +309,7 @@ static Py_ssize_t take_events(struct kvi_py_engine *engine)
 	struct kvt_event *event;
 	Py_ssize_t total = 0;
 
-	while (PyList_GET_SIZE(engine->dispatch.notes) < NOTES_MAX &&
+	while (!kvi_py_notes_are_full(&engine->dispatch) &&
 	       kvt_engine_get_event(engine->handle, &event) == KVT_OK) {
 		total++;
 		if (take_event(engine, event) < 0)
@@ -369,7 +366,7 @@ PyObject *kvi_py_pull(PyObject *self, PyObject *args)
 	(void)args;
 	if (kvi_py_enter_and_pull(engine) < 0)
 		return NULL;
-	return PyBool_FromLong(PyList_GET_SIZE(engine->dispatch.notes) >= NOTES_MAX);
+	return PyBool_FromLong(kvi_py_notes_are_full(&engine->dispatch));
 }
 
 /* ---- the end ---- */

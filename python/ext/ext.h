@@ -95,6 +95,7 @@ struct kvi_py_dispatch {
 	PyObject *conns;      /* dict: handle to Connection, until its close has returned */
 	PyObject *early_events; /* list: events of connections that are just being opened */
 	PyObject *notes;	/* list of Notification */
+	size_t notes_len;	/* bytes of theirs */
 	PyObject *ends; /* list of Connection: ended, and all their notifications were asked for */
 	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
 	unsigned starting;   /* calls that start a transfer without the GIL */
@@ -446,6 +447,8 @@ PyObject *kvi_py_pull(PyObject *self, PyObject *args);
 
 extern PyStructSequence_Desc kvi_py_notification_desc;
 
+/* Whether no more are taken in until some are asked for. */
+bool kvi_py_notes_are_full(const struct kvi_py_dispatch *dispatch);
 /* Keep a notification of conn. */
 int kvi_py_add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
 		    const struct kvt_event *event);

@@ -6,6 +6,12 @@
  */
 #include "ext.h"
 
+/* What is kept at most until it is asked for; one more may begin below it. */
+enum {
+	NOTES_MAX = 4096,
+	NOTES_LEN_MAX = 16 * 1024 * 1024,
+};
+
 static PyStructSequence_Field notification_fields[] = {
 	{ "conn", "The Connection it came on." },
 	{ "data", "What the peer sent: bytes." },
@@ -21,6 +27,12 @@ PyStructSequence_Desc kvi_py_notification_desc = {
 };
 
 /* ---- taken in ---- */
+
+bool kvi_py_notes_are_full(const struct kvi_py_dispatch *dispatch)
+{
+	return PyList_GET_SIZE(dispatch->notes) >= NOTES_MAX ||
+	       dispatch->notes_len >= NOTES_LEN_MAX;
+}
 
 int kvi_py_add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
 		    const struct kvt_event *event)
@@ -45,8 +57,10 @@ int kvi_py_add_note(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
 	PyStructSequence_SetItem(note, 1, data);
 	PyStructSequence_SetItem(note, 2, failure);
 	int rc = PyList_Append(engine->dispatch.notes, note);
-	if (rc == 0)
+	if (rc == 0) {
 		conn->note_count++;
+		engine->dispatch.notes_len += event->len;
+	}
 	Py_DECREF(note);
 	return rc;
 }
@@ -82,6 +96,7 @@ static void on_handed_out(struct kvi_py_dispatch *dispatch, PyObject *note)
 {
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)PyStructSequence_GetItem(note, 0);
 
+	dispatch->notes_len -= (size_t)PyBytes_GET_SIZE(PyStructSequence_GetItem(note, 1));
 	if (--conn->note_count > 0 || !conn->end_is_due)
 		return;
 	/* The caller looks at them first: the next look tells. */

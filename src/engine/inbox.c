@@ -142,6 +142,16 @@ void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
+void kvi_inbox_release(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len)
+{
+	pthread_mutex_lock(&inbox->lock);
+	if (conn->held_len >= len) {
+		conn->held_len -= len;
+		atomic_fetch_sub(&inbox->held_len, len);
+	}
+	pthread_mutex_unlock(&inbox->lock);
+}
+
 bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn)
 {
 	pthread_mutex_lock(&inbox->lock);

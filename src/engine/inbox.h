@@ -41,6 +41,8 @@ void kvi_inbox_tell(struct kvi_inbox *inbox);
 
 /* The peer makes us keep len bytes; this counts while the application does not have the connection. */
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);
+/* That much of it is kept no longer, though the application never had it. */
+void kvi_inbox_release(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);
 /* Whether notifications wait for the application to get the connection. */
 bool kvi_inbox_holds_events(struct kvi_inbox *inbox, const struct kvt_conn *conn);
 

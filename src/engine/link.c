@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
+#include "engine/notification.h"
 #include "engine/part.h"
 
 enum {
@@ -225,6 +226,7 @@ void kvi_link_free(struct kvi_link *link)
 	link->filling_len = 0;
 	link->filling_count = 0;
 	kvi_list_remove(&link->node);
+	kvi_notification_forget(link);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
 	kvi_list_init(&link->parked);
@@ -293,6 +295,8 @@ static uint32_t get_charge(const struct kvi_message *message)
 	case KVI_MESSAGE_NOTIFY:
 	case KVI_MESSAGE_NOTIFY_FAILED:
 		return kvi_message_get_charge(0, message->notify.data.len);
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		return (uint32_t)message->notify_begin.len;
 	default:
 		return 0;
 	}
@@ -555,7 +559,11 @@ void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message)
 
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
 {
-	uint32_t charge = kvi_message_get_charge(meta_len, data_len);
+	kvi_link_return_charge(link, kvi_message_get_charge(meta_len, data_len));
+}
+
+void kvi_link_return_charge(struct kvi_link *link, uint32_t charge)
+{
 	link->owed_window += charge;
 	link->window_taken -= charge;
 	kvi_link_touch(link);
@@ -577,7 +585,7 @@ static void on_sent(struct kvi_post *post, const struct kvi_completion *completi
 static bool flush_credit(struct kvi_link *link)
 {
 	bool owes = link->owed_credits >= KVI_RX_COUNT / 2 ||
-		    link->owed_window >= KVI_LANE_WINDOW / 2;
+		    link->owed_window >= KVI_LANE_WINDOW / 4;
 	if (!owes || link->filling != NULL || !has_packet(link))
 		return false;
 	/* It needs no credit, so it may go when no other packet may; and it goes alone. */

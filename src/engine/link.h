@@ -128,6 +128,10 @@ struct kvi_link {
 	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
 	struct kvi_list parked;	       /* packets that came, until the connection is accepted */
+	struct kvi_event
+		*partial; /* a notification that comes in parts: notification.h; NULL: none */
+	uint64_t partial_number; /* of its transfer */
+	size_t partial_len; /* of it that has come */
 
 	unsigned send_credits;
 	unsigned owed_credits;
@@ -196,6 +200,8 @@ void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message);
 
 /* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
 void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
+/* The same of a part of a charge. */
+void kvi_link_return_charge(struct kvi_link *link, uint32_t charge);
 
 /* Have segments to post, made when the first is wanted. False: out of memory; it is tried again soon. */
 bool kvi_link_make_segments(struct kvi_link *link);

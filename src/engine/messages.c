@@ -7,6 +7,7 @@
 #include "engine/ask.h"
 #include "engine/channel.h"
 #include "engine/conn.h"
+#include "engine/notification.h"
 #include "engine/paged.h"
 #include "engine/share.h"
 #include "engine/stage.h"
@@ -40,8 +41,8 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_STAGE] = kvi_stage_on_offer,
 	[KVI_MESSAGE_PACK] = kvi_stage_on_pack,
 	[KVI_MESSAGE_PACK_ACK] = kvi_stage_on_ack,
-	[KVI_MESSAGE_NOTIFY] = kvi_paged_on_notify,
-	[KVI_MESSAGE_NOTIFY_FAILED] = kvi_paged_on_notify,
+	[KVI_MESSAGE_NOTIFY] = kvi_notification_on_notify,
+	[KVI_MESSAGE_NOTIFY_FAILED] = kvi_notification_on_notify,
 	[KVI_MESSAGE_SYNC] = kvi_paged_on_sync,
 	[KVI_MESSAGE_NOTED] = kvi_paged_on_noted,
 	[KVI_MESSAGE_READ] = kvi_ask_on_read,
@@ -49,4 +50,7 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_DROPPED] = kvi_ask_on_dropped,
 	[KVI_MESSAGE_FIND] = kvi_export_on_find,
 	[KVI_MESSAGE_FOUND] = kvi_owner_on_answer,
+	[KVI_MESSAGE_NOTIFY_BEGIN] = kvi_notification_on_begin,
+	[KVI_MESSAGE_NOTIFY_PART] = kvi_notification_on_part,
+	[KVI_MESSAGE_NOTIFY_DROP] = kvi_notification_on_drop,
 } };

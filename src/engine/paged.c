@@ -46,29 +46,32 @@ static void confirm(struct kvi_paged *paged)
 	kvi_link_await_room(paged->home, &paged->transfer.waiter);
 }
 
-static bool begin(struct kvi_waiter *waiter)
+/* A notification that no packet holds goes in parts, which take the window for all of it first. False: there
+ * is no room for the next one. */
+static bool send_parts(struct kvi_paged *paged)
 {
-	struct kvt_transfer *transfer = kvi_container_of(waiter, struct kvt_transfer, waiter);
-	struct kvi_paged *paged = paged_of(transfer);
-	bool failed = transfer->reason.code != KVT_OK;
-	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
-	struct kvi_message message = { .type = KVI_MESSAGE_SYNC, .sync.transfer = paged->number };
-	if (paged->notify != NULL)
-		message = (struct kvi_message){
-			.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY,
-			.notify = {
-				.transfer = paged->number,
-				.code = code,
-				.data = { paged->notify, paged->notify_len },
-			},
-		};
-	if (!kvi_link_try_send(paged->home, &message))
+	size_t room = kvi_link_get_room(paged->home);
+	if (paged->notify_len <= room)
+		return true;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_NOTIFY_BEGIN,
+		.notify_begin = { .transfer = paged->number, .len = paged->notify_len },
+	};
+	if (!paged->begun && !kvi_link_try_send(paged->home, &message))
 		return false;
-	kvi_list_remove(&transfer->waiter.node);
-	paged->told = !failed;
-	paged->state = KVI_PAGED_CONFIRMED;
-	if (failed)
-		kvi_transfer_complete(transfer, &transfer->reason);
+	paged->begun = true;
+	while (paged->parts_len < paged->notify_len) {
+		size_t left = paged->notify_len - paged->parts_len;
+		struct kvi_view part = { paged->notify + paged->parts_len,
+					 left < room ? left : room };
+		message = (struct kvi_message){
+			.type = KVI_MESSAGE_NOTIFY_PART,
+			.notify_part = { .transfer = paged->number, .data = part },
+		};
+		if (!kvi_link_try_send(paged->home, &message))
+			return false;
+		paged->parts_len += part.len;
+	}
 	return true;
 }
 
@@ -79,17 +82,55 @@ static bool is_unsettled(const struct kvi_paged *paged)
 	return paged->in_order && paged->transfer.segments > 0 && !paged->noted;
 }
 
+static bool begin(struct kvi_waiter *waiter)
+{
+	struct kvt_transfer *transfer = kvi_container_of(waiter, struct kvt_transfer, waiter);
+	struct kvi_paged *paged = paged_of(transfer);
+	bool failed = transfer->reason.code != KVT_OK;
+	/* It was given up between two parts: its failure comes behind all that it has written. */
+	if (failed && kvi_spread_is_active(&paged->spread))
+		return false;
+	if (!send_parts(paged))
+		return false;
+	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
+	struct kvi_message message = { .type = KVI_MESSAGE_SYNC, .sync.transfer = paged->number };
+	if (paged->notify != NULL)
+		message = (struct kvi_message){
+			.type = code != KVT_OK ? KVI_MESSAGE_NOTIFY_FAILED : KVI_MESSAGE_NOTIFY,
+			.notify = {
+				.transfer = paged->number,
+				.code = code,
+				.data = { paged->notify, paged->begun ? 0 : paged->notify_len },
+			},
+		};
+	if (!kvi_link_try_send(paged->home, &message))
+		return false;
+	kvi_list_remove(&transfer->waiter.node);
+	paged->told = !failed;
+	paged->said = true;
+	paged->state = KVI_PAGED_CONFIRMED;
+	if (!failed)
+		return true;
+	paged->settling = is_unsettled(paged);
+	if (!paged->settling)
+		kvi_transfer_complete(transfer, &transfer->reason);
+	return true;
+}
+
 /* Given up, and nothing is out any more that we see. Wait until the peer has all that was, then tell its
  * application, if it was to be told of the transfer. */
 static void end_given_up(struct kvi_paged *paged)
 {
-	if (is_unsettled(paged)) {
+	if (paged->begun && !paged->said) {
+		paged->state = KVI_PAGED_CONFIRMING; /* it has kept its place in the queue */
+		kvi_link_touch(paged->home);
+	} else if (is_unsettled(paged)) {
 		struct kvi_message sync = { .type = KVI_MESSAGE_SYNC,
 					    .sync.transfer = paged->number };
 		if (!paged->told)
 			kvi_link_send(paged->home, &sync);
 		paged->settling = !paged->told;
-	} else if (paged->notify != NULL && !paged->told) {
+	} else if (paged->notify != NULL && !paged->said) {
 		confirm(paged);
 	} else {
 		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
@@ -112,36 +153,11 @@ enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message 
 	return KVT_OK;
 }
 
-static void send_noted(struct kvi_link *link, uint64_t transfer)
-{
-	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED, .sync.transfer = transfer };
-	kvi_link_send(link, &noted);
-}
-
-enum kvt_err kvi_paged_on_notify(struct kvi_link *link, const struct kvi_message *message)
-{
-	const struct kvi_message_notify *notify = &message->notify;
-	if (notify->data.len > KVT_NOTIFY_LEN_MAX)
-		return KVT_E_PROTOCOL;
-	struct kvi_event *event =
-		kvi_event_alloc(link->conn, KVT_EVENT_NOTIFICATION, notify->data.len);
-	if (event == NULL)
-		return KVT_E_NO_MEMORY;
-	event->event.err = notify->code;
-	event->link = link;
-	if (notify->data.len > 0)
-		memcpy(event->data, notify->data.bytes, notify->data.len);
-	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
-	kvi_inbox_hold(&link->conn->engine->inbox, link->conn, sizeof(*event) + event->event.len);
-	kvi_inbox_put_event(&link->conn->engine->inbox, event);
-	link->part->worker->owes_tell = true;
-	send_noted(link, notify->transfer);
-	return KVT_OK;
-}
-
 enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message)
 {
-	send_noted(link, message->sync.transfer);
+	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED,
+				     .sync.transfer = message->sync.transfer };
+	kvi_link_send(link, &noted);
 	return KVT_OK;
 }
 
@@ -211,7 +227,8 @@ static void start(struct kvt_transfer *transfer)
 static void give_up(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	kvi_list_remove(&transfer->waiter.node);
+	if (!paged->begun) /* nothing else may come between its parts */
+		kvi_list_remove(&transfer->waiter.node);
 	kvi_transfer_await_quiet(transfer);
 	if (kvi_spread_is_active(&paged->spread)) {
 		paged->state = KVI_PAGED_STOPPING;
@@ -227,6 +244,13 @@ static bool end_late(struct kvt_transfer *transfer)
 	struct kvi_paged *paged = paged_of(transfer);
 	if (kvi_spread_is_active(&paged->spread) || is_unsettled(paged))
 		return false;
+	if (paged->begun && !paged->said) {
+		struct kvi_message drop = {
+			.type = KVI_MESSAGE_NOTIFY_DROP,
+			.notify_drop.transfer = paged->number,
+		};
+		kvi_link_send(paged->home, &drop);
+	}
 	kvi_transfer_complete(transfer, &transfer->reason);
 	return true;
 }

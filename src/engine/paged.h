@@ -48,13 +48,15 @@ struct kvi_paged {
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
-	bool told;	     /* SYNC or NOTIFY was sent, of a success */
+	bool begun;	     /* the notification goes in parts, and some were sent */
+	size_t parts_len;    /* of it that they had */
+	bool said;	     /* SYNC or NOTIFY was sent, of a success or not */
+	bool told;	     /* it was, of a success */
 	bool settling;	     /* given up: SYNC was sent behind what it wrote */
 	bool noted;	     /* either was answered */
 };
 
 /* messages.c; under the worker's lock, as all of them. */
-enum kvt_err kvi_paged_on_notify(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message);
 

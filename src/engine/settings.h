@@ -19,8 +19,9 @@ enum {
 	KVI_KVS_MAX = 65536,	   /* tags per connection */
 	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
 	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
-	/* What is sent on a lane and not yet consumed: the longest EAGER, with its meta and charge. */
-	KVI_LANE_WINDOW = 1024 * 1024 + 8 * 1024,
+	/* What is sent on a lane and not yet consumed: twice the longest EAGER, with its meta and charge. So a
+	 * notification as long as that finds room beside what the application leaves a while. */
+	KVI_LANE_WINDOW = 2 * (1024 * 1024 + 8 * 1024),
 	/* Of a descriptor that is asked for: many may be asked for at a time. */
 	KVI_PART_LEN = 16 * 1024,
 	KVI_EAGER_LEN = 64 * 1024,

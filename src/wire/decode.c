@@ -322,11 +322,24 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 		message->find.offset = kvi_read_u64(reader);
 		message->find.name = read_data(reader);
 		break;
-	default: /* FOUND */
+	case KVI_MESSAGE_FOUND:
 		message->found.number = kvi_read_u64(reader);
 		message->found.export_id = read_id(reader);
 		message->found.len = kvi_read_u64(reader);
 		message->found.part = read_data(reader);
+		break;
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		message->notify_begin.transfer = kvi_read_u64(reader);
+		message->notify_begin.len = kvi_read_u64(reader);
+		require(reader, message->notify_begin.len > 0 &&
+					message->notify_begin.len <= KVT_NOTIFY_LEN_MAX);
+		break;
+	case KVI_MESSAGE_NOTIFY_PART:
+		message->notify_part.transfer = kvi_read_u64(reader);
+		message->notify_part.data = read_data(reader);
+		break;
+	default: /* NOTIFY_DROP */
+		message->notify_drop.transfer = kvi_read_u64(reader);
 	}
 }
 

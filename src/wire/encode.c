@@ -201,12 +201,24 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 		write_len(writer, &message->find.name);
 		write_view(writer, &message->find.name);
 		break;
-	default: /* FOUND */
+	case KVI_MESSAGE_FOUND:
 		kvi_write_u64(writer, message->found.number);
 		kvi_write_u64(writer, message->found.export_id);
 		kvi_write_u64(writer, message->found.len);
 		write_len(writer, &message->found.part);
 		write_view(writer, &message->found.part);
+		break;
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		kvi_write_u64(writer, message->notify_begin.transfer);
+		kvi_write_u64(writer, message->notify_begin.len);
+		break;
+	case KVI_MESSAGE_NOTIFY_PART:
+		kvi_write_u64(writer, message->notify_part.transfer);
+		write_len(writer, &message->notify_part.data);
+		write_view(writer, &message->notify_part.data);
+		break;
+	default: /* NOTIFY_DROP */
+		kvi_write_u64(writer, message->notify_drop.transfer);
 	}
 }
 
@@ -289,6 +301,8 @@ struct kvi_view *kvi_message_get_data(struct kvi_message *message)
 		return &message->find.name;
 	case KVI_MESSAGE_FOUND:
 		return &message->found.part;
+	case KVI_MESSAGE_NOTIFY_PART:
+		return &message->notify_part.data;
 	default:
 		return NULL;
 	}

@@ -170,7 +170,10 @@ enum kvi_message_type {
 	KVI_MESSAGE_DROPPED = 28,	/* 5.29 */
 	KVI_MESSAGE_FIND = 29,		/* 5.30 */
 	KVI_MESSAGE_FOUND = 30,		/* 5.31 */
-	KVI_MESSAGE_LAST = KVI_MESSAGE_FOUND,
+	KVI_MESSAGE_NOTIFY_BEGIN = 31,	/* 5.32 */
+	KVI_MESSAGE_NOTIFY_PART = 32,	/* 5.33 */
+	KVI_MESSAGE_NOTIFY_DROP = 33,	/* 5.34 */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_NOTIFY_DROP,
 };
 
 struct kvi_wire_grant {
@@ -307,6 +310,20 @@ struct kvi_message_found {
 	struct kvi_view part;
 };
 
+struct kvi_message_notify_begin {
+	uint64_t transfer;
+	uint64_t len; /* of the whole */
+};
+
+struct kvi_message_notify_part {
+	uint64_t transfer;
+	struct kvi_view data;
+};
+
+struct kvi_message_notify_drop {
+	uint64_t transfer;
+};
+
 struct kvi_message {
 	enum kvi_message_type type;
 	uint16_t credits; /* receives reposted since the last message on this lane */
@@ -335,6 +352,9 @@ struct kvi_message {
 		struct kvi_message_dropped dropped;
 		struct kvi_message_find find;
 		struct kvi_message_found found;
+		struct kvi_message_notify_begin notify_begin;
+		struct kvi_message_notify_part notify_part;
+		struct kvi_message_notify_drop notify_drop;
 	};
 };
 

@@ -9,10 +9,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "engine/conn.h"
 #include "engine/settings.h"
 #include "engine/transfer.h"
 #include "support/runner.h"
 #include "wire/wire.h"
+
+enum { SHORT_LEN = 4096 };
 
 static bool is_readable(struct kvt_engine *engine)
 {
@@ -112,7 +115,7 @@ END_TEST
 
 START_TEST(notifications_come_once_whole_and_in_order_on_a_lane)
 {
-	static const size_t lens[] = { 0, 1, 17, 4095, KVT_NOTIFY_LEN_MAX };
+	static const size_t lens[] = { 0, 1, 17, 100000, KVT_NOTIFY_LEN_MAX };
 	struct kvt_transfer *transfers[5];
 	struct kvt_event *event;
 	pages_open((unsigned)_i);
@@ -170,22 +173,22 @@ END_TEST
 
 START_TEST(notifications_that_nobody_takes_make_the_next_ones_wait)
 {
-	enum { COUNT = 400 };
+	enum { COUNT = 800 };
 	struct kvt_transfer *transfers[COUNT];
 	struct kvt_event *event;
 	pages_open(0);
-	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	uint8_t *bytes = make_pattern(SHORT_LEN, 3);
 	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
 	request.conn = pages.bed.near.conn;
 	request.notify = bytes;
-	request.notify_len = KVT_NOTIFY_LEN_MAX;
+	request.notify_len = SHORT_LEN;
 	for (unsigned i = 0; i < COUNT; i++)
 		ck_assert_int_eq(kvt_notify_start(&request, &transfers[i], NULL), KVT_OK);
 	rest(100 * KVI_MS);
 	unsigned done = 0;
 	for (unsigned i = 0; i < COUNT; i++)
 		done += kvt_transfer_is_done(transfers[i]);
-	ck_assert_msg(done > 100 && done < 300, "%u of %d are done", done, COUNT);
+	ck_assert_msg(done > 300 && done < 600, "%u of %d are done", done, COUNT);
 
 	/* One more has its deadline, and is not told later. */
 	request.timeout_ns = 50 * KVI_MS;
@@ -199,13 +202,171 @@ START_TEST(notifications_that_nobody_takes_make_the_next_ones_wait)
 		int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
 		while (kvt_engine_get_event(pages.bed.far.engine, &event) != KVT_OK)
 			ck_assert_msg(kvi_clock_now() < deadline_ns, "only %u come", taken);
-		ck_assert_uint_eq(event->len, KVT_NOTIFY_LEN_MAX);
+		ck_assert_uint_eq(event->len, SHORT_LEN);
 		ck_assert_int_eq(event->err, KVT_OK);
 		kvt_event_free(event);
 	}
 	for (unsigned i = 0; i < COUNT; i++)
 		finish(transfers[i], KVT_OK);
 	rest(20 * KVI_MS);
+	expect_no_event(pages.bed.far.engine);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* ---- notifications in parts ---- */
+
+static void expect_long_notification(uint32_t seed, size_t len, enum kvt_err err)
+{
+	struct kvt_event *event;
+	wait_until(kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_OK);
+	ck_assert_int_eq(event->kind, KVT_EVENT_NOTIFICATION);
+	ck_assert_uint_eq(event->len, len);
+	ck_assert_int_eq(event->err, err);
+	ck_assert(holds_pattern(event->data, len, seed));
+	kvt_event_free(event);
+}
+
+START_TEST(a_long_notification_comes_behind_the_data)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open((unsigned)_i);
+	for (int direction = KVT_WRITE; direction <= KVT_READ; direction++) {
+		fill_pages((enum kvt_direction)direction, 5);
+		struct kvt_transfer *transfer = start_blocks_noting(
+			(enum kvt_direction)direction, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+		expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_OK);
+		ck_assert(are_moved((enum kvt_direction)direction, 5));
+		finish(transfer, KVT_OK);
+	}
+	expect_no_event(pages.bed.far.engine);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(long_notifications_that_nobody_takes_wait_as_a_whole)
+{
+	enum { COUNT = 5 };
+	struct kvt_transfer *transfers[COUNT];
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	for (unsigned i = 0; i < COUNT; i++)
+		transfers[i] = start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX - i);
+	await(transfers[0], KVT_OK);
+	await(transfers[1], KVT_OK);
+	expect_pending(transfers[2], 50 * KVI_MS);
+	ck_assert(!pages.bed.far.conn->links[0].partial);
+	for (unsigned i = 0; i < COUNT; i++) {
+		expect_long_notification(3, KVT_NOTIFY_LEN_MAX - i, KVT_OK);
+		finish(transfers[i], KVT_OK);
+	}
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* A notification was begun, and waits between two parts. */
+static bool is_begun(void)
+{
+	struct kvi_link *link = &pages.bed.near.conn->links[0];
+	kvi_worker_lock(link->part->worker);
+	bool begun = link->window_left < KVI_LANE_WINDOW &&
+		     !kvi_list_is_empty(&link->waiting_notes);
+	kvi_worker_unlock(link->part->worker);
+	return begun;
+}
+
+/* Start a long one and stop it between two parts: the peer takes no more packets. */
+static struct kvt_transfer *start_half(uint8_t *bytes, int64_t timeout_ns)
+{
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	request.conn = pages.bed.near.conn;
+	request.notify = bytes;
+	request.notify_len = KVT_NOTIFY_LEN_MAX;
+	request.timeout_ns = timeout_ns;
+	fake_hold(FAKE_SEND);
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_OK);
+	wait_until(is_begun());
+	return transfer;
+}
+
+static void expect_whole_window(uint8_t *bytes)
+{
+	finish(start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX), KVT_OK);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_OK);
+	expect_no_event(pages.bed.far.engine);
+}
+
+START_TEST(a_notification_that_ends_between_two_parts_is_dropped_by_the_peer)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 100 * KVI_MS);
+	finish(transfer, KVT_E_TIMEOUT);
+	fake_hold(0);
+	wait_until(pages.bed.far.conn->links[0].partial == NULL);
+	expect_whole_window(bytes);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_notification_that_is_given_up_between_two_parts_comes_as_a_failure)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 0);
+	struct kvt_transfer *next = start_notify(pages.bed.near.conn, "next", 4);
+	kvt_transfer_cancel(transfer);
+	fake_hold(0);
+	finish(transfer, KVT_E_CANCELLED);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_E_CANCELLED);
+	expect_notification(pages.bed.far.engine, "next", KVT_OK);
+	finish(next, KVT_OK);
+	expect_whole_window(bytes);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* In order, the parts follow writes that have not completed. */
+START_TEST(a_write_that_is_given_up_between_two_parts_settles_before_it_is_told)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	uint64_t steps = fake_get_counts().steps;
+	fake_hold(FAKE_SEND);
+	struct kvt_transfer *transfer =
+		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+	wait_until(fake_get_counts().steps > steps && are_moved(KVT_WRITE, 5));
+	wait_until(is_begun());
+	kvt_transfer_cancel(transfer);
+	expect_pending(transfer, 20 * KVI_MS);
+	fake_hold(0);
+	finish(transfer, KVT_E_CANCELLED);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_E_CANCELLED);
+	expect_whole_window(bytes);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(half_a_notification_goes_with_its_connection)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 0);
+	while (pages.bed.far.conn->links[0].partial == NULL)
+		fake_release(1);
+	fake_kill_lanes(NULL);
+	fake_hold(0);
+	finish(transfer, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.far.engine, pages.bed.far.conn, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.near.engine, pages.bed.near.conn, KVT_E_PEER_LOST);
 	expect_no_event(pages.bed.far.engine);
 	free(bytes);
 	pages_close();
@@ -280,15 +441,14 @@ END_TEST
 
 START_TEST(notifications_that_wait_hold_up_nothing_else)
 {
-	enum { COUNT = 700 };
+	enum { COUNT = 1400 };
 	struct kvt_transfer *transfers[COUNT];
 	pages_open(_i == 0 ? 0 : PACKS);
 	struct kvt_kv *near = open_kv(pages.bed.near.conn, 7),
 		      *far = open_kv(pages.bed.far.conn, 7);
-	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	uint8_t *bytes = make_pattern(SHORT_LEN, 3);
 	for (unsigned i = 0; i < COUNT; i++)
-		transfers[i] =
-			start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX - i % 2 * 4000);
+		transfers[i] = start_notify(pages.bed.near.conn, bytes, SHORT_LEN - i % 2 * 4000);
 	wait_until(kvt_transfer_is_done(transfers[100]));
 	rest(20 * KVI_MS);
 	ck_assert(!kvt_transfer_is_done(transfers[COUNT - 1]));
@@ -307,7 +467,7 @@ START_TEST(notifications_that_wait_hold_up_nothing_else)
 	for (unsigned i = 0; i < COUNT; i++) {
 		struct kvt_event *event;
 		wait_until(kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_OK);
-		ck_assert_uint_eq(event->len, KVT_NOTIFY_LEN_MAX - i % 2 * 4000);
+		ck_assert_uint_eq(event->len, SHORT_LEN - i % 2 * 4000);
 		kvt_event_free(event);
 		finish(transfers[i], KVT_OK);
 	}
@@ -423,6 +583,12 @@ int main(void)
 	tcase_add_test(tests, notifications_that_nobody_takes_make_the_next_ones_wait);
 	tcase_add_loop_test(
 		tests, small_notifications_that_nobody_takes_are_bounded_as_large_ones_are, 0, 4);
+	tcase_add_loop_test(tests, a_long_notification_comes_behind_the_data, 0, WAYS);
+	tcase_add_test(tests, long_notifications_that_nobody_takes_wait_as_a_whole);
+	tcase_add_test(tests, a_notification_that_ends_between_two_parts_is_dropped_by_the_peer);
+	tcase_add_test(tests, a_notification_that_is_given_up_between_two_parts_comes_as_a_failure);
+	tcase_add_test(tests, a_write_that_is_given_up_between_two_parts_settles_before_it_is_told);
+	tcase_add_test(tests, half_a_notification_goes_with_its_connection);
 	tcase_add_test(tests, what_has_no_timeout_has_the_default_deadline);
 	tcase_add_loop_test(tests, notifications_that_wait_hold_up_nothing_else, 0, 2);
 	tcase_add_loop_test(tests, events_wait_until_their_connection_is_accepted, 0, 2);

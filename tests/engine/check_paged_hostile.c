@@ -362,8 +362,8 @@ static const struct kvi_message charged[] = {
 /* Nobody takes them; what a peer may make us keep is its window. */
 START_TEST(more_than_the_window_is_refused)
 {
-	enum { COUNT = KVI_LANE_WINDOW / KVT_NOTIFY_LEN_MAX };
-	uint8_t *bytes = make_filled(KVT_NOTIFY_LEN_MAX, 1);
+	enum { SHORT_LEN = 4096, COUNT = KVI_LANE_WINDOW / SHORT_LEN };
+	uint8_t *bytes = make_filled(SHORT_LEN, 1);
 	pages_open(0);
 	for (uint64_t i = 0; i < COUNT; i++) {
 		struct kvi_message message = charged[_i];
@@ -371,7 +371,7 @@ START_TEST(more_than_the_window_is_refused)
 			message.eager.seq = i;
 		else
 			message.notify.transfer = i;
-		*kvi_message_get_data(&message) = (struct kvi_view){ bytes, KVT_NOTIFY_LEN_MAX };
+		*kvi_message_get_data(&message) = (struct kvi_view){ bytes, SHORT_LEN };
 		say(message);
 		/* Its answers come back to an engine that has sent nothing, and are no errors. */
 		if (i % 32 == 0)
@@ -392,6 +392,110 @@ START_TEST(a_notification_has_its_limit)
 	});
 	free(bytes);
 	expect_refused();
+}
+END_TEST
+
+static const uint8_t ten_bytes[10];
+
+#define BEGIN(number, length)                                                                      \
+	{                                                                                          \
+		.type = KVI_MESSAGE_NOTIFY_BEGIN, .notify_begin = { (number), (length) }            \
+	}
+#define PART(number, length)                                                                       \
+	{                                                                                          \
+		.type = KVI_MESSAGE_NOTIFY_PART,                                                   \
+		.notify_part = { (number), { ten_bytes, (length) } }                               \
+	}
+#define END(number, length)                                                                        \
+	{                                                                                          \
+		.type = KVI_MESSAGE_NOTIFY, .notify = {                                            \
+			.transfer = (number), .data = { ten_bytes, (length) }                      \
+		}                                                                                  \
+	}
+
+static const struct kvi_message bad_parts[][4] = {
+	{ BEGIN(7, 0) },
+	{ BEGIN(7, KVT_NOTIFY_LEN_MAX + 1) },
+	{ BEGIN(7, UINT64_MAX) },
+	{ BEGIN(7, 20), BEGIN(7, 20) },
+	{ BEGIN(7, 20), BEGIN(8, 20) },
+	{ PART(7, 10) },
+	{ BEGIN(7, 20), PART(8, 10) },
+	{ BEGIN(7, 20), PART(7, 0) },
+	{ BEGIN(7, 9), PART(7, 10) },
+	{ BEGIN(7, 10), PART(7, 10), PART(7, 1) },
+	{ BEGIN(7, 20), PART(7, 10), END(7, 0) },
+	{ BEGIN(7, 20), PART(7, 10), END(7, 10) },
+	{ BEGIN(7, 10), PART(7, 10), END(8, 0) },
+	{ BEGIN(7, 20), END(8, 3) },
+	{ { .type = KVI_MESSAGE_NOTIFY_DROP, .notify_drop.transfer = 7 } },
+	{ BEGIN(7, 20), { .type = KVI_MESSAGE_NOTIFY_DROP, .notify_drop.transfer = 8 } },
+};
+enum { BAD_PARTS = sizeof(bad_parts) / sizeof(bad_parts[0]) };
+
+START_TEST(parts_that_are_no_notification_are_refused)
+{
+	pages_open(0);
+	for (unsigned i = 0; i < 4 && bad_parts[_i][i].type != 0; i++)
+		say(bad_parts[_i][i]);
+	expect_refused();
+}
+END_TEST
+
+START_TEST(a_notification_that_is_begun_takes_the_window_for_all_of_it)
+{
+	enum { SHORT_LEN = 4096, COUNT = 260 };
+	uint8_t *bytes = make_filled(SHORT_LEN, 1);
+	pages_open(0);
+	for (uint64_t i = 0; i < COUNT; i++) {
+		say((struct kvi_message){ .type = KVI_MESSAGE_NOTIFY,
+					  .notify = { .transfer = i,
+						      .data = { bytes, SHORT_LEN } } });
+		if (i % 32 == 0)
+			rest(KVI_MS);
+	}
+	wait_until(get_stats(pages.bed.far.engine).notifications == COUNT);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	say((struct kvi_message)BEGIN(COUNT, KVT_NOTIFY_LEN_MAX));
+	free(bytes);
+	expect_refused();
+}
+END_TEST
+
+/* What a message takes of the window of lane 0, which saying it by hand does not count. */
+static void pay(uint32_t charge)
+{
+	struct kvi_link *link = &pages.bed.near.conn->links[0];
+	kvi_worker_lock(link->part->worker);
+	link->window_left -= charge;
+	kvi_worker_unlock(link->part->worker);
+}
+
+static uint64_t get_window_left(void)
+{
+	struct kvi_link *link = &pages.bed.near.conn->links[0];
+	kvi_worker_lock(link->part->worker);
+	uint64_t left = link->window_left;
+	kvi_worker_unlock(link->part->worker);
+	return left;
+}
+
+/* All of them together are several windows. */
+START_TEST(a_notification_whose_parts_are_dropped_gives_its_window_back)
+{
+	pages_open(0);
+	for (uint64_t i = 0; i < 20; i++) {
+		wait_until(get_window_left() >= KVT_NOTIFY_LEN_MAX / 2);
+		pay(KVT_NOTIFY_LEN_MAX / 2);
+		say((struct kvi_message)BEGIN(i, KVT_NOTIFY_LEN_MAX / 2));
+		say((struct kvi_message)PART(i, 10));
+		say((struct kvi_message){ .type = KVI_MESSAGE_NOTIFY_DROP,
+					  .notify_drop.transfer = i });
+	}
+	finish(start_notify(pages.bed.near.conn, "after", 5), KVT_OK);
+	expect_notification(pages.bed.far.engine, "after", KVT_OK);
+	expect_no_event(pages.bed.far.engine);
+	pages_close();
 }
 END_TEST
 
@@ -416,5 +520,8 @@ int main(void)
 	tcase_add_loop_test(tests, answers_that_nobody_asked_for_are_ignored, 0, 2);
 	tcase_add_loop_test(tests, more_than_the_window_is_refused, 0, 3);
 	tcase_add_test(tests, a_notification_has_its_limit);
+	tcase_add_loop_test(tests, parts_that_are_no_notification_are_refused, 0, BAD_PARTS);
+	tcase_add_test(tests, a_notification_that_is_begun_takes_the_window_for_all_of_it);
+	tcase_add_test(tests, a_notification_whose_parts_are_dropped_gives_its_window_back);
 	return run_tests("engine_paged_hostile", tests);
 }

@@ -136,12 +136,12 @@ END_TEST
 /* The application of the peer takes no notifications, its engine answers. */
 START_TEST(a_write_whose_notification_finds_no_room_settles_all_the_same)
 {
-	static uint8_t bytes[KVT_NOTIFY_LEN_MAX];
-	struct kvt_transfer *transfers[300];
+	static uint8_t bytes[4096];
+	struct kvt_transfer *transfers[600];
 	unsigned count = 0;
 	open_quick(0);
 	fake_set_buffered(false);
-	for (; count < 300; count++)
+	for (; count < 600; count++)
 		transfers[count] = start_notify(pages.bed.near.conn, bytes, sizeof(bytes));
 	struct kvt_transfer *write = start_write(NOTIFIES, 200 * KVI_MS);
 	int64_t started_ns = kvi_clock_now();

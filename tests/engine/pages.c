@@ -32,6 +32,8 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 	}
 	if (way & ONE_SPAN)
 		caps.span_count = 1;
+	if (way & SHORT_PACKETS)
+		config->eager_len = KVT_NO_EAGER;
 	fake_set_caps(&caps);
 }
 
@@ -156,6 +158,13 @@ static void shuffle(int32_t *indices, uint32_t seed)
 struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, const char *notify,
 				  int64_t timeout_ns)
 {
+	size_t notify_len = notify == NULL ? 0 : strlen(notify);
+	return start_blocks_noting(direction, seed, notify, notify_len, timeout_ns);
+}
+
+struct kvt_transfer *start_blocks_noting(enum kvt_direction direction, uint32_t seed,
+					 const void *notify, size_t notify_len, int64_t timeout_ns)
+{
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer;
 	struct kvt_error error;
@@ -169,7 +178,7 @@ struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, c
 	request.index_len = 4;
 	request.count = BLOCK_COUNT;
 	request.notify = notify;
-	request.notify_len = notify == NULL ? 0 : strlen(notify);
+	request.notify_len = notify_len;
 	request.timeout_ns = timeout_ns;
 	enum kvt_err err = kvt_blocks_start(&request, &transfer, &error);
 	ck_assert_msg(err == KVT_OK, "no transfer: %s", error.text);

@@ -16,7 +16,8 @@ enum {
 	REGISTERED = 4, /* local memory too, and two rails with keys of their own */
 	ONE_SPAN = 8,	/* an operation has one span only */
 	WAYS = 16,
-	MAIN_WAYS = 4, /* the first two */
+	SHORT_PACKETS = 16, /* as short as packets may be; of no WAY */
+	MAIN_WAYS = 4,	    /* the first two */
 };
 
 enum {
@@ -60,6 +61,9 @@ void fill_pages(enum kvt_direction direction, uint32_t seed);
 /* All blocks, in an order that depends on seed, in runs of 1 to 8. notify may be NULL. */
 struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, const char *notify,
 				  int64_t timeout_ns);
+/* The same with any bytes as notification. */
+struct kvt_transfer *start_blocks_noting(enum kvt_direction direction, uint32_t seed,
+					 const void *notify, size_t notify_len, int64_t timeout_ns);
 /* Whether every block that start_blocks() was to move is there and nothing else was touched. */
 bool are_moved(enum kvt_direction direction, uint32_t seed);
 

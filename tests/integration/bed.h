@@ -136,6 +136,7 @@ TCase *make_limit_tests(void);
 TCase *make_abort_tests(void);
 TCase *make_stranger_tests(void);
 TCase *make_memory_tests(void);
+TCase *make_notification_tests(void);
 TCase *make_paged_tests(void);
 TCase *make_input_tests(void);
 TCase *make_growth_tests(void);

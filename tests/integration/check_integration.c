@@ -10,12 +10,14 @@
 int main(void)
 {
 	TCase *(*const makers[])(void) = {
-		make_exchange_tests,   make_traffic_tests, make_refusal_tests, make_loss_tests,
-		make_death_tests,      make_goodbye_tests, make_limit_tests,   make_abort_tests,
-		make_stranger_tests,   make_input_tests,   make_memory_tests,  make_growth_tests,
-		make_process_tests,    make_network_tests, make_paged_tests,   make_delivery_tests,
-		make_descriptor_tests, make_fault_tests,   make_slow_tests,    make_patience_tests,
-		make_many_tests,
+		make_exchange_tests,	 make_traffic_tests,	make_refusal_tests,
+		make_loss_tests,	 make_death_tests,	make_goodbye_tests,
+		make_limit_tests,	 make_abort_tests,	make_stranger_tests,
+		make_input_tests,	 make_memory_tests,	make_growth_tests,
+		make_process_tests,	 make_network_tests,	make_paged_tests,
+		make_delivery_tests,	 make_descriptor_tests, make_fault_tests,
+		make_slow_tests,	 make_patience_tests,	make_many_tests,
+		make_notification_tests,
 	};
 	Suite *suite = suite_create("integration");
 	for (size_t i = 0; i < sizeof(makers) / sizeof(makers[0]); i++) {

@@ -119,7 +119,6 @@ START_TEST(the_longest_messages_fit_the_shortest_packet)
 	static uint8_t packet[KVI_MESSAGE_OVERHEAD];
 	static const uint8_t payload[KVI_MESSAGE_OVERHEAD];
 	const struct kvi_view meta = { payload, KVT_META_LEN_MAX };
-	const struct kvi_view notification = { payload, KVT_NOTIFY_LEN_MAX };
 	const struct kvi_message longest[] = {
 		{ .type = KVI_MESSAGE_EAGER, .eager.meta = meta },
 		{ .type = KVI_MESSAGE_START, .start.meta = meta },
@@ -127,10 +126,12 @@ START_TEST(the_longest_messages_fit_the_shortest_packet)
 		{ .type = KVI_MESSAGE_FIN },
 		{ .type = KVI_MESSAGE_STAGE },
 		{ .type = KVI_MESSAGE_PACK },
-		{ .type = KVI_MESSAGE_NOTIFY_FAILED, .notify.data = notification },
+		{ .type = KVI_MESSAGE_NOTIFY_FAILED, .notify.data = { payload, ROOM } },
 		{ .type = KVI_MESSAGE_READ, .read.spans = { payload, ROOM } },
 		{ .type = KVI_MESSAGE_FIND, .find.name = { payload, KVT_NAME_LEN_MAX } },
 		{ .type = KVI_MESSAGE_FOUND, .found.part = { payload, ROOM } },
+		{ .type = KVI_MESSAGE_NOTIFY_BEGIN },
+		{ .type = KVI_MESSAGE_NOTIFY_PART, .notify_part.data = { payload, ROOM } },
 	};
 	for (size_t i = 0; i < sizeof(longest) / sizeof(longest[0]); i++)
 		ck_assert_msg(kvi_message_encode(&longest[i], packet, sizeof(packet)) > 0,

@@ -266,6 +266,17 @@ static const struct kvi_message find = {
 	.find = { .number = 4, .offset = 1024, .name = { (const uint8_t *)"kv", 2 } },
 };
 
+static const struct kvi_message notify_begin = {
+	.type = KVI_MESSAGE_NOTIFY_BEGIN,
+	.notify_begin = { .transfer = 9, .len = 1 << 20 },
+};
+static const struct kvi_message notify_part = {
+	.type = KVI_MESSAGE_NOTIFY_PART,
+	.notify_part = { .transfer = 9, .data = { (const uint8_t *)"req:1", 5 } },
+};
+static const struct kvi_message notify_drop = { .type = KVI_MESSAGE_NOTIFY_DROP,
+						.notify_drop.transfer = 9 };
+
 static const struct kvi_message found = {
 	.type = KVI_MESSAGE_FOUND,
 	.credits = 2,
@@ -419,6 +430,13 @@ const struct vector vectors[] = {
 	  "1e 00 0200 00000000 0000000000000000 "
 	  "0400000000000000 0500000000000000 0404000000000000 04000000 4b565444",
 	  &found },
+	{ "5.32 NOTIFY_BEGIN", VECTOR_MESSAGE,
+	  "1f 00 0000 00000000 0000000000000000 0900000000000000 0000100000000000", &notify_begin },
+	{ "5.33 NOTIFY_PART", VECTOR_MESSAGE,
+	  "20 00 0000 00000000 0000000000000000 0900000000000000 05000000 7265713a31",
+	  &notify_part },
+	{ "5.34 NOTIFY_DROP", VECTOR_MESSAGE,
+	  "21 00 0000 00000000 0000000000000000 0900000000000000", &notify_drop },
 	{ "7.1 descriptor", VECTOR_DESCRIPTOR,
 	  "4b565444 0100 03 01 " SESSION_HEX "0500000000000000 0010000000000000 02000000 00000000 "
 	  "1000000000000000 0010000000000000 00100000007f0000 ab00000000000000 "

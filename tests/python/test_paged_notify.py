@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications come after their data, once each; batches end as one."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -72,10 +74,10 @@ def test_notifications_alone_and_in_both_directions(link):
     assert answer.data == b"pong" and answer.conn is link.conn
     assert link.conn.notify(b"").result(10) >= 0
     assert link.get_notes()[0].data == b""
-    largest = bytes(range(256)) * 16
+    largest = bytes(range(256)) * 4096
     link.conn.notify(largest)
     assert link.get_notes()[0].data == largest
-    with pytest.raises(ValueError, match="4096"):
+    with pytest.raises(ValueError, match="1048576"):
         link.conn.notify(largest + b"x")
     for wrong, message in (("text", "encode"), (None, "bytes"), (5, "bytes")):
         with pytest.raises(TypeError, match=message):
@@ -166,3 +168,27 @@ def test_a_batch_fails_on_both_ends(link, caches):
         link.client.wait(5)
         link.client.reap()
     assert broken.sealed and link.get_notes()[0].data == b"broken"
+
+
+@pytest.mark.parametrize("nbytes", [4_097, 24_897, 65_536, 1 << 20])
+def test_a_long_notification_comes_whole_and_behind_its_data(link, caches, nbytes):
+    here, there, pool, remote = caches
+    every = np.arange(BLOCKS)
+    data = np.random.default_rng(nbytes).bytes(nbytes)
+    transfer = link.conn.write_blocks(pool, every, remote, every, notify=data)
+    (note,) = link.get_notes()
+    assert (there == here).all() and note.data == data and note.error is None
+    assert transfer.result(10) == here.nbytes
+
+
+def test_long_notifications_that_nobody_takes_wait_at_the_peer(link):
+    transfers = [link.conn.notify(bytes(1 << 20)) for _ in range(30)]
+    until = time.monotonic() + 10
+    while sum(transfer.done() for transfer in transfers) < 16 and time.monotonic() < until:
+        link.server.reap()  # looks, and asks for none
+        time.sleep(0.01)
+    link.server.reap()
+    assert 16 <= sum(transfer.done() for transfer in transfers) <= 19
+    assert all(note.data == bytes(1 << 20) for note in link.get_notes(30, 20))
+    for transfer in transfers:
+        transfer.result(10)
