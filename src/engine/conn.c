@@ -16,6 +16,7 @@
 #include "engine/part.h"
 #include "engine/share.h"
 #include "engine/spread.h"
+#include "engine/stage.h"
 #include "engine/transfer.h"
 #include "engine/worker.h"
 
@@ -71,6 +72,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	struct kvt_engine *engine = conn->engine;
 	struct kvi_link *link = &conn->links[index];
 	link->conn = conn;
+	link->poster = &kvi_stage_poster;
 	link->index = index;
 	link->rail = (unsigned)(index % engine->rail_count);
 	link->part = &conn->parts[(index / engine->rail_count) % engine->worker_count];

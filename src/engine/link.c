@@ -241,9 +241,7 @@ void kvi_link_free(struct kvi_link *link)
 	link->segments = NULL;
 	kvi_free(link->slab);
 	link->slab = NULL;
-	if (link->poster != NULL)
-		link->poster->free(link);
-	link->poster = NULL;
+	link->poster->free(link);
 }
 
 void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event)

@@ -89,11 +89,11 @@ struct kvi_segment {
 	bool is_delivered; /* how it was posted */
 };
 
-/* What a higher room has on a lane; under the worker's lock. */
+/* What a higher room has on every lane; under the worker's lock. */
 struct kvi_poster {
-	/* Post, before segments are; did: set when something was. False: nothing may be posted behind it yet. */
+	/* Post, if there is something, before segments are; did: set when something was. False: nothing may be posted behind it yet. */
 	bool (*pump)(struct kvi_link *link, bool *did);
-	/* The lane is closed: free it. */
+	/* The lane is closed: free what is there. */
 	void (*free)(struct kvi_link *link);
 };
 
@@ -149,8 +149,8 @@ struct kvi_link {
 	struct kvi_segment *held; /* taken, but the provider had no room */
 	struct kvi_list stripes;  /* spread.h: shares of transfers that use this lane alone */
 	bool shared_turn;	  /* the next segment is of those that use any lane of the part */
-	const struct kvi_poster *poster; /* NULL: nothing was ever packed on this lane */
-	struct kvi_stage *stage;	 /* its */
+	const struct kvi_poster *poster; /* immutable */
+	struct kvi_stage *stage;	 /* its; NULL: nothing was ever packed on this lane */
 };
 
 /*

@@ -456,7 +456,7 @@ static bool pump(struct kvi_link *link)
 	retire_exhausted(&link->stripes);
 	retire_exhausted(&link->part->stripes);
 	/* Slots are written in the order they were taken: a writer that is blocked blocks those behind it. */
-	if (link->poster != NULL && !link->poster->pump(link, &did))
+	if (!link->poster->pump(link, &did))
 		return did;
 	bool is_wanted = !kvi_list_is_empty(&link->stripes) ||
 			 !kvi_list_is_empty(&link->part->stripes);

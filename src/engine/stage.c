@@ -20,6 +20,8 @@
 static void free_stage(struct kvi_link *link)
 {
 	struct kvi_stage *stage = link->stage;
+	if (stage == NULL)
+		return;
 	link->stage = NULL;
 	kvi_asked_free(stage);
 	kvi_memory_close(stage->in_memory);
@@ -29,7 +31,7 @@ static void free_stage(struct kvi_link *link)
 	kvi_free(stage);
 }
 
-static const struct kvi_poster stage_poster = {
+const struct kvi_poster kvi_stage_poster = {
 	.pump = kvi_asked_pump,
 	.free = free_stage,
 };
@@ -44,7 +46,6 @@ static struct kvi_stage *get_stage(struct kvi_link *link)
 	kvi_list_init(&stage->free_packs);
 	kvi_list_init(&stage->asked);
 	link->stage = stage;
-	link->poster = &stage_poster;
 	return stage;
 }
 

@@ -52,6 +52,9 @@ struct kvi_stage {
 /* Offer slots on every lane of the connection, where packing pays and it has not been done. */
 enum kvt_err kvi_stages_offer(struct kvt_conn *conn, struct kvt_error *error);
 
+/* What packs and answers there are on a lane. */
+extern const struct kvi_poster kvi_stage_poster;
+
 /* The length of slots that this side offers: what one operation of the provider can fill, in whole
  * cache lines. */
 size_t kvi_stage_get_slot_len(const struct kvi_link *link);
