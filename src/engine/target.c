@@ -145,9 +145,11 @@ static enum kvt_err await_lookup(const struct kvi_target *target, struct lookup 
 				 struct kvt_error *error)
 {
 	const struct gaicb *requests[] = { &lookup->request };
-	struct timespec slice = { .tv_nsec = KVI_SLICE_MS * KVI_MS };
 	int status;
 	while ((status = gai_error(&lookup->request)) == EAI_INPROGRESS) {
+		struct timespec slice = {
+			.tv_nsec = kvi_deadline_get_ms(target->deadline_ns, KVI_SLICE_MS) * KVI_MS,
+		};
 		gai_suspend(requests, 1, &slice);
 		enum kvt_err err = check_stop(target, "resolving the name", error);
 		if (err != KVT_OK)
