@@ -157,6 +157,16 @@ KVT_API void *kvt_transfer_take_data(struct kvt_transfer *transfer);
 /* Free a transfer. One in flight is cancelled and waited for first. NULL is allowed. */
 KVT_API void kvt_transfer_free(struct kvt_transfer *transfer);
 
+/*
+ * Give the handle back without waiting: the transfer goes on, and the engine frees it when it has ended.
+ * Nobody learns how, and kvt_engine_reap() does not return it. One that shall not go on is cancelled first
+ * (kvt_transfer_cancel()). NULL is allowed.
+ * Until it has ended its memory is in use, as that of any transfer. The caller knows it to be free again: that
+ * of a paged transfer when kvt_pool_stop() has returned (the pool stays registered so long), that of a
+ * send or receive when kvt_kv_close() has, and both when kvt_engine_stop() has.
+ */
+KVT_API void kvt_transfer_detach(struct kvt_transfer *transfer);
+
 #ifdef __cplusplus
 }
 #endif

@@ -9,6 +9,7 @@ C_TESTS = \
 	tests/engine/check_abort \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
+	tests/engine/check_detach \
 	tests/engine/check_drain \
 	tests/engine/check_exchange \
 	tests/engine/check_find \
@@ -161,6 +162,7 @@ tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PA
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
 tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAGES_BED)
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
+tests_engine_check_detach_SOURCES = tests/engine/check_detach.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_times_SOURCES = tests/engine/check_times.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)

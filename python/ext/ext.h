@@ -389,8 +389,9 @@ struct kvi_py_transfer {
 	PyObject *engine; /* keeps the engine open */
 	Py_buffer view;	  /* released when the outcome is stored */
 	enum kvi_py_kind kind;
-	bool is_taken;	 /* somebody has its outcome: reap() need not return it */
-	bool is_unowned; /* the engine does not keep it: it is the caller's */
+	bool is_taken;	  /* somebody has its outcome: reap() need not return it */
+	bool is_unowned;  /* the engine does not keep it: it is the caller's */
+	bool is_detached; /* nobody keeps it, and it goes on without its object */
 	pid_t owner;
 	PyObject *callbacks; /* list, or NULL */
 	PyObject *value;     /* the outcome: one of these two */

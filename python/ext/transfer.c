@@ -174,6 +174,10 @@ static PyObject *transfer_add_done_callback(PyObject *self, PyObject *callback)
 		kvi_py_call_back(callback, self);
 		Py_RETURN_NONE;
 	}
+	if (transfer->is_detached) {
+		PyErr_SetString(PyExc_ValueError, "the transfer was detached: nobody is told");
+		return NULL;
+	}
 	if (transfer->callbacks == NULL)
 		transfer->callbacks = PyList_New(0);
 	if (transfer->callbacks == NULL || PyList_Append(transfer->callbacks, callback) < 0)
@@ -279,6 +283,27 @@ static PyObject *transfer_cancel(PyObject *self, PyObject *args)
 	Py_RETURN_TRUE;
 }
 
+static PyObject *transfer_detach(PyObject *self, PyObject *args)
+{
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+
+	(void)args;
+	if (check_fork(transfer) < 0)
+		return NULL;
+	if (transfer->is_unowned) {
+		PyErr_SetString(PyExc_ValueError, "the transfer of an array is its caller's: it "
+						  "cannot be detached");
+		return NULL;
+	}
+	if (transfer->callbacks != NULL) {
+		PyErr_SetString(PyExc_ValueError, "somebody waits to be told of this transfer");
+		return NULL;
+	}
+	transfer->is_detached = true;
+	take(transfer);
+	Py_RETURN_NONE;
+}
+
 static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 {
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
@@ -354,8 +379,11 @@ static void transfer_dealloc(PyObject *self)
 	forget(transfer); /* before anything that may let another thread run */
 	if (transfer->weakrefs != NULL)
 		PyObject_ClearWeakRefs(self);
-	kvi_py_end_call(kvi_py_is_forked(transfer->owner) ? NULL : transfer->handle,
-			&transfer->view);
+	if (transfer->is_detached)
+		kvt_transfer_detach(transfer->handle);
+	else
+		kvi_py_end_call(kvi_py_is_forked(transfer->owner) ? NULL : transfer->handle,
+				&transfer->view);
 	Py_CLEAR(transfer->engine);
 	Py_CLEAR(transfer->callbacks);
 	Py_CLEAR(transfer->value);
@@ -370,6 +398,7 @@ KVI_PY_LOCKED(transfer_stats)
 KVI_PY_LOCKED(transfer_done)
 KVI_PY_LOCKED(transfer_cancel)
 KVI_PY_LOCKED(transfer_cancelled)
+KVI_PY_LOCKED(transfer_detach)
 KVI_PY_LOCKED(transfer_add_done_callback)
 
 #define METHOD(name, function, doc)                                                                \
@@ -403,6 +432,12 @@ static PyMethodDef transfer_methods[] = {
 	  "its memory." },
 	{ "cancelled", transfer_cancelled_locked, METH_NOARGS,
 	  "cancelled($self)\n--\n\nTrue once it has ended by cancel()." },
+	{ "detach", transfer_detach_locked, METH_NOARGS,
+	  "detach($self)\n--\n\n"
+	  "Let go of a paged transfer: it goes on when this object is dropped, and reap() does not "
+	  "return it.\n"
+	  "Never waits. Its memory is in use until it has ended; close() of its pool waits for "
+	  "that." },
 	{ "add_done_callback", transfer_add_done_callback_locked, METH_O,
 	  "add_done_callback($self, callback, /)\n--\n\n"
 	  "Call callback(transfer) once it has ended, at once when it has: in the thread that "

@@ -46,16 +46,19 @@ static void clear_if_empty(struct kvi_inbox *inbox)
 void kvi_inbox_add_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer)
 {
 	pthread_mutex_lock(&inbox->lock);
-	kvi_list_append(&inbox->done, &transfer->inbox_node);
-	atomic_fetch_add(&inbox->done_count, 1);
+	if (!transfer->given_back) {
+		kvi_list_append(&inbox->done, &transfer->inbox_node);
+		atomic_fetch_add(&inbox->done_count, 1);
+		kvi_wake(&inbox->wake);
+	}
 	atomic_store_explicit(&transfer->done, true, memory_order_release);
-	kvi_wake(&inbox->wake);
 	pthread_mutex_unlock(&inbox->lock);
 }
 
 void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer)
 {
 	pthread_mutex_lock(&inbox->lock);
+	transfer->given_back = true;
 	if (!kvi_list_is_empty(&transfer->inbox_node)) {
 		kvi_list_remove(&transfer->inbox_node);
 		atomic_fetch_sub(&inbox->done_count, 1);

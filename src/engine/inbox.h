@@ -29,7 +29,7 @@ void kvi_inbox_close(struct kvi_inbox *inbox);
 
 /* A transfer that wants to be reaped is done: sets done. */
 void kvi_inbox_add_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer);
-/* Its handle is freed. */
+/* Its handle is given back, in flight or not. */
 void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer);
 
 /* An event with room for len bytes of data; NULL: no memory. */

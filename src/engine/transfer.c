@@ -4,7 +4,8 @@
  *
  * Design notes. kvi_transfer_complete() is the only place that sets done, with one release store after
  * the outcome is written; whoever reads done with acquire may read the outcome without a lock. Two
- * references: the handle's, dropped by kvt_transfer_free(), and the engine's, from start to completion.
+ * references: the handle's, dropped by kvt_transfer_free() or kvt_transfer_detach(), and the engine's, from
+ * start to completion.
  */
 #include "engine/transfer.h"
 
@@ -237,6 +238,14 @@ void *kvt_transfer_take_data(struct kvt_transfer *transfer)
 	return data;
 }
 
+/* The application has its handle no longer. */
+static void drop_handle(struct kvt_transfer *transfer)
+{
+	if (transfer->reap)
+		kvi_inbox_remove_done(&transfer->conn->engine->inbox, transfer);
+	kvi_ref_drop(&transfer->ref);
+}
+
 void kvt_transfer_free(struct kvt_transfer *transfer)
 {
 	if (transfer == NULL)
@@ -250,7 +259,11 @@ void kvt_transfer_free(struct kvt_transfer *transfer)
 		while (kvt_transfer_wait(transfer, KVT_FOREVER) != KVT_OK)
 			;
 	}
-	if (transfer->reap)
-		kvi_inbox_remove_done(&transfer->conn->engine->inbox, transfer);
-	kvi_ref_drop(&transfer->ref);
+	drop_handle(transfer);
+}
+
+void kvt_transfer_detach(struct kvt_transfer *transfer)
+{
+	if (transfer != NULL && !kvi_engine_is_forked(transfer->conn->engine))
+		drop_handle(transfer);
 }

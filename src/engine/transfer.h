@@ -55,6 +55,7 @@ struct kvt_transfer {
 
 	/* under the inbox's lock */
 	struct kvi_list inbox_node;
+	bool given_back; /* its handle: nobody reaps it */
 
 	/* written before done, read after it */
 	struct kvt_error error;

@@ -368,3 +368,54 @@ def test_an_engine_in_a_cycle_with_its_transfers_is_collected(open_engine):
         del client, conn, remote, pool, transfer
         gc.collect()
     assert gone() is None
+
+
+def test_a_detached_transfer_goes_on_and_is_returned_to_nobody(link, caches):
+    here, there, pool, _, remote = caches
+    transfer = link.conn.write_blocks(pool, EVERY, remote, EVERY, notify=b"landed")
+    reference = weakref.ref(transfer)
+    transfer.detach()
+    with pytest.raises(ValueError, match="detached"):
+        transfer.add_done_callback(print)
+    del transfer
+    assert reference() is None
+    (note,) = link.get_notes()
+    assert note.data == b"landed" and (there == 1).all()
+    assert link.client.reap() == []
+    kept = link.conn.notify(b"x")
+    kept.detach()
+    assert kept.result(10) == 0 or kept.done()
+
+
+def test_letting_go_of_a_cancelled_transfer_does_not_wait(stalling):
+    engine, conn, remote, process = stalling
+    here = np.zeros((BLOCKS, BLOCK_BYTES), np.uint8)
+    pool = engine.register(here)
+    process.send_signal(signal.SIGSTOP)
+    transfer = conn.read_blocks(pool, EVERY, remote, EVERY)
+    started = time.monotonic()
+    transfer.cancel()
+    transfer.detach()
+    del transfer
+    assert time.monotonic() - started < 0.2
+    pool.close()  # waits for it
+    here[:] = 3
+    process.send_signal(signal.SIGCONT)
+    time.sleep(0.2)
+    assert (here == 3).all()
+
+
+def test_the_transfer_of_an_array_or_with_callbacks_is_not_detached(link):
+    kv_id = link.client.reg_kv(link.conn.id, np.zeros(4))[1]
+    receiving = link.client.recv_kv_async(kv_id)
+    with pytest.raises(ValueError, match="array"):
+        receiving.detach()
+    receiving.cancel()
+    noted = link.conn.notify(b"x")
+    told = []
+    noted.add_done_callback(told.append)
+    if not noted.done():
+        with pytest.raises(ValueError, match="told"):
+            noted.detach()
+    noted.result(10)
+    assert told == [noted]
