@@ -202,6 +202,8 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "segments", "RMA operations it took; 0 when it went as a message." },
 	{ "submit_ns", "Nanoseconds in the call that started it." },
 	{ "transfer_ns", "Nanoseconds from start to completion." },
+	{ "count", "Blocks in all extents, or spans, that were asked for; 1: a message." },
+	{ "started_ns", "When the call that started it began, by time.monotonic_ns()." },
 	{ NULL, NULL },
 };
 
@@ -209,7 +211,7 @@ PyStructSequence_Desc kvi_py_stats_desc = {
 	.name = "kvtrans_engine.TransferStats",
 	.doc = "What a transfer moved, and how long it took.",
 	.fields = stats_fields,
-	.n_in_sequence = 4,
+	.n_in_sequence = 6,
 };
 
 static PyObject *transfer_stats(PyObject *self, PyObject *args)
@@ -229,6 +231,8 @@ static PyObject *transfer_stats(PyObject *self, PyObject *args)
 	PyStructSequence_SetItem(stats, 1, PyLong_FromUnsignedLongLong(result.segments));
 	PyStructSequence_SetItem(stats, 2, PyLong_FromLongLong(result.submit_ns));
 	PyStructSequence_SetItem(stats, 3, PyLong_FromLongLong(result.transfer_ns));
+	PyStructSequence_SetItem(stats, 4, PyLong_FromUnsignedLongLong(result.count));
+	PyStructSequence_SetItem(stats, 5, PyLong_FromLongLong(result.started_ns));
 	if (PyErr_Occurred())
 		Py_CLEAR(stats);
 	return stats;
@@ -423,7 +427,9 @@ static PyMethodDef transfer_methods[] = {
 	       "result()."),
 	{ "stats", transfer_stats_locked, METH_NOARGS,
 	  "stats($self)\n--\n\n"
-	  "TransferStats(nbytes, segments, submit_ns, transfer_ns), or None while in flight." },
+	  "TransferStats(nbytes, segments, submit_ns, transfer_ns, count, started_ns), whatever "
+	  "its "
+	  "outcome; None while in flight." },
 	{ "done", transfer_done_locked, METH_NOARGS,
 	  "done($self)\n--\n\nTrue once it has ended. Never waits." },
 	{ "cancel", transfer_cancel_locked, METH_NOARGS,

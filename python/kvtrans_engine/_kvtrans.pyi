@@ -65,6 +65,8 @@ class TransferStats(NamedTuple):
     segments: int
     submit_ns: int
     transfer_ns: int
+    count: int
+    started_ns: int
 
 class Notification(NamedTuple):
     conn: Connection

@@ -20,7 +20,7 @@
 	X(kv_config, "KV config", tag, tag, 40)                                                    \
 	X(send_request, "send request", timeout_ns, timeout_ns, 56)                                \
 	X(recv_request, "receive request", timeout_ns, timeout_ns, 40)                             \
-	X(result, "result", text, text, 72)                                                        \
+	X(result, "result", started_ns, text, 72)                                                  \
 	X(extent, "extent", stride, stride, 24)                                                    \
 	X(pool_config, "pool config", device, device, 56)                                          \
 	X(remote_info, "remote info", len, len, 48)                                                \

@@ -148,6 +148,7 @@ static enum kvt_err start_exchange(struct kvt_kv *kv, struct kvi_exchange *excha
 				   struct kvt_error *error)
 {
 	exchange->transfer.kind = &exchange_kind;
+	exchange->transfer.count = 1;
 	exchange->kv = kv;
 	kvi_list_init(&exchange->node);
 	kvi_ref_take(&kv->ref);

@@ -186,6 +186,7 @@ enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 		return err;
 	err = kvi_plan_init_blocks(&paged->plan, &request.pool->layout, &request.remote->layout,
 				   &request, error);
+	paged->transfer.count = request.count * paged->plan.extent_count;
 	return finish(paged, err, &options, transfer, error);
 }
 
@@ -210,6 +211,7 @@ enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_t
 		return err;
 	err = kvi_plan_init_spans(&paged->plan, &request.pool->layout, &request.remote->layout,
 				  &request, error);
+	paged->transfer.count = request.count;
 	return finish(paged, err, &options, transfer, error);
 }
 

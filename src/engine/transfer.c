@@ -170,7 +170,8 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 		kvi_worker_submit_lightly(worker, &transfer->start);
 	else
 		kvi_worker_submit(worker, &transfer->start);
-	transfer->submit_ns = kvi_clock_now() - transfer->started_ns;
+	atomic_store_explicit(&transfer->submit_ns, kvi_clock_now() - transfer->started_ns,
+			      memory_order_relaxed);
 	kvi_ref_drop(&transfer->ref);
 	return KVT_OK;
 }
@@ -215,6 +216,8 @@ enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct
 {
 	if (!is_done(transfer))
 		return kvi_sized_check(&kvi_abi_result, result) ? KVT_E_AGAIN : KVT_E_INVALID;
+	int64_t transfer_ns = transfer->done_ns - transfer->started_ns;
+	int64_t submit_ns = atomic_load_explicit(&transfer->submit_ns, memory_order_relaxed);
 	const struct kvt_result found = {
 		.err = transfer->error.code,
 		.provider_errno = transfer->error.provider_errno,
@@ -222,9 +225,12 @@ enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct
 		.meta = transfer->meta,
 		.meta_len = transfer->meta_len,
 		.segments = transfer->segments,
-		.submit_ns = transfer->submit_ns,
-		.transfer_ns = transfer->done_ns - transfer->started_ns,
+		/* One that is done may still be in its start call, on another thread. */
+		.submit_ns = submit_ns != 0 ? submit_ns : transfer_ns,
+		.transfer_ns = transfer_ns,
 		.text = transfer->error.text,
+		.count = transfer->count,
+		.started_ns = transfer->started_ns,
 	};
 	return kvi_sized_write(&kvi_abi_result, &found, result);
 }

@@ -41,6 +41,7 @@ struct kvt_transfer {
 	struct kvi_worker *worker;
 	int64_t started_ns;
 	int64_t deadline_ns; /* as it was asked for */
+	uint64_t count;	     /* of what was asked for: blocks, spans, or one message */
 	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
 	bool is_large;	     /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
@@ -64,10 +65,10 @@ struct kvt_transfer {
 	size_t meta_len;
 	uint8_t *data; /* allocated by us for a receive */
 	uint64_t segments;
-	int64_t submit_ns;
 	int64_t done_ns;
 
 	/* atomic */
+	_Atomic(int64_t) submit_ns; /* 0: the start call has not returned */
 	atomic_bool cancel_asked;
 	atomic_bool done;
 	struct kvi_ref ref; /* the handle's, and the engine's while in flight */

@@ -66,6 +66,47 @@ START_TEST(neither_the_end_nor_the_notification_comes_before_the_last_byte)
 }
 END_TEST
 
+START_TEST(a_transfer_that_has_ended_tells_what_it_took_whatever_its_outcome)
+{
+	uint64_t offset = 7, len = 100;
+	struct kvt_spans_request spans = KVT_SPANS_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	pages_open((unsigned)_i);
+	int64_t before_ns = kvi_clock_now();
+	transfer = start_blocks(KVT_WRITE, 3, NULL, 0);
+	struct kvt_result result = await(transfer, KVT_OK);
+	ck_assert_uint_eq(result.len, ALL_LEN);
+	ck_assert_uint_eq(result.count, EXTENT_COUNT * BLOCK_COUNT);
+	ck_assert_int_ge(result.started_ns, before_ns);
+	ck_assert_int_gt(result.submit_ns, 0);
+	ck_assert_int_le(result.started_ns + result.transfer_ns, kvi_clock_now());
+	kvt_transfer_free(transfer);
+
+	spans.pool = pages.near;
+	spans.remote = pages.remote;
+	spans.local_off = spans.remote_off = &offset;
+	spans.lens = &len;
+	spans.count = 1;
+	ck_assert_int_eq(kvt_spans_start(&spans, &transfer, NULL), KVT_OK);
+	result = await(transfer, KVT_OK);
+	ck_assert_uint_eq(result.len, len);
+	ck_assert_uint_eq(result.count, 1);
+	kvt_transfer_free(transfer);
+
+	fake_hold(FAKE_WRITE);
+	transfer = start_blocks(KVT_WRITE, 3, NULL, 0);
+	kvt_transfer_cancel(transfer);
+	fake_hold(0);
+	result = await(transfer, KVT_E_CANCELLED);
+	ck_assert_uint_eq(result.len, 0);
+	ck_assert_uint_eq(result.count, EXTENT_COUNT * BLOCK_COUNT);
+	ck_assert_int_gt(result.submit_ns, 0);
+	ck_assert_int_gt(result.transfer_ns, 0);
+	kvt_transfer_free(transfer);
+	pages_close();
+}
+END_TEST
+
 START_TEST(a_transfer_whose_writes_are_held_is_not_done)
 {
 	pages_open((unsigned)_i);
@@ -320,6 +361,9 @@ int main(void)
 	tcase_add_loop_test(tests, blocks_are_where_they_belong_when_a_transfer_succeeds, 0, WAYS);
 	tcase_add_loop_test(tests, neither_the_end_nor_the_notification_comes_before_the_last_byte,
 			    0, 2 * MAIN_WAYS);
+	tcase_add_loop_test(tests,
+			    a_transfer_that_has_ended_tells_what_it_took_whatever_its_outcome, 0,
+			    MAIN_WAYS);
 	tcase_add_loop_test(tests, a_transfer_whose_writes_are_held_is_not_done, 0, MAIN_WAYS);
 	tcase_add_loop_test(
 		tests, completions_that_come_late_and_from_lane_to_lane_at_random_change_nothing, 0,

@@ -240,9 +240,11 @@ def test_several_threads_reap_and_nothing_is_lost_or_told_twice(link, caches, in
 
 def test_stats_of_a_transfer_and_of_the_engine(link, caches):
     _, _, pool, remote = caches
+    before = time.monotonic_ns()
     transfer = link.conn.write_blocks(pool, EVERY, remote, EVERY, notify=b"x")
     transfer.result(10)
-    size, segments, submit_ns, transfer_ns = transfer.stats()
+    size, segments, submit_ns, transfer_ns, count, started_ns = transfer.stats()
+    assert count == BLOCKS * pool.extent_count and before <= started_ns <= time.monotonic_ns()
     assert size == BLOCKS * BLOCK_BYTES == transfer.stats().nbytes
     assert segments >= 1 and submit_ns > 0 and transfer_ns > 0
     link.conn.read_blocks(pool, EVERY, remote, EVERY).result(10)

@@ -121,18 +121,21 @@ struct kvt_conn;
 struct kvt_kv;
 struct kvt_transfer;
 
-/* How a transfer ended. meta and text are valid until the transfer is freed, and read by any thread. */
+/* How a transfer ended, whatever its outcome, and what it took. meta and text are valid until the transfer is
+ * freed, and read by any thread. */
 struct kvt_result {
 	size_t size;
 	enum kvt_err err;
 	int provider_errno;
-	size_t len; /* bytes of the message, also when it was too large */
+	size_t len; /* bytes moved, 0 for a failure; of a message also when it was too large */
 	const void *meta;
 	size_t meta_len;
 	uint64_t segments;   /* RMA operations used; 0: eager */
 	int64_t submit_ns;   /* spent in the start call */
 	int64_t transfer_ns; /* start to completion */
 	const char *text;    /* one sentence; "" for a success */
+	uint64_t count;	    /* blocks in all extents, or spans, that were asked for; 1: a message */
+	int64_t started_ns; /* when the start call began, by CLOCK_MONOTONIC */
 };
 
 #define KVT_RESULT_INIT KVT_INIT(kvt_result)
