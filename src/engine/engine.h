@@ -37,14 +37,21 @@ struct kvi_inbox {
 	/* immutable after open */
 	struct kvi_wake wake;
 
-	/* under lock; the wake is pending while either list has something */
+	/* under lock; told while either list has something, and the wake pending if somebody may watch it */
 	pthread_mutex_t lock;
-	struct kvi_list done;	/* transfers, by inbox_node, in the order of completion */
-	struct kvi_list events; /* struct kvi_event */
+	struct kvi_list done;	    /* transfers, by inbox_node, in the order of completion */
+	struct kvi_list events;	    /* struct kvi_event */
+	struct kvi_worker *told_by; /* the last; NULL: none */
+	struct kvi_worker *visited; /* its visitor may sleep there */
 
 	/* atomic */
 	atomic_size_t done_count;
 	atomic_size_t held_len; /* of all connections; changed under lock */
+	atomic_bool told;	/* changed under lock */
+	atomic_bool fd_is_out;
+	atomic_uint pollers;	 /* callers that wait on the descriptor */
+	_Atomic int64_t left_ns; /* when the last wait ended */
+	_Atomic int64_t no_visit_until_ns;
 };
 
 struct kvt_engine {

@@ -13,6 +13,9 @@
 #include "engine/link.h"
 #include "engine/transfer.h"
 
+/* An application that is away for longer does something that the worker's thread had better go on beside. */
+#define AWAY_NS (50 * INT64_C(1000))
+
 /* malloc(3) adds less than 32 bytes to a block. */
 _Static_assert(sizeof(struct kvi_event) + 32 <= KVI_MESSAGE_CHARGE, "a notification that nobody "
 								    "takes costs no more than its "
@@ -36,9 +39,24 @@ void kvi_inbox_close(struct kvi_inbox *inbox)
 /* After something was taken out; under lock. */
 static void clear_if_empty(struct kvi_inbox *inbox)
 {
-	if (kvi_list_is_empty(&inbox->done) && kvi_list_is_empty(&inbox->events) &&
-	    atomic_load(&inbox->wake.pending))
+	if (!kvi_list_is_empty(&inbox->done) || !kvi_list_is_empty(&inbox->events))
+		return;
+	atomic_store(&inbox->told, false);
+	if (atomic_load(&inbox->wake.pending))
 		kvi_wake_clear(&inbox->wake);
+}
+
+/* Somebody's wait is over; under lock. by: the worker whose lock is held, which wakes its own guest. */
+static void tell(struct kvi_inbox *inbox, struct kvi_worker *by)
+{
+	/* Who begins to watch says so, and then looks whether we told; we do it the other way round. */
+	atomic_store(&inbox->told, true);
+	if (atomic_load(&inbox->fd_is_out) || atomic_load(&inbox->pollers) > 0)
+		kvi_wake(&inbox->wake);
+	if (inbox->visited != NULL && inbox->visited != by)
+		kvi_wake(&inbox->visited->wake);
+	if (by != NULL)
+		inbox->told_by = by;
 }
 
 /* ---- transfers ---- */
@@ -49,9 +67,10 @@ void kvi_inbox_add_done(struct kvi_inbox *inbox, struct kvt_transfer *transfer)
 	if (!transfer->given_back) {
 		kvi_list_append(&inbox->done, &transfer->inbox_node);
 		atomic_fetch_add(&inbox->done_count, 1);
-		kvi_wake(&inbox->wake);
 	}
 	atomic_store_explicit(&transfer->done, true, memory_order_release);
+	if (!transfer->given_back)
+		tell(inbox, transfer->worker);
 	pthread_mutex_unlock(&inbox->lock);
 }
 
@@ -117,18 +136,18 @@ void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
-void kvi_inbox_tell(struct kvi_inbox *inbox)
+void kvi_inbox_tell(struct kvi_inbox *inbox, struct kvi_worker *by)
 {
 	pthread_mutex_lock(&inbox->lock);
 	if (!kvi_list_is_empty(&inbox->events))
-		kvi_wake(&inbox->wake);
+		tell(inbox, by);
 	pthread_mutex_unlock(&inbox->lock);
 }
 
 void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	kvi_inbox_put_event(inbox, event);
-	kvi_inbox_tell(inbox);
+	kvi_inbox_tell(inbox, NULL);
 }
 
 /* ---- connections that the application does not have ---- */
@@ -179,7 +198,7 @@ void kvi_inbox_hand_out(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
 		show_event(inbox, kvi_container_of(node, struct kvi_event, node));
 	pthread_mutex_unlock(&inbox->lock);
-	kvi_inbox_tell(inbox);
+	kvi_inbox_tell(inbox, NULL);
 }
 
 void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
@@ -249,17 +268,81 @@ void kvt_event_free(struct kvt_event *public_event)
 
 /* ---- waiting ---- */
 
-static bool is_empty(struct kvi_inbox *inbox)
-{
-	pthread_mutex_lock(&inbox->lock);
-	bool empty = kvi_list_is_empty(&inbox->done) && kvi_list_is_empty(&inbox->events);
-	pthread_mutex_unlock(&inbox->lock);
-	return empty;
-}
-
 int kvt_engine_get_fd(const struct kvt_engine *engine)
 {
-	return engine->inbox.wake.fd;
+	/* A handle is never const in itself. */
+	struct kvi_inbox *inbox = &((struct kvt_engine *)engine)->inbox;
+	if (kvi_engine_is_forked(engine))
+		return inbox->wake.fd;
+	pthread_mutex_lock(&inbox->lock);
+	atomic_store(&inbox->fd_is_out, true);
+	if (atomic_load(&inbox->told))
+		kvi_wake(&inbox->wake);
+	pthread_mutex_unlock(&inbox->lock);
+	return inbox->wake.fd;
+}
+
+static bool is_told(const void *arg)
+{
+	const struct kvi_inbox *inbox = arg;
+	return atomic_load(&inbox->told);
+}
+
+/* The worker to drive until until_ns; NULL: that is not for us now. */
+static struct kvi_worker *begin_visit(struct kvt_engine *engine, int64_t until_ns)
+{
+	struct kvi_inbox *inbox = &engine->inbox;
+	struct kvi_worker *worker = NULL;
+	int64_t now = kvi_clock_now();
+	if (now >= until_ns || atomic_load(&inbox->fd_is_out) ||
+	    now < atomic_load(&inbox->no_visit_until_ns))
+		return NULL;
+	pthread_mutex_lock(&inbox->lock);
+	if (inbox->visited == NULL)
+		inbox->visited = worker = inbox->told_by;
+	pthread_mutex_unlock(&inbox->lock);
+	return worker;
+}
+
+/* Drive worker until there is something to take or until_ns. */
+static bool visit(struct kvi_inbox *inbox, struct kvi_worker *worker, int64_t until_ns)
+{
+	/* Another thread's waits are quicker when it drives. */
+	if (!kvi_worker_visit(worker, is_told, inbox, until_ns))
+		atomic_store(&inbox->no_visit_until_ns, kvi_deadline_after(KVI_SLICE_MS * KVI_MS));
+	pthread_mutex_lock(&inbox->lock);
+	inbox->visited = NULL;
+	pthread_mutex_unlock(&inbox->lock);
+	return is_told(inbox);
+}
+
+/* Sleep until there is something to take or until_ns. */
+static bool await_fd(struct kvi_inbox *inbox, int64_t until_ns)
+{
+	struct pollfd readable = { .fd = inbox->wake.fd, .events = POLLIN };
+	int count = 1;
+	atomic_fetch_add(&inbox->pollers, 1);
+	if (!is_told(inbox))
+		count = poll(&readable, 1, kvi_deadline_get_ms(until_ns, KVI_SLICE_MS));
+	atomic_fetch_sub(&inbox->pollers, 1);
+	return count > 0 || is_told(inbox);
+}
+
+static enum kvt_err await(struct kvt_engine *engine, bool may_visit, int64_t deadline_ns)
+{
+	struct kvi_inbox *inbox = &engine->inbox;
+	for (;;) {
+		int64_t until_ns = kvi_deadline_after(KVI_SLICE_MS * KVI_MS);
+		if (until_ns > deadline_ns)
+			until_ns = deadline_ns;
+		struct kvi_worker *worker = may_visit ? begin_visit(engine, until_ns) : NULL;
+		if (worker != NULL ? visit(inbox, worker, until_ns) : await_fd(inbox, until_ns))
+			return KVT_OK;
+		if (atomic_load(&engine->stopping))
+			return KVT_E_CLOSED;
+		if (kvi_clock_now() >= deadline_ns || kvi_engine_is_interrupted(engine))
+			return KVT_E_AGAIN;
+	}
 }
 
 enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
@@ -269,15 +352,9 @@ enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
 		return KVT_E_INVALID;
 	if (kvi_engine_is_forked(engine))
 		return KVT_E_FORKED;
-	int64_t deadline_ns = kvi_deadline_after(wait_ns);
-	for (;;) {
-		struct pollfd readable = { .fd = engine->inbox.wake.fd, .events = POLLIN };
-		int count = poll(&readable, 1, kvi_deadline_get_ms(deadline_ns, KVI_SLICE_MS));
-		if (count > 0 || (readable.fd < 0 && !is_empty(&engine->inbox)))
-			return KVT_OK;
-		if (atomic_load(&engine->stopping))
-			return KVT_E_CLOSED;
-		if (kvi_clock_now() >= deadline_ns || kvi_engine_is_interrupted(engine))
-			return KVT_E_AGAIN;
-	}
+	_Atomic int64_t *left_ns = &engine->inbox.left_ns;
+	bool may_visit = kvi_clock_now() - atomic_load(left_ns) <= AWAY_NS;
+	enum kvt_err err = await(engine, may_visit, kvi_deadline_after(wait_ns));
+	atomic_store(left_ns, kvi_clock_now());
+	return err;
 }

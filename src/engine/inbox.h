@@ -6,6 +6,10 @@
  * Nothing in it holds a reference: a transfer leaves it when its handle is freed, events leave it when
  * their connection is closed. Events of a connection that the application does not have yet wait in the
  * connection; what such connections keep, messages included, is counted here. lock is a leaf.
+ *
+ * Who waits for it (kvt_engine_wait()) visits the worker that told last, and drives it as a guest does, as long as the
+ * application comes back soon from what it was told, has no other thread that drives, and did not ask for the
+ * descriptor: whoever may rely on the worker's own thread keeps it. Else it sleeps on the descriptor.
  */
 #ifndef KVI_ENGINE_INBOX_H
 #define KVI_ENGINE_INBOX_H
@@ -37,7 +41,7 @@ struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kin
 void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event);
 /* The same in two steps. Who puts tells before long. */
 void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event);
-void kvi_inbox_tell(struct kvi_inbox *inbox);
+void kvi_inbox_tell(struct kvi_inbox *inbox, struct kvi_worker *by); /* NULL: by no worker */
 
 /* The peer makes us keep len bytes; this counts while the application does not have the connection. */
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);

@@ -87,8 +87,10 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 	bool has_guest = atomic_load_explicit(&worker->guest, memory_order_relaxed);
 	did |= kvi_worker_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
 	/* Waking takes longer than posting, and the peer waits for what is posted. */
-	if (worker->owes_tell)
-		worker->calls->tell(&worker->engine->inbox);
+	if (worker->owes_tell) {
+		worker->calls->tell(&worker->engine->inbox, worker);
+		kvi_worker_signal(worker);
+	}
 	worker->owes_tell = false;
 	pass_deadlines(worker);
 	return did;
@@ -161,6 +163,9 @@ static void *run_thread(void *arg)
 		if (kvi_worker_progress(worker))
 			continue;
 		if (atomic_load(&worker->guest)) {
+			/* We may have taken a wake that was a visitor's, who waits for more than this worker does. */
+			if (worker->visited && worker->guest_sleeps)
+				kvi_wake(&worker->wake);
 			worker->parked = true;
 			pthread_mutex_unlock(&worker->lock);
 			park(worker);
@@ -268,7 +273,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	kvi_patience_begin(&worker->guest_patience, kvi_clock_now());
 	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
 		give_way(worker);
-		if (worker->stopped)
+		if (worker->stopped || (worker->visited && worker->waiters > 0))
 			break;
 		/* No poll before the sleep: its fi_trywait() already tells of completions that are pending. */
 		if (!polls_on(worker, &polled_since_ns)) {
@@ -283,7 +288,8 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	if (!worker->parked && !worker->stopped)
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 
-	bool others_wait = worker->waiters > 0;
+	bool others_wait = worker->waiters > 0 ||
+			   (worker->visited && atomic_load(&worker->engine->inbox.pollers) > 0);
 	atomic_store(&worker->guest, false);
 	if (others_wait || atomic_load(&worker->parked_deep))
 		unpark(worker);
@@ -310,6 +316,8 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 			whole = drive(worker, is_done, arg, slice_end);
 		} else {
 			worker->waiters++;
+			if (worker->visited)
+				kvi_worker_signal(worker);
 			kvi_cond_wait(&worker->done, &worker->lock, slice_end);
 			worker->waiters--;
 		}
@@ -326,6 +334,29 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 	}
 	kvi_worker_unlock(worker);
 	return done;
+}
+
+bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
+		      int64_t until_ns)
+{
+	bool expected = false;
+	bool whole = false;
+	kvi_worker_lock(worker);
+	if (!worker->stopped && worker->waiters == 0 &&
+	    atomic_compare_exchange_strong(&worker->guest, &expected, true)) {
+		atomic_fetch_add(&worker->guest_entries, 1);
+		worker->visited = true;
+		drive(worker, is_done, arg, until_ns);
+		worker->visited = false;
+		/* It does not come to send, so no ACK travels with its next message. */
+		if (!worker->stopped)
+			kvi_worker_flush(worker, KVI_FLUSH_ALL);
+		whole = is_done(arg) || kvi_clock_now() >= until_ns;
+		if (worker->waiters > 0)
+			pthread_cond_broadcast(&worker->done);
+	}
+	kvi_worker_unlock(worker);
+	return whole;
 }
 
 void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg)

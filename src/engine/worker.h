@@ -56,7 +56,7 @@ struct kvi_worker_calls {
 	/* A timer of worker->timers was due, and is set no more. */
 	void (*on_due)(struct kvi_timer *timer);
 	/* Wake the application for what came. */
-	void (*tell)(struct kvi_inbox *inbox);
+	void (*tell)(struct kvi_inbox *inbox, struct kvi_worker *by);
 };
 
 /* What an epoll event names: the wake fd, a completion queue, or an event queue. */
@@ -83,6 +83,7 @@ struct kvi_worker {
 	bool events_due;	     /* an event queue's fd was readable */
 	bool owes_tell;		     /* the application is to be woken for what came */
 	bool guest_sleeps;
+	bool visited; /* the guest is a visitor, who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience guest_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
@@ -146,6 +147,13 @@ bool kvi_worker_progress(struct kvi_worker *worker);
  */
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		     int64_t deadline_ns);
+
+/*
+ * As kvi_worker_wait(), for who waits for what any worker may bring: drives if nobody else does, and does not ask the
+ * hook. False: it ended before until_ns, though nothing is done: somebody else drives, or wants to, or a signal came.
+ */
+bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
+		      int64_t until_ns);
 
 /* The same without a deadline, and whatever the hook says, for what ends by itself; or until the worker stops. */
 void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg);

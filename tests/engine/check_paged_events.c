@@ -7,6 +7,8 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "engine/conn.h"
@@ -572,6 +574,135 @@ START_TEST(a_wait_ends_when_something_happens)
 }
 END_TEST
 
+/* ---- who waits again and again drives ---- */
+
+enum { WAITS = 300, LATE_MAX = WAITS / 10 };
+
+/* A thread that does nothing but wait for the far engine and take its events, till a wait fails. */
+struct taker {
+	pthread_t thread;
+	struct kvt_engine *engine;
+	atomic_uint taken;
+	atomic_bool has_end; /* of the connection */
+	enum kvt_err err;
+};
+
+static void *run_taker(void *arg)
+{
+	struct taker *taker = arg;
+	struct kvt_event *event;
+	while ((taker->err = kvt_engine_wait(taker->engine, BED_PATIENCE_NS)) == KVT_OK)
+		while (kvt_engine_get_event(taker->engine, &event) == KVT_OK) {
+			atomic_store(&taker->has_end, event->kind == KVT_EVENT_CONN_ENDED);
+			kvt_event_free(event);
+			atomic_fetch_add(&taker->taken, 1);
+		}
+	return NULL;
+}
+
+static void start_taker(struct taker *taker)
+{
+	*taker = (struct taker){ .engine = pages.bed.far.engine };
+	ck_assert_int_eq(pthread_create(&taker->thread, NULL, run_taker, taker), 0);
+}
+
+static void notify_taker(struct taker *taker)
+{
+	unsigned taken = atomic_load(&taker->taken);
+	finish(start_notify(pages.bed.near.conn, "x", 1), KVT_OK);
+	while (atomic_load(&taker->taken) == taken)
+		sched_yield();
+}
+
+/* What is lost is found when a slice of 100 ms is over. Rests of every length around that after which a waiter
+ * sleeps, or does not drive. */
+static void expect_in_time(void (*act)(struct taker *taker), struct taker *taker)
+{
+	unsigned late = 0;
+	for (unsigned i = 0; i < WAITS; i++) {
+		if (i % 4 != 0)
+			rest((int64_t)(i % 30) * 10 * 1000);
+		int64_t since_ns = kvi_clock_now();
+		act(taker);
+		late += kvi_clock_now() - since_ns > 90 * KVI_MS;
+	}
+	ck_assert_uint_le(late, LATE_MAX);
+}
+
+static void stop_taker(struct taker *taker)
+{
+	kvt_engine_stop(taker->engine);
+	pthread_join(taker->thread, NULL);
+	ck_assert_int_eq(taker->err, KVT_E_CLOSED);
+}
+
+START_TEST(each_of_many_waits_ends_in_time_and_the_last_one_when_the_engine_stops)
+{
+	struct taker taker;
+	pages_open((unsigned)_i);
+	start_taker(&taker);
+	expect_in_time(notify_taker, &taker);
+	stop_taker(&taker);
+	pages_close();
+}
+END_TEST
+
+static struct kvt_kv *near_kv, *far_kv;
+
+static void exchange_beside(struct taker *taker)
+{
+	notify_taker(taker);
+	exchange(near_kv, far_kv, 64, 1);
+	exchange(far_kv, near_kv, 64, 2);
+}
+
+START_TEST(a_thread_that_waits_for_its_transfer_is_not_held_up_by_one_that_waits_for_the_engine)
+{
+	struct taker taker;
+	pages_open((unsigned)_i);
+	near_kv = open_kv(pages.bed.near.conn, 1);
+	far_kv = open_kv(pages.bed.far.conn, 1);
+	start_taker(&taker);
+	expect_in_time(exchange_beside, &taker);
+	kvt_kv_close(near_kv);
+	kvt_kv_close(far_kv);
+	stop_taker(&taker);
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_wait_right_after_another_ends_when_the_connection_does)
+{
+	struct taker taker;
+	pages_open((unsigned)_i);
+	start_taker(&taker);
+	for (unsigned i = 0; i < 20; i++)
+		notify_taker(&taker);
+	unsigned taken = atomic_load(&taker.taken);
+	kvt_conn_close(pages.bed.near.conn);
+	pages.bed.near.conn = NULL;
+	wait_until(atomic_load(&taker.taken) > taken);
+	ck_assert(atomic_load(&taker.has_end));
+	stop_taker(&taker);
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_descriptor_that_is_asked_for_late_is_readable)
+{
+	struct taker taker;
+	pages_open((unsigned)_i);
+	finish(start_notify(pages.bed.near.conn, "early", 5), KVT_OK);
+	ck_assert(is_readable(pages.bed.far.engine));
+	expect_notification(pages.bed.far.engine, "early", KVT_OK);
+	ck_assert(!is_readable(pages.bed.far.engine));
+	start_taker(&taker);
+	expect_in_time(notify_taker, &taker);
+	stop_taker(&taker);
+	pages_close();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("paged_events");
@@ -595,5 +726,14 @@ int main(void)
 	tcase_add_loop_test(tests, events_that_nobody_takes_go_with_their_connection, 0, 2);
 	tcase_add_loop_test(tests, the_end_of_a_connection_comes_after_its_notifications, 0, 2);
 	tcase_add_loop_test(tests, a_wait_ends_when_something_happens, 0, 2);
+	tcase_add_loop_test(tests,
+			    each_of_many_waits_ends_in_time_and_the_last_one_when_the_engine_stops,
+			    0, 2);
+	tcase_add_loop_test(
+		tests,
+		a_thread_that_waits_for_its_transfer_is_not_held_up_by_one_that_waits_for_the_engine,
+		0, 2);
+	tcase_add_loop_test(tests, a_wait_right_after_another_ends_when_the_connection_does, 0, 2);
+	tcase_add_test(tests, a_descriptor_that_is_asked_for_late_is_readable);
 	return run_tests("engine_paged_events", tests);
 }
