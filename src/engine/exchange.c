@@ -115,6 +115,8 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	kvi_table_remove(exchange->is_send ? &exchange->kv->link->part->sends
 					   : &exchange->kv->link->part->granted,
 			 &exchange->entry);
+	if (exchange->state == KVI_SEND_EAGER && --exchange->kv->link->eager_sends == 0)
+		kvi_link_touch(exchange->kv->link); /* who waits for the window waits in vain now */
 	exchange->state = KVI_DONE;
 	exchange->channel = NULL;
 	exchange->kv->in_flight--;

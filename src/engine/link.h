@@ -138,6 +138,7 @@ struct kvi_link {
 	uint64_t window_left;
 	uint64_t window_taken; /* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
+	unsigned eager_sends; /* not acknowledged */
 
 	struct kvi_segment *segments; /* KVI_SEGMENTS; NULL: none was ever wanted */
 	struct kvi_list free_segments;

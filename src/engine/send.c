@@ -17,6 +17,9 @@
 #include "engine/part.h"
 #include "engine/window.h"
 
+/* A larger message is better written into its place than kept waiting. */
+enum { AWAIT_WINDOW_LEN = 4096 };
+
 static const struct kvi_spread_source writing_source;
 
 static void send_fin(const struct kvi_exchange *send)
@@ -112,6 +115,11 @@ bool kvi_send_begin(struct kvi_exchange *send)
 	bool eager = send->len <= send->transfer.conn->eager_len &&
 		     kvi_message_get_charge(send->transfer.meta_len, send->len) <=
 			     link->window_left;
+	/* The peer gives back what it consumes with its ACKs. While some are to come, waiting for them takes less of both
+	 * sides than a START with all that follows. */
+	if (!eager && send->len <= AWAIT_WINDOW_LEN &&
+	    send->len <= send->transfer.conn->eager_len && link->eager_sends > 0)
+		return false;
 	struct kvi_message message = {
 		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
 		.tag = channel->tag,
@@ -133,6 +141,7 @@ bool kvi_send_begin(struct kvi_exchange *send)
 	send->seq = seq;
 	channel->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
+	link->eager_sends += eager;
 
 	if (channel->early.generation == 0 || channel->early.seq != seq)
 		return true;

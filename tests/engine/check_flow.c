@@ -316,6 +316,60 @@ START_TEST(thousands_of_small_messages_do_not_need_a_waiting_receiver)
 }
 END_TEST
 
+START_TEST(small_messages_that_find_the_window_full_wait_for_it_while_it_is_returned)
+{
+	enum { COUNT = 20000 };
+	static struct kvt_transfer *sends[COUNT], *receives[COUNT];
+	static uint32_t numbers[COUNT], found[COUNT];
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	for (unsigned i = 0; i < COUNT; i++)
+		receives[i] = start_recv(far, &found[i], sizeof(found[i]));
+	fake_hold(FAKE_SEND);
+	for (unsigned i = 0; i < COUNT; i++) {
+		numbers[i] = i;
+		sends[i] = start_send(near, &numbers[i], sizeof(numbers[i]));
+	}
+	fake_hold(0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		finish(sends[i], KVT_OK);
+		finish(receives[i], KVT_OK);
+		ck_assert_uint_eq(found[i], i);
+	}
+	ck_assert_uint_eq(get_stats(bed.near.engine).eager_sends, COUNT);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_window_full_of_what_nobody_receives_keeps_no_message_of_another_kv_waiting)
+{
+	enum { COUNT = 8000 };
+	static struct kvt_transfer *sends[COUNT];
+	uint32_t number = 0;
+	bed_open(&bed, NULL);
+	struct kvt_kv *near = open_kv(bed.near.conn, 5), *far = open_kv(bed.far.conn, 5);
+	struct kvt_kv *other_near = open_kv(bed.near.conn, 6),
+		      *other_far = open_kv(bed.far.conn, 6);
+	for (unsigned i = 0; i < COUNT; i++)
+		sends[i] = start_send(near, &number, sizeof(number));
+	for (unsigned i = 0; i < 10; i++)
+		exchange(other_near, other_far, 64, i);
+	/* The last ones are not of the window. */
+	ck_assert(!kvt_transfer_is_done(sends[COUNT - 1]));
+	for (unsigned i = 0; i < COUNT; i++) {
+		finish(start_recv(far, &number, sizeof(number)), KVT_OK);
+		finish(sends[i], KVT_OK);
+	}
+	kvt_kv_close(other_near);
+	kvt_kv_close(other_far);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_large_message_is_cut_as_the_provider_asks)
 {
 	struct kvi_caps caps = fake_get_default_caps();
@@ -481,6 +535,11 @@ int main(void)
 	tcase_add_test(tests, what_a_submit_leaves_to_the_driver_goes_though_nobody_waits);
 	tcase_add_loop_test(tests, sends_without_receives_fill_the_window_and_no_more, 0, 2);
 	tcase_add_test(tests, a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed);
+	tcase_add_test(tests,
+		       small_messages_that_find_the_window_full_wait_for_it_while_it_is_returned);
+	tcase_add_test(
+		tests,
+		a_window_full_of_what_nobody_receives_keeps_no_message_of_another_kv_waiting);
 	tcase_add_test(tests, thousands_of_small_messages_do_not_need_a_waiting_receiver);
 	tcase_add_test(tests, a_large_message_is_cut_as_the_provider_asks);
 	tcase_add_test(tests, an_engine_without_eager_messages_asks_for_every_byte);
