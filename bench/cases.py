@@ -25,23 +25,39 @@ SHAPES = {
 # Messages: bytes, and slots of the pool.
 MESSAGES = {"64B": (64, 4096), "4K": (4096, 4096), "1M": (1 << 20, 64), "16M": (16 << 20, 8), "64M": (64 << 20, 4)}
 
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What moves the data: the name in tables, the colour in plots, and how it is called."""
+
+    label: str
+    colour: str  # of those that stay apart in print and for colour-blind eyes (Okabe and Ito)
+    tool: str
+    options: tuple = ()
+    module: str = ""  # that its Python must have
+    environment: tuple = ()
+
+
 KVTRANS, SPIN, PYTHON, SOCKET = "kvtrans", "kvtrans-spin", "python", "socket"
 PEERS = ("ucx", "nixl", "mooncake")
 FABRIC, FABRIC_SPIN, FABRIC_BATCH = "libfabric", "libfabric-spin", "libfabric-batch"
-LABELS = {
-    KVTRANS: "KVTrans",
-    SPIN: "KVTrans, spinning",
-    PYTHON: "KVTrans, Python",
-    SOCKET: "socket",
-    FABRIC: "libfabric",
-    FABRIC_SPIN: "libfabric, spinning",
-    FABRIC_BATCH: "libfabric, one completion",
-    "ucx": "UCX",
-    "ucx64k": "UCX, 64 KiB segments",
-    "ucxown": "UCX, own choice",
-    "nixl": "NIXL",
-    "mooncake": "Mooncake",
+SEGMENTS = ("UCX_TCP_TX_SEG_SIZE=64k", "UCX_TCP_RX_SEG_SIZE=64k")
+PROGRAMS = {
+    KVTRANS: Program("KVTrans", "#000000", "kvtrans-perf"),
+    SPIN: Program("KVTrans, spinning", "#555555", "kvtrans-perf", ("--spin=1000",)),
+    PYTHON: Program("KVTrans, Python", "#999999", "peers.py", ("--path=kvtrans",), "kvtrans_engine"),
+    SOCKET: Program("socket", "#56B4E9", "raw", ("--path=socket",)),
+    # It sleeps between completions where there is much to move: polling was slower on two cores.
+    FABRIC: Program("libfabric", "#009E73", "raw", ("--path=libfabric",)),
+    FABRIC_SPIN: Program("libfabric, spinning", "#66C5AB", "raw", ("--path=libfabric", "--spin")),
+    FABRIC_BATCH: Program("libfabric, one completion", "#00664B", "raw", ("--path=libfabric", "--batch")),
+    "ucx": Program("UCX", "#E69F00", "raw", ("--path=ucx",)),
+    "ucx64k": Program("UCX, 64 KiB segments", "#F0C36B", "raw", ("--path=ucx",), environment=SEGMENTS),
+    "ucxown": Program("UCX, own choice", "#D9B38C", "raw", ("--path=ucx", "--provider=default")),
+    "nixl": Program("NIXL", "#D55E00", "peers.py", ("--path=nixl",), "nixl._api"),
+    "mooncake": Program("Mooncake", "#CC79A7", "peers.py", ("--path=mooncake",), "mooncake.engine"),
 }
+LABELS = {name: program.label for name, program in PROGRAMS.items()}
 UNITS = {
     "us_p50": ("us, less is better", 1),
     "gb_per_s": ("GB/s", 1),

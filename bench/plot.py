@@ -7,24 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.fonttype"] = "none"  # text, not a drawing of each letter
-from cases import KVTRANS, LABELS, SOCKET, UNITS  # noqa: E402
+from cases import KVTRANS, LABELS, PROGRAMS, SPIN, UNITS  # noqa: E402
 from matplotlib import pyplot, ticker  # noqa: E402 - the backend is chosen before
-
-# Colours that stay apart in print and for colour-blind eyes (Okabe and Ito).
-COLOURS = {
-    KVTRANS: "#000000",
-    "kvtrans-spin": "#555555",
-    "python": "#999999",
-    SOCKET: "#56B4E9",
-    "libfabric": "#009E73",
-    "libfabric-spin": "#66C5AB",
-    "libfabric-batch": "#00664B",
-    "ucx": "#E69F00",
-    "ucx64k": "#F0C36B",
-    "ucxown": "#D9B38C",
-    "nixl": "#D55E00",
-    "mooncake": "#CC79A7",
-}
 
 
 def save(figure, path):
@@ -35,7 +19,7 @@ def save(figure, path):
 
 def draw_comparison(results, verdicts, path):
     """Write path.svg and path.png: for each case the ratio to each other program, and the targets."""
-    others = [name for name in results.programs if name not in (KVTRANS, "kvtrans-spin")]
+    others = [name for name in results.programs if name not in (KVTRANS, SPIN)]
     ratios = {(case, name): get_goodness(results, case, name) for case in results.cases for name in others}
     cases = [case for case in results.cases if any(ratios[case, name] for name in others)]
     if not cases:
@@ -47,8 +31,8 @@ def draw_comparison(results, verdicts, path):
             at = row + 0.6 * ((i + 1) / (len(shown) + 1) - 0.5)
             values = ratios[case, name]
             label = LABELS[name] if name not in axes.get_legend_handles_labels()[1] else None
-            axes.plot([min(values), max(values)], [at, at], color=COLOURS[name], linewidth=1.2)
-            axes.plot(statistics.median(values), at, "o", color=COLOURS[name], markersize=5, label=label)
+            axes.plot([min(values), max(values)], [at, at], color=PROGRAMS[name].colour, linewidth=1.2)
+            axes.plot(statistics.median(values), at, "o", color=PROGRAMS[name].colour, markersize=5, label=label)
         draw_targets(axes, verdicts, case, row)
     values = [results.get_median(case.key, KVTRANS, case.figure) * UNITS[case.figure][1] for case in cases]
     units = [UNITS[case.figure][0].split(",")[0] for case in cases]
