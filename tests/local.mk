@@ -20,6 +20,7 @@ C_TESTS = \
 	tests/engine/check_paged_events \
 	tests/engine/check_paged_hostile \
 	tests/engine/check_paged_settle \
+	tests/engine/check_parts \
 	tests/engine/check_stop \
 	tests/engine/check_times \
 	tests/fabric/check_fake \
@@ -77,6 +78,7 @@ PYTHON_TESTS = \
 	tests/python/test_paged_endings.py \
 	tests/python/test_paged_input.py \
 	tests/python/test_paged_notify.py \
+	tests/python/test_paged_parts.py \
 	tests/python/test_paged_pools.py \
 	tests/python/test_paged_waits.py \
 	tests/python/test_readme.py \
@@ -163,6 +165,7 @@ tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(
 tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAGES_BED)
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_detach_SOURCES = tests/engine/check_detach.c $(PAGES_BED)
+tests_engine_check_parts_SOURCES = tests/engine/check_parts.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_times_SOURCES = tests/engine/check_times.c $(PAGES_BED)
 tests_engine_check_paged_SOURCES = tests/engine/check_paged.c $(PAGES_BED)

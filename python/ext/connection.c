@@ -145,6 +145,8 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_find_remote)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_write_blocks)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_read_blocks)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_write_spans)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_write_parts)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_read_parts)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_read_spans)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_notify)
 KVI_PY_LOCKED(kvi_py_withdraw)
@@ -180,7 +182,7 @@ static PyMethodDef conn_methods[] = {
 	       "The Remote that the peer exported under a name; waits until there is one."),
 	METHOD("write_blocks", kvi_py_write_blocks,
 	       "write_blocks($self, pool, local_idx, remote, remote_idx, notify=None, "
-	       "timeout=60.0, extents=None)\n--\n\n"
+	       "timeout=60.0, extents=None, block_nbytes=None)\n--\n\n"
 	       "Write blocks of a pool into blocks of a remote: local_idx[i] into remote_idx[i], "
 	       "in all\n"
 	       "extents or in those named. Returns a Transfer at once. The indices are int32 or "
@@ -188,7 +190,7 @@ static PyMethodDef conn_methods[] = {
 	       "arrays, and copied. notify: bytes that the peer gets after the data."),
 	METHOD("read_blocks", kvi_py_read_blocks,
 	       "read_blocks($self, pool, local_idx, remote, remote_idx, notify=None, "
-	       "timeout=60.0, extents=None)\n--\n\n"
+	       "timeout=60.0, extents=None, block_nbytes=None)\n--\n\n"
 	       "Read blocks of a remote into blocks of a pool; as write_blocks()."),
 	METHOD("write_spans", kvi_py_write_spans,
 	       "write_spans($self, pool, local_off, remote, remote_off, nbytes, notify=None, "
@@ -200,6 +202,14 @@ static PyMethodDef conn_methods[] = {
 	       "read_spans($self, pool, local_off, remote, remote_off, nbytes, notify=None, "
 	       "timeout=60.0)\n--\n\n"
 	       "Read spans of a remote into a pool; as write_spans()."),
+	METHOD("write_parts", kvi_py_write_parts,
+	       "write_parts($self, parts, notify=None, timeout=60.0)\n--\n\n"
+	       "Write spans of several pools, as one transfer: each part is a tuple of what "
+	       "write_spans()\n"
+	       "takes, (pool, local_off, remote, remote_off, nbytes). Returns a Transfer at once."),
+	METHOD("read_parts", kvi_py_read_parts,
+	       "read_parts($self, parts, notify=None, timeout=60.0)\n--\n\n"
+	       "Read spans of several remotes; as write_parts()."),
 	METHOD("notify", kvi_py_notify,
 	       "notify($self, data, timeout=60.0, error=None)\n--\n\n"
 	       "Send the peer a notification alone. Returns a Transfer at once. error: an "

@@ -30,6 +30,8 @@ struct start {
 	size_t *extents; /* owned unless it is few */
 	size_t few[EXTENTS_FEW];
 	size_t extent_count;
+	PyObject *block_nbytes_object;
+	size_t block_len; /* 0: that of the pool and the remote */
 };
 
 static void release(struct start *start)
@@ -103,10 +105,24 @@ out_items:
 	return rc;
 }
 
+static int parse_block_nbytes(struct start *start)
+{
+	long long block_len;
+
+	if (start->block_nbytes_object == NULL || start->block_nbytes_object == Py_None)
+		return 0;
+	if (kvi_py_parse_int(start->block_nbytes_object, "block_nbytes", 1, INT64_MAX, &block_len) <
+	    0)
+		return -1;
+	start->block_len = (size_t)block_len;
+	return 0;
+}
+
 static int parse_common(struct start *start)
 {
 	if (kvi_py_parse_seconds(start->timeout, "timeout", &start->timeout_ns) < 0 ||
-	    parse_notify(start->notify_object, &start->notify) < 0 || parse_extents(start) < 0)
+	    parse_notify(start->notify_object, &start->notify) < 0 || parse_extents(start) < 0 ||
+	    parse_block_nbytes(start) < 0)
 		return -1;
 	return 0;
 }
@@ -160,8 +176,15 @@ static PyObject *raise_index_error(const struct start *start, const struct kvt_e
 	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
 
 	if (error->code != KVT_E_INVALID ||
-	    kvt_remote_get_info(start->remote->handle, &info) != KVT_OK ||
-	    !kvi_py_is_outside(&start->indices, start->pool->block_count, info.block_count))
+	    kvt_remote_get_info(start->remote->handle, &info) != KVT_OK)
+		return NULL;
+	size_t local_count = start->pool->block_count, remote_count = info.block_count;
+	if (start->block_len != 0) {
+		local_count = local_count * start->pool->block_len / start->block_len;
+		remote_count = remote_count * info.block_len / start->block_len;
+	}
+	if (local_count == 0 || remote_count == 0 ||
+	    !kvi_py_is_outside(&start->indices, local_count, remote_count))
 		return NULL;
 	PyErr_SetString(PyExc_IndexError, error->text);
 	return NULL;
@@ -187,6 +210,7 @@ static PyObject *start_blocks(struct start *start)
 	request.notify_len = (size_t)start->notify.len;
 	request.timeout_ns = start->timeout_ns;
 	request.reap = true;
+	request.block_len = start->block_len;
 	size_t extent_count = start->extent_count > 0 ? start->extent_count
 						      : start->pool->extent_count;
 	if (request.count * extent_count >= MANY_BLOCKS)
@@ -202,14 +226,15 @@ static PyObject *start_blocks(struct start *start)
 static PyObject *move_blocks(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
 			     enum kvi_py_kind kind)
 {
-	static char *names[] = { "pool",   "local_idx", "remote",  "remote_idx",
-				 "notify", "timeout",	"extents", NULL };
+	static char *names[] = { "pool",    "local_idx", "remote",	 "remote_idx", "notify",
+				 "timeout", "extents",	 "block_nbytes", NULL };
 	struct start start = { .conn = (struct kvi_py_conn *)self, .kind = kind };
 	PyObject *local, *remote, *transfer = NULL;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &start.pool_object, &local,
 					 &start.remote_object, &remote, &start.notify_object,
-					 &start.timeout, &start.extents_object))
+					 &start.timeout, &start.extents_object,
+					 &start.block_nbytes_object))
 		return NULL;
 	if (parse_common(&start) == 0 && kvi_py_get_blocks(local, remote, &start.indices) == 0 &&
 	    enter(&start) == 0) {
@@ -222,12 +247,12 @@ static PyObject *move_blocks(PyObject *self, PyObject *args, PyObject *kwargs, c
 
 PyObject *kvi_py_write_blocks(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	return move_blocks(self, args, kwargs, "OOOO|OOO:write_blocks", KVI_PY_WRITE);
+	return move_blocks(self, args, kwargs, "OOOO|OOOO:write_blocks", KVI_PY_WRITE);
 }
 
 PyObject *kvi_py_read_blocks(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-	return move_blocks(self, args, kwargs, "OOOO|OOO:read_blocks", KVI_PY_READ);
+	return move_blocks(self, args, kwargs, "OOOO|OOOO:read_blocks", KVI_PY_READ);
 }
 
 static PyObject *start_spans(struct start *start)
@@ -286,6 +311,170 @@ PyObject *kvi_py_read_spans(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	return move_spans(self, args, kwargs, "OOOOO|OO:read_spans", KVI_PY_READ);
 }
+
+/* ---- parts ---- */
+
+/* A part as Python objects, which item keeps. */
+struct part {
+	PyObject *item; /* tuple */
+	struct kvi_py_pool *pool;
+	struct kvi_py_remote *remote;
+	struct kvi_py_indices indices;
+};
+
+struct parts {
+	struct start start; /* without pool and remote */
+	struct part *list;
+	struct kvt_part *request;
+	size_t count;	/* of them that were read */
+	size_t entered; /* of them whose pool and remote are in use */
+	size_t span_count;
+};
+
+static int read_part(PyObject *object, struct part *part)
+{
+	PyObject *pool, *remote, *spans[3];
+
+	part->item = PySequence_Tuple(object);
+	if (part->item == NULL ||
+	    !PyArg_ParseTuple(part->item,
+			      "OOOOO;a part is (pool, local_off, remote, remote_off, nbytes)",
+			      &pool, &spans[0], &remote, &spans[1], &spans[2]))
+		return -1;
+	return kvi_py_get_spans(spans, &part->indices);
+}
+
+static int read_parts(struct parts *parts, PyObject *object)
+{
+	PyObject *items = PySequence_Tuple(object);
+	int rc = 0;
+
+	if (items == NULL)
+		return -1;
+	size_t count = (size_t)PyTuple_GET_SIZE(items);
+	parts->list = PyMem_Calloc(count + 1, sizeof(parts->list[0]));
+	parts->request = PyMem_Calloc(count + 1, sizeof(parts->request[0]));
+	if (parts->list == NULL || parts->request == NULL) {
+		PyErr_SetString(PyExc_MemoryError, "no memory for the parts");
+		rc = -1;
+	}
+	while (parts->count < count && rc == 0) {
+		PyObject *item = PyTuple_GET_ITEM(items, (Py_ssize_t)parts->count);
+		rc = read_part(item, &parts->list[parts->count++]);
+	}
+	Py_DECREF(items);
+	return rc;
+}
+
+/* Use all pools and remotes until leave_parts(). */
+static int enter_parts(struct parts *parts)
+{
+	struct start *start = &parts->start;
+	struct kvi_py_engine *engine;
+
+	if (kvi_py_enter_conn(start->conn, &engine) < 0)
+		return -1;
+	start->engine = engine;
+	kvi_py_begin_start(engine);
+	while (parts->entered < parts->count) {
+		struct part *part = &parts->list[parts->entered];
+		struct kvi_py_pool *pool =
+			kvi_py_check_pool(start->engine, PyTuple_GET_ITEM(part->item, 0));
+		struct kvi_py_remote *remote =
+			pool == NULL
+				? NULL
+				: kvi_py_check_remote(start->conn, PyTuple_GET_ITEM(part->item, 2));
+		if (remote == NULL)
+			return -1;
+		part->pool = pool;
+		part->remote = remote;
+		pool->users++;
+		remote->users++;
+		parts->request[parts->entered++] = (struct kvt_part){
+			.pool = pool->backing->handle,
+			.remote = remote->handle,
+			.local_off = part->indices.data[0],
+			.remote_off = part->indices.data[1],
+			.lens = part->indices.data[2],
+			.count = part->indices.count,
+		};
+		parts->span_count += part->indices.count;
+	}
+	return 0;
+}
+
+static void leave_parts(struct parts *parts)
+{
+	struct start *start = &parts->start;
+
+	if (start->engine != NULL) {
+		kvi_py_end_start(start->engine);
+		for (size_t i = 0; i < parts->entered; i++) {
+			kvi_py_leave_remote(parts->list[i].remote);
+			parts->list[i].pool->users--;
+		}
+		kvi_py_leave_conn(start->conn, start->engine);
+	}
+	for (size_t i = 0; i < parts->count; i++) {
+		kvi_py_release_indices(&parts->list[i].indices);
+		Py_XDECREF(parts->list[i].item);
+	}
+	PyMem_Free(parts->list);
+	PyMem_Free(parts->request);
+	release(start);
+}
+
+static PyObject *start_parts(const struct parts *parts)
+{
+	const struct start *start = &parts->start;
+	struct kvt_parts_request request = KVT_PARTS_REQUEST_INIT;
+	struct kvt_transfer *handle = NULL;
+	struct kvt_error error = { 0 };
+	PyThreadState *thread = NULL;
+
+	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
+	request.parts = parts->request;
+	request.part_count = parts->count;
+	request.notify = get_notify(&start->notify);
+	request.notify_len = (size_t)start->notify.len;
+	request.timeout_ns = start->timeout_ns;
+	request.reap = true;
+	if (parts->span_count >= MANY_BLOCKS)
+		thread = PyEval_SaveThread();
+	(void)kvt_parts_start(&request, &handle, &error);
+	if (thread != NULL)
+		PyEval_RestoreThread(thread);
+	return make_paged(start->engine, start->kind, handle, &error);
+}
+
+static PyObject *move_parts(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
+			    enum kvi_py_kind kind)
+{
+	static char *names[] = { "parts", "notify", "timeout", NULL };
+	struct parts parts = { .start = { .conn = (struct kvi_py_conn *)self, .kind = kind } };
+	PyObject *object, *transfer = NULL;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &object,
+					 &parts.start.notify_object, &parts.start.timeout))
+		return NULL;
+	if (parse_common(&parts.start) == 0 && read_parts(&parts, object) == 0 &&
+	    enter_parts(&parts) == 0)
+		transfer = start_parts(&parts);
+	leave_parts(&parts);
+	return transfer;
+}
+
+PyObject *kvi_py_write_parts(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return move_parts(self, args, kwargs, "O|OO:write_parts", KVI_PY_WRITE);
+}
+
+PyObject *kvi_py_read_parts(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return move_parts(self, args, kwargs, "O|OO:read_parts", KVI_PY_READ);
+}
+
+/* ---- notifications alone ---- */
 
 /* The code of an exception object; what is none of ours is an internal error to the peer. */
 static int get_code(PyObject *failure, enum kvt_err *err)

@@ -105,6 +105,8 @@ PyObject *kvi_py_write_blocks(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_read_blocks(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_write_spans(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_read_spans(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_write_parts(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_read_parts(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_notify(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* ---- arrays.c ---- */

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the extension defines. docs/python.md is the manual.
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -27,6 +27,7 @@ _Array = NDArray[Any]
 # int32 or int64, one dimension; and integers that are not negative.
 _Indices = NDArray[Any] | Sequence[int]
 _Offsets = NDArray[Any] | Sequence[int]
+_Part = tuple[Pool, _Offsets, Remote, _Offsets, _Offsets]
 
 class _Tensor(Protocol):
     def __dlpack__(self, *, stream: Any = None) -> Any: ...
@@ -172,6 +173,7 @@ class Connection:
         notify: Buffer | None = None,
         timeout: float | None = 60.0,
         extents: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        block_nbytes: SupportsIndex | None = None,
     ) -> Transfer[int]: ...
     def read_blocks(
         self,
@@ -182,6 +184,7 @@ class Connection:
         notify: Buffer | None = None,
         timeout: float | None = 60.0,
         extents: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        block_nbytes: SupportsIndex | None = None,
     ) -> Transfer[int]: ...
     def write_spans(
         self,
@@ -200,6 +203,18 @@ class Connection:
         remote: Remote,
         remote_off: _Offsets,
         nbytes: _Offsets,
+        notify: Buffer | None = None,
+        timeout: float | None = 60.0,
+    ) -> Transfer[int]: ...
+    def write_parts(
+        self,
+        parts: Iterable[_Part],
+        notify: Buffer | None = None,
+        timeout: float | None = 60.0,
+    ) -> Transfer[int]: ...
+    def read_parts(
+        self,
+        parts: Iterable[_Part],
         notify: Buffer | None = None,
         timeout: float | None = 60.0,
     ) -> Transfer[int]: ...

@@ -24,8 +24,10 @@
 	X(extent, "extent", stride, stride, 24)                                                    \
 	X(pool_config, "pool config", device, device, 56)                                          \
 	X(remote_info, "remote info", len, len, 48)                                                \
-	X(blocks_request, "blocks request", timeout_ns, timeout_ns, 104)                           \
+	X(blocks_request, "blocks request", block_len, timeout_ns, 104)                            \
 	X(spans_request, "spans request", timeout_ns, timeout_ns, 88)                              \
+	X(part, "part", count, count, 48)                                                          \
+	X(parts_request, "parts request", timeout_ns, timeout_ns, 64)                              \
 	X(notify_request, "notify request", timeout_ns, timeout_ns, 48)
 
 #define KVI_ABI_DECLARE(noun, name, last, last_0_1, size_0_1)                                      \

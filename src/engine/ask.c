@@ -41,7 +41,7 @@ static void ask(struct kvi_segment *segment)
 		.type = KVI_MESSAGE_READ,
 		.read = {
 			.number = (uint64_t)(segment - segment->link->segments),
-			.export_id = question->paged->remote->id,
+			.export_id = question->pair->remote->id,
 			.spans = { question->spans, question->span_count * KVI_WIRE_SPAN_LEN },
 		},
 	};
@@ -60,15 +60,15 @@ const struct kvi_cargo_kind kvi_question_cargo = {
 
 static void unpack(const struct kvi_question *question, const uint8_t *slot)
 {
-	const struct kvi_paged *paged = question->paged;
+	const struct kvi_pair *pair = question->pair;
 	struct kvi_cursor cursor = question->from;
 	for (uint32_t i = 0; i < question->span_count; i++) {
 		struct kvi_piece piece;
-		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
-		kvi_copy(paged->pool->bases[piece.local_extent] + piece.local_offset, slot,
+		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
+		kvi_copy(pair->pool->bases[piece.local_extent] + piece.local_offset, slot,
 			 piece.len);
 		slot += piece.len;
-		kvi_plan_advance(&paged->plan, &cursor, piece.len);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
 	}
 }
 
@@ -99,8 +99,9 @@ enum kvt_err kvi_ask_on_dropped(struct kvi_link *link, const struct kvi_message 
 	if (segment == NULL)
 		return KVT_E_PROTOCOL;
 	const struct kvi_question *question = segment->cargo;
-	atomic_store(&question->paged->dropped, true);
-	atomic_store(&question->paged->spread.exhausted, true);
+	struct kvi_paged *paged = question->pair->paged;
+	atomic_store(&paged->dropped, true);
+	atomic_store(&paged->spread.exhausted, true);
 	kvi_segment_on_ack(segment);
 	return KVT_OK;
 }

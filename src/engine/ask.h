@@ -12,11 +12,11 @@
 #include "engine/link.h"
 #include "engine/plan.h"
 
-struct kvi_paged;
+struct kvi_pair;
 
 /* What a segment of kind KVI_SEGMENT_ASK asks for, and where the answer goes. */
 struct kvi_question {
-	struct kvi_paged *paged;
+	const struct kvi_pair *pair;
 	struct kvi_cursor from; /* in its plan; as many pieces as there are spans */
 	uint32_t span_count;
 	uint8_t spans[]; /* as on the wire */

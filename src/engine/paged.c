@@ -192,29 +192,48 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 
 /* ---- as a kind of transfers ---- */
 
+static void check_pairs(const struct kvi_paged *paged, struct kvt_error *error)
+{
+	for (size_t i = 0; i < paged->pair_count && error->code == KVT_OK; i++)
+		if (atomic_load(&paged->pairs[i].pool->closing))
+			kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
+		else if (atomic_load(&paged->pairs[i].remote->withdrawn))
+			kvi_fail(error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
+}
+
+/* A transfer is in the list of each of its pools once. */
+static void enter_pools(struct kvi_paged *paged)
+{
+	for (size_t i = 0; i < paged->pair_count; i++) {
+		struct kvi_pair *pair = &paged->pairs[i];
+		struct kvi_list *in_flight = &pair->pool->in_flight[paged->transfer.worker->index];
+		struct kvi_list *last = in_flight->prev;
+		if (last == in_flight ||
+		    kvi_container_of(last, struct kvi_pair, node)->paged != paged)
+			kvi_list_append(in_flight, &pair->node);
+	}
+}
+
 static void start(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_part *part = paged->home->part;
 	struct kvt_error error = { .code = KVT_OK };
 	bool added = kvi_table_add(&part->paged, &paged->entry, paged->number, 0);
-	if (paged->pool != NULL)
-		kvi_list_append(&paged->pool->in_flight[part->worker->index], &paged->node);
+	enter_pools(paged);
 	if (!added)
 		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
 	else if (part->cut)
 		kvi_conn_check(transfer->conn, &error);
-	else if (paged->pool != NULL && atomic_load(&paged->pool->closing))
-		kvi_fail(&error, KVT_E_CLOSED, 0, "the pool is closed");
-	else if (paged->remote != NULL && atomic_load(&paged->remote->withdrawn))
-		kvi_fail(&error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
+	else
+		check_pairs(paged, &error);
 	if (error.code != KVT_OK) {
 		kvi_transfer_complete(transfer, &error);
 		return;
 	}
 	kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
 	paged->state = KVI_PAGED_MOVING;
-	if (paged->plan.len > 0) {
+	if (paged->len > 0) {
 		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)
 			kvi_transfer_give_up(transfer, KVT_E_NO_MEMORY, "no memory for a transfer");
 	} else if (paged->notify != NULL) {
@@ -270,8 +289,14 @@ static void tell_timeout(const struct kvt_transfer *transfer, char *text, size_t
 			 seconds);
 	else
 		snprintf(text, len, "%llu bytes could not be %s within %.1f s",
-			 (unsigned long long)paged->plan.len,
+			 (unsigned long long)paged->len,
 			 paged->direction == KVT_READ ? "read" : "written", seconds);
+}
+
+void kvi_paged_leave(struct kvi_paged *paged)
+{
+	while (paged->entered > 0)
+		kvi_remote_leave(paged->pairs[--paged->entered].remote);
 }
 
 static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
@@ -280,27 +305,32 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 	struct kvi_counters *counters = &transfer->conn->counters;
 	bool reads = paged->direction == KVT_READ;
 	kvi_table_remove(&paged->home->part->paged, &paged->entry);
-	kvi_list_remove(&paged->node);
-	if (paged->remote != NULL)
-		kvi_remote_leave(paged->remote);
+	for (size_t i = 0; i < paged->pair_count; i++)
+		kvi_list_remove(&paged->pairs[i].node);
+	kvi_paged_leave(paged);
 	if (error != NULL)
 		return;
-	transfer->result_len = paged->plan.len;
-	if (paged->pool == NULL)
+	transfer->result_len = paged->len;
+	if (paged->pair_count == 0)
 		return;
 	kvi_count(counters, reads ? KVI_COUNT_READS : KVI_COUNT_WRITES, 1);
 	kvi_count(counters, reads ? KVI_COUNT_BYTES_READ : KVI_COUNT_BYTES_WRITTEN,
-		  (int64_t)paged->plan.len);
+		  (int64_t)paged->len);
 }
 
 void kvi_paged_free(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	if (paged->pool != NULL)
-		kvi_ref_drop(&paged->pool->ref);
-	if (paged->remote != NULL)
-		kvi_ref_drop(&paged->remote->ref);
-	kvi_plan_free(&paged->plan);
+	for (size_t i = 0; i < paged->pair_count; i++) {
+		struct kvi_pair *pair = &paged->pairs[i];
+		kvi_ref_drop(&pair->pool->ref);
+		kvi_ref_drop(&pair->remote->ref);
+		kvi_free(pair->views[0].extents);
+		kvi_free(pair->views[1].extents);
+		kvi_plan_free(&pair->plan);
+	}
+	if (paged->pairs != &paged->one)
+		kvi_free(paged->pairs);
 	pthread_mutex_destroy(&paged->lock);
 	kvi_free(paged->notify);
 	kvi_free(paged);
@@ -318,6 +348,14 @@ const struct kvi_transfer_kind kvi_paged_kind = {
 
 /* ---- stopping many ---- */
 
+static bool uses_remote(const struct kvi_paged *paged, const struct kvt_remote *remote)
+{
+	for (size_t i = 0; i < paged->pair_count; i++)
+		if (paged->pairs[i].remote == remote)
+			return true;
+	return false;
+}
+
 void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote)
 {
 	if (part->cut)
@@ -325,9 +363,8 @@ void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remot
 	kvi_list_for_each (node, next_node, &part->transfers) {
 		struct kvt_transfer *transfer =
 			kvi_container_of(node, struct kvt_transfer, part_node);
-		struct kvi_paged *paged = paged_of(transfer);
-		if (transfer->kind == &kvi_paged_kind && paged->remote == remote)
-			kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
+		if (transfer->kind == &kvi_paged_kind && uses_remote(paged_of(transfer), remote))
+			kvi_transfer_give_up(transfer, KVT_E_WITHDRAWN,
 					     "the peer has withdrawn this memory");
 	}
 }
@@ -345,7 +382,8 @@ void kvi_paged_stop_pool(const struct kvt_pool *pool)
 		struct kvi_list *in_flight = &pool->in_flight[i];
 		kvi_worker_lock(worker);
 		kvi_list_for_each (node, next_node, in_flight) {
-			struct kvi_paged *paged = kvi_container_of(node, struct kvi_paged, node);
+			struct kvi_paged *paged =
+				kvi_container_of(node, struct kvi_pair, node)->paged;
 			if (!paged->home->part->cut)
 				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
 						     "the pool was closed on this side");

@@ -20,14 +20,32 @@ enum kvi_paged_state {
 	KVI_PAGED_STOPPING,   /* giving up: segments are out, no more will be */
 };
 
+struct kvi_paged;
+
+/* A pool and a remote that a transfer moves something between. */
+struct kvi_pair {
+	/* immutable after start */
+	struct kvi_paged *paged;
+	struct kvt_pool *pool;
+	struct kvt_remote *remote;
+	struct kvi_layout views[2]; /* of them, in blocks of the request's own; no extents: none */
+	struct kvi_plan plan;
+
+	/* under worker lock */
+	struct kvi_list node; /* in pool->in_flight */
+};
+
 struct kvi_paged {
 	struct kvt_transfer transfer;
 
 	/* immutable after start */
 	enum kvt_direction direction;
-	struct kvt_pool *pool; /* NULL: a notification alone */
-	struct kvt_remote *remote;
-	struct kvi_plan plan;
+	struct kvi_pair *pairs;
+	size_t pair_count;   /* 0: a notification alone */
+	size_t entered;	     /* of them: how many remotes know of the transfer */
+	struct kvi_pair one; /* where there is no more */
+	uint64_t len;	     /* bytes in all */
+	uint64_t piece_count;
 	uint64_t number; /* on this connection */
 	struct kvi_link *home;
 	uint8_t *notify; /* NULL: none */
@@ -40,11 +58,11 @@ struct kvi_paged {
 
 	/* under lock, a leaf: workers share what is left of the plan */
 	pthread_mutex_t lock;
+	size_t pair; /* the one that the cursor is in; pair_count: at the end */
 	struct kvi_cursor cursor;
 
 	/* under worker lock */
 	struct kvi_entry entry; /* in part->paged of its home lane */
-	struct kvi_list node;	/* in pool->in_flight */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
@@ -72,6 +90,8 @@ extern const struct kvi_spread_source kvi_pages_source;
 /* paged.c: for request.c, which makes them, and for that source. */
 extern const struct kvi_transfer_kind kvi_paged_kind;
 void kvi_paged_free(struct kvt_transfer *transfer);
+/* Let go of the remotes that it has entered. */
+void kvi_paged_leave(struct kvi_paged *paged);
 void kvi_paged_on_all_posted(struct kvi_spread *spread);
 void kvi_paged_on_ended(struct kvi_spread *spread);
 

@@ -19,9 +19,25 @@
 #include "engine/share.h"
 #include "engine/stage.h"
 
-static uint8_t *get_local(const struct kvi_paged *paged, const struct kvi_piece *piece)
+static uint8_t *get_local(const struct kvi_pair *pair, const struct kvi_piece *piece)
 {
-	return paged->pool->bases[piece->local_extent] + piece->local_offset;
+	return pair->pool->bases[piece->local_extent] + piece->local_offset;
+}
+
+/* The pair that the cursor is in; under the plan's lock, not at the end. */
+static struct kvi_pair *get_pair(const struct kvi_paged *paged)
+{
+	return &paged->pairs[paged->pair];
+}
+
+/* Go on to the next pair that has something left, or to the end. */
+static void leave_finished_pairs(struct kvi_paged *paged)
+{
+	while (paged->pair < paged->pair_count &&
+	       kvi_cursor_is_at_end(&get_pair(paged)->plan, &paged->cursor)) {
+		paged->pair++;
+		paged->cursor = (struct kvi_cursor){ .extent = 0 };
+	}
 }
 
 static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *piece)
@@ -34,17 +50,18 @@ static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *pie
 static uint32_t cut_off(struct kvi_paged *paged, size_t limit, size_t span_len, uint32_t max_count,
 			size_t *len)
 {
+	const struct kvi_plan *plan = &get_pair(paged)->plan;
 	struct kvi_piece piece;
 	uint32_t count = 0;
 	*len = 0;
-	while (count < max_count && !kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
-		kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
+	while (count < max_count && !kvi_cursor_is_at_end(plan, &paged->cursor)) {
+		kvi_plan_peek(plan, &paged->cursor, paged->segment_len, &piece);
 		if (!is_packed(paged, &piece) ||
 		    (count > 0 && *len + piece.len + (count + 1) * span_len > limit))
 			break;
 		*len += piece.len;
 		count++;
-		kvi_plan_advance(&paged->plan, &paged->cursor, piece.len);
+		kvi_plan_advance(plan, &paged->cursor, piece.len);
 	}
 	return count;
 }
@@ -61,8 +78,7 @@ static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
 
 /* Copy what was cut off: the spans in front, the bytes behind them. The gap between is cleared: it is sent,
  * and the buffer is memory that held something else. */
-static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
-		      struct kvi_cursor cursor)
+static void fill_pack(const struct kvi_pair *pair, struct kvi_pack *pack, struct kvi_cursor cursor)
 {
 	struct kvi_piece piece;
 	size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
@@ -70,39 +86,40 @@ static void fill_pack(const struct kvi_paged *paged, struct kvi_pack *pack,
 	uint8_t *to = pack->bytes + offset;
 	memset(pack->bytes + spans_len, 0, offset - spans_len);
 	for (uint32_t i = 0; i < pack->span_count; i++) {
-		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
+		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
 		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
-		kvi_copy(to, get_local(paged, &piece), piece.len);
+		kvi_copy(to, get_local(pair, &piece), piece.len);
 		to += piece.len;
-		kvi_plan_advance(&paged->plan, &cursor, piece.len);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
 	}
 	pack->len = (size_t)(to - pack->bytes);
-	pack->export_id = paged->remote->id;
+	pack->export_id = pair->remote->id;
 }
 
 /* Fill in spans to write or read in place; under the plan's lock. */
 static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, size_t max_count)
 {
+	const struct kvi_pair *pair = get_pair(paged);
 	struct kvi_piece piece;
 	size_t left = kvi_link_get_segment_len(segment->link, paged->segment_len);
 	segment->span_count = 0;
 	while (left > 0 && segment->span_count < max_count &&
-	       !kvi_cursor_is_at_end(&paged->plan, &paged->cursor)) {
-		kvi_plan_peek(&paged->plan, &paged->cursor, left, &piece);
+	       !kvi_cursor_is_at_end(&pair->plan, &paged->cursor)) {
+		kvi_plan_peek(&pair->plan, &paged->cursor, left, &piece);
 		if (segment->span_count > 0 && is_packed(paged, &piece))
 			return;
 		struct kvi_grant remote =
-			kvi_remote_get_grant(paged->remote, piece.remote_extent, segment->link);
+			kvi_remote_get_grant(pair->remote, piece.remote_extent, segment->link);
 		remote.address += piece.remote_offset;
 		segment->spans[segment->span_count++] = (struct kvi_span){
-			.base = get_local(paged, &piece),
+			.base = get_local(pair, &piece),
 			.len = piece.len,
 			.memory =
-				kvi_pool_get_memory(paged->pool, piece.local_extent, segment->link),
+				kvi_pool_get_memory(pair->pool, piece.local_extent, segment->link),
 			.remote = remote,
 		};
 		left -= piece.len;
-		kvi_plan_advance(&paged->plan, &paged->cursor, piece.len);
+		kvi_plan_advance(&pair->plan, &paged->cursor, piece.len);
 	}
 }
 
@@ -144,7 +161,7 @@ static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
 		return KVI_TAKEN_LATER;
 	}
-	question->paged = paged;
+	question->pair = get_pair(paged);
 	question->from = from;
 	question->span_count = count;
 	segment->cargo_kind = &kvi_question_cargo;
@@ -158,7 +175,7 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 	const struct kvi_link *link = segment->link;
 	size_t pack_len = kvi_stage_get_len(link);
 	struct kvi_piece piece;
-	kvi_plan_peek(&paged->plan, &paged->cursor, paged->segment_len, &piece);
+	kvi_plan_peek(&get_pair(paged)->plan, &paged->cursor, paged->segment_len, &piece);
 	bool is_small = is_packed(paged, &piece);
 	if (is_small && paged->direction == KVT_READ && kvi_stage_is_offered(link))
 		return cut_question(paged, segment);
@@ -172,14 +189,15 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 }
 
 /* Write the spans that were cut off into the question. */
-static void fill_question(const struct kvi_paged *paged, struct kvi_question *question)
+static void fill_question(struct kvi_question *question)
 {
+	const struct kvi_pair *pair = question->pair;
 	struct kvi_cursor cursor = question->from;
 	for (uint32_t i = 0; i < question->span_count; i++) {
 		struct kvi_piece piece;
-		kvi_plan_peek(&paged->plan, &cursor, paged->segment_len, &piece);
+		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
 		encode_span(&piece, question->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
-		kvi_plan_advance(&paged->plan, &cursor, piece.len);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
 	}
 }
 
@@ -188,21 +206,24 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 	struct kvi_paged *paged = kvi_container_of(spread->transfer, struct kvi_paged, transfer);
 	enum kvi_taken taken = KVI_TAKEN_NOTHING;
 	pthread_mutex_lock(&paged->lock);
+	leave_finished_pairs(paged);
+	const struct kvi_pair *pair = get_pair(paged);
 	struct kvi_cursor from = paged->cursor;
-	if (!atomic_load(&spread->exhausted) && !kvi_cursor_is_at_end(&paged->plan, &from))
+	if (!atomic_load(&spread->exhausted) && paged->pair < paged->pair_count)
 		taken = cut_next(paged, segment);
-	if (taken == KVI_TAKEN && kvi_cursor_is_at_end(&paged->plan, &paged->cursor))
+	leave_finished_pairs(paged);
+	if (taken == KVI_TAKEN && paged->pair == paged->pair_count)
 		atomic_store(&spread->exhausted, true);
 	pthread_mutex_unlock(&paged->lock);
 
 	if (segment->cargo_kind == &kvi_pack_cargo) {
-		fill_pack(paged, segment->cargo, from);
+		fill_pack(pair, segment->cargo, from);
 		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
 		kvi_stage_fill_span(segment->link, segment->cargo, &segment->spans[0]);
 	} else if (segment->cargo_kind == &kvi_question_cargo) {
-		fill_question(paged, segment->cargo);
+		fill_question(segment->cargo);
 		segment->kind = KVI_SEGMENT_ASK;
 		segment->awaits_ack = true;
 	}

@@ -39,6 +39,37 @@ bool kvi_layout_complete(struct kvi_layout *layout)
 	return true;
 }
 
+enum kvt_err kvi_layout_reblock(const struct kvi_layout *layout, uint64_t block_len,
+				struct kvi_layout *view, const char *side, struct kvt_error *error)
+{
+	*view = (struct kvi_layout){
+		.block_len = block_len,
+		.extent_count = layout->extent_count,
+		.extents = kvi_alloc_array(layout->extent_count, sizeof(view->extents[0])),
+	};
+	if (view->extents == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the blocks of a %s",
+				side);
+	for (size_t i = 0; i < layout->extent_count; i++) {
+		if (layout->extents[i].stride != layout->block_len)
+			return kvi_fail(error, KVT_E_INVALID, 0,
+					"extent %zu of the %s has gaps between its blocks of %llu "
+					"bytes: it has no blocks of %llu",
+					i, side, (unsigned long long)layout->block_len,
+					(unsigned long long)block_len);
+		uint64_t len = kvi_extent_get_len(layout, i);
+		if (len < block_len)
+			return kvi_fail(error, KVT_E_INVALID, 0,
+					"extent %zu of the %s has %llu bytes, no block of %llu", i,
+					side, (unsigned long long)len,
+					(unsigned long long)block_len);
+		view->extents[i].count = len / block_len;
+		view->extents[i].stride = block_len;
+	}
+	kvi_layout_complete(view); /* smaller than one that was complete */
+	return KVT_OK;
+}
+
 /* The extent that holds byte offset of all that follow each other. */
 static size_t find_extent(const struct kvi_layout *layout, uint64_t offset)
 {

@@ -35,6 +35,13 @@ static inline uint64_t kvi_extent_get_len(const struct kvi_layout *layout, size_
  * or blocks, blocks that overlap, or more than 2^63 - 1 bytes. */
 bool kvi_layout_complete(struct kvi_layout *layout);
 
+/*
+ * The same memory in blocks of another length: view, whose extents are to be freed. INVALID: it has gaps, or an
+ * extent without a whole block.
+ */
+enum kvt_err kvi_layout_reblock(const struct kvi_layout *layout, uint64_t block_len,
+				struct kvi_layout *view, const char *side, struct kvt_error *error);
+
 /* count units (blocks, or bytes) that follow each other on both sides. */
 struct kvi_run {
 	uint64_t local;

@@ -24,6 +24,7 @@ struct kvt_remote;
 
 enum {
 	KVT_EXTENTS_MAX = 4096,
+	KVT_PARTS_MAX = 65536, /* of a transfer */
 	KVT_NAME_LEN_MAX = 255,
 	KVT_NOTIFY_LEN_MAX = 1048576,
 };
@@ -170,6 +171,9 @@ enum kvt_direction {
  * Blocks: local block local_idx[i] and remote block remote_idx[i], for each i below count, in each of the
  * extents named (NULL: in all; both sides have as many then). Indices are signed, index_len 4 or 8
  * bytes each, and copied. Both sides' blocks have the same length; no block is a destination twice.
+ * block_len: 0, or another length of blocks for this request. A side whose blocks have none of that length must be
+ * without gaps (stride is block_len; plain bytes: both are 1), and has blocks from the start of each extent on, as
+ * many as there are whole ones.
  */
 struct kvt_blocks_request {
 	size_t size;
@@ -186,6 +190,7 @@ struct kvt_blocks_request {
 	const void *notify;
 	size_t notify_len;
 	int64_t timeout_ns;
+	size_t block_len;
 };
 
 /* Spans: lens[i] bytes at offset local_off[i] of the pool and remote_off[i] of the remote, none crossing
@@ -206,6 +211,33 @@ struct kvt_spans_request {
 };
 
 /*
+ * Spans of several pools: one transfer, which ends when all of them have, and one notification. Each part has
+ * a pool and a remote, and count spans as above; any pool or remote may be in several parts. All remotes are of one
+ * connection. That parts do not overlap in the destination is not looked at: such bytes are those of one
+ * of them. part_size is sizeof(struct kvt_part), as KVT_PARTS_REQUEST_INIT has it.
+ */
+struct kvt_part {
+	struct kvt_pool *pool;
+	struct kvt_remote *remote;
+	const uint64_t *local_off;
+	const uint64_t *remote_off;
+	const uint64_t *lens;
+	size_t count;
+};
+
+struct kvt_parts_request {
+	size_t size;
+	enum kvt_direction direction;
+	bool reap;
+	const struct kvt_part *parts;
+	size_t part_count; /* 1 to KVT_PARTS_MAX */
+	size_t part_size;
+	const void *notify;
+	size_t notify_len;
+	int64_t timeout_ns;
+};
+
+/*
  * Start a transfer; never blocks on the peer. Success means that every byte is in the destination, and
  * that the notification, if any, is in the peer's engine. Errors: INVALID (the text names the first
  * bad index or span; nothing moves), ACCESS, WITHDRAWN, LIMIT, NO_MEMORY, FORKED, CLOSED, and what
@@ -215,7 +247,10 @@ KVT_API enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *request,
 				      struct kvt_transfer **transfer, struct kvt_error *error);
 KVT_API enum kvt_err kvt_spans_start(const struct kvt_spans_request *request,
 				     struct kvt_transfer **transfer, struct kvt_error *error);
+KVT_API enum kvt_err kvt_parts_start(const struct kvt_parts_request *request,
+				     struct kvt_transfer **transfer, struct kvt_error *error);
 
+#define KVT_PARTS_REQUEST_INIT KVT_INIT_WITH(kvt_parts_request, part_size, sizeof(struct kvt_part))
 #define KVT_BLOCKS_REQUEST_INIT KVT_INIT(kvt_blocks_request)
 #define KVT_SPANS_REQUEST_INIT KVT_INIT(kvt_spans_request)
 
