@@ -53,6 +53,7 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_open_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_accept_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_register)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_register_memory)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_allocate)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_wait)
 KVI_PY_LOCKED(kvi_py_reap)
@@ -148,6 +149,12 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "came in time; without a timeout it waits for ever."),
 	METHOD("connection", kvi_py_connection,
 	       "connection($self, conn_id)\n--\n\nThe Connection of an id."),
+	METHOD("register_memory", kvi_py_register_memory,
+	       "register_memory($self, memory, block_nbytes=1, read_only=False)\n--\n\n"
+	       "Make a Pool of raw memory: a list of (address, nbytes), each an extent. Nothing "
+	       "keeps it "
+	       "there:\n"
+	       "it must stay until the pool is closed."),
 	METHOD("register", kvi_py_register,
 	       "register($self, arrays, block_nbytes=None, stride=None)\n--\n\n"
 	       "Make a Pool of blocks of an array, or of a list of arrays with the same "

@@ -56,6 +56,7 @@ extern PyType_Spec kvi_py_backing_spec;
 extern PyType_Spec kvi_py_pool_spec;
 
 PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_register_memory(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* pool as a pool that is open and of this engine; TypeError or ValueError else. */

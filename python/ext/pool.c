@@ -196,6 +196,87 @@ err_pool:
 	return NULL;
 }
 
+/* An address and a size, which nothing but the caller's word stands for. */
+static int take_address(PyObject *object, size_t block_len, struct kvt_extent *extent)
+{
+	PyObject *item = PySequence_Tuple(object), *address_object, *size_object;
+	size_t len;
+	int rc = -1;
+
+	if (item == NULL)
+		return -1;
+	if (!PyArg_ParseTuple(item, "OO;memory is (address, nbytes)", &address_object,
+			      &size_object))
+		goto out_item;
+	PyObject *number = PyNumber_Index(address_object);
+	uintptr_t address = number == NULL ? 0 : (uintptr_t)PyLong_AsSize_t(number);
+	Py_XDECREF(number);
+	if (PyErr_Occurred() || parse_size(size_object, "nbytes", &len) < 0)
+		goto out_item;
+	if (address == 0 || len == 0 || len > UINTPTR_MAX - address) {
+		PyErr_SetString(PyExc_ValueError, "there is no memory at this address");
+	} else if (len % block_len != 0) {
+		PyErr_Format(PyExc_ValueError, "%zu bytes are no whole blocks of %zu", len,
+			     block_len);
+	} else {
+		*extent = (struct kvt_extent){ (void *)address, len / block_len, block_len };
+		rc = 0;
+	}
+out_item:
+	Py_DECREF(item);
+	return rc;
+}
+
+PyObject *kvi_py_register_memory(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "memory", "block_nbytes", "read_only", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	PyObject *memory, *block_len = Py_None;
+	struct kvt_extent *extents = NULL;
+	struct kvi_py_pool *pool = NULL;
+	size_t len;
+	int read_only = 0, rc = -1;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Op:register_memory", names, &memory,
+					 &block_len, &read_only) ||
+	    parse_size(block_len, "block_nbytes", &len) < 0 || kvi_py_check_open(engine) < 0)
+		return NULL;
+	PyObject *items = PySequence_Tuple(memory);
+	if (items == NULL)
+		return NULL;
+	size_t count = (size_t)PyTuple_GET_SIZE(items);
+	if (count < 1 || count > KVT_EXTENTS_MAX) {
+		PyErr_Format(PyExc_ValueError, "a pool has 1 to %d pieces of memory, not %zu",
+			     KVT_EXTENTS_MAX, count);
+		goto out_items;
+	}
+	pool = make_pool(engine);
+	extents = PyMem_Calloc(count, sizeof(*extents));
+	if (pool == NULL || extents == NULL) {
+		PyErr_NoMemory();
+		goto out_items;
+	}
+	pool->arrays = PyTuple_New(0);
+	pool->extent_count = count;
+	pool->block_len = len != 0 ? len : 1;
+	pool->read_only = read_only;
+	rc = pool->arrays == NULL ? -1 : 0;
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		rc = take_address(PyTuple_GET_ITEM(items, (Py_ssize_t)i), pool->block_len,
+				  &extents[i]);
+		if (i == 0 || extents[i].count < pool->block_count)
+			pool->block_count = extents[i].count;
+	}
+	if (rc == 0)
+		rc = open_pool(engine, pool, extents);
+out_items:
+	Py_DECREF(items);
+	PyMem_Free(extents);
+	if (rc < 0)
+		Py_CLEAR(pool);
+	return (PyObject *)pool;
+}
+
 PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "block_count", "block_nbytes", "extent_count",

@@ -148,6 +148,25 @@ static enum kvt_err use_spans_request(const void *grown, struct kvt_error *error
 	return err;
 }
 
+static void fill_parts_request(void *grown)
+{
+	static const uint64_t offsets[] = { 0 }, lens[] = { 64 };
+	static struct kvt_part part;
+	struct kvt_parts_request request = KVT_PARTS_REQUEST_INIT;
+	part = (struct kvt_part){ pages.near, pages.remote, offsets, offsets, lens, 1 };
+	request.parts = &part;
+	request.part_count = 1;
+	memcpy(grown, &request, sizeof(request));
+}
+
+static enum kvt_err use_parts_request(const void *grown, struct kvt_error *error)
+{
+	struct kvt_transfer *transfer = NULL;
+	enum kvt_err err = kvt_parts_start(grown, &transfer, error);
+	end(err, transfer);
+	return err;
+}
+
 static void fill_notify_request(void *grown)
 {
 	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
@@ -173,8 +192,9 @@ static const struct {
 	void (*fill)(void *grown);
 	enum kvt_err (*use)(const void *grown, struct kvt_error *error);
 } rows[] = {
-	ROW(engine_config), ROW(kv_config),	 ROW(send_request),  ROW(recv_request),
-	ROW(pool_config),   ROW(blocks_request), ROW(spans_request), ROW(notify_request),
+	ROW(engine_config), ROW(kv_config),	ROW(send_request),
+	ROW(recv_request),  ROW(pool_config),	ROW(blocks_request),
+	ROW(spans_request), ROW(parts_request), ROW(notify_request),
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };

@@ -289,3 +289,44 @@ def test_allocations_that_make_no_sense_are_refused(link):
             link.client.allocate(*args, **options)
     with pytest.raises((MemoryError, kvtrans_engine.Error, ValueError)):
         link.client.allocate(2**46, 2**16)
+
+
+def test_raw_memory_is_a_pool(link):
+    here = [np.random.default_rng(i).integers(0, 255, 8192, np.uint8) for i in range(2)]
+    there = [np.zeros(8192, np.uint8) for _ in range(2)]
+    pool = link.client.register_memory([(layer.ctypes.data, layer.nbytes) for layer in here])
+    _, remote = link.share(there, block_nbytes=1)
+    assert (pool.block_nbytes, pool.block_count, pool.extent_count) == (1, 8192, 2)
+    assert pool.arrays == () and not pool.read_only
+    link.conn.write_blocks(pool, [0, 3], remote, [3, 0], block_nbytes=2048).result(10)
+    for mine, other in zip(here, there):
+        np.testing.assert_array_equal(other[6144:], mine[:2048])
+        np.testing.assert_array_equal(other[:2048], mine[6144:])
+    pool.close()
+    blocks = link.client.register_memory([(here[0].ctypes.data, 8192)], 1024, read_only=True)
+    assert (blocks.block_nbytes, blocks.block_count, blocks.read_only) == (1024, 8, True)
+    with pytest.raises(ValueError, match="read-only"):
+        link.conn.read_blocks(blocks, [0], remote, [0], block_nbytes=1024)
+
+
+@pytest.mark.parametrize(
+    "memory, options, error",
+    [
+        ([], {}, ValueError),
+        (7, {}, TypeError),
+        ([7], {}, TypeError),
+        ([(1,)], {}, TypeError),
+        ([(0, 10)], {}, ValueError),
+        ([("1", 10)], {}, TypeError),
+        ([(-1, 10)], {}, (ValueError, OverflowError)),
+        ([(1 << 70, 10)], {}, (ValueError, OverflowError)),
+        ([((1 << 64) - 5, 10)], {}, ValueError),
+        ([(4096, 0)], {}, ValueError),
+        ([(4096, -1)], {}, ValueError),
+        ([(4096, 10)], {"block_nbytes": 3}, ValueError),
+        ([(4096, 10)] * 5000, {}, ValueError),
+    ],
+)
+def test_what_is_no_memory_is_refused(link, memory, options, error):
+    with pytest.raises(error):
+        link.client.register_memory(memory, **options)
