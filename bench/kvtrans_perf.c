@@ -13,9 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum perf_role { PERF_SERVER, PERF_CLIENT, PERF_SELF };
@@ -410,7 +408,6 @@ static int run_forked(const struct perf_options *options, int report_fd)
 {
 	struct kvt_engine *engine;
 
-	signal(SIGINT, SIG_IGN);
 	int status = perf_open_engine(&options->engine, 0, &engine);
 	if (status)
 		return status;
@@ -427,27 +424,6 @@ static int run_forked(const struct perf_options *options, int report_fd)
 	return status;
 }
 
-/* The server has ended by now, unless something is wrong with it. */
-static int reap_forked(pid_t pid)
-{
-	int64_t deadline = perf_now_ns() + 10 * PERF_SECOND;
-	int status;
-
-	while (waitpid(pid, &status, WNOHANG) == 0) {
-		if (perf_now_ns() > deadline) {
-			warnx("the server does not end: killing it");
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, 0);
-			return PERF_FAILED;
-		}
-		poll(NULL, 0, 10);
-	}
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	warnx("the server died of signal %d", WTERMSIG(status));
-	return PERF_FAILED;
-}
-
 /* Fork the server before any engine is open: an engine does not survive a fork. */
 static int run_self(struct perf_options *options)
 {
@@ -459,14 +435,10 @@ static int run_self(struct perf_options *options)
 		     options->engine.interfaces[0]);
 	if (pipe(fds))
 		err(PERF_FAILED, "pipe");
-	pid_t parent = getpid();
-	pid_t pid = fork();
-	if (pid < 0)
-		err(PERF_FAILED, "fork");
+	pid_t pid = perf_fork();
 	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fds[0]);
-		return getppid() == parent ? run_forked(options, fds[1]) : PERF_FAILED;
+		return run_forked(options, fds[1]);
 	}
 	close(fds[1]);
 	struct pollfd ready = { .fd = fds[0], .events = POLLIN };
@@ -481,7 +453,7 @@ static int run_self(struct perf_options *options)
 		kill(pid, SIGTERM);
 	}
 	close(fds[0]);
-	int forked_status = reap_forked(pid);
+	int forked_status = perf_join(pid);
 	return status ? status : forked_status;
 }
 

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perf_measure.c - see perf_measure.h. It never prints, but for the watchdog's last words.
+ * perf_measure.c - see perf_measure.h. It never prints a result.
  */
 #include "perf_measure.h"
 
+#include <err.h>
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { SAMPLES_MAX = 1 << 18 };
+static const int64_t JOIN_NS = 10 * PERF_SECOND;
 
 static volatile sig_atomic_t interrupts;
 static unsigned patience = 1;
@@ -155,6 +160,42 @@ int perf_is_interrupted(void *unused)
 {
 	(void)unused;
 	return perf_count_interrupts() >= patience;
+}
+
+pid_t perf_fork(void)
+{
+	pid_t parent = getpid();
+	pid_t pid = fork();
+
+	if (pid < 0)
+		err(PERF_FAILED, "fork");
+	if (pid)
+		return pid;
+	signal(SIGINT, SIG_IGN);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(PERF_FAILED);
+	return 0;
+}
+
+int perf_join(pid_t pid)
+{
+	int64_t deadline = perf_now_ns() + JOIN_NS;
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (perf_now_ns() > deadline) {
+			warnx("the server does not end: killing it");
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			return PERF_FAILED;
+		}
+		poll(NULL, 0, 10);
+	}
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	warnx("the server died of signal %d", WTERMSIG(status));
+	return PERF_FAILED;
 }
 
 static void give_up(int signal_number)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perf_measure.h - clocks, samples and the limits that every benchmark program lives under. It
- * knows nothing of what is measured.
+ * perf_measure.h - clocks, samples, the serving process, and the limits that every benchmark program lives under.
+ * It knows nothing of what is measured.
  */
 #ifndef PERF_MEASURE_H
 #define PERF_MEASURE_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PERF_SECOND INT64_C(1000000000)
 
@@ -53,6 +54,11 @@ void perf_catch_interrupts(void);
 unsigned perf_count_interrupts(void);
 void perf_set_patience(unsigned interrupts);
 int perf_is_interrupted(void *unused);
+
+/* Fork the serving process, which ignores Ctrl-C and ends with this one: its id here, 0 there. */
+pid_t perf_fork(void);
+/* Its exit status. It has ended by now, unless something is wrong with it. */
+int perf_join(pid_t pid);
 
 /* End the process with a sentence when it is still there after so many nanoseconds. 0 disarms. */
 void perf_arm_watchdog(int64_t limit_ns);

@@ -11,9 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static const struct perf_path *const paths[] = {
@@ -195,20 +193,6 @@ static int run_side(struct raw_options *options, int control, bool leads)
 	return !status && report.interrupted ? PERF_INTERRUPTED : status;
 }
 
-static int join(pid_t pid)
-{
-	int status;
-
-	while (waitpid(pid, &status, 0) < 0) {
-		if (errno != EINTR)
-			return PERF_FAILED;
-	}
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	warnx("the other process died of signal %d", WTERMSIG(status));
-	return PERF_FAILED;
-}
-
 int main(int argc, char **argv)
 {
 	struct raw_options options;
@@ -218,18 +202,12 @@ int main(int argc, char **argv)
 	/* Forked before anything is opened. Each piece of what is said arrives as one. */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
 		err(PERF_FAILED, "socketpair");
-	pid_t parent = getpid();
-	pid_t pid = fork();
-	if (pid < 0)
-		err(PERF_FAILED, "fork");
+	pid_t pid = perf_fork();
 	close(fds[pid ? 1 : 0]);
-	if (!pid) {
-		signal(SIGINT, SIG_IGN); /* It ends when the first process does. */
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		return getppid() == parent ? run_side(&options, fds[1], false) : PERF_FAILED;
-	}
+	if (!pid)
+		return run_side(&options, fds[1], false);
 	int status = run_side(&options, fds[0], true);
 	close(fds[0]); /* It ends the other process when this one failed. */
-	int peer_status = join(pid);
+	int peer_status = perf_join(pid);
 	return status ? status : peer_status;
 }
