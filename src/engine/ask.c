@@ -138,19 +138,31 @@ enum kvt_err kvi_ask_on_read(struct kvi_link *link, const struct kvi_message *me
 	return KVT_OK;
 }
 
+/* Where a block is that was asked for; NULL: the peer asked for what is not there. */
+static const uint8_t *place(const struct asked *asked, const struct kvt_export *exported,
+			    uint32_t number, size_t *len)
+{
+	struct kvi_wire_span span;
+	kvi_wire_span_decode(asked->spans + (size_t)number * KVI_WIRE_SPAN_LEN, &span);
+	*len = span.len;
+	return kvi_pool_place(exported->pool, &span);
+}
+
 /* False: the peer asked for what is not there. */
 static bool fill(const struct asked *asked, const struct kvt_export *exported)
 {
 	struct kvi_pack *pack = asked->pack;
 	size_t room = asked->link->stage->slot_len;
 	for (uint32_t i = 0; i < asked->span_count; i++) {
-		struct kvi_wire_span span;
-		kvi_wire_span_decode(asked->spans + (size_t)i * KVI_WIRE_SPAN_LEN, &span);
-		const uint8_t *from = kvi_pool_place(exported->pool, &span);
-		if (from == NULL || span.len > room - pack->len)
+		size_t len, next_len;
+		const uint8_t *from = place(asked, exported, i, &len), *next;
+		if (from == NULL || len > room - pack->len)
 			return false;
-		kvi_copy(pack->bytes + pack->len, from, span.len);
-		pack->len += span.len;
+		if (len >= KVI_COPY_PAGE && i + 1 < asked->span_count &&
+		    (next = place(asked, exported, i + 1, &next_len)) != NULL)
+			kvi_copy_expect(next, next_len);
+		kvi_copy(pack->bytes + pack->len, from, len);
+		pack->len += len;
 	}
 	return true;
 }

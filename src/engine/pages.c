@@ -76,6 +76,13 @@ static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
 	kvi_wire_span_encode(&span, bytes);
 }
 
+static void expect_next(const struct kvi_pair *pair, const struct kvi_cursor *cursor)
+{
+	struct kvi_piece next;
+	kvi_plan_peek(&pair->plan, cursor, pair->paged->segment_len, &next);
+	kvi_copy_expect(get_local(pair, &next), next.len);
+}
+
 /* Copy what was cut off: the spans in front, the bytes behind them. The gap between is cleared: it is sent,
  * and the buffer is memory that held something else. */
 static void fill_pack(const struct kvi_pair *pair, struct kvi_pack *pack, struct kvi_cursor cursor)
@@ -87,10 +94,12 @@ static void fill_pack(const struct kvi_pair *pair, struct kvi_pack *pack, struct
 	memset(pack->bytes + spans_len, 0, offset - spans_len);
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
+		if (piece.len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
+			expect_next(pair, &cursor);
 		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
 		kvi_copy(to, get_local(pair, &piece), piece.len);
 		to += piece.len;
-		kvi_plan_advance(&pair->plan, &cursor, piece.len);
 	}
 	pack->len = (size_t)(to - pack->bytes);
 	pack->export_id = pair->remote->id;

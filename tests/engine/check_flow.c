@@ -345,7 +345,7 @@ END_TEST
 
 START_TEST(a_window_full_of_what_nobody_receives_keeps_no_message_of_another_kv_waiting)
 {
-	enum { COUNT = 8000 };
+	enum { COUNT = KVI_LANE_WINDOW / KVI_MESSAGE_CHARGE + 100 };
 	static struct kvt_transfer *sends[COUNT];
 	uint32_t number = 0;
 	bed_open(&bed, NULL);
