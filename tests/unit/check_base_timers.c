@@ -57,6 +57,21 @@ START_TEST(timers_come_in_the_order_of_their_time)
 }
 END_TEST
 
+START_TEST(timers_that_come_in_line_and_out_of_turn_keep_their_order)
+{
+	for (int i = 0; i < COUNT; i++)
+		kvi_timers_set(&timers, &all[i], i % 3 == 0 ? COUNT - i : i);
+	for (int i = 0; i < COUNT; i += 5)
+		kvi_timers_clear(&timers, &all[i]);
+	for (int i = 0; i < COUNT; i += 7)
+		kvi_timers_set(&timers, &all[i], i % 2 == 0 ? COUNT + i : -i);
+	int count = 0;
+	for (int i = 0; i < COUNT; i++)
+		count += i % 5 != 0 || i % 7 == 0;
+	ck_assert_int_eq(take_all(), count);
+}
+END_TEST
+
 START_TEST(a_timer_that_is_set_anew_moves_in_both_directions)
 {
 	srandom(2);
@@ -100,6 +115,7 @@ int main(void)
 	tcase_add_checked_fixture(tests, make_timers, free_timers);
 	tcase_add_test(tests, without_timers_nothing_is_ever_due);
 	tcase_add_test(tests, timers_come_in_the_order_of_their_time);
+	tcase_add_test(tests, timers_that_come_in_line_and_out_of_turn_keep_their_order);
 	tcase_add_test(tests, a_timer_that_is_set_anew_moves_in_both_directions);
 	tcase_add_test(tests, timers_are_cleared_from_any_place);
 	tcase_add_test(tests, without_memory_a_timer_is_not_set_and_the_others_stay);
