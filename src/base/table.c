@@ -13,13 +13,18 @@ static unsigned get_shard(const uint64_t key[2])
 	return (unsigned)(mixed >> 32) % KVI_TABLE_SHARDS;
 }
 
+static unsigned get_hash(const uint64_t key[2])
+{
+	return kvi_hash_number(key[0]) + (unsigned)key[1] * 0x9e3779b1U;
+}
+
 bool kvi_table_add(struct kvi_table *table, struct kvi_entry *entry, uint64_t first,
 		   uint64_t second)
 {
 	entry->key[0] = first;
 	entry->key[1] = second;
 	struct kvi_entry **shard = &table->shards[get_shard(entry->key)];
-	HASH_ADD(hh, *shard, key, sizeof(entry->key), entry);
+	HASH_ADD_BYHASHVALUE(hh, *shard, key, sizeof(entry->key), get_hash(entry->key), entry);
 	return entry->hh.tbl != NULL;
 }
 
@@ -35,6 +40,7 @@ struct kvi_entry *kvi_table_find(const struct kvi_table *table, uint64_t first, 
 {
 	const uint64_t key[2] = { first, second };
 	struct kvi_entry *found;
-	HASH_FIND(hh, table->shards[get_shard(key)], key, sizeof(key), found);
+	HASH_FIND_BYHASHVALUE(hh, table->shards[get_shard(key)], key, sizeof(key), get_hash(key),
+			      found);
 	return found;
 }

@@ -29,7 +29,7 @@ unsigned kvi_channel_get_home(uint64_t tag, unsigned lane_count)
 struct kvi_channel *kvi_channel_find(struct kvi_part *part, uint64_t tag)
 {
 	struct kvi_channel *channel;
-	HASH_FIND(hh, part->channels, &tag, sizeof(tag), channel);
+	HASH_FIND_BYHASHVALUE(hh, part->channels, &tag, sizeof(tag), kvi_hash_number(tag), channel);
 	return channel;
 }
 
@@ -50,7 +50,8 @@ struct kvi_channel *kvi_channel_get(struct kvi_part *part, struct kvi_link *link
 	kvi_list_init(&channel->arrivals);
 	kvi_list_init(&channel->receives);
 	kvi_list_init(&channel->granted);
-	HASH_ADD(hh, part->channels, tag, sizeof(channel->tag), channel);
+	HASH_ADD_BYHASHVALUE(hh, part->channels, tag, sizeof(channel->tag), kvi_hash_number(tag),
+			     channel);
 	if (channel->hh.tbl == NULL) {
 		kvi_free(channel);
 		return NULL;
