@@ -58,6 +58,12 @@ extern "C" {
  * lane_ports      ports that peers connect their lanes to, as "40000-40100", for a firewall that lets
  *                 these and listen_port through; engines of one host may share them, each takes one
  *                 per interface while a peer connects. Default: any free port
+ * auth_key,       a key of the program's own, 32 bytes, or the text of a key file. Default: the user's key
+ * auth_key_len    file, which is the one that KVTRANS_KEY_FILE names, else kvtrans/key in XDG_CONFIG_HOME
+ *                 or ~/.config, made on first use (kvtrans-key(1)). A peer is let in, and lets this engine
+ *                 in, with a key that both have
+ * insecure        no keys: whoever reaches the port is let in, and is trusted with what is exported to
+ *                 him. Both sides are, or none. A line on stderr warns of it
  */
 struct kvt_engine_config {
 	size_t size;
@@ -67,6 +73,7 @@ struct kvt_engine_config {
 	unsigned ncpus;
 	unsigned nconn_per_cpu;
 	uint16_t listen_port;
+	bool insecure;
 	size_t eager_len;
 	int64_t heartbeat_ns;
 	int64_t lost_after_ns;
@@ -76,6 +83,8 @@ struct kvt_engine_config {
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
 	const char *lane_ports;
+	const void *auth_key;
+	size_t auth_key_len;
 };
 
 #define KVT_NO_EAGER SIZE_MAX
@@ -84,7 +93,7 @@ struct kvt_engine_config {
 
 /*
  * Open an engine: rails, workers, control listener. Errors: INVALID (unknown interface, a value out of
- * range; the text names what is allowed), NO_PROVIDER, FABRIC, NO_MEMORY, LIMIT (ports, descriptors).
+ * range, no key file that can be used; the text names what is allowed), NO_PROVIDER, FABRIC, NO_MEMORY, LIMIT (ports, descriptors).
  */
 KVT_API enum kvt_err kvt_engine_open(const struct kvt_engine_config *config,
 				     struct kvt_engine **engine, struct kvt_error *error);
@@ -110,6 +119,14 @@ KVT_API void kvt_engine_close(struct kvt_engine *engine);
 /* The port the control listener is on; the provider in use ("tcp"). */
 KVT_API uint16_t kvt_engine_get_port(const struct kvt_engine *engine);
 KVT_API const char *kvt_engine_get_provider(const struct kvt_engine *engine);
+
+/*
+ * Take other keys from now on: auth_key as in the configuration, NULL: those that the key file has now. So keys are
+ * replaced without a restart: add the new one behind the old one, on all hosts, reload; make it the first, reload;
+ * remove the old one, reload. Connections stay as they are. Errors (the keys of before stay): INVALID, NO_MEMORY.
+ */
+KVT_API enum kvt_err kvt_engine_reload_keys(struct kvt_engine *engine, const void *auth_key,
+					    size_t auth_key_len, struct kvt_error *error);
 
 /* Buckets of a latency histogram: bucket i counts times in [2^i, 2^(i+1)) ns; the last takes the rest. */
 enum { KVT_LATENCY_BUCKETS = 40 };
@@ -174,6 +191,8 @@ KVT_API void kvt_conn_close(struct kvt_conn *conn);
 /* The peer's address as text (valid as long as the handle) and port. */
 KVT_API const char *kvt_conn_get_host(const struct kvt_conn *conn);
 KVT_API uint16_t kvt_conn_get_port(const struct kvt_conn *conn);
+/* The id of the key that the peer has shown, as kvtrans-key prints it: its principal. "" when insecure. */
+KVT_API const char *kvt_conn_get_key_id(const struct kvt_conn *conn);
 /* KVT_OK while the connection is open, else why it is not; fills error (may be NULL) then. */
 KVT_API enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error);
 KVT_API enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats);

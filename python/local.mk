@@ -15,6 +15,7 @@ PYTHON_EXT_SOURCES = \
 	python/ext/engine.c \
 	python/ext/errors.c \
 	python/ext/ext.h \
+	python/ext/keys.c \
 	python/ext/kv.c \
 	python/ext/lock.c \
 	python/ext/lock.h \

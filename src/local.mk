@@ -90,9 +90,15 @@ src_libkvi_auth_la_SOURCES = \
 	src/auth/key_file.c \
 	src/auth/key_file.h \
 	src/auth/keys.c \
+	src/auth/keyring.c \
+	src/auth/keyring.h \
 	src/auth/keys.h \
 	src/auth/noise.c \
-	src/auth/noise.h
+	src/auth/noise.h \
+	src/auth/secure.c \
+	src/auth/secure.h \
+	src/auth/vault.c \
+	src/auth/vault.h
 
 src_libkvi_engine_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_engine_la_CFLAGS = $(KVI_CFLAGS)
@@ -104,6 +110,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/callers.c \
 	src/engine/channel.c \
 	src/engine/channel.h \
+	src/engine/complaints.c \
+	src/engine/complaints.h \
 	src/engine/conn.c \
 	src/engine/conn.h \
 	src/engine/conn_core.c \
@@ -146,6 +154,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/pool.h \
 	src/engine/remote.c \
 	src/engine/request.c \
+	src/engine/secrets.c \
+	src/engine/secrets.h \
 	src/engine/send.c \
 	src/engine/send.h \
 	src/engine/session.c \

@@ -7,6 +7,7 @@ C_TESTS = \
 	tests/abi/check_old \
 	tests/abi/check_structs \
 	tests/engine/check_abort \
+	tests/engine/check_auth \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
 	tests/engine/check_detach \
@@ -34,6 +35,7 @@ C_TESTS = \
 	tests/unit/check_auth_key_file \
 	tests/unit/check_auth_keys \
 	tests/unit/check_auth_noise \
+	tests/unit/check_auth_secure \
 	tests/unit/check_base_alloc \
 	tests/unit/check_base_bytes \
 	tests/unit/check_base_clock \
@@ -60,6 +62,7 @@ C_TESTS = \
 
 PYTHON_TESTS = \
 	tests/python/test_arrays.py \
+	tests/python/test_auth.py \
 	tests/python/test_bench.py \
 	tests/python/test_classic.py \
 	tests/python/test_connect.py \
@@ -151,6 +154,7 @@ tests_abi_check_old_LDADD = src/libkvtrans.la $(CHECK_LIBS)
 ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
 STAGE_BED = tests/engine/stage.c tests/engine/stage.h
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
+tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
 tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
@@ -227,6 +231,7 @@ tests_protocol_fuzz_SOURCES = \
 tests_unit_check_auth_key_file_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_keys_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_noise_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+tests_unit_check_auth_secure_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_noise_SOURCES = tests/unit/check_auth_noise.c tests/unit/noise_vectors.h
 
 PLAN_REQUESTS = tests/unit/plan_requests.h

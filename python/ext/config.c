@@ -19,6 +19,8 @@ struct engine_args {
 	PyObject *interface, *ncpus, *nconn_per_cpu, *listen_port;
 	PyObject *eager_len, *heartbeat, *lost_after, *spin, *cpus;
 	const char *provider, *lane_ports;
+	Py_buffer auth_key; /* its obj is NULL when it is left out */
+	int insecure;
 	PyObject *names;	 /* owned: a tuple of str */
 	const char **interfaces; /* owned; points into names */
 	unsigned *cpu_list;	 /* owned */
@@ -29,6 +31,7 @@ static void free_args(struct engine_args *args)
 	PyMem_Free(args->cpu_list);
 	PyMem_Free(args->interfaces);
 	Py_XDECREF(args->names);
+	PyBuffer_Release(&args->auth_key);
 }
 
 static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
@@ -37,13 +40,13 @@ static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
 	static char *names[] = {
 		"interface", "ncpus", "nconn_per_cpu", "listen_port",
 		"provider", "eager_nbytes", "heartbeat", "lost_after", "spin", "cpus",
-		"lane_ports", NULL,
+		"lane_ports", "auth_key", "insecure", NULL,
 	};
 	int parsed = PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|OOO$zOOOOOz:Engine", names,
+		args, kwargs, "O|OOO$zOOOOOzz*p:Engine", names,
 		&out->interface, &out->ncpus, &out->nconn_per_cpu, &out->listen_port,
 		&out->provider, &out->eager_len, &out->heartbeat, &out->lost_after, &out->spin,
-		&out->cpus, &out->lane_ports);
+		&out->cpus, &out->lane_ports, &out->auth_key, &out->insecure);
 	/* clang-format on */
 	return parsed ? 0 : -1;
 }
@@ -167,6 +170,9 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 		return -1;
 	config->provider = args->provider;
 	config->lane_ports = args->lane_ports;
+	config->auth_key = args->auth_key.buf;
+	config->auth_key_len = (size_t)args->auth_key.len;
+	config->insecure = args->insecure != 0;
 	config->ncpus = (unsigned)ncpus;
 	config->nconn_per_cpu = (unsigned)nconn;
 	config->listen_port = (uint16_t)port;
@@ -184,7 +190,10 @@ int kvi_py_open_engine(struct kvi_py_engine *self, PyObject *args, PyObject *kwa
 
 	if (parse_args(args, kwargs, &parsed) < 0)
 		return -1;
-	if (fill_config(&parsed, &config) < 0) {
+	if (fill_config(&parsed, &config) < 0 ||
+	    (config.insecure &&
+	     PyErr_WarnEx(PyExc_RuntimeWarning,
+			  "an insecure engine lets in whoever reaches its port", 1) < 0)) {
 		free_args(&parsed);
 		return -1;
 	}

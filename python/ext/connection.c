@@ -41,6 +41,15 @@ static PyObject *get_port(PyObject *self, void *closure)
 	return kvi_py_is_usable(conn) ? PyLong_FromLong(kvt_conn_get_port(conn->handle)) : NULL;
 }
 
+static PyObject *get_key_id(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+
+	(void)closure;
+	return kvi_py_is_usable(conn) ? PyUnicode_FromString(kvt_conn_get_key_id(conn->handle))
+				      : NULL;
+}
+
 static PyObject *get_lost(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -63,6 +72,7 @@ static PyObject *get_engine(PyObject *self, void *closure)
 KVI_PY_LOCKED_GETTER(get_engine)
 KVI_PY_LOCKED_GETTER(get_host)
 KVI_PY_LOCKED_GETTER(get_port)
+KVI_PY_LOCKED_GETTER(get_key_id)
 KVI_PY_LOCKED_GETTER(get_closed)
 KVI_PY_LOCKED_GETTER(get_lost)
 
@@ -71,6 +81,8 @@ static PyGetSetDef conn_getset[] = {
 	{ "engine", get_engine_locked, NULL, "The engine it is a connection of.", NULL },
 	{ "host", get_host_locked, NULL, "The peer's address.", NULL },
 	{ "port", get_port_locked, NULL, "The peer's port.", NULL },
+	{ "key_id", get_key_id_locked, NULL,
+	  "The id of the key that the peer has shown: its principal. Empty when insecure.", NULL },
 	{ "closed", get_closed_locked, NULL, "True once it was closed on this side.", NULL },
 	{ "lost", get_lost_locked, NULL,
 	  "None while the connection is open, else the exception object that says why not.", NULL },

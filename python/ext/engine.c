@@ -186,14 +186,16 @@ static PyGetSetDef engine_getset[] = {
 static const char engine_doc[] =
 	"Engine(interface, ncpus=None, nconn_per_cpu=None, listen_port=0, *, provider=None, "
 	"eager_nbytes=None, heartbeat=None, lost_after=None, spin=None, cpus=None, "
-	"lane_ports=None)\n--\n\n"
+	"lane_ports=None, auth_key=None, insecure=False)\n--\n\n"
 	"Moves KV cache to and from other processes over one or more network interfaces.\n\n"
 	"interface: a name, an RDMA device, an IP address, or a sequence of them. ncpus: workers.\n"
 	"nconn_per_cpu: lanes per worker and connection. listen_port: 0 takes a free one. "
 	"eager_nbytes:\n"
 	"bytes, 0 turns eager sends off. heartbeat, lost_after, spin: seconds. cpus: CPUs to pin\n"
 	"workers to. lane_ports: what peers connect their lanes to, as \"40000-40100\", for a "
-	"firewall.\nEvery method may be called from any thread; docs/python.md is the manual.";
+	"firewall.\nauth_key: 32 bytes, or the text of a key file; by default the user's key file. "
+	"insecure: no\nkeys, everybody is let in. Every method may be called from any "
+	"thread;\ndocs/python.md is the manual.";
 
 static PyType_Slot engine_slots[] = {
 	{ Py_tp_doc, (void *)engine_doc },

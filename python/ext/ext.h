@@ -234,6 +234,7 @@ extern PyType_Spec kvi_py_conn_spec;
 
 /* ---- stats.c ---- */
 
+PyObject *kvi_py_reload_keys(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_stats(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* Of one connection. */

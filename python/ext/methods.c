@@ -41,6 +41,7 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_accept)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_disconnect)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_status)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_stats)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_reload_keys)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_reg_kv)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_dereg_kv)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_send_kv)
@@ -95,6 +96,11 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "is a\n"
 	       "list: item i counts sends that took from 2**i up to 2**(i + 1) "
 	       "nanoseconds."),
+	METHOD("reload_keys", kvi_py_reload_keys,
+	       "reload_keys($self, auth_key=None)\n--\n\n"
+	       "Take other keys from now on: auth_key, or those that the key file has now. "
+	       "Connections\n"
+	       "stay as they are. When it raises, so do the keys."),
 	METHOD("reg_kv", kvi_py_reg_kv,
 	       "reg_kv($self, conn_id, data, tag=None)\n--\n\n"
 	       "Bind the memory of data to a connection: (True, kv_id), or (False, None). "

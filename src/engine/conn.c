@@ -30,6 +30,7 @@ static void release_conn(struct kvi_ref *ref)
 		kvi_channels_free(&conn->parts[i]);
 	kvi_inbox_forget(&conn->engine->inbox, conn);
 	kvi_free(conn->ended);
+	kvi_vault_give(&conn->engine->vault, conn->secrets);
 	kvi_ref_drop(&conn->engine->ref);
 	kvi_share_destroy(&conn->share);
 	pthread_mutex_destroy(&conn->lock);
@@ -45,7 +46,10 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	if (conn == NULL)
 		return NULL;
 	conn->ended = kvi_event_alloc(conn, KVT_EVENT_CONN_ENDED, 0);
-	if (conn->ended == NULL) {
+	conn->secrets = kvi_vault_take(&engine->vault);
+	if (conn->ended == NULL || conn->secrets == NULL) {
+		kvi_vault_give(&engine->vault, conn->secrets);
+		kvi_free(conn->ended);
 		kvi_free(conn);
 		return NULL;
 	}
@@ -326,6 +330,11 @@ void kvt_conn_close(struct kvt_conn *conn)
 const char *kvt_conn_get_host(const struct kvt_conn *conn)
 {
 	return conn->host;
+}
+
+const char *kvt_conn_get_key_id(const struct kvt_conn *conn)
+{
+	return conn->secrets->key_id;
 }
 
 uint16_t kvt_conn_get_port(const struct kvt_conn *conn)

@@ -15,6 +15,7 @@
 #include "base/mailbox.h"
 #include "base/wake.h"
 #include "engine/ref.h"
+#include "engine/secrets.h"
 #include "engine/stats.h"
 #include "wire/wire.h"
 
@@ -58,8 +59,8 @@ struct kvt_conn {
 	char host[64];
 	uint16_t port;
 	uint8_t session_id[KVI_SESSION_LEN];
-	uint8_t token[KVI_TOKEN_LEN];
-	size_t eager_len; /* the smaller of both sides' */
+	struct kvi_secrets *secrets; /* in the engine's vault */
+	size_t eager_len;	     /* the smaller of both sides' */
 	unsigned peer_rx_count;
 	unsigned lane_count;
 	struct kvi_link *links;	   /* by lane index */

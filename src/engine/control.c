@@ -71,11 +71,23 @@ static bool admit(struct kvi_control *control, struct kvi_session *session)
 /* Room for one more stranger: the oldest is dropped. */
 static void make_room(struct kvi_control *control, struct kvi_session *newest)
 {
-	struct kvi_stranger *surplus = kvi_strangers_pick(&control->strangers, &newest->stranger);
+	struct kvi_stranger *surplus = kvi_strangers_pick(&newest->stranger);
 	if (surplus == NULL)
 		return;
 	kvi_count(&control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
 	kvi_session_end(kvi_container_of(surplus, struct kvi_session, stranger));
+}
+
+void kvi_control_believe(struct kvi_session *session)
+{
+	struct kvi_control *control = session->control;
+	if (session->stranger.source == NULL || session->secure->insecure)
+		return;
+	kvi_strangers_remove(&session->stranger);
+	if (kvi_strangers_add(&control->callers, &session->stranger, session->host))
+		make_room(control, session);
+	else
+		kvi_session_end(session);
 }
 
 /* Out of descriptors: drop the caller with the one in reserve, and do not listen for a while. */
@@ -188,6 +200,7 @@ static struct kvi_link *find_link(struct kvi_control *control,
 				  const struct kvi_lane_request *request, size_t rail)
 {
 	struct kvi_lane_hello hello;
+	uint8_t token[KVI_TOKEN_LEN];
 	size_t len;
 	const uint8_t *data = kvi_lane_request_get_data(request, &len);
 	/* Providers may pad the data; ours has a fixed length. */
@@ -199,7 +212,8 @@ static struct kvi_link *find_link(struct kvi_control *control,
 	if (session == NULL || session->state != KVI_SESSION_LANES)
 		return NULL;
 	struct kvt_conn *conn = session->conn;
-	if (sodium_memcmp(conn->token, hello.token, KVI_TOKEN_LEN) != 0 ||
+	kvi_secrets_get_token(conn->secrets, hello.index, token);
+	if (sodium_memcmp(token, hello.token, KVI_TOKEN_LEN) != 0 ||
 	    hello.index >= conn->lane_count)
 		return NULL;
 	struct kvi_link *link = &conn->links[hello.index];
@@ -486,7 +500,8 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 	kvi_list_init(&control->sessions);
 	kvi_list_init(&control->ended);
 	kvi_list_init(&control->beats);
-	kvi_strangers_init(&control->strangers);
+	kvi_strangers_init(&control->strangers, KVI_STRANGERS_MAX, KVI_STRANGERS_PER_SOURCE_MAX);
+	kvi_strangers_init(&control->callers, KVI_CALLERS_MAX, KVI_CALLERS_PER_SOURCE_MAX);
 	kvi_mailbox_init(&control->notes);
 	kvi_list_init(&control->adopted);
 	pthread_mutex_init(&control->lock, NULL);

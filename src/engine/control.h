@@ -14,6 +14,7 @@
 #include "base/mailbox.h"
 #include "base/timers.h"
 #include "base/wake.h"
+#include "engine/complaints.h"
 #include "engine/settings.h"
 #include "engine/strangers.h"
 #include "fabric/fabric.h"
@@ -43,7 +44,9 @@ struct kvi_control {
 	struct kvi_list ended;	  /* freed when no event can name them any more */
 	struct kvi_list beats;	  /* open sessions, whose heartbeat is due first comes first */
 	struct kvi_timers timers; /* of sessions */
-	struct kvi_strangers strangers;
+	struct kvi_strangers strangers; /* who has said nothing that is worth anything */
+	struct kvi_strangers callers; /* who may have a key, or a record of somebody else's call */
+	struct kvi_complaints complaints;
 	struct kvi_session *awaited; /* table, by session id: those whose lanes may come */
 	int reserve_fd;		     /* closed to take and drop a peer when descriptors run out */
 	int64_t resume_ns;	     /* when to listen again after that; KVI_NEVER: listening */
@@ -77,6 +80,9 @@ void kvi_control_stop(struct kvi_control *control);
 enum kvt_err kvi_control_adopt(struct kvi_control *control, struct kvt_conn *conn, int fd);
 
 uint16_t kvi_control_get_port(const struct kvi_control *control);
+
+/* A stranger's OPENING was good: others have to go before it now. */
+void kvi_control_believe(struct kvi_session *session);
 
 /* For sessions, on the control thread: keep the fabric's listeners open for its lanes; where they are. */
 enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lanes *lanes,

@@ -17,6 +17,8 @@
 #include "engine/link.h"
 #include "engine/target.h"
 
+#define AGAIN_NS (50 * KVI_MS)
+
 /* ---- the connection ---- */
 
 /* The time is up: say what it is that did not come. */
@@ -175,8 +177,9 @@ static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_con
 	}
 	err = meet(conn, answer_ns, target->deadline_ns, error);
 	if (err != KVT_OK) {
-		*is_stranger = (err == KVT_E_UNREACHABLE || err == KVT_E_PROTOCOL) &&
-			       conn->peer_lanes == NULL;
+		*is_stranger =
+			(err == KVT_E_UNREACHABLE || err == KVT_E_PROTOCOL || err == KVT_E_AUTH) &&
+			conn->peer_lanes == NULL;
 		kvi_conn_fail(conn, err, 0, "%s", error->text);
 		if (!has_left_something(conn, err)) {
 			kvt_conn_close(conn); /* waits until it is torn down */
@@ -188,10 +191,20 @@ static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_con
 	return KVT_OK;
 }
 
+/*
+ * A server that hangs up in silence does not know our key, most likely. But one that is flooded, or out of descriptors
+ * or memory, does so, too: that may have passed a moment later.
+ */
+static bool is_worth_another_call(const struct kvi_target *target, enum kvt_err err)
+{
+	return err == KVT_E_AUTH && !kvi_target_has_more(target) &&
+	       kvi_clock_now() + AGAIN_NS < target->deadline_ns;
+}
+
 static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
 			      struct kvt_error *error)
 {
-	bool is_stranger = true;
+	bool is_stranger = true, is_again = false;
 	enum kvt_err err = KVT_E_UNREACHABLE;
 	while (is_stranger) {
 		int fd;
@@ -199,8 +212,15 @@ static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
 		if (err != KVT_OK)
 			return err;
 		err = try_socket(target, fd, conn, &is_stranger, error);
-		if (is_stranger)
+		if (!is_stranger)
+			break;
+		if (!is_again && is_worth_another_call(target, err)) {
+			is_again = true;
+			kvi_target_allow_again(target);
+			kvi_thread_rest(AGAIN_NS);
+		} else {
 			kvi_target_set_aside(target, error);
+		}
 	}
 	return err == KVT_OK ? err : kvi_target_blame(target, error);
 }

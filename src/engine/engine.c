@@ -36,6 +36,8 @@ static void release_engine(struct kvi_ref *ref)
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_free(engine->workers[i]);
 	kvi_inbox_close(&engine->inbox);
+	kvi_keyring_close(&engine->keyring);
+	kvi_vault_destroy(&engine->vault);
 	pthread_mutex_destroy(&engine->lock);
 	pthread_cond_destroy(&engine->changed);
 	kvi_free(engine);
@@ -141,6 +143,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	kvi_list_init(&engine->conns);
 	kvi_list_init(&engine->ready);
 	kvi_list_init(&engine->pools);
+	kvi_vault_init(&engine->vault);
 	kvi_ref_init(&engine->ref, 1, release_engine);
 
 	err = kvi_inbox_open(&engine->inbox);
@@ -149,9 +152,14 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		kvi_ref_drop(&engine->ref);
 		return err;
 	}
-	err = open_rails(engine, &config, error);
+	err = kvi_keyring_open(&engine->keyring, config.auth_key, config.auth_key_len,
+			       config.insecure, error);
+	if (err == KVT_OK)
+		err = open_rails(engine, &config, error);
 	if (err != KVT_OK)
 		goto err_close;
+	if (config.insecure)
+		kvi_log(KVI_LOG_WARN, "insecure", "this engine lets in whoever reaches its port");
 	while (engine->worker_count < settings.ncpus) {
 		err = kvi_worker_open(engine, engine->worker_count, &worker_calls,
 				      &engine->workers[engine->worker_count], error);
@@ -229,6 +237,14 @@ uint16_t kvt_engine_get_port(const struct kvt_engine *engine)
 const char *kvt_engine_get_provider(const struct kvt_engine *engine)
 {
 	return engine->provider;
+}
+
+enum kvt_err kvt_engine_reload_keys(struct kvt_engine *engine, const void *auth_key,
+				    size_t auth_key_len, struct kvt_error *error)
+{
+	if (engine == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no engine is given");
+	return kvi_keyring_reload(&engine->keyring, auth_key, auth_key_len, error);
 }
 
 enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats)

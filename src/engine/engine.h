@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "auth/keyring.h"
+#include "auth/vault.h"
 #include "base/list.h"
 #include "base/wake.h"
 #include "engine/ref.h"
@@ -87,6 +89,8 @@ struct kvt_engine {
 	struct kvi_ref ref;   /* the handle's, one a connection's and a pool's */
 	struct kvi_counters counters;
 
+	struct kvi_keyring keyring; /* these have their own locks */
+	struct kvi_vault vault;
 	struct kvi_inbox inbox;
 };
 

@@ -58,8 +58,8 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 		kvi_window_get_grants(exported->windows[i], extent.grants);
 		kvi_descriptor_encode_extent(&descriptor, exported->descriptor, i, &extent);
 	}
-	kvi_descriptor_seal(exported->conn, exported->conn->is_server, exported->descriptor, len,
-			    exported->descriptor + len);
+	kvi_secrets_seal(exported->conn->secrets, exported->conn->is_server, exported->descriptor,
+			 len, exported->descriptor + len);
 	return KVT_OK;
 }
 

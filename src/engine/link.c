@@ -171,7 +171,7 @@ enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t
 	struct kvi_lane_hello hello = { .index = (uint16_t)link->index };
 	uint8_t data[KVI_LANE_HELLO_LEN];
 	memcpy(hello.session, link->conn->session_id, sizeof(hello.session));
-	memcpy(hello.token, link->conn->token, sizeof(hello.token));
+	kvi_secrets_get_token(link->conn->secrets, hello.index, hello.token);
 	kvi_lane_hello_encode(&hello, data);
 
 	enum kvt_err err = make_packets(link, error);

@@ -168,7 +168,7 @@ static enum kvt_err check_descriptor(const struct kvt_conn *conn, const uint8_t 
 	if (sodium_memcmp(descriptor->session, conn->session_id, KVI_SESSION_LEN) != 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"the descriptor is of another connection, or an older session");
-	kvi_descriptor_seal(conn, !conn->is_server, bytes, len - KVI_MAC_LEN, mac);
+	kvi_secrets_seal(conn->secrets, !conn->is_server, bytes, len - KVI_MAC_LEN, mac);
 	if (sodium_memcmp(mac, bytes + len - KVI_MAC_LEN, KVI_MAC_LEN) != 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"the descriptor was altered, or was made by this side");

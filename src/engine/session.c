@@ -21,6 +21,13 @@
 
 /* ---- socket ---- */
 
+/* The peer took the call, and closed it before it had proven anything. */
+static bool has_hung_up(const struct kvi_session *session, int socket_errno)
+{
+	bool by_peer = socket_errno == 0 || socket_errno == ECONNRESET || socket_errno == EPIPE;
+	return by_peer && !session->secure->is_proven;
+}
+
 static void on_socket_lost(struct kvi_session *session, int socket_errno)
 {
 	if (session->conn == NULL || session->state == KVI_SESSION_GOODBYE) {
@@ -35,6 +42,12 @@ static void on_socket_lost(struct kvi_session *session, int socket_errno)
 	else if (session->state == KVI_SESSION_OPEN)
 		kvi_conn_fail(session->conn, KVT_E_PEER_LOST, socket_errno,
 			      "the peer's process has ended: its control channel is closed");
+	else if (has_hung_up(session, socket_errno))
+		/* To who has not its key an engine says nothing, so we cannot know more. */
+		kvi_conn_fail(session->conn, KVT_E_AUTH, socket_errno,
+			      "it closed the call in silence: %s, or it takes none now",
+			      session->secure->insecure ? "it has a key and this side is insecure"
+							: "keys differ, or it has none");
 	else
 		kvi_conn_fail(session->conn, KVT_E_UNREACHABLE, socket_errno,
 			      "the peer closed the control channel before the connection was open");
@@ -54,10 +67,24 @@ static void send_bytes(struct kvi_session *session, const void *bytes, size_t le
 		on_socket_lost(session, socket_errno);
 }
 
+/* A record whose content is in its place already. Before there can be one, nothing is said. */
+static void send_record(struct kvi_session *session, uint8_t *record, size_t len)
+{
+	if (session->secure->state != KVI_SECURE_OPEN)
+		return;
+	/* One that is numbered and not sent would make all later ones unreadable. */
+	if (kvi_stream_make_room(&session->stream, len + KVI_RECORD_EXTRA))
+		send_bytes(session, record, kvi_secure_seal(session->secure, record, len));
+	else
+		on_socket_lost(session, ENOBUFS);
+}
+
 static void send_frame(struct kvi_session *session, struct kvi_frame *frame)
 {
-	uint8_t bytes[KVI_STREAM_LEN];
-	send_bytes(session, bytes, kvi_frame_encode(frame, bytes, sizeof(bytes)));
+	uint8_t record[KVI_STREAM_LEN];
+	size_t len = kvi_frame_encode(frame, record + KVI_RECORD_HEADER_LEN,
+				      sizeof(record) - KVI_RECORD_EXTRA);
+	send_record(session, record, len);
 }
 
 static void send_farewell(struct kvi_session *session, enum kvi_frame_type type, enum kvt_err code,
@@ -103,7 +130,7 @@ static void serve_lanes(struct kvi_session *session)
 		refuse(session, too_many_wait);
 		return;
 	}
-	kvi_strangers_remove(&session->control->strangers, &session->stranger);
+	kvi_strangers_remove(&session->stranger);
 	session->conn = conn;
 	conn->session = session;
 	session->state = KVI_SESSION_LANES;
@@ -111,8 +138,7 @@ static void serve_lanes(struct kvi_session *session)
 	snprintf(conn->host, sizeof(conn->host), "%s", session->host);
 	conn->port = session->port;
 	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
-	randombytes_buf(conn->token, sizeof(conn->token));
-	memcpy(frame.lanes.token, conn->token, KVI_TOKEN_LEN);
+	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 
 	enum kvt_err err = kvi_conn_make_links(conn, handshake->agreed.lane_count,
 					       handshake->remote.eager_len,
@@ -139,43 +165,64 @@ static void on_agreed(struct kvi_session *session)
 	const struct kvi_welcome *agreed = &session->handshake.agreed;
 	session->state = KVI_SESSION_LANES;
 	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
+	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 	enum kvt_err err =
 		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
 	if (err != KVT_OK)
 		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
 }
 
-static void on_refused(struct kvi_session *session)
+/* The peer is none that we take, or does not take us. */
+static void turn_away(struct kvi_session *session, enum kvt_err code, const char *text)
 {
-	const struct kvt_error *error = &session->handshake.error;
-	if (session->is_server) {
+	if (session->conn == NULL) {
 		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
-		kvi_log(KVI_LOG_INFO, "handshake-failed", "%s:%u: %s", session->host, session->port,
-			error->text);
+		kvi_complain(&session->control->complaints,
+			     code == KVT_E_AUTH ? KVI_LOG_WARN : KVI_LOG_INFO, session->host, text);
 		kvi_session_end(session);
 	} else {
-		kvi_conn_fail(session->conn, error->code, 0, "%s", error->text);
+		kvi_conn_fail(session->conn, code, 0, "%s", text);
 	}
 }
 
-static void feed_handshake(struct kvi_session *session)
+/* Say what is to be said first. */
+static void send_opening(struct kvi_session *session)
+{
+	struct kvi_secure *secure = session->secure;
+	struct kvi_handshake *handshake = &session->handshake;
+	uint8_t record[KVI_HELLO_FRAME_MAX + KVI_RECORD_EXTRA];
+	size_t len = secure->output_len;
+	secure->output_len = 0;
+	if (len > 0)
+		send_bytes(session, secure->output, len);
+	len = handshake->output_len;
+	if (secure->state != KVI_SECURE_OPEN || len == 0)
+		return;
+	memcpy(record + KVI_RECORD_HEADER_LEN, handshake->output, len);
+	handshake->output_len = 0;
+	send_record(session, record, len);
+}
+
+/* What a record holds. Returns how much of it was the handshake's. */
+static size_t feed_handshake(struct kvi_session *session, const uint8_t *content, size_t len)
 {
 	struct kvi_handshake *handshake = &session->handshake;
-	struct kvi_stream *stream = &session->stream;
-	if (stream->in_len > 0)
-		kvi_stream_consume(stream,
-				   kvi_handshake_feed(handshake, stream->in, stream->in_len));
-	if (handshake->output_len > 0) {
-		size_t len = handshake->output_len;
-		handshake->output_len = 0;
-		send_bytes(session, handshake->output, len);
-	}
+	size_t used = kvi_handshake_feed(handshake, content, len);
+	send_opening(session);
 	if (session->state != KVI_SESSION_HELLO)
-		return;
-	if (handshake->state == KVI_HANDSHAKE_DONE)
+		return used;
+	switch (handshake->state) {
+	case KVI_HANDSHAKE_DONE:
 		on_agreed(session);
-	else if (handshake->state == KVI_HANDSHAKE_FAILED)
-		on_refused(session);
+		break;
+	case KVI_HANDSHAKE_FAILED:
+		turn_away(session, handshake->error.code, handshake->error.text);
+		break;
+	case KVI_HANDSHAKE_READ:
+		turn_away(session, KVT_E_PROTOCOL, "a record holds less than a frame");
+		break;
+	}
+	return used;
 }
 
 /* ---- ready ---- */
@@ -225,7 +272,6 @@ static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes
 		return KVT_E_NO_MEMORY;
 	*copy = *lanes;
 	pthread_mutex_lock(&engine->lock);
-	memcpy(conn->token, lanes->token, KVI_TOKEN_LEN);
 	conn->peer_lanes = copy; /* dial.c waits for it and makes the lanes */
 	pthread_cond_broadcast(&engine->changed);
 	pthread_mutex_unlock(&engine->lock);
@@ -266,43 +312,63 @@ static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame
 	}
 }
 
-/* Take whole frames off the input. */
-static void take_frames(struct kvi_session *session)
+/* Take the frames of a record. */
+static void take_frames(struct kvi_session *session, const uint8_t *at, size_t left)
 {
 	enum kvt_err err = KVT_OK;
-	size_t used = 0;
-	while (err == KVT_OK && session->state != KVI_SESSION_ENDED) {
-		size_t left = session->stream.in_len - used;
-		size_t skipped = session->skip_len < left ? session->skip_len : left;
-		session->skip_len -= skipped;
-		used += skipped;
-		left -= skipped;
-		if (left < KVI_FRAME_HEADER_LEN)
-			break;
-		const uint8_t *at = session->stream.in + used;
-		size_t len = kvi_frame_get_len(at, KVI_CONTROL_FRAME_MAX);
-		if (len == 0) {
-			err = KVT_E_PROTOCOL;
-			break;
-		}
-		if (len > left && len <= KVI_STREAM_LEN)
-			break;
+	while (err == KVT_OK && left > 0 && session->state != KVI_SESSION_ENDED) {
 		struct kvi_frame frame;
-		err = len <= left	       ? kvi_frame_decode(at, len, &frame)
-		      : kvi_frame_may_skip(at) ? KVT_E_UNSUPPORTED
-					       : KVT_E_PROTOCOL;
-		if (err == KVT_E_UNSUPPORTED) {
-			session->skip_len = len;
-			err = KVT_OK;
-		} else if (err == KVT_OK) {
-			used += len;
+		size_t len = left < KVI_FRAME_HEADER_LEN ? 0 : kvi_frame_get_len(at, left);
+		err = len == 0 ? KVT_E_PROTOCOL : kvi_frame_decode(at, len, &frame);
+		if (err == KVT_OK)
 			err = on_frame(session, &frame);
-		}
+		else if (err == KVT_E_UNSUPPORTED)
+			err = KVT_OK; /* not for us */
+		at += len;
+		left -= len;
 	}
-	kvi_stream_consume(&session->stream, used);
 	if (err != KVT_OK)
 		kvi_conn_fail(session->conn, err, 0,
 			      "a frame on the control channel cannot be taken");
+}
+
+static void take_content(struct kvi_session *session, const uint8_t *content, size_t len)
+{
+	if (session->state == KVI_SESSION_HELLO) {
+		size_t used = feed_handshake(session, content, len);
+		content += used;
+		len -= used;
+	}
+	if (session->state != KVI_SESSION_HELLO)
+		take_frames(session, content, len);
+}
+
+/* Take all that is whole off the input. */
+static void take_records(struct kvi_session *session)
+{
+	struct kvi_stream *stream = &session->stream;
+	struct kvi_secure *secure = session->secure;
+	struct kvi_record taken;
+	enum kvt_err err = KVT_OK;
+	size_t used = 0;
+	while (session->state != KVI_SESSION_ENDED) {
+		err = kvi_secure_take(secure, &session->control->engine->keyring, stream->in + used,
+				      stream->in_len - used, &taken);
+		if (err != KVT_OK)
+			break;
+		used += taken.used;
+		if (taken.content != NULL) {
+			take_content(session, taken.content, taken.len);
+		} else {
+			kvi_control_believe(session);
+			send_opening(session);
+		}
+	}
+	kvi_stream_consume(stream, used);
+	if (err == KVT_E_AGAIN && !kvi_stream_reserve(stream, taken.wanted))
+		on_socket_lost(session, ENOMEM);
+	else if (err != KVT_OK && err != KVT_E_AGAIN)
+		turn_away(session, err, secure->fault);
 }
 
 /* ---- timers and state ---- */
@@ -408,17 +474,14 @@ static bool take_input(struct kvi_session *session)
 	if (result != KVI_STREAM_OK)
 		return false;
 	session->heard_ns = kvi_clock_now();
-	if (session->state == KVI_SESSION_HELLO)
-		feed_handshake(session);
-	if (session->state != KVI_SESSION_HELLO && session->state != KVI_SESSION_ENDED)
-		take_frames(session);
+	take_records(session);
 	return true;
 }
 
 void kvi_session_on_io(struct kvi_session *session)
 {
 	if (session->state == KVI_SESSION_HELLO)
-		feed_handshake(session); /* a client speaks first */
+		send_opening(session); /* a client speaks first */
 	if (session->state != KVI_SESSION_ENDED)
 		flush_output(session);
 	if (session->state != KVI_SESSION_ENDED)
@@ -473,6 +536,11 @@ struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct
 	struct kvi_session *session = kvi_alloc(sizeof(*session));
 	if (session == NULL)
 		return NULL;
+	session->secure = kvi_vault_take(&control->engine->vault);
+	if (session->secure == NULL) {
+		kvi_free(session);
+		return NULL;
+	}
 	session->control = control;
 	session->conn = conn;
 	kvi_stream_init(&session->stream, fd, control->epoll_fd, session);
@@ -488,6 +556,7 @@ struct kvi_session *kvi_session_open(struct kvi_control *control, int fd, struct
 
 	struct kvi_hello hello;
 	uint8_t session_id[KVI_SESSION_LEN];
+	kvi_secure_init(session->secure, &control->engine->keyring, session->is_server);
 	fill_hello(control->engine, &hello);
 	randombytes_buf(session_id, sizeof(session_id));
 	kvi_handshake_init(&session->handshake,
@@ -501,7 +570,7 @@ void kvi_session_end(struct kvi_session *session)
 	struct kvi_control *control = session->control;
 	if (session->state == KVI_SESSION_ENDED)
 		return;
-	kvi_strangers_remove(&control->strangers, &session->stranger);
+	kvi_strangers_remove(&session->stranger);
 	session->state = KVI_SESSION_ENDED;
 	kvi_control_leave_listeners(session);
 	kvi_list_remove(&session->beat_node);
@@ -521,5 +590,6 @@ void kvi_session_free(struct kvi_session *session)
 	if (session->conn != NULL)
 		kvi_ref_drop(&session->conn->ref);
 	kvi_stream_free(&session->stream);
+	kvi_vault_give(&session->control->engine->vault, session->secure);
 	kvi_free(session);
 }

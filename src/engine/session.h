@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session.h - the control channel of one connection: a socket, the handshake, the frames after it,
- * heartbeats, goodbye. Control thread only. A server's session has no connection before the handshake
- * is done.
+ * session.h - the control channel of one connection: a socket, the proof of a key, the handshake behind it, the
+ * frames after that, heartbeats, goodbye. Control thread only. A server's session has no connection, and takes
+ * one deadline from nobody, before the handshake is done.
  */
 #ifndef KVI_ENGINE_SESSION_H
 #define KVI_ENGINE_SESSION_H
 
 #include "auth/handshake.h"
+#include "auth/secure.h"
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/timers.h"
@@ -45,9 +46,9 @@ struct kvi_session {
 	int64_t opened_ns;
 	int64_t deadline_ns; /* of the state */
 	int64_t heard_ns;
-	int64_t beat_ns; /* when the next heartbeat is due */
+	int64_t beat_ns;	   /* when the next heartbeat is due */
+	struct kvi_secure *secure; /* in the engine's vault */
 	struct kvi_handshake handshake;
-	size_t skip_len; /* of a frame that is not for us */
 	struct kvi_stream stream;
 };
 

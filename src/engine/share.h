@@ -87,10 +87,6 @@ void kvi_share_destroy(struct kvi_share *share);
 /* The lanes are cut: no export can be reached any more, nobody answers. */
 void kvi_share_end(struct kvt_conn *conn);
 
-/* The MAC of a descriptor: what proves that this side of this very connection made it. */
-void kvi_descriptor_seal(const struct kvt_conn *conn, bool by_server, const uint8_t *bytes,
-			 size_t len, uint8_t mac[KVI_MAC_LEN]);
-
 /* export.c */
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);

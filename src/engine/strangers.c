@@ -10,15 +10,16 @@
 
 /* A host with strangers; freed with the last of them. */
 struct kvi_source {
+	struct kvi_strangers *all;
 	struct kvi_list strangers; /* oldest first */
 	unsigned count;
 	UT_hash_handle by_host;
 	char host[64];
 };
 
-void kvi_strangers_init(struct kvi_strangers *strangers)
+void kvi_strangers_init(struct kvi_strangers *strangers, unsigned max, unsigned max_per_source)
 {
-	*strangers = (struct kvi_strangers){ .count = 0 };
+	*strangers = (struct kvi_strangers){ .max = max, .max_per_source = max_per_source };
 	kvi_list_init(&strangers->arrivals);
 }
 
@@ -27,6 +28,7 @@ static struct kvi_source *make_source(struct kvi_strangers *strangers, const cha
 	struct kvi_source *source = kvi_alloc(sizeof(*source));
 	if (source == NULL)
 		return NULL;
+	source->all = strangers;
 	kvi_list_init(&source->strangers);
 	snprintf(source->host, sizeof(source->host), "%s", host);
 	HASH_ADD(by_host, strangers->sources, host, strlen(source->host), source);
@@ -54,11 +56,12 @@ bool kvi_strangers_add(struct kvi_strangers *strangers, struct kvi_stranger *str
 	return true;
 }
 
-void kvi_strangers_remove(struct kvi_strangers *strangers, struct kvi_stranger *stranger)
+void kvi_strangers_remove(struct kvi_stranger *stranger)
 {
 	struct kvi_source *source = stranger->source;
 	if (source == NULL)
 		return;
+	struct kvi_strangers *strangers = source->all;
 	stranger->source = NULL;
 	kvi_list_remove(&stranger->node);
 	kvi_list_remove(&stranger->source_node);
@@ -69,14 +72,14 @@ void kvi_strangers_remove(struct kvi_strangers *strangers, struct kvi_stranger *
 	kvi_free(source);
 }
 
-struct kvi_stranger *kvi_strangers_pick(const struct kvi_strangers *strangers,
-					const struct kvi_stranger *newest)
+struct kvi_stranger *kvi_strangers_pick(const struct kvi_stranger *newest)
 {
 	const struct kvi_source *source = newest->source;
-	if (source->count > KVI_STRANGERS_PER_SOURCE_MAX)
+	const struct kvi_strangers *strangers = source->all;
+	if (source->count > strangers->max_per_source)
 		return kvi_container_of(kvi_list_get_first(&source->strangers), struct kvi_stranger,
 					source_node);
-	if (strangers->count > KVI_STRANGERS_MAX)
+	if (strangers->count > strangers->max)
 		return kvi_container_of(kvi_list_get_first(&strangers->arrivals),
 					struct kvi_stranger, node);
 	return NULL;

@@ -13,6 +13,9 @@
 enum {
 	KVI_STRANGERS_MAX = 128,
 	KVI_STRANGERS_PER_SOURCE_MAX = 16,
+	/* Of those who said what only a holder of the key can have said, once. */
+	KVI_CALLERS_MAX = 2048,
+	KVI_CALLERS_PER_SOURCE_MAX = 512,
 };
 
 struct kvi_source;
@@ -28,19 +31,20 @@ struct kvi_strangers {
 	struct kvi_list arrivals;   /* oldest first */
 	struct kvi_source *sources; /* table, by host */
 	unsigned count;
+	unsigned max;
+	unsigned max_per_source;
 };
 
-void kvi_strangers_init(struct kvi_strangers *strangers);
+void kvi_strangers_init(struct kvi_strangers *strangers, unsigned max, unsigned max_per_source);
 
 /* One has called from host. False: no memory, and it is not among them. */
 bool kvi_strangers_add(struct kvi_strangers *strangers, struct kvi_stranger *stranger,
 		       const char *host);
 
 /* It has gone, or is none any more. Nothing when it is not among them. */
-void kvi_strangers_remove(struct kvi_strangers *strangers, struct kvi_stranger *stranger);
+void kvi_strangers_remove(struct kvi_stranger *stranger);
 
 /* Who has to go for the newest: the oldest of its host, or of all, where these are too many; else NULL. */
-struct kvi_stranger *kvi_strangers_pick(const struct kvi_strangers *strangers,
-					const struct kvi_stranger *newest);
+struct kvi_stranger *kvi_strangers_pick(const struct kvi_stranger *newest);
 
 #endif

@@ -21,6 +21,7 @@ void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what
 	/* Heartbeats share a full queue with the lanes' bytes, which drops some of them: each waits for its
 	 * next try as long as for the first, not for twice that. */
 	setsockopt(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, &one, sizeof(one));
+	stream->in_room = KVI_STREAM_LEN;
 	stream->fd = fd;
 	stream->epoll_fd = epoll_fd;
 	stream->what = what;
@@ -63,10 +64,10 @@ static void watch_writes(struct kvi_stream *stream, bool wants)
 }
 
 /* A buffer that is needed now. */
-static bool make_buffer(uint8_t **buffer)
+static bool make_buffer(uint8_t **buffer, size_t len)
 {
 	if (*buffer == NULL)
-		*buffer = kvi_alloc_data(KVI_STREAM_LEN);
+		*buffer = kvi_alloc_data(len);
 	return *buffer != NULL;
 }
 
@@ -85,13 +86,13 @@ static void drop_first(uint8_t **buffer, size_t *used, size_t len)
 enum kvi_stream_result kvi_stream_read(struct kvi_stream *stream, int *socket_errno)
 {
 	ssize_t len;
-	if (!make_buffer(&stream->in)) {
+	if (!make_buffer(&stream->in, stream->in_room)) {
 		*socket_errno = ENOMEM;
 		return KVI_STREAM_LOST;
 	}
 	do
-		len = recv(stream->fd, stream->in + stream->in_len, KVI_STREAM_LEN - stream->in_len,
-			   0);
+		len = recv(stream->fd, stream->in + stream->in_len,
+			   stream->in_room - stream->in_len, 0);
 	while (len < 0 && errno == EINTR);
 	if (len > 0) {
 		stream->in_len += (size_t)len;
@@ -111,6 +112,22 @@ enum kvi_stream_result kvi_stream_read(struct kvi_stream *stream, int *socket_er
 void kvi_stream_consume(struct kvi_stream *stream, size_t len)
 {
 	drop_first(&stream->in, &stream->in_len, len);
+	if (stream->in == NULL)
+		stream->in_room = KVI_STREAM_LEN;
+}
+
+bool kvi_stream_reserve(struct kvi_stream *stream, size_t len)
+{
+	if (len <= stream->in_room)
+		return true;
+	uint8_t *larger = kvi_alloc_data(len);
+	if (larger == NULL)
+		return false;
+	memcpy(larger, stream->in, stream->in_len);
+	kvi_free(stream->in);
+	stream->in = larger;
+	stream->in_room = len;
+	return true;
 }
 
 enum kvi_stream_result kvi_stream_flush(struct kvi_stream *stream, int *socket_errno)
@@ -132,10 +149,15 @@ enum kvi_stream_result kvi_stream_flush(struct kvi_stream *stream, int *socket_e
 	return KVI_STREAM_OK;
 }
 
+bool kvi_stream_make_room(struct kvi_stream *stream, size_t len)
+{
+	return len <= KVI_STREAM_LEN - stream->out_len && make_buffer(&stream->out, KVI_STREAM_LEN);
+}
+
 enum kvi_stream_result kvi_stream_send(struct kvi_stream *stream, const void *bytes, size_t len,
 				       int *socket_errno)
 {
-	if (len > KVI_STREAM_LEN - stream->out_len || !make_buffer(&stream->out)) {
+	if (!kvi_stream_make_room(stream, len)) {
 		*socket_errno = ENOBUFS;
 		return KVI_STREAM_LOST;
 	}

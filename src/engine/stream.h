@@ -19,7 +19,8 @@ struct kvi_stream {
 	bool wants_write;
 	size_t in_len;
 	size_t out_len;
-	uint8_t *in; /* each of KVI_STREAM_LEN, and there only while something is in it */
+	size_t in_room; /* KVI_STREAM_LEN, but where more was asked for */
+	uint8_t *in;	/* there only while something is in it, as out, which has KVI_STREAM_LEN */
 	uint8_t *out;
 };
 
@@ -48,8 +49,14 @@ bool kvi_stream_watch(struct kvi_stream *stream);
  */
 enum kvi_stream_result kvi_stream_read(struct kvi_stream *stream, int *socket_errno);
 
+/* Have room for so much input at once, as long as there is some. False: no memory. */
+bool kvi_stream_reserve(struct kvi_stream *stream, size_t len);
+
 /* Drop the first len bytes of the input. */
 void kvi_stream_consume(struct kvi_stream *stream, size_t len);
+
+/* Have room to send so much. False: there is too much unsent already, or no memory. */
+bool kvi_stream_make_room(struct kvi_stream *stream, size_t len);
 
 /* Send, as far as the socket takes it; the rest waits in the buffer. LOST also when that is full. */
 enum kvi_stream_result kvi_stream_send(struct kvi_stream *stream, const void *bytes, size_t len,

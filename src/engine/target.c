@@ -437,6 +437,11 @@ void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cau
 	target->chosen->cause = *cause;
 }
 
+void kvi_target_allow_again(struct kvi_target *target)
+{
+	target->chosen->state = UNTRIED;
+}
+
 bool kvi_target_has_more(const struct kvi_target *target)
 {
 	size_t untried_count;

@@ -42,6 +42,8 @@ enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_e
 
 /* The chosen address was no engine's, for this reason: connect again for the next. */
 void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cause);
+/* Or it shall be connected once more. */
+void kvi_target_allow_again(struct kvi_target *target);
 /* There are addresses left besides the chosen one. */
 bool kvi_target_has_more(const struct kvi_target *target);
 

@@ -137,7 +137,6 @@ static void read_farewell(struct kvi_reader *reader, struct kvi_frame *frame)
 
 static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
 {
-	read_array(reader, lanes->token, KVI_TOKEN_LEN);
 	lanes->rail_count = kvi_read_u8(reader);
 	require(reader, lanes->rail_count >= 1 && lanes->rail_count <= KVI_RAILS_MAX);
 	for (unsigned i = 0; !reader->bad && i < lanes->rail_count; i++) {
@@ -146,6 +145,22 @@ static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
 		read_array(reader, lanes->rails[i].address, len);
 		lanes->rails[i].len = len;
 	}
+}
+
+static void read_opening(struct kvi_reader *reader, struct kvi_opening *opening)
+{
+	opening->version = kvi_read_u16(reader);
+	opening->mode = kvi_read_u8(reader);
+	require(reader, opening->mode <= KVI_OPENING_NOISE);
+	require(reader, kvi_read_u8(reader) == 0);
+	read_array(reader, opening->key_id, sizeof(opening->key_id));
+	read_array(reader, opening->proof, sizeof(opening->proof));
+}
+
+size_t kvi_record_get_len(const uint8_t header[KVI_RECORD_HEADER_LEN])
+{
+	struct kvi_reader reader = kvi_reader_init(header, KVI_RECORD_HEADER_LEN);
+	return kvi_read_u16(&reader);
 }
 
 size_t kvi_frame_get_len(const void *header, size_t max_len)
@@ -160,11 +175,12 @@ size_t kvi_frame_get_len(const void *header, size_t max_len)
 	return len;
 }
 
-bool kvi_frame_may_skip(const void *header)
+/* The header is of a type that this version does not know and may skip (2.2). */
+static bool may_skip(const void *header)
 {
 	const uint8_t *bytes = header;
 	uint8_t type = bytes[2];
-	bool is_known = type >= KVI_FRAME_HELLO && type <= KVI_FRAME_GOODBYE;
+	bool is_known = type >= KVI_FRAME_HELLO && type <= KVI_FRAME_LAST;
 	return !is_known && bytes[3] == KVI_FRAME_SKIP;
 }
 
@@ -195,11 +211,17 @@ enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *f
 	case KVI_FRAME_LANES:
 		read_lanes(&reader, &read.lanes);
 		break;
+	case KVI_FRAME_OPENING:
+		read_opening(&reader, &read.opening);
+		break;
+	case KVI_FRAME_ANSWER:
+		read_array(&reader, read.opening.proof, sizeof(read.opening.proof));
+		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:
 		break;
 	default:
-		return kvi_frame_may_skip(bytes) ? KVT_E_UNSUPPORTED : KVT_E_PROTOCOL;
+		return may_skip(bytes) ? KVT_E_UNSUPPORTED : KVT_E_PROTOCOL;
 	}
 	if (reader.bad || kvi_reader_get_left(&reader) != 0)
 		return KVT_E_PROTOCOL;

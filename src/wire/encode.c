@@ -61,12 +61,20 @@ static void write_farewell(struct kvi_writer *writer, const struct kvi_farewell 
 
 static void write_lanes(struct kvi_writer *writer, const struct kvi_lanes *lanes)
 {
-	kvi_write_bytes(writer, lanes->token, KVI_TOKEN_LEN);
 	kvi_write_u8(writer, lanes->rail_count);
 	for (unsigned i = 0; i < lanes->rail_count; i++) {
 		kvi_write_u8(writer, lanes->rails[i].len);
 		kvi_write_bytes(writer, lanes->rails[i].address, lanes->rails[i].len);
 	}
+}
+
+static void write_opening(struct kvi_writer *writer, const struct kvi_opening *opening)
+{
+	kvi_write_u16(writer, opening->version);
+	kvi_write_u8(writer, opening->mode);
+	kvi_write_u8(writer, 0);
+	kvi_write_bytes(writer, opening->key_id, sizeof(opening->key_id));
+	kvi_write_bytes(writer, opening->proof, sizeof(opening->proof));
 }
 
 static void write_frame_body(struct kvi_writer *writer, const struct kvi_frame *frame)
@@ -84,6 +92,12 @@ static void write_frame_body(struct kvi_writer *writer, const struct kvi_frame *
 		break;
 	case KVI_FRAME_LANES:
 		write_lanes(writer, &frame->lanes);
+		break;
+	case KVI_FRAME_OPENING:
+		write_opening(writer, &frame->opening);
+		break;
+	case KVI_FRAME_ANSWER:
+		kvi_write_bytes(writer, frame->opening.proof, sizeof(frame->opening.proof));
 		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:
@@ -105,6 +119,12 @@ size_t kvi_frame_encode(const struct kvi_frame *frame, void *bytes, size_t len)
 
 	kvi_write_u32(&body_len, (uint32_t)(kvi_writer_get_len(&writer) - KVI_FRAME_HEADER_LEN));
 	return kvi_writer_get_len(&writer);
+}
+
+void kvi_record_put_len(size_t len, uint8_t header[KVI_RECORD_HEADER_LEN])
+{
+	struct kvi_writer writer = kvi_writer_init(header, KVI_RECORD_HEADER_LEN);
+	kvi_write_u16(&writer, (uint16_t)len);
 }
 
 void kvi_lane_hello_encode(const struct kvi_lane_hello *hello, uint8_t bytes[KVI_LANE_HELLO_LEN])

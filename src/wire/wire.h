@@ -20,10 +20,16 @@ enum {
 	KVI_WIRE_VERSION_MIN = 1,
 	KVI_WIRE_VERSION = 1,
 	KVI_HELLO_FRAME_MAX = 256,     /* before authentication */
-	KVI_CONTROL_FRAME_MAX = 65536, /* after it */
+	KVI_CONTROL_FRAME_MAX = 65519, /* after it: what a record holds */
 	KVI_FRAME_HEADER_LEN = 8,      /* section 2 */
 	KVI_SESSION_LEN = 16,
 	KVI_TOKEN_LEN = 16,
+	KVI_OPENING_FIXED_LEN =
+		20, /* of OPENING, header included: what the tag covers unseen; 3.8 */
+	KVI_OPENING_LEN = KVI_OPENING_FIXED_LEN + 48,
+	KVI_RECORD_HEADER_LEN = 2, /* 2.4 */
+	KVI_RECORD_TAG_LEN = 16,
+	KVI_RECORD_MAX = 65535, /* behind its header */
 	KVI_NAME_LEN = 32,
 	KVI_PROVIDERS_MAX = 4,
 	KVI_RAILS_MAX = 16,
@@ -51,9 +57,25 @@ enum kvi_frame_type {
 	KVI_FRAME_READY = 5,
 	KVI_FRAME_HEARTBEAT = 6,
 	KVI_FRAME_GOODBYE = 7,
+	KVI_FRAME_OPENING = 8,
+	KVI_FRAME_ANSWER = 9,
+	KVI_FRAME_LAST = KVI_FRAME_ANSWER,
 };
 
-/* Client's first frame (3.1). Names are NUL-terminated here, length-prefixed on the wire. */
+enum kvi_opening_mode {
+	KVI_OPENING_INSECURE = 0, /* key_id and proof are zeros */
+	KVI_OPENING_NOISE = 1,
+};
+
+/* Client's first frame, in clear, and the server's answer to it: a proof alone (3.8, 3.9). */
+struct kvi_opening {
+	uint16_t version;
+	uint8_t mode;
+	uint8_t key_id[8];
+	uint8_t proof[48]; /* a message of Noise */
+};
+
+/* Client's first words once it is known (3.1). Names are NUL-terminated here, length-prefixed on the wire. */
 struct kvi_hello {
 	uint16_t version_min;
 	uint16_t version_max;
@@ -86,7 +108,6 @@ struct kvi_farewell {
 
 /* Server: where lanes connect (3.4). Lane i goes to rails[i % rail_count]. */
 struct kvi_lanes {
-	uint8_t token[KVI_TOKEN_LEN];
 	uint8_t rail_count;
 	struct {
 		uint8_t len;
@@ -101,6 +122,7 @@ struct kvi_frame {
 		struct kvi_welcome welcome;
 		struct kvi_farewell farewell; /* REFUSE, GOODBYE */
 		struct kvi_lanes lanes;
+		struct kvi_opening opening; /* OPENING; ANSWER: proof */
 	};
 };
 
@@ -115,14 +137,18 @@ size_t kvi_frame_encode(const struct kvi_frame *frame, void *bytes, size_t len);
  */
 size_t kvi_frame_get_len(const void *header, size_t max_len);
 
-/* True when the header given is of a type that this version does not know and may skip (2.2). */
-bool kvi_frame_may_skip(const void *header);
-
 /*
  * Decode one whole frame. KVT_E_PROTOCOL when it is not exactly as the document says;
  * KVT_E_UNSUPPORTED for an unknown type that may be skipped (2.2).
  */
 enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *frame);
+
+/*
+ * The length that the KVI_RECORD_HEADER_LEN bytes of a record's header tell (2.4): of what is behind it. Writing
+ * it is the other.
+ */
+size_t kvi_record_get_len(const uint8_t header[KVI_RECORD_HEADER_LEN]);
+void kvi_record_put_len(size_t len, uint8_t header[KVI_RECORD_HEADER_LEN]);
 
 /* ---- lane hello: the connect data of a lane (section 4) ---- */
 

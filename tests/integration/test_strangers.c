@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_strangers.c - who calls the listener and is no engine: idle, slow, garbled. Each costs its own
- * socket and no more, while real clients are served.
+ * socket and no more, while real clients are served. The engines are insecure, so that strangers can get as far as
+ * peers do: test_auth.py has those that have keys.
  */
 #include "bed.h"
 
@@ -14,17 +15,26 @@ enum {
 	IDLE_COUNT = 50,
 	GARBAGE_COUNT = 8,
 	TRUNCATED_COUNT = 6,
-	FLIPPED_COUNT =
-		10, /* in each byte of the header and of the oldest version: none may pass */
+	FLIPPED_COUNT = 10, /* in each byte of the header and of the version: none may pass */
 	STRANGERS = IDLE_COUNT + GARBAGE_COUNT + TRUNCATED_COUNT + FLIPPED_COUNT + 1,
 	CLIENTS = 10,
 	HEADER_LEN = 8,
-	HELLO_LEN_MAX = 256,
+	OPENING_LEN = 68,
+	RECORD_HEADER_LEN = 2,
+	HELLO_LEN_MAX = OPENING_LEN + RECORD_HEADER_LEN + 256,
+	BEAT_LEN = RECORD_HEADER_LEN + HEADER_LEN,
 };
 
 /* How long an engine waits for a hello, and after it for lanes. */
 #define HANDSHAKE_NS (2 * SECOND)
 #define LANES_NS (5 * SECOND)
+
+static struct kvt_engine *open_insecure_engine(void)
+{
+	struct kvt_engine_config config = make_config();
+	config.insecure = true;
+	return open_engine(&config);
+}
 
 /* ---- strangers ---- */
 
@@ -34,14 +44,17 @@ static size_t catch_hello(uint8_t hello[HELLO_LEN_MAX])
 	uint16_t port;
 	struct kvt_conn *conn;
 	int listener = raw_listen(&port);
-	struct kvt_engine *engine = open_engine(NULL);
+	struct kvt_engine *engine = open_insecure_engine();
 	must(kvt_conn_open(engine, get_host(), port, 100 * MS, &conn, NULL) == KVT_E_UNREACHABLE,
 	     "a silent listener let it in");
 	int fd = raw_accept(listener);
-	must(raw_recv(fd, hello, HEADER_LEN, SECOND) == HEADER_LEN, "no header");
-	size_t len = HEADER_LEN + hello[4];
-	must(len <= HELLO_LEN_MAX && raw_recv(fd, hello + HEADER_LEN, hello[4], SECOND) == hello[4],
-	     "no hello");
+	size_t len = OPENING_LEN + RECORD_HEADER_LEN;
+	must(raw_recv(fd, hello, len, SECOND) == len, "no opening");
+	size_t left = hello[OPENING_LEN];
+	must(left <= HELLO_LEN_MAX - len && raw_recv(fd, hello + len, left, SECOND) == left, "no "
+											     "hell"
+											     "o");
+	len += left;
 	close(fd);
 	close(listener);
 	kvt_engine_close(engine);
@@ -99,22 +112,22 @@ static void play_strangers(struct peer *test, const void *arg)
 /* One sends heartbeats without end, one says goodbye again and again; for as long as the first is kept. */
 static void pester(int beating, int leaving, int64_t since_ns)
 {
-	static const uint8_t beat[HEADER_LEN] = { 0x4b, 0x56, 6 };
-	const uint8_t goodbye[HEADER_LEN + 5] = {
-		0x4b, 0x56, 7, 0, 5, 0, 0, 0, (uint8_t)KVT_E_CLOSED, 0xff, 0xff, 0xff, 0
+	static const uint8_t beat[BEAT_LEN] = { HEADER_LEN, 0, 0x4b, 0x56, 6 };
+	const uint8_t goodbye[BEAT_LEN + 5] = {
+		13, 0, 0x4b, 0x56, 7, 0, 5, 0, 0, 0, (uint8_t)KVT_E_CLOSED, 0xff, 0xff, 0xff, 0
 	};
-	static uint8_t beats[64 * KIB];
+	static uint8_t beats[6400 * BEAT_LEN];
 	int64_t goodbye_ns = since_ns;
 	size_t at = 0;
 	bool has_left = false;
-	for (size_t i = 0; i < sizeof(beats); i += HEADER_LEN)
-		memcpy(beats + i, beat, HEADER_LEN);
+	for (size_t i = 0; i < sizeof(beats); i += BEAT_LEN)
+		memcpy(beats + i, beat, BEAT_LEN);
 	while (!raw_await_end(beating, MS)) {
 		must(is_within(since_ns, LANES_NS + SECOND), "heartbeats buy time");
 		ssize_t sent =
 			send(beating, beats + at, sizeof(beats) - at, MSG_NOSIGNAL | MSG_DONTWAIT);
-		at = sent > 0 ? (at + (size_t)sent) % HEADER_LEN
-			      : at; /* whole frames, whatever it takes */
+		at = sent > 0 ? (at + (size_t)sent) % BEAT_LEN
+			      : at; /* whole records, whatever it takes */
 		if (get_time_ns() >= goodbye_ns) {
 			raw_send(leaving, goodbye, sizeof(goodbye));
 			goodbye_ns += 300 * MS;
@@ -153,7 +166,7 @@ static void play_hello_only(struct peer *test, const void *arg)
 static void play_clients(struct peer *test, const void *arg)
 {
 	(void)arg;
-	struct kvt_engine *engine = open_engine(NULL);
+	struct kvt_engine *engine = open_insecure_engine();
 	uint16_t port = (uint16_t)peer_hear(test);
 	for (uint64_t i = 0; i < CLIENTS; i++) {
 		int64_t since_ns = get_time_ns();
@@ -175,7 +188,7 @@ START_TEST(strangers_cost_their_own_sockets_while_clients_are_served)
 	peer_start(&callers, play_hello_only, NULL);
 	peer_start(&strangers, play_strangers, NULL);
 	peer_start(&clients, play_clients, NULL);
-	struct kvt_engine *engine = open_engine(NULL);
+	struct kvt_engine *engine = open_insecure_engine();
 	int fds = count_fds();
 	peer_tell(&callers, kvt_engine_get_port(engine));
 	peer_hear(&callers);

@@ -15,6 +15,7 @@ enum fuzz_target {
 	FUZZ_DESCRIPTOR,
 	FUZZ_KEYS,
 	FUZZ_NOISE,
+	FUZZ_CHANNEL,
 	FUZZ_TARGETS,
 };
 

@@ -10,6 +10,7 @@
 #include "auth/handshake.h"
 #include "auth/keys.h"
 #include "auth/noise.h"
+#include "auth/secure.h"
 #include "codec.h"
 #include "fuzz.h"
 
@@ -109,6 +110,55 @@ static void try_noise(const uint8_t *bytes, size_t len)
 	require(kvi_noise_decrypt(&cipher, bytes, len, payload) == KVT_E_AUTH);
 }
 
+/* Feed one end of a control channel with all of it. True: at least one thing was taken. */
+static bool feed_channel(struct kvi_secure *secure, struct kvi_keyring *ring, const uint8_t *bytes,
+			 size_t len)
+{
+	static uint8_t copy[KVI_RECORD_MAX];
+	struct kvi_record record;
+	enum kvt_err err = KVT_OK;
+	size_t used = 0;
+	len = len < sizeof(copy) ? len : sizeof(copy);
+	memcpy(copy, bytes, len);
+	while ((err = kvi_secure_take(secure, ring, copy + used, len - used, &record)) == KVT_OK) {
+		require(record.used > 0 && record.used <= len - used);
+		require(record.content == NULL ||
+			(record.len > 0 &&
+			 record.content + record.len <= copy + used + record.used));
+		used += record.used;
+	}
+	require(err == KVT_E_AGAIN ? record.wanted > len - used
+				   : secure->state == KVI_SECURE_FAILED && secure->fault != NULL);
+	return used > 0;
+}
+
+/* Who has not the key gets nowhere, whatever he says and whenever; who needs none gets as far as he speaks. */
+static void try_channel(const uint8_t *bytes, size_t len)
+{
+	static struct kvi_keys *keys;
+	struct kvi_keyring ring = { .insecure = false };
+	struct kvi_keyring no_ring = { .insecure = true };
+	struct kvi_secure secure, server;
+	if (keys == NULL)
+		require(kvi_keys_open(fuzz_noise_message, KVI_KEY_LEN, &keys, NULL) == KVT_OK);
+	ring.keys = keys;
+	pthread_mutex_init(&ring.lock, NULL);
+	kvi_secure_init(&server, &ring, true);
+	require(!feed_channel(&server, &ring, bytes, len) && server.output_len == 0);
+	kvi_secure_init(&secure, &ring, false);
+	require(!feed_channel(&secure, &ring, bytes, len));
+
+	struct kvi_record record;
+	kvi_secure_init(&secure, &ring, false);
+	kvi_secure_init(&server, &ring, true);
+	require(kvi_secure_take(&server, &ring, secure.output, secure.output_len, &record) ==
+		KVT_OK);
+	require(!feed_channel(&server, &ring, bytes, len) && !server.is_proven);
+	kvi_secure_init(&server, &no_ring, true);
+	feed_channel(&server, &no_ring, bytes, len);
+	pthread_mutex_destroy(&ring.lock);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	if (len == 0)
@@ -141,6 +191,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		break;
 	case FUZZ_NOISE:
 		try_noise(bytes, len);
+		break;
+	case FUZZ_CHANNEL:
+		try_channel(bytes, len);
 		break;
 	case FUZZ_TARGETS:
 		break;

@@ -83,6 +83,8 @@ static void add_vectors(void)
 		add_seed();
 		current.bytes[0] = FUZZ_SERVER;
 		add_seed();
+		current.bytes[0] = FUZZ_CHANNEL;
+		add_seed();
 	}
 }
 
@@ -102,6 +104,12 @@ static void add_secrets(void)
 				   "# b\n";
 	add_seed_of(FUZZ_KEYS, keys, sizeof(keys) - 1);
 	add_seed_of(FUZZ_NOISE, fuzz_noise_message, sizeof(fuzz_noise_message));
+
+	/* An insecure opening, and a heartbeat in a record. */
+	static const uint8_t call[] = {
+		[0] = 0x4b, 0x56, 8, 0, 60, 0, 0, 0, 1, 0, [68] = 8, 0, 0x4b, 0x56, 6, 0, 0, 0, 0, 0
+	};
+	add_seed_of(FUZZ_CHANNEL, call, sizeof(call));
 }
 
 /* Returns false when there is no such directory. */

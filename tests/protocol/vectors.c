@@ -12,6 +12,9 @@
 #define SESSION_HEX "5152535455565758595a616263646566 "
 #define TOKEN "ghijklmnopqrstuv"
 #define TOKEN_HEX "6768696a6b6c6d6e6f70717273747576 "
+/* 48 bytes. */
+#define PROOF INSTANCE SESSION TOKEN
+#define PROOF_HEX INSTANCE_HEX SESSION_HEX TOKEN_HEX
 
 /* ---- section 3 ---- */
 
@@ -66,7 +69,6 @@ static const struct kvi_frame refuse = {
 static const struct kvi_frame lanes = {
 	.type = KVI_FRAME_LANES,
 	.lanes = {
-		.token = TOKEN,
 		.rail_count = 2,
 		.rails = {
 			{ .len = 4, .address = { 1, 2, 3, 4 } },
@@ -81,6 +83,21 @@ static const struct kvi_frame heartbeat = { .type = KVI_FRAME_HEARTBEAT };
 static const struct kvi_frame goodbye = {
 	.type = KVI_FRAME_GOODBYE,
 	.farewell = { .code = KVT_E_CLOSED, .text = "" },
+};
+
+static const struct kvi_frame opening = {
+	.type = KVI_FRAME_OPENING,
+	.opening = {
+		.version = 1,
+		.mode = KVI_OPENING_NOISE,
+		.key_id = { 1, 2, 3, 4, 5, 6, 7, 8 },
+		.proof = PROOF,
+	},
+};
+
+static const struct kvi_frame answer = {
+	.type = KVI_FRAME_ANSWER,
+	.opening.proof = PROOF,
 };
 
 /* ---- section 4 ---- */
@@ -339,11 +356,13 @@ const struct vector vectors[] = {
 	  "03 746370",
 	  &welcome },
 	{ "3.3 REFUSE", VECTOR_FRAME, "4b56 03 00 0c000000 d4ffffff 07 746f6f206f6c64", &refuse },
-	{ "3.4 LANES", VECTOR_FRAME, "4b56 04 00 18000000 " TOKEN_HEX "02 04 01020304 01 ff",
-	  &lanes },
+	{ "3.4 LANES", VECTOR_FRAME, "4b56 04 00 08000000 02 04 01020304 01 ff", &lanes },
 	{ "3.5 READY", VECTOR_FRAME, "4b56 05 00 00000000", &ready },
 	{ "3.6 HEARTBEAT", VECTOR_FRAME, "4b56 06 00 00000000", &heartbeat },
 	{ "3.7 GOODBYE", VECTOR_FRAME, "4b56 07 00 05000000 fcffffff 00", &goodbye },
+	{ "3.8 OPENING", VECTOR_FRAME, "4b56 08 00 3c000000 0100 01 00 0102030405060708 " PROOF_HEX,
+	  &opening },
+	{ "3.9 ANSWER", VECTOR_FRAME, "4b56 09 00 30000000 " PROOF_HEX, &answer },
 	{ "4 lane hello", VECTOR_LANE_HELLO, "4b56544c " SESSION_HEX TOKEN_HEX "ff03",
 	  &lane_hello },
 	{ "5.2 CREDIT", VECTOR_MESSAGE, "01 00 0201 06050403 0000000000000000", &credit },

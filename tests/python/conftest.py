@@ -173,6 +173,17 @@ def open_engine():
 
 
 @pytest.fixture
+def open_insecure_engine(open_engine):
+    """Open engines for peers that only speak the protocol's later parts."""
+
+    def open_one(**options):
+        with pytest.warns(RuntimeWarning, match="lets in whoever"):
+            return open_engine(insecure=True, **options)
+
+    return open_one
+
+
+@pytest.fixture
 def open_pair(open_engine):
     """Open connected pairs of engines with the same options."""
     return lambda **options: Pair(open_engine(**options), open_engine(**options))

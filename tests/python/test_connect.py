@@ -364,19 +364,20 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("code, name", REFUSALS.items())
-def test_a_peer_does_not_choose_what_is_raised_here(open_engine, in_thread, code, name):
+def test_a_peer_does_not_choose_what_is_raised_here(open_insecure_engine, in_thread, code, name):
     listener = socket.create_server((HOST, 0))
-    refusal = struct.pack("<HBBIiB", 0x564B, 3, 0, 7, code, 2) + b"no"
+    frame = struct.pack("<HBBIiB", 0x564B, 3, 0, 7, code, 2) + b"no"
+    refusal = struct.pack("<H", len(frame)) + frame
 
     def refuse():
         for _ in range(2):
             with listener.accept()[0] as peer:
-                peer.recv(256)
+                peer.recv(512)
                 peer.sendall(refusal)
                 peer.recv(1)
 
     in_thread(refuse)
-    engine, port = open_engine(), listener.getsockname()[1]
+    engine, port = open_insecure_engine(), listener.getsockname()[1]
     assert engine.connect(HOST, port) == (False, None)
     assert type(engine.last_error) is getattr(kvtrans_engine, name)
     assert str(engine.last_error) == f"{HOST} port {port}: the peer answered: no"

@@ -246,6 +246,7 @@ CALLS = {
     "disconnect": (1,),
     "status": (1,),
     "stats": (),
+    "reload_keys": (),
     "reg_kv": (1, b""),
     "dereg_kv": (1,),
     "send_kv": (1, b""),

@@ -344,6 +344,11 @@ static void request_lane(struct fake_lane *lane, const uint8_t *data, size_t len
 	request->lane = lane;
 	if (len > 0)
 		memcpy(request->base.data, data, len);
+	if (fake_world.flipped_bit > 0) {
+		size_t bit = fake_world.flipped_bit - 1;
+		request->base.data[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		fake_world.flipped_bit = 0;
+	}
 	request->base.len = len;
 	lane->request = request;
 	kvi_list_append(&listener->requests, &request->node);

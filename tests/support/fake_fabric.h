@@ -99,6 +99,9 @@ void fake_delay(int64_t delay_ns);
  * have it: their bytes are copied, and travel when they may. */
 void fake_set_buffered(bool on);
 
+/* Flip this bit of what the next lane's request carries. */
+void fake_flip_request(size_t bit);
+
 /* Choose the lane of the next step at random, and at random between what comes in and what completes.
  * Within a lane everything keeps its order. 0: lanes take turns. */
 void fake_reorder(uint64_t seed);

@@ -169,6 +169,7 @@ struct fake_world {
 	size_t chunk_len;
 	bool auto_progress;
 	bool buffered;
+	size_t flipped_bit; /* counted from 1; 0: none */
 	unsigned hold;
 	bool trickles;
 	int64_t delay_ns;

@@ -59,6 +59,7 @@ static void init_script(void)
 	fake_world.chunk_len = 4096;
 	fake_world.auto_progress = false;
 	fake_world.buffered = false;
+	fake_world.flipped_bit = 0;
 	fake_world.hold = 0;
 	fake_world.trickles = false;
 	fake_world.delay_ns = 0;
@@ -188,6 +189,13 @@ void fake_set_buffered(bool on)
 {
 	fake_lock();
 	fake_world.buffered = on;
+	fake_unlock();
+}
+
+void fake_flip_request(size_t bit)
+{
+	fake_lock();
+	fake_world.flipped_bit = bit + 1;
 	fake_unlock();
 }
 

@@ -13,7 +13,7 @@ static struct kvi_stranger all[COUNT];
 
 static void make_strangers(void)
 {
-	kvi_strangers_init(&strangers);
+	kvi_strangers_init(&strangers, KVI_STRANGERS_MAX, KVI_STRANGERS_PER_SOURCE_MAX);
 	for (int i = 0; i < COUNT; i++)
 		all[i] = (struct kvi_stranger){ .source = NULL };
 }
@@ -22,7 +22,7 @@ static void make_strangers(void)
 static void check_none(void)
 {
 	for (int i = 0; i < COUNT; i++)
-		kvi_strangers_remove(&strangers, &all[i]);
+		kvi_strangers_remove(&all[i]);
 	ck_assert_uint_eq(strangers.count, 0);
 	ck_assert_int_eq(failing_alloc_get_live(), 0);
 }
@@ -31,7 +31,7 @@ static void check_none(void)
 static int call(int index, const char *host)
 {
 	ck_assert(kvi_strangers_add(&strangers, &all[index], host));
-	struct kvi_stranger *picked = kvi_strangers_pick(&strangers, &all[index]);
+	struct kvi_stranger *picked = kvi_strangers_pick(&all[index]);
 	return picked == NULL ? -1 : (int)(picked - all);
 }
 
@@ -55,11 +55,11 @@ START_TEST(of_a_host_that_calls_too_often_its_own_oldest_goes)
 	for (int i = 1; i <= PER_SOURCE; i++)
 		ck_assert_int_eq(call_from(i, 2), -1);
 	ck_assert_int_eq(call_from(PER_SOURCE + 1, 2), 1);
-	kvi_strangers_remove(&strangers, &all[1]);
+	kvi_strangers_remove(&all[1]);
 	ck_assert_int_eq(call_from(1, 2), 2);
-	kvi_strangers_remove(&strangers, &all[2]);
+	kvi_strangers_remove(&all[2]);
 	/* One that found its place is counted no more. */
-	kvi_strangers_remove(&strangers, &all[7]);
+	kvi_strangers_remove(&all[7]);
 	ck_assert_int_eq(call_from(2, 2), -1);
 	ck_assert_int_eq(call_from(7, 2), 3);
 }
@@ -70,7 +70,7 @@ START_TEST(of_too_many_hosts_the_oldest_stranger_goes)
 	for (int i = 0; i < KVI_STRANGERS_MAX; i++)
 		ck_assert_int_eq(call_from(i, i), -1);
 	ck_assert_int_eq(call_from(KVI_STRANGERS_MAX, 200), 0);
-	kvi_strangers_remove(&strangers, &all[0]);
+	kvi_strangers_remove(&all[0]);
 	ck_assert_int_eq(call_from(0, 201), 1);
 }
 END_TEST
@@ -81,7 +81,7 @@ START_TEST(a_host_that_went_and_comes_again_starts_anew)
 		for (int i = 0; i < PER_SOURCE; i++)
 			ck_assert_int_eq(call(i, "2001:db8::1"), -1);
 		for (int i = 0; i < PER_SOURCE; i++)
-			kvi_strangers_remove(&strangers, &all[i]);
+			kvi_strangers_remove(&all[i]);
 		ck_assert_ptr_null(strangers.sources);
 	}
 }
@@ -95,7 +95,7 @@ START_TEST(without_memory_a_stranger_is_not_taken_and_the_others_stay)
 		bool added = kvi_strangers_add(&strangers, &all[1], "192.0.2.77");
 		failing_alloc_arm(0);
 		ck_assert(added == (all[1].source != NULL));
-		kvi_strangers_remove(&strangers, &all[1]);
+		kvi_strangers_remove(&all[1]);
 		ck_assert_uint_eq(strangers.count, 1);
 	}
 	ck_assert_int_eq(call_from(1, 1), -1);
