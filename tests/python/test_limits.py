@@ -176,7 +176,8 @@ ROWS = {
     ),
     "strangers that have not said hello": (
         "",
-        "{KVI_STRANGERS_MAX}, of them {KVI_STRANGERS_PER_SOURCE_MAX} from one address",
+        "{KVI_STRANGERS_MAX}, of them {KVI_STRANGERS_PER_SOURCE_MAX} from one address; "
+        "{KVI_CALLERS_MAX}, of them {KVI_CALLERS_PER_SOURCE_MAX}, whose first message showed a key",
         [],
     ),
 }
