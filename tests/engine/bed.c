@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "engine/transfer.h"
+#include "engine/worker.h"
 #include "support/punctual.h"
 
 static const char *const interfaces[] = { "fake0" };
@@ -139,15 +141,26 @@ struct kvt_transfer *start_recv(struct kvt_kv *kv, void *base, size_t len)
 	return start_recv_within(kv, base, len, 0);
 }
 
-struct kvt_result await(struct kvt_transfer *transfer, enum kvt_err err)
+static bool has_ended_in_time(struct kvt_transfer *transfer)
 {
-	struct kvt_result result = KVT_RESULT_INIT;
 	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
 	/* A wait ends early when the process is stopped and goes on. */
 	while (kvt_transfer_wait(transfer, KVI_SECOND) != KVT_OK)
-		ck_assert_msg(kvi_clock_now() < deadline_ns,
-			      "a transfer that should end with %s does not end",
-			      kvt_err_get_name(err));
+		if (kvi_clock_now() >= deadline_ns)
+			return false;
+	return true;
+}
+
+void await_end(struct kvt_transfer *transfer)
+{
+	ck_assert_msg(has_ended_in_time(transfer), "a transfer does not end");
+}
+
+struct kvt_result await(struct kvt_transfer *transfer, enum kvt_err err)
+{
+	struct kvt_result result = KVT_RESULT_INIT;
+	ck_assert_msg(has_ended_in_time(transfer),
+		      "a transfer that should end with %s does not end", kvt_err_get_name(err));
 	ck_assert_int_eq(kvt_transfer_get_result(transfer, &result), KVT_OK);
 	ck_assert_msg(result.err == err, "a transfer ended with %s (%s) instead of %s",
 		      kvt_err_get_name(result.err), result.text, kvt_err_get_name(err));
@@ -159,6 +172,14 @@ size_t finish(struct kvt_transfer *transfer, enum kvt_err err)
 	size_t len = await(transfer, err).len;
 	kvt_transfer_free(transfer);
 	return len;
+}
+
+void expire(struct kvt_transfer *transfer)
+{
+	kvi_worker_lock(transfer->worker);
+	if (!kvt_transfer_is_done(transfer))
+		kvi_transfer_set_deadline(transfer, kvi_clock_now());
+	kvi_worker_unlock(transfer->worker);
 }
 
 void expect_pending(struct kvt_transfer *transfer, int64_t time_ns)

@@ -60,10 +60,14 @@ struct kvt_transfer *start_send_within(struct kvt_kv *kv, const void *base, size
 struct kvt_transfer *start_recv_within(struct kvt_kv *kv, void *base, size_t len,
 				       int64_t timeout_ns);
 
-/* Waits for the outcome, which must be err; the transfer stays. */
+/* Waits until it has ended, whatever the outcome; the transfer stays. */
+void await_end(struct kvt_transfer *transfer);
+/* The same, and the outcome must be err. */
 struct kvt_result await(struct kvt_transfer *transfer, enum kvt_err err);
 /* The same, and frees it; returns the length. */
 size_t finish(struct kvt_transfer *transfer, enum kvt_err err);
+/* Its deadline passes now, however long the test took to come here. */
+void expire(struct kvt_transfer *transfer);
 /* The transfer has not completed now, nor so much later. */
 void expect_pending(struct kvt_transfer *transfer, int64_t time_ns);
 

@@ -16,7 +16,7 @@ static enum kvt_err try_send(struct kvt_kv *kv, const void *base, size_t len)
 {
 	struct kvt_result result = KVT_RESULT_INIT;
 	struct kvt_transfer *send = start_send(kv, base, len);
-	ck_assert_int_eq(kvt_transfer_wait(send, BED_PATIENCE_NS), KVT_OK);
+	await_end(send);
 	ck_assert_int_eq(kvt_transfer_get_result(send, &result), KVT_OK);
 	kvt_transfer_free(send);
 	return result.err;
@@ -76,7 +76,7 @@ START_TEST(a_kv_reopened_while_the_peer_sends_sees_later_messages_only)
 		struct kvt_transfer *receive =
 			start_recv_within(far, &number, sizeof(number), KVI_MS);
 		struct kvt_result result = KVT_RESULT_INIT;
-		kvt_transfer_wait(receive, BED_PATIENCE_NS);
+		await_end(receive);
 		kvt_transfer_get_result(receive, &result);
 		kvt_transfer_free(receive);
 		if (result.err == KVT_OK) {
@@ -85,7 +85,7 @@ START_TEST(a_kv_reopened_while_the_peer_sends_sees_later_messages_only)
 		}
 	}
 	for (unsigned i = 0; i < MESSAGES; i++) {
-		kvt_transfer_wait(sends[i], BED_PATIENCE_NS);
+		await_end(sends[i]);
 		kvt_transfer_free(sends[i]);
 	}
 	ck_assert_uint_gt(seen, 0);
@@ -292,7 +292,7 @@ START_TEST(both_sides_may_close_at_once)
 	kvt_engine_stop(bed.near.engine);
 	bed_disconnect(&bed);
 	for (unsigned i = 0; i < 4; i++) {
-		kvt_transfer_wait(transfers[i], BED_PATIENCE_NS);
+		await_end(transfers[i]);
 		ck_assert(kvt_transfer_is_done(transfers[i]));
 		kvt_transfer_free(transfers[i]);
 	}

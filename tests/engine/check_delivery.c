@@ -192,7 +192,7 @@ static bool tell(struct kvt_conn *conn)
 	request.conn = conn;
 	if (kvt_notify_start(&request, &transfer, NULL) != KVT_OK)
 		return false;
-	kvt_transfer_wait(transfer, BED_PATIENCE_NS);
+	await_end(transfer);
 	kvt_transfer_get_result(transfer, &result);
 	kvt_transfer_free(transfer);
 	return result.err == KVT_OK;

@@ -165,17 +165,23 @@ START_TEST(a_sender_that_was_refused_learns_why_it_timed_out)
 	uint8_t *source = make_pattern(LARGE_LEN, 1), *target = make_filled(LARGE_LEN, 0);
 	bed_open(&bed, NULL);
 	struct kvt_kv *near = open_kv(bed.near.conn, 7), *far = open_kv(bed.far.conn, 7);
-	struct kvt_transfer *send = start_send_within(near, source, LARGE_LEN, 200 * KVI_MS);
+	struct kvt_kv *near_other = open_kv(bed.near.conn, 8),
+		      *far_other = open_kv(bed.far.conn, 8);
+	struct kvt_transfer *send = start_send(near, source, LARGE_LEN);
 	finish(start_recv(far, target, 4096), KVT_E_TOO_LARGE);
+	exchange(far_other, near_other, 10, 1); /* behind the refusal, on the only lane */
+	expire(send);
 	struct kvt_result result = await(send, KVT_E_TOO_LARGE);
 	ck_assert_ptr_nonnull(strstr(result.text, "4096"));
 	kvt_transfer_free(send);
 	/* The next receive takes the next message, once the ABORT of this one has come: before that it
 	 * would take this one, and end with it. */
-	rest(50 * KVI_MS);
+	exchange(near_other, far_other, 10, 1);
 	exchange(near, far, LARGE_LEN, 2);
 	kvt_kv_close(near);
 	kvt_kv_close(far);
+	kvt_kv_close(near_other);
+	kvt_kv_close(far_other);
 	bed_close(&bed);
 	free(source);
 	free(target);

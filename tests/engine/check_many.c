@@ -109,7 +109,7 @@ START_TEST(receives_that_are_given_up_lose_no_message)
 	give_up_some(receives);
 	for (uint32_t i = 0; i < COUNT; i++) {
 		/* One that is given up may have had its message already. */
-		kvt_transfer_wait(receives[i], BED_PATIENCE_NS);
+		await_end(receives[i]);
 		struct kvt_result result = KVT_RESULT_INIT;
 		ck_assert_int_eq(kvt_transfer_get_result(receives[i], &result), KVT_OK);
 		ck_assert_msg(result.err == KVT_OK ||
