@@ -152,7 +152,8 @@ tests_abi_check_old_LDADD = src/libkvtrans.la $(CHECK_LIBS)
 
 # The engine on the fake fabric, both sides in one process.
 ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
-tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(ENGINE_BED)
+STAGE_BED = tests/engine/stage.c tests/engine/stage.h
+tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
@@ -165,7 +166,7 @@ tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
-tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(PAGES_BED)
+tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAGES_BED)
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_detach_SOURCES = tests/engine/check_detach.c $(PAGES_BED)
 tests_engine_check_parts_SOURCES = tests/engine/check_parts.c $(PAGES_BED)

@@ -3,7 +3,7 @@
  * check_abort.c - giving up while writes are under way (docs/protocol.md 6.4). Once a transfer has
  * ended, its memory is filled with something else, which must stay.
  */
-#include "bed.h"
+#include "stage.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,56 +11,7 @@
 #include "engine/kv.h"
 #include "support/runner.h"
 
-/* Many times what is posted at once, so that none of it ends while another is released. */
-enum { CANARY = 0xEE, HELD_OFFSET = 2 * 4096, MESSAGE_LEN = 3 * LARGE_LEN };
-
-/* A large message that is stopped in the middle of its writes. */
-struct stage {
-	struct bed bed;
-	struct kvt_kv *near; /* sends */
-	struct kvt_kv *far;  /* receives */
-	uint8_t *source;
-	uint8_t *target;
-	struct kvt_transfer *send;
-	struct kvt_transfer *receive;
-};
-
-static struct stage stage;
-
-static void open_stage(bool many_lanes)
-{
-	struct kvt_engine_config config = make_config();
-	struct kvi_caps caps = fake_get_default_caps();
-	caps.max_segment_len = SMALL_SEGMENT_LEN;
-	caps.tx_count = FEW_POSTS;
-	fake_set_caps(&caps);
-	if (many_lanes) {
-		config.ncpus = 3;
-		config.nconn_per_cpu = 2;
-	}
-	bed_open(&stage.bed, &config);
-	stage.near = open_kv(stage.bed.near.conn, 7);
-	stage.far = open_kv(stage.bed.far.conn, 7);
-	stage.source = make_pattern(MESSAGE_LEN, 1);
-	stage.target = make_filled(MESSAGE_LEN, 0);
-}
-
-/* Both are under way, and the writes are held. For an engine that looks the link is slow, not stopped, however
- * long the test takes. */
-static void start_held(void)
-{
-	fake_hold(FAKE_WRITE);
-	stage.receive = start_recv(stage.far, stage.target, MESSAGE_LEN);
-	stage.send = start_send(stage.near, stage.source, MESSAGE_LEN);
-	release_until(stage.target, HELD_OFFSET, 0);
-	fake_trickle(true);
-}
-
-static void start_stopped(void)
-{
-	start_held();
-	fake_trickle(false);
-}
+enum { CANARY = 0xEE };
 
 static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 {
@@ -68,15 +19,6 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 		expire(transfer);
 	else
 		kvt_transfer_cancel(transfer);
-}
-
-static void close_stage(void)
-{
-	kvt_kv_close(stage.near);
-	kvt_kv_close(stage.far);
-	bed_close(&stage.bed);
-	free(stage.source);
-	free(stage.target);
 }
 
 /* Nobody writes to the target or reads the source any more. */

@@ -4,17 +4,14 @@
  * what was posted, longer than for a peer that has stopped, but not for ever.
  */
 #include "pages.h"
+#include "stage.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 
 #include "engine/settings.h"
 #include "support/runner.h"
 
-enum {
-	MESSAGE_LEN = 3 * LARGE_LEN,
-	STEP_LEN = 16, /* however many lanes are looked at: far less than a segment in all */
-};
+enum { STEP_LEN = 16 }; /* however many lanes are looked at: far less than a segment in all */
 
 /* From now on the link has moved a step whenever the engine looks. When `time_ns` has passed the transfer must
  * not have ended. */
@@ -30,118 +27,75 @@ static void trickle(struct kvt_transfer *transfer, int64_t time_ns)
 
 /* ---- messages ---- */
 
-struct message {
-	struct bed bed;
-	struct kvt_kv *near;
-	struct kvt_kv *far;
-	uint8_t *source;
-	uint8_t *target;
-	struct kvt_transfer *send;
-	struct kvt_transfer *receive;
-};
-
-static struct message message;
-
-/* A message that is held in the middle. */
-static void open_message(bool many_lanes)
+static void open_slow(bool many_lanes)
 {
-	struct kvt_engine_config config = make_config();
-	struct kvi_caps caps = fake_get_default_caps();
-	caps.max_segment_len = SMALL_SEGMENT_LEN;
-	caps.tx_count = FEW_POSTS;
-	fake_set_caps(&caps);
-	if (many_lanes) {
-		config.ncpus = 3;
-		config.nconn_per_cpu = 2;
-	}
-	bed_open(&message.bed, &config);
-	message.near = open_kv(message.bed.near.conn, 7);
-	message.far = open_kv(message.bed.far.conn, 7);
-	message.source = make_pattern(MESSAGE_LEN, 1);
-	message.target = make_filled(MESSAGE_LEN, 0);
-	fake_hold(FAKE_WRITE);
-	message.receive = start_recv(message.far, message.target, MESSAGE_LEN);
-	message.send = start_send(message.near, message.source, MESSAGE_LEN);
-	release_until(message.target, 2 * 4096, 0);
+	open_stage(many_lanes);
+	start_stopped();
 	fake_set_chunk_len(STEP_LEN);
 }
 
-static void close_message(void)
+/* The connection is there, and works. */
+static void close_slow(void)
 {
-	ck_assert_int_eq(kvt_conn_get_status(message.bed.near.conn, NULL), KVT_OK);
+	ck_assert_int_eq(kvt_conn_get_status(stage.bed.near.conn, NULL), KVT_OK);
 	fake_set_chunk_len(4096);
-	exchange(message.near, message.far, MESSAGE_LEN, 4);
-	kvt_kv_close(message.near);
-	kvt_kv_close(message.far);
-	bed_close(&message.bed);
-	free(message.source);
-	free(message.target);
+	exchange(stage.near, stage.far, MESSAGE_LEN, 4);
+	close_stage();
 }
 
 START_TEST(a_receive_given_up_on_a_slow_link_waits_while_bytes_move)
 {
-	open_message(_i);
-	kvt_transfer_cancel(message.receive);
-	trickle(message.receive, 2500 * KVI_MS);
+	open_slow(_i);
+	kvt_transfer_cancel(stage.receive);
+	trickle(stage.receive, 2500 * KVI_MS);
 	fake_hold(0);
-	finish(message.receive, KVT_E_CANCELLED);
-	kvt_transfer_cancel(message.send);
-	finish(message.send, KVT_E_CANCELLED);
-	close_message();
+	finish(stage.receive, KVT_E_CANCELLED);
+	kvt_transfer_cancel(stage.send);
+	finish(stage.send, KVT_E_CANCELLED);
+	close_slow();
 }
 END_TEST
 
 START_TEST(a_send_given_up_on_a_slow_link_waits_while_bytes_move)
 {
-	open_message(_i);
-	kvt_transfer_cancel(message.send);
-	trickle(message.send, 2500 * KVI_MS);
+	open_slow(_i);
+	kvt_transfer_cancel(stage.send);
+	trickle(stage.send, 2500 * KVI_MS);
 	fake_hold(0);
-	finish(message.send, KVT_E_CANCELLED);
-	finish(message.receive, KVT_E_CANCELLED);
-	close_message();
+	finish(stage.send, KVT_E_CANCELLED);
+	finish(stage.receive, KVT_E_CANCELLED);
+	close_slow();
 }
 END_TEST
 
 START_TEST(a_peer_that_only_trickles_does_not_hold_a_call_for_ever)
 {
-	open_message(false);
+	open_slow(false);
 	int64_t started_ns = kvi_clock_now();
 	fake_trickle(true);
-	kvt_transfer_cancel(message.receive);
-	while (!kvt_transfer_is_done(message.receive) &&
-	       kvi_clock_now() < started_ns + KVI_DRAIN_NS)
+	kvt_transfer_cancel(stage.receive);
+	while (!kvt_transfer_is_done(stage.receive) && kvi_clock_now() < started_ns + KVI_DRAIN_NS)
 		rest(10 * KVI_MS);
-	finish(message.receive, KVT_E_CANCELLED);
+	finish(stage.receive, KVT_E_CANCELLED);
 	expect_took(started_ns, KVI_DRAIN_NS - KVI_SECOND, KVI_DRAIN_NS + 2 * KVI_SECOND);
-	finish(message.send, KVT_E_PEER_LOST);
+	finish(stage.send, KVT_E_PEER_LOST);
 	fake_hold(0);
-	kvt_kv_close(message.near);
-	kvt_kv_close(message.far);
-	bed_disconnect(&message.bed);
-	bed_close(&message.bed);
-	free(message.source);
-	free(message.target);
+	close_stage();
 }
 END_TEST
 
 START_TEST(bytes_that_moved_before_are_no_reason_to_wait)
 {
-	open_message(false);
-	kvt_transfer_cancel(message.receive);
-	trickle(message.receive, 500 * KVI_MS);
+	open_slow(false);
+	kvt_transfer_cancel(stage.receive);
+	trickle(stage.receive, 500 * KVI_MS);
 	int64_t stopped_ns = kvi_clock_now();
 	fake_trickle(false);
-	finish(message.receive, KVT_E_CANCELLED);
+	finish(stage.receive, KVT_E_CANCELLED);
 	expect_took(stopped_ns, 500 * KVI_MS, 2500 * KVI_MS);
-	finish(message.send, KVT_E_PEER_LOST);
+	finish(stage.send, KVT_E_PEER_LOST);
 	fake_hold(0);
-	kvt_kv_close(message.near);
-	kvt_kv_close(message.far);
-	bed_disconnect(&message.bed);
-	bed_close(&message.bed);
-	free(message.source);
-	free(message.target);
+	close_stage();
 }
 END_TEST
 
@@ -149,7 +103,7 @@ END_TEST
 
 enum { READS = MAIN_WAYS };
 
-static struct kvt_transfer *start_held(enum kvt_direction direction)
+static struct kvt_transfer *hold_pages(enum kvt_direction direction)
 {
 	uint64_t placed = fake_get_counts().placed;
 	fill_pages(direction, 5);
@@ -164,7 +118,7 @@ START_TEST(a_paged_transfer_given_up_on_a_slow_link_waits_while_bytes_move)
 {
 	enum kvt_direction direction = _i & READS ? KVT_READ : KVT_WRITE;
 	pages_open((unsigned)_i % MAIN_WAYS);
-	struct kvt_transfer *transfer = start_held(direction);
+	struct kvt_transfer *transfer = hold_pages(direction);
 	kvt_transfer_cancel(transfer);
 	trickle(transfer, 1500 * KVI_MS);
 	fake_hold(0);
@@ -187,7 +141,7 @@ START_TEST(a_withdrawal_on_a_slow_link_waits_while_bytes_move)
 {
 	pthread_t thread;
 	pages_open((unsigned)_i);
-	struct kvt_transfer *transfer = start_held(KVT_WRITE);
+	struct kvt_transfer *transfer = hold_pages(KVT_WRITE);
 	pthread_create(&thread, NULL, withdraw, NULL);
 	trickle(transfer, 1500 * KVI_MS);
 	fake_hold(0);
