@@ -290,6 +290,7 @@ PY_LOG_COMPILER = $(RUN_TEST) $(SHELL) $(top_srcdir)/tests/support/run_pytest.sh
 EXTRA_DIST += \
 	$(PYTHON_TESTS) \
 	tests/python/conftest.py \
+	tests/support/check_long.sh \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
 	$(ABI_0_1) \
 	tests/model/model.sh \
@@ -306,9 +307,7 @@ EXTRA_DIST += \
 # What takes long, on a machine that nobody else uses.
 .PHONY: check-long
 check-long:
-	KVT_TEST_LONG=1 KVT_TEST_PUNCTUAL=1 $(MAKE) $(AM_MAKEFLAGS) -j1 check
-	$(MAKE) $(AM_MAKEFLAGS) check-verbs-long
-	$(MAKE) $(AM_MAKEFLAGS) check-distro
+	+@MAKE='$(MAKE)' $(top_srcdir)/tests/support/check_long.sh $(top_srcdir)
 
 include tests/package/local.mk
 include tests/distro/local.mk

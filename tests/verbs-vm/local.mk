@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The tests on verbs, in a virtual machine. Not a part of make check: see README.md here.
 
-.PHONY: check-verbs check-verbs-long verbs-shell bench-verbs
+.PHONY: check-verbs check-verbs-long check-verbs-pair verbs-shell bench-verbs
 
 # What cannot run here is skipped, as by make check: the last line says why.
 VERBS_VM = . ./tests/env.sh && $(top_srcdir)/tests/verbs-vm/run.sh
@@ -15,6 +15,8 @@ check-verbs: verbs-vm-programs
 
 check-verbs-long: verbs-vm-programs
 	$(VERBS_VM) long || test $$? -eq 77
+
+check-verbs-pair: verbs-vm-programs
 	$(VERBS_VM) pair || test $$? -eq 77
 
 verbs-shell: verbs-vm-programs
