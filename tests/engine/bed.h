@@ -42,6 +42,9 @@ struct kvt_engine *open_engine(const struct kvt_engine_config *config);
 /* Two engines and a connection; config may be NULL. */
 void bed_open(struct bed *bed, const struct kvt_engine_config *config);
 void bed_connect(struct bed *bed);
+/* kvt_conn_open() from near to far. A handshake has a limit of its own; where this machine stood still for most of
+ * that, no verdict is in it, and it begins again. */
+enum kvt_err bed_call(const struct bed *bed, struct kvt_conn **conn, struct kvt_error *error);
 void bed_disconnect(struct bed *bed);
 /* Closes what is still open. */
 void bed_close(struct bed *bed);

@@ -17,8 +17,7 @@ static struct bed bed;
 
 static enum kvt_err try_connect(struct kvt_conn **conn, struct kvt_error *error)
 {
-	return kvt_conn_open(bed.near.engine, "127.0.0.1", kvt_engine_get_port(bed.far.engine),
-			     BED_PATIENCE_NS, conn, error);
+	return bed_call(&bed, conn, error);
 }
 
 static struct kvt_conn *call(void)
