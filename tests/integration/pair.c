@@ -19,7 +19,7 @@
 
 #include "support/punctual.h"
 
-enum { PEERS_MAX = 8, LIFE_SECONDS = 120, SLOW_FACTOR = 5 };
+enum { PEERS_MAX = 8, LIFE_SECONDS = 600, SLOW_FACTOR = 5 };
 
 /* What is said: a number, or that the other end has failed and why. */
 struct note {

@@ -13,7 +13,7 @@
 
 #define MS INT64_C(1000000)
 #define SECOND INT64_C(1000000000)
-#define PATIENCE_NS (30 * SECOND)
+#define PATIENCE_NS (60 * SECOND)
 
 /* The other end: for a test the process it started, for a role the test. */
 struct peer {
