@@ -281,7 +281,7 @@ TEST_EXTENSIONS = .sh .py
 AM_TESTS_ENVIRONMENT = . ./tests/env.sh;
 
 # A test that hangs is ended, with its children. Check's own limits do not hold without fork.
-TEST_TIMEOUT = 1200
+TEST_TIMEOUT = 2400
 RUN_TEST = timeout --kill-after=10 $(TEST_TIMEOUT)
 LOG_COMPILER = $(RUN_TEST) $(SHELL) $(top_srcdir)/tests/support/run_check.sh
 SH_LOG_COMPILER = $(RUN_TEST)
