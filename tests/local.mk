@@ -181,6 +181,8 @@ tests_faults_check_paged_faults_SOURCES = tests/faults/check_paged_faults.c $(FA
 tests_integration_check_integration_SOURCES = \
 	tests/integration/bed.c \
 	tests/integration/bed.h \
+	tests/integration/cable.c \
+	tests/integration/cable.h \
 	tests/integration/check_integration.c \
 	tests/integration/pair.c \
 	tests/integration/pair.h \

@@ -207,6 +207,59 @@ void recv_pattern(struct kvt_kv *kv, size_t len, uint64_t seed)
 	free(bytes);
 }
 
+/* ---- pools ---- */
+
+struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory, size_t block_len,
+			   size_t count)
+{
+	struct kvt_extent extent = { memory, count, block_len };
+	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
+	struct kvt_pool *pool = NULL;
+	struct kvt_error error;
+	config.extents = &extent;
+	config.extent_count = 1;
+	config.block_len = block_len;
+	enum kvt_err err = kvt_pool_open(engine, &config, &pool, &error);
+	must(err == KVT_OK, "no pool: %s", error.text);
+	return pool;
+}
+
+struct kvt_export *export_pool(struct kvt_conn *conn, struct kvt_pool *pool, const char *name)
+{
+	struct kvt_export *exported = NULL;
+	struct kvt_error error;
+	enum kvt_err err = kvt_export_open(conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, name,
+					   &exported, &error);
+	must(err == KVT_OK, "no export: %s", error.text);
+	return exported;
+}
+
+struct kvt_remote *find_remote(struct kvt_conn *conn, const char *name)
+{
+	struct kvt_remote *remote = NULL;
+	struct kvt_error error;
+	enum kvt_err err = kvt_remote_find(conn, name, PATIENCE_NS, &remote, &error);
+	must(err == KVT_OK, "no remote: %s", error.text);
+	return remote;
+}
+
+struct kvt_transfer *start_span(enum kvt_direction direction, struct kvt_pool *pool,
+				struct kvt_remote *remote, uint64_t len, int64_t timeout_ns)
+{
+	static const uint64_t start = 0;
+	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
+	struct kvt_transfer *transfer = NULL;
+	request.direction = direction;
+	request.pool = pool;
+	request.remote = remote;
+	request.local_off = request.remote_off = &start;
+	request.lens = &len;
+	request.count = 1;
+	request.timeout_ns = timeout_ns;
+	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
+	return transfer;
+}
+
 /* ---- sides ---- */
 
 void side_serve(struct side *side, struct peer *peer, const struct kvt_engine_config *config)

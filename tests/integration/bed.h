@@ -70,6 +70,17 @@ size_t finish(struct kvt_transfer *transfer, enum kvt_err err);
 void send_pattern(struct kvt_kv *kv, size_t len, uint64_t seed);
 void recv_pattern(struct kvt_kv *kv, size_t len, uint64_t seed);
 
+/* ---- pools ---- */
+
+/* One extent; the peer may read and write it under the name, and finds it, within the patience. */
+struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory, size_t block_len,
+			   size_t count);
+struct kvt_export *export_pool(struct kvt_conn *conn, struct kvt_pool *pool, const char *name);
+struct kvt_remote *find_remote(struct kvt_conn *conn, const char *name);
+/* The first bytes of both. timeout_ns as in the request: 0 is the default. */
+struct kvt_transfer *start_span(enum kvt_direction direction, struct kvt_pool *pool,
+				struct kvt_remote *remote, uint64_t len, int64_t timeout_ns);
+
 /* ---- sides ---- */
 
 /* An engine, a connection to the other end's engine, and a KV of TAG on it. */

@@ -27,18 +27,6 @@ static struct bequest get_bequest(int number)
 	return (struct bequest){ (enum what)(left / WAYS), (enum way)(left % WAYS), is_accepted };
 }
 
-static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory)
-{
-	struct kvt_extent extent = { memory, BLOCK_COUNT, BLOCK_LEN };
-	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
-	struct kvt_pool *pool = NULL;
-	config.extents = &extent;
-	config.extent_count = 1;
-	config.block_len = BLOCK_LEN;
-	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
-	return pool;
-}
-
 /* ---- who goes ---- */
 
 static void notify(struct kvt_conn *conn, const char *text)
@@ -57,14 +45,13 @@ static void move_blocks(struct side *side, enum kvt_direction direction)
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
 	struct kvt_transfer *transfer = NULL;
-	struct kvt_remote *remote = NULL;
 	uint8_t *bytes = make_filled(BLOCK_COUNT * BLOCK_LEN, 0);
 	int32_t index[BLOCK_COUNT];
 	for (int32_t i = 0; i < BLOCK_COUNT; i++)
 		index[i] = i;
 	fill_pattern(bytes, BLOCK_COUNT * BLOCK_LEN, 1);
-	struct kvt_pool *pool = open_pool(side->engine, bytes);
-	must(kvt_remote_find(side->conn, "blocks", PATIENCE_NS, &remote, NULL) == KVT_OK, "none");
+	struct kvt_pool *pool = open_pool(side->engine, bytes, BLOCK_LEN, BLOCK_COUNT);
+	struct kvt_remote *remote = find_remote(side->conn, "blocks");
 	request.direction = direction;
 	request.pool = pool;
 	request.remote = remote;
@@ -140,7 +127,7 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	peer_start(&peer, play_leaver, &bequest);
 	struct side side = { .engine = open_engine(&config) };
 	uint8_t *bytes = make_filled(LARGE_LEN, 0);
-	struct kvt_pool *pool = open_pool(side.engine, bytes);
+	struct kvt_pool *pool = open_pool(side.engine, bytes, BLOCK_LEN, BLOCK_COUNT);
 	peer_tell(&peer, kvt_engine_get_port(side.engine));
 	if (bequest.is_accepted) {
 		side.conn = accept_from(side.engine);
@@ -149,9 +136,7 @@ START_TEST(what_a_peer_was_told_of_is_received_however_it_went)
 	if (bequest.what == LARGE_MESSAGE)
 		receive = start_recv(side.kv, bytes, LARGE_LEN);
 	if (bequest.what == NOTED_WRITE || bequest.what == NOTED_READ)
-		must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "blocks",
-				     &exported, NULL) == KVT_OK,
-		     "no export");
+		exported = export_pool(side.conn, pool, "blocks");
 	peer_tell(&peer, 0);
 
 	await_end(&peer, bequest.way);

@@ -46,18 +46,6 @@ static void free_file(struct file *file)
 	close(file->fd);
 }
 
-static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory)
-{
-	struct kvt_extent extent = { memory, 1, LEN };
-	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
-	struct kvt_pool *pool = NULL;
-	config.extents = &extent;
-	config.extent_count = 1;
-	config.block_len = LEN;
-	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
-	return pool;
-}
-
 static struct kvt_transfer *start_blocks(enum kvt_direction direction, struct kvt_pool *pool,
 					 struct kvt_remote *remote)
 {
@@ -91,11 +79,8 @@ static void play_other(struct peer *test, const void *arg)
 	struct side side;
 	side_serve(&side, test, NULL);
 	struct file file = make_file(1);
-	struct kvt_pool *pool = open_pool(side.engine, file.memory);
-	struct kvt_export *exported = NULL;
-	must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
-			     NULL) == KVT_OK,
-	     "no export");
+	struct kvt_pool *pool = open_pool(side.engine, file.memory, LEN, 1);
+	struct kvt_export *exported = export_pool(side.conn, pool, "pool");
 	struct kvt_transfer *transfer = NULL;
 	if (fault == SEND_FROM)
 		transfer = start_recv(side.kv, file.memory, LEN);
@@ -127,14 +112,11 @@ START_TEST(memory_that_is_pulled_away_is_a_fault_of_its_own_side)
 {
 	enum fault fault = (enum fault)_i;
 	struct stage stage;
-	struct kvt_remote *remote = NULL;
 	struct kvt_result result = KVT_RESULT_INIT;
 	stage_open(&stage, play_other, &fault, NULL);
 	struct file file = make_file(2);
-	struct kvt_pool *pool = open_pool(stage.side.engine, file.memory);
-	must(kvt_remote_find(stage.side.conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "no "
-											     "remot"
-											     "e");
+	struct kvt_pool *pool = open_pool(stage.side.engine, file.memory, LEN, 1);
+	struct kvt_remote *remote = find_remote(stage.side.conn, "pool");
 	peer_hear(&stage.peer);
 	peer_tell(&stage.peer, 0);
 	pull_away(&file);

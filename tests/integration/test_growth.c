@@ -172,18 +172,7 @@ END_TEST
 
 enum { PAGE_LEN = 4 * KIB, PAGE_COUNT = 64, PAGED_CYCLES = 200 };
 
-static struct kvt_pool *open_pool(struct kvt_engine *engine)
-{
-	static uint8_t memory[PAGE_COUNT * PAGE_LEN];
-	struct kvt_extent extent = { memory, PAGE_COUNT, PAGE_LEN };
-	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
-	struct kvt_pool *pool = NULL;
-	config.extents = &extent;
-	config.extent_count = 1;
-	config.block_len = PAGE_LEN;
-	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
-	return pool;
-}
+static uint8_t pages[PAGE_COUNT * PAGE_LEN];
 
 static void take_notification(struct kvt_engine *engine)
 {
@@ -201,15 +190,12 @@ static void play_exports(struct peer *test, const void *arg)
 	struct level level = { 0, 0 };
 	side_serve(&side, test, NULL);
 	for (uint64_t i = 0; i < WARM_CYCLES + get_share(PAGED_CYCLES); i++) {
-		struct kvt_export *exported = NULL;
 		if (i == WARM_CYCLES) {
 			level = get_level();
 			peer_tell(test, 0);
 		}
-		struct kvt_pool *pool = open_pool(side.engine);
-		must(kvt_export_open(side.conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pages",
-				     &exported, NULL) == KVT_OK,
-		     "no export");
+		struct kvt_pool *pool = open_pool(side.engine, pages, PAGE_LEN, PAGE_COUNT);
+		struct kvt_export *exported = export_pool(side.conn, pool, "pages");
 		take_notification(side.engine);
 		take_notification(side.engine);
 		if (i % 2 == 0)
@@ -254,15 +240,12 @@ START_TEST(pools_and_exports_that_come_and_go_leave_nothing)
 	struct level level = { 0, 0 };
 	stage_open(&stage, play_exports, NULL, NULL);
 	for (uint64_t i = 0; i < WARM_CYCLES + get_share(PAGED_CYCLES); i++) {
-		struct kvt_remote *remote = NULL;
 		if (i == WARM_CYCLES) {
 			peer_hear(&stage.peer); /* it rests */
 			level = get_level();
 		}
-		struct kvt_pool *pool = open_pool(stage.side.engine);
-		must(kvt_remote_find(stage.side.conn, "pages", PATIENCE_NS, &remote, NULL) ==
-			     KVT_OK,
-		     "no remote");
+		struct kvt_pool *pool = open_pool(stage.side.engine, pages, PAGE_LEN, PAGE_COUNT);
+		struct kvt_remote *remote = find_remote(stage.side.conn, "pages");
 		move_blocks(pool, remote, KVT_WRITE, i % 2 == 0);
 		move_blocks(pool, remote, KVT_READ, i % 2 == 0);
 		peer_hear(&stage.peer);

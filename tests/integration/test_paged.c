@@ -23,41 +23,7 @@ enum {
 	GIVE_UP_ROUNDS = 100,
 };
 
-/* ---- pools ---- */
-
-static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory, size_t block_len,
-				  size_t count)
-{
-	struct kvt_extent extent = { memory, count, block_len };
-	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
-	struct kvt_pool *pool = NULL;
-	struct kvt_error error;
-	config.extents = &extent;
-	config.extent_count = 1;
-	config.block_len = block_len;
-	enum kvt_err err = kvt_pool_open(engine, &config, &pool, &error);
-	must(err == KVT_OK, "no pool: %s", error.text);
-	return pool;
-}
-
-static struct kvt_export *export_as(struct kvt_conn *conn, struct kvt_pool *pool, const char *name)
-{
-	struct kvt_export *exported = NULL;
-	struct kvt_error error;
-	enum kvt_err err = kvt_export_open(conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, name,
-					   &exported, &error);
-	must(err == KVT_OK, "no export: %s", error.text);
-	return exported;
-}
-
-static struct kvt_remote *find(struct kvt_conn *conn, const char *name)
-{
-	struct kvt_remote *remote = NULL;
-	struct kvt_error error;
-	enum kvt_err err = kvt_remote_find(conn, name, PATIENCE_NS, &remote, &error);
-	must(err == KVT_OK, "no remote: %s", error.text);
-	return remote;
-}
+/* ---- blocks ---- */
 
 /* Block i of one side and this one of the other; every block once. */
 static size_t get_other(size_t i, size_t count)
@@ -175,13 +141,13 @@ static void play_owner(struct peer *test, const void *arg)
 	side_serve(&side, test, &config);
 	uint8_t *memory = make_filled(pool.count * pool.block_len, CANARY);
 	struct kvt_pool *opened = open_pool(side.engine, memory, pool.block_len, pool.count);
-	struct kvt_export *exported = export_as(side.conn, opened, "pool");
+	struct kvt_export *exported = export_pool(side.conn, opened, "pool");
 	must(take_notification(side.engine) == KVT_OK, "it failed");
 	expect_blocks(memory, &pool, 1, true);
 	fill_blocks(memory, &pool, 5000000);
 	/* Workers read the memory only after the peer was told to ask for it. ThreadSanitizer does not see
 	 * this order, but it sees that withdrawing an export takes every worker's lock. */
-	kvt_export_close(export_as(side.conn, opened, "order"));
+	kvt_export_close(export_pool(side.conn, opened, "order"));
 	peer_tell(test, 0);
 	must(take_notification(side.engine) == KVT_OK, "it failed");
 	peer_hear(test);
@@ -201,7 +167,7 @@ START_TEST(blocks_are_where_they_belong_however_many)
 	uint8_t *memory = make_filled(len, 0);
 	fill_blocks(memory, &pool, 1);
 	struct kvt_pool *opened = open_pool(stage.side.engine, memory, pool.block_len, pool.count);
-	struct kvt_remote *remote = find(stage.side.conn, "pool");
+	struct kvt_remote *remote = find_remote(stage.side.conn, "pool");
 	must(finish(start_blocks(KVT_WRITE, opened, remote, pool.count), KVT_OK) == len, "fewer");
 	peer_hear(&stage.peer);
 	put_canary(memory, len);
@@ -226,7 +192,7 @@ static void play_exporter(struct peer *test, const void *arg)
 	uint8_t *memory = make_filled(4 * KIB, CANARY), bytes[512];
 	size_t len = sizeof(bytes);
 	struct kvt_pool *pool = open_pool(side.engine, memory, KIB, 4);
-	struct kvt_export *exported = export_as(side.conn, pool, NULL);
+	struct kvt_export *exported = export_pool(side.conn, pool, NULL);
 	must(kvt_export_describe(exported, NULL, &len) == KVT_OK && len <= sizeof(bytes), "long");
 	must(kvt_export_describe(exported, bytes, &len) == KVT_OK, "no descriptor");
 	finish(start_send(side.kv, bytes, len), KVT_OK);
@@ -273,7 +239,7 @@ START_TEST(a_descriptor_is_good_whole_unaltered_and_on_its_connection)
 
 	/* One that this side made is for the other side. */
 	struct kvt_pool *pool = open_pool(stage.side.engine, memory, KIB, 4);
-	struct kvt_export *own = export_as(conn, pool, NULL);
+	struct kvt_export *own = export_pool(conn, pool, NULL);
 	must(kvt_export_describe(own, own_bytes, &own_len) == KVT_OK, "no descriptor");
 	expect_no_import(conn, own_bytes, own_len, KVT_E_INVALID);
 	kvt_export_close(own);
@@ -328,7 +294,7 @@ static void play_fall(struct peer *test, const void *arg)
 	uint8_t *memory = make_filled(len, 1);
 	struct kvt_pool *pool =
 		open_pool(side.engine, memory, FALL_BLOCK_LEN, len / FALL_BLOCK_LEN);
-	struct kvt_export *exported = export_as(side.conn, pool, "pool");
+	struct kvt_export *exported = export_pool(side.conn, pool, "pool");
 	peer_tell(test, 0);
 	peer_hear(test);
 	raise(fall->signal);
@@ -353,7 +319,7 @@ START_TEST(a_peer_that_falls_ends_its_transfers_in_time)
 	stage_open(&stage, play_fall, fall, &config);
 	uint8_t *memory = make_filled(len, 1);
 	struct kvt_pool *pool = open_pool(stage.side.engine, memory, FALL_BLOCK_LEN, count);
-	struct kvt_remote *remote = find(stage.side.conn, "pool");
+	struct kvt_remote *remote = find_remote(stage.side.conn, "pool");
 	peer_hear(&stage.peer);
 	peer_tell(&stage.peer, 0);
 	/* So many that the fall comes between them. */
@@ -408,7 +374,7 @@ static void play_withdrawer(struct peer *test, const void *arg)
 	for (uint64_t i = 0; i < get_share(STORM_ROUNDS); i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "round %llu", (unsigned long long)i);
-		struct kvt_export *exported = export_as(side.conn, opened, name);
+		struct kvt_export *exported = export_pool(side.conn, opened, name);
 		peer_hear(test);
 		rest((int64_t)(get_random(&seed) % 8) * MS);
 		kvt_export_close(exported);
@@ -437,7 +403,7 @@ START_TEST(withdrawals_in_the_middle_of_transfers_leave_no_writer)
 		struct kvt_result result = KVT_RESULT_INIT;
 		char name[32];
 		snprintf(name, sizeof(name), "round %llu", (unsigned long long)i);
-		struct kvt_remote *remote = find(stage.side.conn, name);
+		struct kvt_remote *remote = find_remote(stage.side.conn, name);
 		struct kvt_transfer *transfer =
 			start_blocks(i % 3 == 2 ? KVT_READ : KVT_WRITE, pool, remote, count);
 		peer_tell(&stage.peer, 0);
@@ -463,7 +429,7 @@ END_TEST
  * meets them, which ThreadSanitizer sees. */
 static void meet_threads(struct kvt_conn *conn, struct kvt_pool *pool)
 {
-	kvt_export_close(export_as(conn, pool, "meeting"));
+	kvt_export_close(export_pool(conn, pool, "meeting"));
 }
 
 /* Its memory is its own as soon as the writer has its error. */
@@ -475,7 +441,7 @@ static void play_watchful_owner(struct peer *test, const void *arg)
 	uint8_t *memory = make_filled(STORM_LEN, 1);
 	struct kvt_pool *pool =
 		open_pool(side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
-	struct kvt_export *exported = export_as(side.conn, pool, "pool");
+	struct kvt_export *exported = export_pool(side.conn, pool, "pool");
 	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
 		peer_hear(test);
 		meet_threads(side.conn, pool);
@@ -529,7 +495,7 @@ START_TEST(a_write_that_has_failed_leaves_the_owners_memory_alone)
 	uint8_t *memory = make_filled(STORM_LEN, 1);
 	struct kvt_pool *pool =
 		open_pool(stage.side.engine, memory, STORM_BLOCK_LEN, STORM_LEN / STORM_BLOCK_LEN);
-	struct kvt_remote *remote = find(stage.side.conn, "pool");
+	struct kvt_remote *remote = find_remote(stage.side.conn, "pool");
 	unsigned given_up = 0;
 	for (uint64_t i = 0; i < get_share(GIVE_UP_ROUNDS); i++) {
 		struct kvt_result result = KVT_RESULT_INIT;

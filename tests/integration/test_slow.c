@@ -4,15 +4,11 @@
  * quiet than anywhere else, and costs no connection. The link is a veth between two network namespaces,
  * shaped at both ends with a queue as routers have it, which needs root, ip(8) and tc(8).
  */
-#define _GNU_SOURCE 1 /* unshare */
 #include "bed.h"
+#include "cable.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { MESSAGE_LEN = 32 * MIB, BLOCK_LEN = 256 * KIB, NEXT_LEN = 100 * KIB };
 
@@ -36,55 +32,25 @@ static const struct trial trials[] = {
 	{ "10mbit", "50ms", 32, WITHDRAW, false },
 };
 
-/* ---- the link ---- */
+/* ---- the two ends ---- */
 
-static bool is_done(const char *command)
-{
-	return system(command) == 0;
-}
-
-/* In a child: it has a namespace of its own, and the tools work there. */
-static bool can_shape_networks(void)
-{
-	fflush(NULL);
-	pid_t pid = fork();
-	if (pid == 0)
-		_exit(unshare(CLONE_NEWNET) == 0 &&
-				      is_done("ip link add kvt0 type veth peer name kvt1 "
-					      ">/dev/null 2>&1") &&
-				      is_done("tc qdisc add dev kvt0 root tbf rate 10mbit burst "
-					      "32k latency 50ms "
-					      ">/dev/null 2>&1")
-			      ? 0
-			      : 1);
-	int status = 1;
-	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
-}
-
-/* An engine at one end of the link, which the test puts in. */
+/* An engine at one end of the link. */
 static struct kvt_engine *enter_network(struct peer *test, const struct trial *trial,
 					const char *host)
 {
-	static const char *const interfaces[] = { "kvt0" };
+	static const char *const interfaces[] = { CABLE };
 	struct kvt_engine_config config = make_config();
-	char command[300];
-	must(unshare(CLONE_NEWNET) == 0, "%s", strerror(errno));
-	peer_tell(test, 0);
-	peer_hear(test);
-	snprintf(command, sizeof(command), "ip addr add %s/24 dev kvt0 && ip link set kvt0 up",
-		 host);
-	must(is_done("ip link set lo up") && is_done(command), "no link");
+	char command[200];
+	connect_cable(test, host);
 	snprintf(command, sizeof(command),
-		 "tc qdisc add dev kvt0 root tbf burst 32k rate %s latency %s", trial->rate,
+		 "tc qdisc add dev " CABLE " root tbf burst 32k rate %s latency %s", trial->rate,
 		 trial->latency);
-	must(is_done(command), "no shaped link");
+	must(system(command) == 0, "no shaped link");
 	config.interfaces = interfaces;
 	config.ncpus = trial->lanes > 1 ? 2 : 1;
 	config.nconn_per_cpu = trial->lanes / config.ncpus;
 	return open_engine(&config);
 }
-
-/* ---- the two ends ---- */
 
 static bool is_message(enum way way)
 {
@@ -101,35 +67,6 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 	finish(transfer, by_deadline ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	must(is_within(since_ns, QUIET_NS + (by_deadline ? 300 * MS : 0)), "too late: %lld ms",
 	     (long long)((get_time_ns() - since_ns) / MS));
-}
-
-static struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *bytes)
-{
-	struct kvt_extent extent = { bytes, MESSAGE_LEN / BLOCK_LEN, BLOCK_LEN };
-	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
-	struct kvt_pool *pool = NULL;
-	config.extents = &extent;
-	config.extent_count = 1;
-	config.block_len = BLOCK_LEN;
-	must(kvt_pool_open(engine, &config, &pool, NULL) == KVT_OK, "no pool");
-	return pool;
-}
-
-static struct kvt_transfer *start_spans(enum kvt_direction direction, struct kvt_pool *pool,
-					struct kvt_remote *remote, uint64_t len, int64_t timeout_ns)
-{
-	static const uint64_t start = 0;
-	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
-	struct kvt_transfer *transfer = NULL;
-	request.direction = direction;
-	request.pool = pool;
-	request.remote = remote;
-	request.local_off = request.remote_off = &start;
-	request.lens = &len;
-	request.count = 1;
-	request.timeout_ns = timeout_ns;
-	must(kvt_spans_start(&request, &transfer, NULL) == KVT_OK, "no transfer");
-	return transfer;
 }
 
 /* This side sends, writes and reads. */
@@ -158,11 +95,11 @@ static void play_caller(struct peer *test, const void *arg)
 		}
 	} else {
 		enum kvt_direction direction = trial->way == READ ? KVT_READ : KVT_WRITE;
-		struct kvt_pool *pool = open_pool(engine, bytes);
-		struct kvt_remote *remote = NULL;
-		must(kvt_remote_find(conn, "pool", PATIENCE_NS, &remote, NULL) == KVT_OK, "none");
+		struct kvt_pool *pool =
+			open_pool(engine, bytes, BLOCK_LEN, MESSAGE_LEN / BLOCK_LEN);
+		struct kvt_remote *remote = find_remote(conn, "pool");
 		struct kvt_transfer *transfer =
-			start_spans(direction, pool, remote, MESSAGE_LEN, timeout_ns);
+			start_span(direction, pool, remote, MESSAGE_LEN, timeout_ns);
 		peer_tell(test, 0);
 		if (trial->way == WITHDRAW) {
 			finish(transfer, KVT_E_WITHDRAWN);
@@ -171,7 +108,7 @@ static void play_caller(struct peer *test, const void *arg)
 			fill_pattern(bytes, NEXT_LEN, 3);
 			peer_tell(test, 0); /* the owner's memory is the owner's */
 			peer_hear(test);
-			finish(start_spans(direction, pool, remote, NEXT_LEN, 0), KVT_OK);
+			finish(start_span(direction, pool, remote, NEXT_LEN, 0), KVT_OK);
 			must(holds_pattern(bytes, NEXT_LEN, direction == KVT_READ ? 5 : 3), "not "
 											    "whol"
 											    "e");
@@ -209,10 +146,7 @@ static void serve_messages(struct peer *test, const struct trial *trial, struct 
 static void serve_pages(struct peer *test, const struct trial *trial, struct kvt_conn *conn,
 			struct kvt_pool *pool, uint8_t *bytes)
 {
-	struct kvt_export *exported = NULL;
-	must(kvt_export_open(conn, pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE, "pool", &exported,
-			     NULL) == KVT_OK,
-	     "no export");
+	struct kvt_export *exported = export_pool(conn, pool, "pool");
 	peer_hear(test); /* the transfer has begun */
 	if (trial->way == WITHDRAW) {
 		rest(300 * MS);
@@ -240,7 +174,7 @@ static void play_server(struct peer *test, const void *arg)
 	const struct trial *trial = arg;
 	struct kvt_engine *engine = enter_network(test, trial, "10.99.8.2");
 	uint8_t *bytes = make_filled(MESSAGE_LEN, 0);
-	struct kvt_pool *pool = open_pool(engine, bytes);
+	struct kvt_pool *pool = open_pool(engine, bytes, BLOCK_LEN, MESSAGE_LEN / BLOCK_LEN);
 	peer_tell(test, kvt_engine_get_port(engine));
 	struct kvt_conn *conn = accept_from(engine);
 	struct kvt_kv *kv = open_kv(conn, TAG);
@@ -261,17 +195,9 @@ START_TEST(what_is_given_up_on_a_slow_link_costs_no_connection)
 {
 	const struct trial *trial = &trials[_i];
 	struct peer caller, server;
-	char command[200];
 	peer_start(&caller, play_caller, trial);
 	peer_start(&server, play_server, trial);
-	peer_hear(&caller);
-	peer_hear(&server);
-	snprintf(command, sizeof(command),
-		 "ip link add kvt0 netns %d type veth peer name kvt0 netns %d", caller.pid,
-		 server.pid);
-	must(is_done(command), "no link");
-	peer_tell(&caller, 0);
-	peer_tell(&server, 0);
+	lay_cable(&caller, &server);
 	peer_tell(&caller, peer_hear(&server)); /* the port */
 	if (trial->way == RECEIVE) {
 		peer_tell(&caller, peer_hear(&server));
@@ -309,7 +235,8 @@ TCase *make_slow_tests(void)
 	else if (strcmp(get_interface(), "lo") != 0)
 		printf("SKIP: a slow link between two namespaces: %s cannot be in both\n",
 		       get_interface());
-	else if (can_shape_networks())
+	else if (can_lay_cable("tc qdisc add dev " CABLE " root tbf rate 10mbit burst 32k "
+			       "latency 50ms >/dev/null 2>&1"))
 		tcase_add_loop_test(tests, what_is_given_up_on_a_slow_link_costs_no_connection, 0,
 				    is_seen ? TRIALS : TRIALS - 1);
 	else
