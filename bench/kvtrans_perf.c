@@ -4,6 +4,7 @@
  * public API alone. This file decides who is server and client; it never looks at a message.
  */
 #include "perf_probe.h"
+#include "perf_stopped.h"
 
 #include <arpa/inet.h>
 #include <err.h>
@@ -23,6 +24,8 @@ struct perf_options {
 	struct perf_engine engine;
 	enum perf_role role;
 	bool once;
+	bool has_stopped;
+	unsigned queued; /* for the peer that was stopped */
 };
 
 enum { DEFAULT_PORT = 18515 };
@@ -33,6 +36,7 @@ enum {
 	OPTION_CONNECT,
 	OPTION_IDLE,
 	OPTION_BESIDE,
+	OPTION_STOPPED,
 	OPTION_TIMEOUT,
 	OPTION_PROVIDER,
 	OPTION_NCPUS,
@@ -47,6 +51,9 @@ static const struct argp_option option_table[] = {
 	{ "connect", OPTION_CONNECT, NULL, 0, "the time of --count connects (50)", 2 },
 	{ "idle", OPTION_IDLE, NULL, 0, "the CPU time of a connection that is not used", 2 },
 	{ "beside", OPTION_BESIDE, "N", 0, "have N idle connections open meanwhile (0)", 2 },
+	{ "stopped", OPTION_STOPPED, "N", 0,
+	  "have N notifications queued meanwhile for another peer, which was stopped; with --self",
+	  2 },
 	{ NULL, 0, NULL, 0, "Who takes part:", 3 },
 	{ "self", OPTION_SELF, NULL, 0, "fork the server on this host", 3 },
 	{ "port", 'p', "PORT", 0, "the server's port (18515)", 3 },
@@ -142,6 +149,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	case OPTION_BESIDE:
 		rc = perf_parse_number(text, 0, PERF_BESIDE_MAX, &job->beside);
 		break;
+	case OPTION_STOPPED:
+		options->has_stopped = true;
+		rc = perf_parse_number(text, 0, PERF_DEPTH_MAX, &options->queued);
+		break;
 	default:
 		rc = parse_engine_option(key, text, &options->engine);
 	}
@@ -176,6 +187,8 @@ static void parse_options(struct perf_options *options, int argc, char **argv)
 	argp_parse(&parser, argc, argv, 0, NULL, options);
 	if (engine->host && options->role == PERF_SELF)
 		errx(PERF_USAGE, "--self forks the server on this host: it takes no HOST");
+	if (options->has_stopped && options->role != PERF_SELF)
+		errx(PERF_USAGE, "--stopped is for --self, which forks both peers");
 	if (engine->host)
 		options->role = PERF_CLIENT;
 	perf_job_complete(&options->job, options->role == PERF_SELF ? 2 : 1);
@@ -349,7 +362,7 @@ static int run_job(struct perf_peer *peer, const struct perf_options *options)
 	return report.interrupted ? PERF_INTERRUPTED : PERF_OK;
 }
 
-static int run_client(const struct perf_options *options)
+static int run_client(const struct perf_options *options, struct perf_stopped *stopped)
 {
 	const struct perf_engine *peer_options = &options->engine;
 	struct kvt_engine *engine;
@@ -365,8 +378,11 @@ static int run_client(const struct perf_options *options)
 		return status;
 	/* Some builds of libfabric take SIGINT for themselves when they are loaded. */
 	perf_catch_interrupts();
-	if (kvt_conn_open(engine, peer_options->host, peer_options->port, peer_options->timeout_ns,
-			  &conn, &error)) {
+	if (stopped->pid &&
+	    (status = perf_stopped_queue(stopped, engine, peer_options, options->queued))) {
+		warnx("nothing was measured");
+	} else if (kvt_conn_open(engine, peer_options->host, peer_options->port,
+				 peer_options->timeout_ns, &conn, &error)) {
 		status = perf_blame("connecting", &error);
 	} else {
 		status = perf_peer_open(&peer, engine, conn, peer_options->timeout_ns);
@@ -374,6 +390,7 @@ static int run_client(const struct perf_options *options)
 			status = run_job(&peer, options);
 		perf_peer_close(&peer);
 	}
+	perf_stopped_end(stopped);
 	kvt_engine_close(engine);
 	return status;
 }
@@ -428,11 +445,14 @@ static int run_forked(const struct perf_options *options, int report_fd)
 static int run_self(struct perf_options *options)
 {
 	char host[NI_MAXHOST];
+	struct perf_stopped stopped = { 0 };
 	int fds[2];
 
 	if (find_address(options->engine.interfaces[0], host, sizeof(host)))
 		errx(PERF_USAGE, "--self needs an interface with an IPv4 address: %s has none",
 		     options->engine.interfaces[0]);
+	if (options->has_stopped && perf_stopped_fork(&stopped, &options->engine))
+		return PERF_FAILED;
 	if (pipe(fds))
 		err(PERF_FAILED, "pipe");
 	pid_t pid = perf_fork();
@@ -447,7 +467,7 @@ static int run_self(struct perf_options *options)
 	    read(fds[0], &options->engine.port, sizeof(options->engine.port)) ==
 		    sizeof(options->engine.port)) {
 		options->engine.host = host;
-		status = run_client(options);
+		status = run_client(options, &stopped);
 	} else {
 		warnx("the server did not start");
 		kill(pid, SIGTERM);
@@ -466,7 +486,7 @@ int main(int argc, char **argv)
 	case PERF_SERVER:
 		return run_server(&options);
 	case PERF_CLIENT:
-		return run_client(&options);
+		return run_client(&options, &(struct perf_stopped){ 0 });
 	default:
 		return run_self(&options);
 	}

@@ -24,7 +24,9 @@ bench_kvtrans_perf_SOURCES = $(KVI_BENCH_SOURCES) \
 	bench/perf_kvtrans.c \
 	bench/perf_kvtrans.h \
 	bench/perf_probe.c \
-	bench/perf_probe.h
+	bench/perf_probe.h \
+	bench/perf_stopped.c \
+	bench/perf_stopped.h
 bench_kvtrans_perf_CPPFLAGS = -I$(top_srcdir)/include
 bench_kvtrans_perf_LDADD = src/libkvtrans.la
 

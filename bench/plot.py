@@ -86,7 +86,8 @@ def draw_curves(panels, path):
             axes.fill_between(xs, [min(points[x]) for x in xs], [max(points[x]) for x in xs], color=colour, alpha=0.15)
         if bound is not None:
             axes.axhline(bound, color="#CC0000", linewidth=1, linestyle="--", label="bound")
-        axes.set_xscale("log")
+        has_none = any(0 in points for points in lines.values())
+        axes.set_xscale("symlog" if has_none else "log")
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         for axis in (axes.xaxis, axes.yaxis):

@@ -237,6 +237,11 @@ def test_kvtrans_perf_measures_beside_idle_connections(job):
     assert told["mode"] == "idle" or told["us_p50"] > 0
 
 
+def test_kvtrans_perf_measures_beside_a_peer_that_stopped():
+    told = run("kvtrans-perf", *SHORT, *PERF, "--latency", "--stopped=10000")
+    assert 0 < told["us_p50"] <= told["us_p99"]
+
+
 def test_kvtrans_perf_knows_the_shapes_of_models():
     told = run("kvtrans-perf", *PERF, "--json", "--op=write", "--shape=S3", "--seconds=0.05", "--warmup=0")
     assert (told["block_bytes"], told["count"], told["pattern"]) == (73728, 976, "random")
