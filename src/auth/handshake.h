@@ -2,8 +2,7 @@
 /*
  * handshake.h - the first bytes of a connection, as a state machine over bytes: no sockets, no clock,
  * no threads. A server learns who is there, and a client what was agreed, before either makes a fabric
- * object. The Noise handshake will stand here (docs/protocol.md section 3): today the hello frames are
- * in clear and every peer is let in; the interface is the one that Noise needs.
+ * object. It stands behind the proof of a key (secure.h), inside of records.
  */
 #ifndef KVI_AUTH_HANDSHAKE_H
 #define KVI_AUTH_HANDSHAKE_H
