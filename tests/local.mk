@@ -282,6 +282,12 @@ tests_layers_auth_la_LDFLAGS = $(LAYER_LDFLAGS)
 TEST_EXTENSIONS = .sh .py
 AM_TESTS_ENVIRONMENT = . ./tests/env.sh;
 
+# The key that tests made for themselves.
+clean-local: clean-test-key
+.PHONY: clean-test-key
+clean-test-key:
+	rm -rf tests/config
+
 # A test that hangs is ended, with its children. Check's own limits do not hold without fork.
 TEST_TIMEOUT = 2400
 RUN_TEST = timeout --kill-after=10 $(TEST_TIMEOUT)

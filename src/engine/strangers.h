@@ -13,9 +13,10 @@
 enum {
 	KVI_STRANGERS_MAX = 128,
 	KVI_STRANGERS_PER_SOURCE_MAX = 16,
-	/* Of those who said what only a holder of the key can have said, once. */
-	KVI_CALLERS_MAX = 2048,
-	KVI_CALLERS_PER_SOURCE_MAX = 512,
+	/* Of those who said what only a holder of the key can have said, once. Each costs a descriptor, and a process
+	 * has 1,024 by default. */
+	KVI_CALLERS_MAX = 512,
+	KVI_CALLERS_PER_SOURCE_MAX = 256,
 };
 
 struct kvi_source;

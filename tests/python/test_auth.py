@@ -364,6 +364,35 @@ def test_a_call_that_is_played_again_makes_nothing(open_engine, open_proxy, coun
     meet(client, server)
 
 
+def test_recorded_openings_are_limited_and_given_one_deadline(open_engine, open_proxy):
+    most = 256  # of one address: src/engine/strangers.h
+    server, client = (open_engine(auth_key=KEYS[0]) for _ in range(2))
+    up, _ = record_call(client, server, open_proxy(server.port))
+    failed = server.stats()["handshakes_failed"]
+    started = time.monotonic()
+    calls = []
+    for _ in range(most + 20):
+        calls.append(socket.create_connection((HOST, server.port), 10))
+        calls[-1].sendall(up[:OPENING])
+        assert len(calls[-1].recv(ANSWER, socket.MSG_WAITALL)) == ANSWER
+    is_prompt = time.monotonic() - started < 1
+    # The oldest had to go for the newest; friends come in beside those that are left.
+    assert all(call.recv(1) == b"" for call in calls[:20])
+    meet(client, server)
+    if is_prompt:
+        assert server.stats()["handshakes_failed"] == failed + 21  # one for the friend
+    calls[-1].sendall(b"\xff")  # the beginning of a length: it buys no time
+    for call in calls[20:]:
+        try:
+            assert call.recv(1) == b""
+        except ConnectionError:
+            pass
+        call.close()
+    assert time.monotonic() - started < 10
+    assert server.stats()["handshakes_failed"] == failed + most + 20
+    meet(client, server)
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("deed", ["again", "changed", "dropped"])
 def test_a_record_that_is_not_the_next_ends_the_connection(open_engine, open_proxy, direction, deed):
