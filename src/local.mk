@@ -138,6 +138,8 @@ src_libkvi_engine_la_SOURCES = \
 	src/engine/motion.h \
 	src/engine/notification.c \
 	src/engine/notification.h \
+	src/engine/offer.c \
+	src/engine/offer.h \
 	src/engine/owner.c \
 	src/engine/paged.c \
 	src/engine/paged.h \

@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/life.h"
 #include "engine/link.h"
+#include "engine/offer.h"
 #include "engine/target.h"
 
 #define AGAIN_NS (50 * KVI_MS)
@@ -186,7 +187,7 @@ static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_con
 			return err;
 		}
 	}
-	kvi_conn_hand_out(conn);
+	kvi_offers_hand_out(conn);
 	*conn_out = conn;
 	return KVT_OK;
 }

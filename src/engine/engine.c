@@ -3,6 +3,7 @@
  * engine.c - opening and stopping an engine, and taking the peers that called it.
  */
 #include "engine/engine.h"
+#include "engine/offer.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -39,6 +40,7 @@ static void release_engine(struct kvi_ref *ref)
 	kvi_keyring_close(&engine->keyring);
 	kvi_vault_destroy(&engine->vault);
 	pthread_mutex_destroy(&engine->lock);
+	pthread_mutex_destroy(&engine->offers_lock);
 	pthread_cond_destroy(&engine->changed);
 	kvi_free(engine);
 }
@@ -139,6 +141,8 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	engine->handlers = &kvi_message_handlers;
 	engine->check_fds = check_fds;
 	pthread_mutex_init(&engine->lock, NULL);
+	pthread_mutex_init(&engine->offers_lock, NULL);
+	kvi_list_init(&engine->offers);
 	kvi_cond_init(&engine->changed);
 	kvi_list_init(&engine->conns);
 	kvi_list_init(&engine->ready);
@@ -289,7 +293,7 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn != NULL) {
-		kvi_conn_hand_out(conn);
+		kvi_offers_hand_out(conn);
 		*conn_out = conn;
 	}
 	kvi_engine_leave(engine);

@@ -82,6 +82,10 @@ struct kvt_engine {
 	unsigned unaccepted_count; /* peers that may have left something, and are not the application's yet */
 	bool stopped;
 
+	/* under offers_lock, which comes before all others and is held while memory is registered */
+	pthread_mutex_t offers_lock;
+	struct kvi_list offers; /* to all peers: offer.h */
+
 	/* atomic */
 	atomic_bool stopping;
 	atomic_bool fds_lost; /* somebody closed descriptors of ours */

@@ -137,12 +137,12 @@ static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error
 	return err;
 }
 
-static enum kvt_err check_open(struct kvt_conn *conn, struct kvt_pool *pool, unsigned access,
-			       const char *name, struct kvt_error *error)
+enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_pool *pool,
+			      unsigned access, const char *name, struct kvt_error *error)
 {
-	if (conn == NULL || pool == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no connection or no pool is given");
-	if (pool->engine != conn->engine)
+	if (engine == NULL || pool == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no pool is given");
+	if (pool->engine != engine)
 		return kvi_fail(error, KVT_E_INVALID, 0, "the pool is of another engine");
 	if (access == 0 || (access & ~(unsigned)(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0)
 		return kvi_fail(error, KVT_E_INVALID, 0,
@@ -184,7 +184,9 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 			     const char *name, struct kvt_export **exported_out,
 			     struct kvt_error *error)
 {
-	enum kvt_err err = check_open(conn, pool, access, name, error);
+	if (conn == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection is given");
+	enum kvt_err err = kvi_export_check(conn->engine, pool, access, name, error);
 	if (err != KVT_OK)
 		return err;
 	err = kvi_engine_enter(conn->engine, error);
@@ -339,15 +341,19 @@ static void deregister(struct kvt_export *exported)
 	kvi_pool_deregister(exported->pool, windows);
 }
 
-/* Tell the peer, and wait until it has stopped or is cut off. */
 static void tell_peer(struct kvt_export *exported)
 {
-	struct kvt_conn *conn = exported->conn;
-	struct kvi_worker *worker = exported->home->part->worker;
-	int64_t since_ns = kvi_clock_now(), due_ns = kvi_motion_get_first_due();
 	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAW,
 				       .withdraw.export_id = exported->id };
 	kvi_link_send_unlocked(exported->home, &message);
+}
+
+/* It was told at since_ns: wait until it has stopped or is cut off. */
+static void await_peer(struct kvt_export *exported, int64_t since_ns)
+{
+	struct kvt_conn *conn = exported->conn;
+	struct kvi_worker *worker = exported->home->part->worker;
+	int64_t due_ns = kvi_motion_get_first_due();
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
 	       !worker->stopped)
 		if (kvi_clock_now() >= due_ns)
@@ -360,11 +366,30 @@ static void tell_peer(struct kvt_export *exported)
 	kvi_conn_await_end(conn);
 }
 
-void kvi_export_withdraw(struct kvt_export *exported)
+/* Nobody has the handle of an offer's export: it goes with its withdrawal, or its connection. */
+static void drop_offers_ref(struct kvt_export *exported)
+{
+	struct kvt_engine *engine = exported->conn->engine;
+	if (atomic_exchange(&exported->offer, NULL) == NULL)
+		return;
+	pthread_mutex_lock(&engine->lock);
+	kvi_list_remove(&exported->pool_node);
+	pthread_mutex_unlock(&engine->lock);
+	kvi_ref_drop(&exported->ref);
+}
+
+/* What one withdrawal has to do, from its beginning to its end. */
+struct withdrawal {
+	struct kvt_export *exported;
+	bool first; /* else somebody else does it, and is waited for */
+	bool asked; /* the peer was told */
+	int64_t since_ns;
+};
+
+static struct withdrawal begin_withdrawal(struct kvt_export *exported)
 {
 	struct kvt_conn *conn = exported->conn;
 	struct kvt_engine *engine = conn->engine;
-	struct kvi_worker *home = exported->home->part->worker;
 	enum kvi_export_state open = KVI_EXPORT_OPEN;
 	pthread_mutex_lock(&conn->share.lock);
 	bool first = atomic_compare_exchange_strong(&exported->state, &open, KVI_EXPORT_CLOSING);
@@ -372,19 +397,31 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	if (first)
 		forget_name(&conn->share, exported);
 	pthread_mutex_unlock(&conn->share.lock);
-	if (!first) {
-		kvi_worker_await(home, is_closed, exported);
-		return;
-	}
-	pthread_mutex_lock(&engine->lock);
-	kvi_list_remove(&exported->pool_node);
-	pthread_mutex_unlock(&engine->lock);
 	/* Packs are unpacked until the peer has confirmed: it may report them to its application as success. */
 	if (ask)
 		tell_peer(exported);
+	if (first) {
+		pthread_mutex_lock(&engine->lock);
+		kvi_list_remove(&exported->pool_node);
+		pthread_mutex_unlock(&engine->lock);
+	}
+	return (struct withdrawal){ exported, first, ask, kvi_clock_now() };
+}
+
+static void end_withdrawal(const struct withdrawal *withdrawal)
+{
+	struct kvt_export *exported = withdrawal->exported;
+	struct kvt_conn *conn = exported->conn;
+	struct kvi_worker *home = exported->home->part->worker;
+	if (!withdrawal->first) {
+		kvi_worker_await(home, is_closed, exported);
+		return;
+	}
+	if (withdrawal->asked)
+		await_peer(exported, withdrawal->since_ns);
 	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);
 	/* Who found it before, and unpacks into it, does so under a worker's lock. */
-	kvi_engine_meet_workers(engine);
+	kvi_engine_meet_workers(conn->engine);
 	deregister(exported);
 	pthread_mutex_lock(&conn->share.lock);
 	forget(&conn->share, exported);
@@ -393,6 +430,50 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	atomic_store(&exported->state, KVI_EXPORT_CLOSED);
 	kvi_worker_signal(home);
 	kvi_worker_unlock(home);
+	drop_offers_ref(exported);
+}
+
+void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer)
+{
+	struct kvi_share *share = &exported->conn->share;
+	kvi_ref_take(&exported->ref);
+	atomic_store(&exported->offer, offer);
+	pthread_mutex_lock(&share->lock);
+	bool is_over = exported->by_id.tbl == NULL;
+	pthread_mutex_unlock(&share->lock);
+	/* Its end came sooner, and may not have seen whose it is. */
+	if (is_over)
+		drop_offers_ref(exported);
+	kvi_ref_drop(&exported->ref);
+}
+
+void kvi_export_withdraw(struct kvt_export *exported)
+{
+	struct withdrawal withdrawal = begin_withdrawal(exported);
+	end_withdrawal(&withdrawal);
+}
+
+void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count)
+{
+	struct withdrawal *all = kvi_alloc_array(count + 1, sizeof(all[0]));
+	for (size_t i = 0; i < count; i++)
+		if (all != NULL)
+			all[i] = begin_withdrawal(exports[i]);
+		else
+			kvi_export_withdraw(exports[i]);
+	for (size_t i = 0; all != NULL && i < count; i++)
+		end_withdrawal(&all[i]);
+	kvi_free(all);
+}
+
+struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name)
+{
+	pthread_mutex_lock(&conn->share.lock);
+	struct kvt_export *found = find_name(&conn->share, name, strlen(name));
+	if (found != NULL)
+		kvi_ref_take(&found->ref);
+	pthread_mutex_unlock(&conn->share.lock);
+	return found;
 }
 
 void kvt_export_close(struct kvt_export *exported)
@@ -421,6 +502,7 @@ void kvi_exports_end(struct kvt_conn *conn)
 		kvi_worker_lock(found->home->part->worker);
 		confirm(found);
 		kvi_worker_unlock(found->home->part->worker);
+		drop_offers_ref(found);
 		kvi_ref_drop(&found->ref);
 	}
 }

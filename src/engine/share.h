@@ -25,6 +25,7 @@ struct kvi_share;
 struct kvi_window;
 struct kvt_conn;
 struct kvt_export;
+struct kvt_offer;
 struct kvt_pool;
 struct kvt_remote;
 
@@ -56,6 +57,8 @@ struct kvt_export {
 	struct kvi_list pool_node;
 
 	/* atomic */
+	_Atomic(struct kvt_offer *)
+		offer; /* whose export it is: nobody has its handle; NULL: an application's */
 	_Atomic(enum kvi_export_state) state;
 	struct kvi_ref ref; /* the handle's, and that of whoever withdraws */
 };
@@ -90,6 +93,15 @@ void kvi_share_end(struct kvt_conn *conn);
 /* export.c */
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
+/* The same of several. */
+void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count);
+/* What may be exported so; name may be NULL. */
+enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_pool *pool,
+			      unsigned access, const char *name, struct kvt_error *error);
+/* The caller's reference becomes its own, until it is withdrawn or ends with its connection. */
+void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer);
+/* The open export of that name, with a reference; NULL: there is none. */
+struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);

@@ -18,6 +18,7 @@ extern "C" {
 
 struct kvt_pool;
 struct kvt_export;
+struct kvt_offer;
 struct kvt_remote;
 
 /* ---- pools ---- */
@@ -91,7 +92,7 @@ enum {
 
 /*
  * Let the peer of conn access pool, as KVT_ACCESS_* bits say. name: NULL, or 1 to KVT_NAME_LEN_MAX
- * bytes that this side has not used on conn: the peer may then find it by name. Errors: INVALID (also a
+ * bytes that no export on conn has: the peer may then find it by name, until it is withdrawn. Errors: INVALID (also a
  * name in use, or writing a read-only pool), LIMIT, NO_MEMORY, FABRIC, PEER_*, CLOSED, FORKED.
  */
 KVT_API enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsigned access,
@@ -112,6 +113,19 @@ KVT_API enum kvt_err kvt_export_describe(const struct kvt_export *exported, void
  * connection. NULL is allowed.
  */
 KVT_API void kvt_export_close(struct kvt_export *exported);
+
+/*
+ * Offer a pool to every peer: it is exported, by this name, on all connections that the application has, and on
+ * those that it opens or accepts later before it gets them. A connection on which a later one fails ends with
+ * that error; so does this call, and then nothing is offered. Errors: as kvt_export_open(), but for PEER_*.
+ */
+KVT_API enum kvt_err kvt_offer_open(struct kvt_engine *engine, struct kvt_pool *pool,
+				    unsigned access, const char *name, struct kvt_offer **offer,
+				    struct kvt_error *error);
+
+/* Withdraw it from all peers, who are asked at once, and give back the handle: as kvt_export_close() of each.
+ * Stopping the pool withdraws it, too. NULL is allowed. */
+KVT_API void kvt_offer_close(struct kvt_offer *offer);
 
 /* ---- remotes: what a peer exported ---- */
 
