@@ -52,16 +52,16 @@ PyObject *kvi_py_get_lost(struct kvi_py_conn *conn)
 }
 
 /* Closing an export gives up the GIL: each is taken out of the table first. */
-void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool)
+void kvi_py_drop_exports(PyObject *table, PyObject *pool)
 {
-	PyObject *items = PyDict_Items(conn->exports);
+	PyObject *items = PyDict_Items(table);
 
 	for (Py_ssize_t i = 0; items != NULL && i < PyList_GET_SIZE(items); i++) {
 		PyObject *key = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 0);
 		PyObject *exported = PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 1);
 		if ((pool == NULL || ((struct kvi_py_export *)exported)->pool == pool) &&
-		    PyDict_GetItemWithError(conn->exports, key) == exported)
-			(void)PyDict_DelItem(conn->exports, key);
+		    PyDict_GetItemWithError(table, key) == exported)
+			(void)PyDict_DelItem(table, key);
 	}
 	Py_XDECREF(items); /* and here they are closed */
 	PyErr_Clear();
@@ -80,7 +80,7 @@ static void finish_close(struct kvi_py_conn *conn, struct kvi_py_engine *engine)
 	if (!kvi_py_is_forked(conn->owner))
 		close_handle(handle);
 	kvi_py_remove_handle(engine, conn, handle);
-	kvi_py_drop_exports(conn, NULL);
+	kvi_py_drop_exports(conn->exports, NULL);
 	PyList_SetSlice(conn->on_lost, 0, PY_SSIZE_T_MAX, NULL);
 	PyErr_Restore(type, value, traceback);
 }

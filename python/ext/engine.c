@@ -22,9 +22,10 @@ static PyObject *open_engine(PyTypeObject *type, PyObject *args, PyObject *kwarg
 	self->conns = PyDict_New();
 	self->kvs = PyDict_New();
 	self->pools = PySet_New(NULL);
+	self->offers = PyDict_New();
 	self->self_ref = PyWeakref_NewRef((PyObject *)self, NULL);
 	if (kvi_py_open_dispatch(&self->dispatch) < 0 || self->conns == NULL || self->kvs == NULL ||
-	    self->pools == NULL || self->self_ref == NULL ||
+	    self->pools == NULL || self->offers == NULL || self->self_ref == NULL ||
 	    kvi_py_open_engine(self, args, kwargs) < 0)
 		goto err_self;
 	PyObject *added = PyObject_CallMethod(state->live_engines, "add", "O", self);
@@ -81,6 +82,7 @@ static int engine_traverse(PyObject *self, visitproc visit, void *arg)
 	Py_VISIT(engine->conns);
 	Py_VISIT(engine->kvs);
 	Py_VISIT(engine->pools);
+	Py_VISIT(engine->offers);
 	Py_VISIT(engine->last_error);
 	return kvi_py_traverse_dispatch(&engine->dispatch, visit, arg);
 }
@@ -105,6 +107,7 @@ static void engine_dealloc(PyObject *self)
 	Py_CLEAR(engine->conns);
 	Py_CLEAR(engine->kvs);
 	Py_CLEAR(engine->pools);
+	Py_CLEAR(engine->offers);
 	Py_CLEAR(engine->last_error);
 	Py_CLEAR(engine->self_ref);
 	kvi_py_free_dispatch(&engine->dispatch);

@@ -116,6 +116,7 @@ struct kvi_py_engine {
 	PyObject *conns;      /* dict: id to struct kvi_py_conn */
 	PyObject *kvs;	      /* dict: id to struct kvi_py_kv */
 	PyObject *pools;      /* set of struct kvi_py_pool: those that are open */
+	PyObject *offers;     /* dict: name -> struct kvi_py_export */
 	PyObject *last_error; /* exception object or NULL */
 	PyObject *weakrefs;
 	PyObject *self_ref; /* a weak reference to itself: kvi_py_ref_engine */

@@ -54,6 +54,8 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_open_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_accept_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_register)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_offer)
+KVI_PY_LOCKED(kvi_py_withdraw_offer)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_register_memory)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_allocate)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_wait)
@@ -155,6 +157,12 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "came in time; without a timeout it waits for ever."),
 	METHOD("connection", kvi_py_connection,
 	       "connection($self, conn_id)\n--\n\nThe Connection of an id."),
+	METHOD("export", kvi_py_offer,
+	       "export($self, pool, name, access='rw')\n--\n\n"
+	       "Export a pool to every peer, by name: on all connections of now and later."),
+	{ "withdraw", kvi_py_withdraw_offer_locked, METH_O,
+	  "withdraw($self, what, /)\n--\n\n"
+	  "Take back what export() gave to every peer: a name, or a Pool for all of its names." },
 	METHOD("register_memory", kvi_py_register_memory,
 	       "register_memory($self, memory, block_nbytes=1, read_only=False)\n--\n\n"
 	       "Make a Pool of raw memory: a list of (address, nbytes), each an extent. Nothing "

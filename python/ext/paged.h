@@ -67,14 +67,15 @@ void kvi_py_drop_pools(struct kvi_py_engine *engine);
 
 /* ---- conn.c ---- */
 
-/* Let go of the exports of a pool (NULL: of all) on a connection. */
-void kvi_py_drop_exports(struct kvi_py_conn *conn, PyObject *pool);
+/* Let go of the exports of a pool (NULL: of all) in the table of a connection, or of what is offered to all. */
+void kvi_py_drop_exports(PyObject *table, PyObject *pool);
 
 /* ---- remote.c ---- */
 
 /* Owns an export; it stands in the table of its connection. */
 struct kvi_py_export {
 	PyObject_HEAD struct kvt_export *handle;
+	struct kvt_offer *offer; /* in its place: it stands in the engine's table */
 	PyObject *pool;
 	pid_t owner;
 };
@@ -93,6 +94,8 @@ extern PyType_Spec kvi_py_remote_spec;
 
 PyObject *kvi_py_export(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_withdraw(PyObject *self, PyObject *what);
+PyObject *kvi_py_offer(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_withdraw_offer(PyObject *self, PyObject *what);
 PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs);
 

@@ -384,10 +384,12 @@ static void drop_backing(struct kvi_py_engine *engine, struct kvi_py_pool *pool)
 	Py_XDECREF(backing);
 	PyObject *conns = PyDict_Values(engine->conns);
 	for (Py_ssize_t i = 0; conns != NULL && i < PyList_GET_SIZE(conns); i++)
-		kvi_py_drop_exports((struct kvi_py_conn *)PyList_GET_ITEM(conns, i),
+		kvi_py_drop_exports(((struct kvi_py_conn *)PyList_GET_ITEM(conns, i))->exports,
 				    (PyObject *)pool);
 	Py_XDECREF(conns);
 	PyErr_Clear();
+	if (engine->offers != NULL)
+		kvi_py_drop_exports(engine->offers, (PyObject *)pool);
 	Py_CLEAR(pool->arrays);
 }
 

@@ -22,9 +22,10 @@ static void export_dealloc(PyObject *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	PyObject_GC_UnTrack(self);
-	if (exported->handle != NULL && !kvi_py_is_forked(exported->owner)) {
+	if (!kvi_py_is_forked(exported->owner)) {
 		PyThreadState *thread = kvi_py_begin_close();
 		kvt_export_close(exported->handle);
+		kvt_offer_close(exported->offer);
 		kvi_py_end_close(thread);
 	}
 	Py_CLEAR(exported->pool);
@@ -138,6 +139,85 @@ out_conn:
 	return bytes;
 }
 
+/* ---- offers ---- */
+
+PyObject *kvi_py_offer(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "pool", "name", "access", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	struct kvi_py_state *state = kvi_py_get_state(self);
+	struct kvt_error error = { 0 };
+	PyObject *pool_object, *name_object;
+	const char *access_text = "rw", *name;
+	Py_ssize_t name_len;
+	unsigned access;
+	int rc = -1;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OU|s:export", names, &pool_object,
+					 &name_object, &access_text) ||
+	    parse_access(access_text, &access) < 0)
+		return NULL;
+	name = PyUnicode_AsUTF8AndSize(name_object, &name_len);
+	if (name == NULL || kvi_py_enter(engine) < 0)
+		return NULL;
+	struct kvi_py_pool *pool = kvi_py_check_pool(engine, pool_object);
+	struct kvi_py_export *exported = NULL;
+	if (pool != NULL && strlen(name) != (size_t)name_len)
+		PyErr_SetString(PyExc_ValueError, "a name has no null character");
+	else if (pool != NULL)
+		exported =
+			(struct kvi_py_export *)state->export_type->tp_alloc(state->export_type, 0);
+	if (exported == NULL)
+		goto out_engine;
+	exported->owner = engine->owner;
+	exported->pool = Py_NewRef(pool_object);
+	pool->users++;
+	PyThreadState *thread = PyEval_SaveThread();
+	enum kvt_err err = kvt_offer_open(engine->handle, pool->backing->handle, access, name,
+					  &exported->offer, &error);
+	PyEval_RestoreThread(thread);
+	pool->users--;
+	if (err == KVT_OK && (engine->closed || pool->engine == NULL)) {
+		err = KVT_E_CLOSED;
+		error = (struct kvt_error){ err, 0, "the engine or the pool was closed meanwhile" };
+	}
+	if (err != KVT_OK)
+		kvi_py_raise(state, &error, 0);
+	else
+		rc = PyDict_SetItem(engine->offers, name_object, (PyObject *)exported);
+	Py_DECREF(exported);
+out_engine:
+	kvi_py_leave(engine);
+	return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *kvi_py_withdraw_offer(PyObject *self, PyObject *what)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	PyObject *exported = NULL;
+	bool is_pool = Py_IS_TYPE(what, kvi_py_get_state(self)->pool_type);
+
+	if (!is_pool && !PyUnicode_Check(what)) {
+		PyErr_Format(PyExc_TypeError, "withdraw() takes a name (str) or a Pool, not %.200s",
+			     Py_TYPE(what)->tp_name);
+		return NULL;
+	}
+	if (kvi_py_enter(engine) < 0)
+		return NULL;
+	if (is_pool) {
+		kvi_py_drop_exports(engine->offers, what);
+	} else {
+		exported = Py_XNewRef(PyDict_GetItemWithError(engine->offers, what));
+		if (exported == NULL)
+			PyErr_Format(PyExc_ValueError, "nothing is exported to all as %R", what);
+		else
+			(void)PyDict_DelItem(engine->offers, what);
+		Py_XDECREF(exported); /* closed here */
+	}
+	kvi_py_leave(engine);
+	return is_pool || exported != NULL ? Py_NewRef(Py_None) : NULL;
+}
+
 PyObject *kvi_py_withdraw(PyObject *self, PyObject *what)
 {
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
@@ -147,7 +227,7 @@ PyObject *kvi_py_withdraw(PyObject *self, PyObject *what)
 	if (kvi_py_enter_conn(conn, &engine) < 0)
 		return NULL;
 	if (Py_IS_TYPE(what, kvi_py_get_state(self)->pool_type)) {
-		kvi_py_drop_exports(conn, what);
+		kvi_py_drop_exports(conn->exports, what);
 	} else if (!PyBytes_Check(what)) {
 		PyErr_Format(PyExc_TypeError,
 			     "withdraw() takes a descriptor (bytes) or a Pool, not %.200s",

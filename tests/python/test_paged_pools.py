@@ -330,3 +330,50 @@ def test_raw_memory_is_a_pool(link):
 def test_what_is_no_memory_is_refused(link, memory, options, error):
     with pytest.raises(error):
         link.client.register_memory(memory, **options)
+
+
+def test_a_pool_is_exported_to_peers_of_now_and_later(link):
+    there = np.zeros((4, 64), np.uint8)
+    pool = link.server.register(there)
+    link.server.export(pool, "cache", access="w")
+    here = link.client.register(np.full((4, 64), 7, np.uint8))
+    later = link.client.open_connection(link.conn.host, link.server.port)
+    link.server.accept_connection(timeout=10)
+    for index, conn in enumerate([link.conn, later]):
+        conn.write_blocks(here, [0], conn.remote("cache"), [index]).result(10)
+    assert (there[:2] == 7).all() and not there[2:].any()
+    with pytest.raises(ValueError, match="cache"):
+        link.server.export(pool, "cache")
+    remote = later.remote("cache")
+    link.server.withdraw("cache")
+    assert remote.withdrawn
+    with pytest.raises(kvtrans_engine.TransferTimeout):
+        later.remote("cache", timeout=0.1)
+    with pytest.raises(ValueError, match="cache"):
+        link.server.withdraw("cache")
+    link.server.export(pool, "cache")
+    link.server.export(pool, "again")
+    link.server.withdraw(pool)
+    link.server.export(pool, "cache")
+    assert later.remote("cache").access == "rw"
+    pool.close()
+    link.server.export(link.server.register(there), "cache")
+    assert later.remote("cache") is not None
+
+
+def test_what_cannot_be_exported_to_all_is_refused(link):
+    pool = link.server.register(np.zeros(64, np.uint8), block_nbytes=64)
+    with pytest.raises(TypeError):
+        link.server.export("pool", "name")
+    with pytest.raises(TypeError):
+        link.server.export(pool, None)
+    for name, options in [("", {}), ("n" * 256, {}), ("a\0b", {}), ("n", {"access": "x"})]:
+        with pytest.raises(ValueError):
+            link.server.export(pool, name, **options)
+    with pytest.raises(ValueError, match="another engine"):
+        link.client.export(pool, "name")
+    with pytest.raises(TypeError):
+        link.server.withdraw(b"name")
+    pool.close()
+    with pytest.raises(ValueError, match="closed"):
+        link.server.export(pool, "name")
