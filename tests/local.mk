@@ -16,6 +16,7 @@ C_TESTS = \
 	tests/engine/check_find \
 	tests/engine/check_flow \
 	tests/engine/check_many \
+	tests/engine/check_notification \
 	tests/engine/check_offer \
 	tests/engine/check_paged \
 	tests/engine/check_paged_end \
@@ -171,6 +172,7 @@ tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAG
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_detach_SOURCES = tests/engine/check_detach.c $(PAGES_BED)
 tests_engine_check_parts_SOURCES = tests/engine/check_parts.c $(PAGES_BED)
+tests_engine_check_notification_SOURCES = tests/engine/check_notification.c $(PAGES_BED)
 tests_engine_check_offer_SOURCES = tests/engine/check_offer.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)
 tests_engine_check_times_SOURCES = tests/engine/check_times.c $(PAGES_BED)

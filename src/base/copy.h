@@ -16,7 +16,7 @@ enum {
 	KVI_COPY_LINE = 64,
 	KVI_COPY_SHORT = 1024,
 	KVI_COPY_PAGE = 4096,
-	KVI_COPY_BEGINNING = 4 * KVI_COPY_LINE, /* of a page; less or more is slower */
+	KVI_COPY_BEGINNING = 4 * KVI_COPY_LINE, /* of a page; twice as much is slower */
 };
 
 /* The ranges do not overlap. */

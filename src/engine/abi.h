@@ -20,11 +20,11 @@
 	X(kv_config, "KV config", tag, tag, 40)                                                    \
 	X(send_request, "send request", timeout_ns, timeout_ns, 56)                                \
 	X(recv_request, "receive request", timeout_ns, timeout_ns, 40)                             \
-	X(result, "result", started_ns, text, 72)                                                  \
+	X(result, "result", started_ns, started_ns, 88)                                            \
 	X(extent, "extent", stride, stride, 24)                                                    \
 	X(pool_config, "pool config", device, device, 56)                                          \
 	X(remote_info, "remote info", len, len, 48)                                                \
-	X(blocks_request, "blocks request", block_len, timeout_ns, 104)                            \
+	X(blocks_request, "blocks request", block_len, block_len, 112)                             \
 	X(spans_request, "spans request", timeout_ns, timeout_ns, 88)                              \
 	X(part, "part", count, count, 48)                                                          \
 	X(parts_request, "parts request", timeout_ns, timeout_ns, 64)                              \

@@ -159,7 +159,7 @@ static bool fill(const struct asked *asked, const struct kvt_export *exported)
 		if (from == NULL || len > room - pack->len)
 			return false;
 		if (len >= KVI_COPY_PAGE && i + 1 < asked->span_count &&
-		    (next = place(asked, exported, i + 1, &next_len)) != NULL)
+		    (next = place(asked, exported, i + 1, &next_len)) != NULL && next_len <= room)
 			kvi_copy_expect(next, next_len);
 		kvi_copy(pack->bytes + pack->len, from, len);
 		pack->len += len;

@@ -399,17 +399,20 @@ static const uint8_t ten_bytes[10];
 
 #define BEGIN(number, length)                                                                      \
 	{                                                                                          \
-		.type = KVI_MESSAGE_NOTIFY_BEGIN, .notify_begin = { (number), (length) }            \
+		.type = KVI_MESSAGE_NOTIFY_BEGIN, .notify_begin = {(number), (length) }            \
 	}
 #define PART(number, length)                                                                       \
 	{                                                                                          \
-		.type = KVI_MESSAGE_NOTIFY_PART,                                                   \
-		.notify_part = { (number), { ten_bytes, (length) } }                               \
+		.type = KVI_MESSAGE_NOTIFY_PART, .notify_part = {                                  \
+			(number),                                                                  \
+			{ ten_bytes, (length) }                                                    \
+		}                                                                                  \
 	}
 #define END(number, length)                                                                        \
 	{                                                                                          \
 		.type = KVI_MESSAGE_NOTIFY, .notify = {                                            \
-			.transfer = (number), .data = { ten_bytes, (length) }                      \
+			.transfer = (number),                                                      \
+			.data = { ten_bytes, (length) }                                            \
 		}                                                                                  \
 	}
 
@@ -448,9 +451,9 @@ START_TEST(a_notification_that_is_begun_takes_the_window_for_all_of_it)
 	uint8_t *bytes = make_filled(SHORT_LEN, 1);
 	pages_open(0);
 	for (uint64_t i = 0; i < COUNT; i++) {
-		say((struct kvi_message){ .type = KVI_MESSAGE_NOTIFY,
-					  .notify = { .transfer = i,
-						      .data = { bytes, SHORT_LEN } } });
+		say((struct kvi_message){
+			.type = KVI_MESSAGE_NOTIFY,
+			.notify = { .transfer = i, .data = { bytes, SHORT_LEN } } });
 		if (i % 32 == 0)
 			rest(KVI_MS);
 	}

@@ -111,7 +111,7 @@ def test_other_arguments_are_checked(link, caches):
         ((pool, [0], remote, [0]), {"timeout": -1}, ValueError, "0 or more seconds"),
         ((pool, [0], remote, [0]), {"timeout": "1"}, TypeError, "number of seconds"),
         ((pool, [0], remote, [0]), {"notify": "text"}, TypeError, "encode"),
-        ((pool, [0], remote, [0]), {"notify": bytes(4097)}, ValueError, "4096 bytes, not 4097"),
+        ((pool, [0], remote, [0]), {"notify": bytes((1 << 20) + 1)}, ValueError, "1048576 bytes"),
         ((pool, [0], remote, [0]), {"extents": [1]}, ValueError, "extent"),
         ((pool, [0], remote, [0]), {"extents": -1}, ValueError, "extent"),
         ((pool, [0], remote, [0]), {"extents": []}, ValueError, "names none"),

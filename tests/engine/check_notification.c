@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_notification.c - notifications that no packet holds, which come in parts (docs/protocol.md 7.5). */
+#include "pages.h"
+
+#include <stdlib.h>
+
+#include "engine/conn.h"
+#include "engine/link.h"
+#include "engine/settings.h"
+#include "support/runner.h"
+
+static void expect_long_notification(uint32_t seed, size_t len, enum kvt_err err)
+{
+	struct kvt_event *event;
+	wait_until(kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_OK);
+	ck_assert_int_eq(event->kind, KVT_EVENT_NOTIFICATION);
+	ck_assert_uint_eq(event->len, len);
+	ck_assert_int_eq(event->err, err);
+	ck_assert(holds_pattern(event->data, len, seed));
+	kvt_event_free(event);
+}
+
+START_TEST(a_long_notification_comes_behind_the_data)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open((unsigned)_i);
+	for (int direction = KVT_WRITE; direction <= KVT_READ; direction++) {
+		fill_pages((enum kvt_direction)direction, 5);
+		struct kvt_transfer *transfer = start_blocks_noting(
+			(enum kvt_direction)direction, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+		expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_OK);
+		ck_assert(are_moved((enum kvt_direction)direction, 5));
+		finish(transfer, KVT_OK);
+	}
+	expect_no_event(pages.bed.far.engine);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(long_notifications_that_nobody_takes_wait_as_a_whole)
+{
+	enum { COUNT = 5 };
+	struct kvt_transfer *transfers[COUNT];
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	for (unsigned i = 0; i < COUNT; i++)
+		transfers[i] = start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX - i);
+	await(transfers[0], KVT_OK);
+	await(transfers[1], KVT_OK);
+	expect_pending(transfers[2], 50 * KVI_MS);
+	ck_assert(!pages.bed.far.conn->links[0].partial);
+	for (unsigned i = 0; i < COUNT; i++) {
+		expect_long_notification(3, KVT_NOTIFY_LEN_MAX - i, KVT_OK);
+		finish(transfers[i], KVT_OK);
+	}
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* A notification was begun, and waits between two parts. */
+static bool is_begun(void)
+{
+	struct kvi_link *link = &pages.bed.near.conn->links[0];
+	kvi_worker_lock(link->part->worker);
+	bool begun = link->window_left < KVI_LANE_WINDOW &&
+		     !kvi_list_is_empty(&link->waiting_notes);
+	kvi_worker_unlock(link->part->worker);
+	return begun;
+}
+
+/* Start a long one and stop it between two parts: the peer takes no more packets. */
+static struct kvt_transfer *start_half(uint8_t *bytes, int64_t timeout_ns)
+{
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *transfer;
+	request.conn = pages.bed.near.conn;
+	request.notify = bytes;
+	request.notify_len = KVT_NOTIFY_LEN_MAX;
+	request.timeout_ns = timeout_ns;
+	fake_hold(FAKE_SEND);
+	ck_assert_int_eq(kvt_notify_start(&request, &transfer, NULL), KVT_OK);
+	wait_until(is_begun());
+	return transfer;
+}
+
+static void expect_whole_window(uint8_t *bytes)
+{
+	finish(start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX), KVT_OK);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_OK);
+	expect_no_event(pages.bed.far.engine);
+}
+
+START_TEST(a_notification_that_ends_between_two_parts_is_dropped_by_the_peer)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 100 * KVI_MS);
+	finish(transfer, KVT_E_TIMEOUT);
+	fake_hold(0);
+	wait_until(pages.bed.far.conn->links[0].partial == NULL);
+	expect_whole_window(bytes);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(a_notification_that_is_given_up_between_two_parts_comes_as_a_failure)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 0);
+	struct kvt_transfer *next = start_notify(pages.bed.near.conn, "next", 4);
+	kvt_transfer_cancel(transfer);
+	fake_hold(0);
+	finish(transfer, KVT_E_CANCELLED);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_E_CANCELLED);
+	expect_notification(pages.bed.far.engine, "next", KVT_OK);
+	finish(next, KVT_OK);
+	expect_whole_window(bytes);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+/* In order, the parts follow writes that have not completed. */
+START_TEST(a_write_that_is_given_up_between_two_parts_settles_before_it_is_told)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	uint64_t steps = fake_get_counts().steps;
+	fake_hold(FAKE_SEND);
+	struct kvt_transfer *transfer =
+		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+	wait_until(fake_get_counts().steps > steps && are_moved(KVT_WRITE, 5));
+	wait_until(is_begun());
+	kvt_transfer_cancel(transfer);
+	expect_pending(transfer, 20 * KVI_MS);
+	fake_hold(0);
+	finish(transfer, KVT_E_CANCELLED);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_E_CANCELLED);
+	expect_whole_window(bytes);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+START_TEST(half_a_notification_goes_with_its_connection)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open(SHORT_PACKETS);
+	struct kvt_transfer *transfer = start_half(bytes, 0);
+	while (pages.bed.far.conn->links[0].partial == NULL)
+		fake_release(1);
+	fake_kill_lanes(NULL);
+	fake_hold(0);
+	finish(transfer, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.far.engine, pages.bed.far.conn, KVT_E_PEER_LOST);
+	expect_conn_ended(pages.bed.near.engine, pages.bed.near.conn, KVT_E_PEER_LOST);
+	expect_no_event(pages.bed.far.engine);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("notification");
+	tcase_set_timeout(tests, 120);
+	tcase_add_loop_test(tests, a_long_notification_comes_behind_the_data, 0, WAYS);
+	tcase_add_test(tests, long_notifications_that_nobody_takes_wait_as_a_whole);
+	tcase_add_test(tests, a_notification_that_ends_between_two_parts_is_dropped_by_the_peer);
+	tcase_add_test(tests, a_notification_that_is_given_up_between_two_parts_comes_as_a_failure);
+	tcase_add_test(tests, a_write_that_is_given_up_between_two_parts_settles_before_it_is_told);
+	tcase_add_test(tests, half_a_notification_goes_with_its_connection);
+	return run_tests("engine_notification", tests);
+}
