@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/inbox.h"
 #include "engine/link.h"
+#include "engine/notification.h"
 #include "engine/part.h"
 #include "engine/share.h"
 #include "engine/spread.h"
@@ -247,8 +248,11 @@ static bool fail_part(struct kvi_part *part, unsigned most)
 static void free_part(struct kvi_part *part)
 {
 	kvi_channels_end(part);
-	kvi_list_for_each (node, next_node, &part->links)
-		kvi_link_free(kvi_container_of(node, struct kvi_link, node));
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		kvi_notification_forget(link);
+		kvi_link_free(link);
+	}
 }
 
 void kvi_conn_tear_down(struct kvt_conn *conn)

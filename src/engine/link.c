@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "engine/conn.h"
 #include "engine/engine.h"
-#include "engine/notification.h"
 #include "engine/part.h"
 
 enum {
@@ -226,7 +225,6 @@ void kvi_link_free(struct kvi_link *link)
 	link->filling_len = 0;
 	link->filling_count = 0;
 	kvi_list_remove(&link->node);
-	kvi_notification_forget(link);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
 	kvi_list_init(&link->parked);
