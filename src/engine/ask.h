@@ -26,8 +26,8 @@ struct kvi_question {
 extern const struct kvi_cargo_kind kvi_question_cargo;
 
 /*
- * The owner's side, the pump of its poster: answer what the peer has asked on this lane, as far as there is room. did: set when
- * something was posted. False: a slot is taken and could not be written yet.
+ * The owner's side, the pump of its poster: answer what the peer has asked on this lane, as far as there is
+ * room. did: set when something was posted. False: a slot is taken and could not be written yet.
  */
 bool kvi_asked_pump(struct kvi_link *link, bool *did);
 

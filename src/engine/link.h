@@ -91,7 +91,7 @@ struct kvi_segment {
 
 /* What a higher room has on every lane; under the worker's lock. */
 struct kvi_poster {
-	/* Post, if there is something, before segments are; did: set when something was. False: nothing may be posted behind it yet. */
+	/* Post what there is, before segments are; did: set when something was. False: what is left goes first. */
 	bool (*pump)(struct kvi_link *link, bool *did);
 	/* The lane is closed: free what is there. */
 	void (*free)(struct kvi_link *link);
@@ -131,7 +131,7 @@ struct kvi_link {
 	struct kvi_event
 		*partial; /* a notification that comes in parts: notification.h; NULL: none */
 	uint64_t partial_number; /* of its transfer */
-	size_t partial_len; /* of it that has come */
+	size_t partial_len;	 /* of it that has come */
 
 	unsigned send_credits;
 	unsigned owed_credits;
