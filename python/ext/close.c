@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * close.c - closing an engine with all that is its, in the order that users.c tells. It may be called
- * again, from the finalizer too.
+ * close.c - closing an engine and everything that belongs to it, in the order that users.c tells. It may be
+ * called again, also by the finalizer.
  */
 #include "paged.h"
 

@@ -3,10 +3,10 @@
  * dispatch.c - what an engine tells without being asked: paged transfers that have ended, and
  * events, which notes.c keeps. All of it is taken from the library in one place, kvi_py_take_in(), by
  * whichever thread looks first (reap, notifications, wait, an event loop), and kept until it is asked
- * for, so that these never steal from each other. No thread of the engine ever comes here.
+ * for, so that none of them takes what another one wants. Threads of the engine never run this code.
  *
  * It gives up the GIL only where it runs Python code, and looks things up in the tables without
- * doing so. Two things can therefore be told of before their own call is back with the GIL, and are
+ * doing so. So two things can be reported before the call that they belong to has the GIL again, and are
  * kept for it: a transfer that is being started (early_done), and an event of a connection that is being
  * opened (early_events).
  *

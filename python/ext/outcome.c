@@ -21,7 +21,7 @@ int kvi_py_wait_for(struct kvt_transfer *handle, int64_t timeout_ns)
 		PyThreadState *thread = PyEval_SaveThread();
 		enum kvt_err err = kvt_transfer_wait(handle, slice);
 		PyEval_RestoreThread(thread);
-		/* The library's own look for Ctrl-C (config.interrupted) may have raised. */
+		/* config.interrupted, which the library calls while it waits, may have raised. */
 		if (PyErr_Occurred())
 			return -1;
 		if (err != KVT_E_AGAIN)

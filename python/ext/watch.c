@@ -4,7 +4,7 @@
  * listener. What it is, dispatch.c knows.
  *
  * The descriptor of fileno() is an epoll set of the library's own and of one that is readable while
- * something waits in our tables, so it holds, whoever took that in.
+ * something waits in our tables, so it is readable whichever thread took things in.
  */
 #include "ext.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * alloc.c - memory from malloc(3). It never logs and never gives up: running out is the caller's error
- * to report.
+ * alloc.c - memory from malloc(3). It never logs and never exits: the caller reports that there is no
+ * memory.
  */
 #include "base/alloc.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bytes.h - little-endian reader and writer over a byte range. Neither goes beyond its end: the first
- * attempt sets `bad`, after which reads give 0, writes do nothing, and the caller tests once at the end.
+ * attempt sets `bad`. After that reads give 0 and writes do nothing, so the caller tests `bad` once, at the end.
  */
 #ifndef KVI_BASE_BYTES_H
 #define KVI_BASE_BYTES_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clock.c - CLOCK_MONOTONIC and arithmetic on deadlines. It never looks at the wall clock.
+ * clock.c - CLOCK_MONOTONIC and arithmetic on deadlines. The wall clock is never used.
  */
 #include "base/clock.h"
 

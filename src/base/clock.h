@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clock.h - monotonic time. A deadline is a point on this clock; KVI_NEVER is none. Tests link a
- * clock that moves when told.
+ * clock.h - monotonic time. A deadline is a point on this clock; KVI_NEVER means no deadline. Tests link
+ * a clock that they set.
  */
 #ifndef KVI_BASE_CLOCK_H
 #define KVI_BASE_CLOCK_H
@@ -17,7 +17,7 @@ int64_t kvi_clock_now(void);
 /* now + timeout_ns, saturating at KVI_NEVER. */
 int64_t kvi_deadline_after(int64_t timeout_ns);
 
-/* A caller's timeout_ns (kvtrans_base.h) as a length of time, 0 or more. False: it is none. */
+/* A caller's timeout_ns (kvtrans_base.h) as a length of time, 0 or more. False: timeout_ns is invalid. */
 static inline bool kvi_timeout_read(int64_t timeout_ns, int64_t default_ns, int64_t *ns)
 {
 	if (timeout_ns < 0 && timeout_ns != KVT_NOWAIT)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy.h - copying payload. memcpy(3), but for the case that C libraries do badly: from 2 KiB on glibc
- * uses the CPU's string instruction, and where source and destination are not aligned alike some CPUs
- * are slow at it (AMD Zen with glibc 2.36, blocks of 16 KiB: 2.4 GB/s, and 15 GB/s with plain loads and
+ * copy.h - copying payload. It is memcpy(3), except in one case that C libraries do badly: from 2 KiB on
+ * glibc uses the CPU's string instruction, and where source and destination are not aligned alike some
+ * CPUs execute that slowly (AMD Zen with glibc 2.36, blocks of 16 KiB: 2.4 GB/s, and 15 GB/s with plain loads and
  * stores).
  */
 #ifndef KVI_BASE_COPY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * error.c - the words for error codes, all out of KVT_ERROR_MAP. It never logs: the function that
- * decides an error does.
+ * error.c - the texts of error codes, all from KVT_ERROR_MAP. It never logs: the function that finds an
+ * error does.
  */
 #include "base/error.h"
 
@@ -15,7 +15,7 @@ enum kvt_err kvi_fail(struct kvt_error *error, enum kvt_err code, int provider_e
 	if (error == NULL)
 		return code;
 
-	/* Formatted aside, because the arguments may hold the text that is replaced. */
+	/* Formatted in a buffer of its own: the arguments may point to the text that is replaced. */
 	char text[KVT_TEXT_LEN];
 	va_list args;
 	va_start(args, format);

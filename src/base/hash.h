@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hash.h - uthash with our memory. An addition that finds none leaves the table as it was, and the handle's
- * tbl NULL.
+ * hash.h - uthash with our allocator. When there is no memory, adding leaves the table as it was and the
+ * handle's tbl NULL.
  */
 #ifndef KVI_BASE_HASH_H
 #define KVI_BASE_HASH_H

@@ -22,7 +22,7 @@ static const char *const level_names[] = {
 	[KVI_LOG_DEBUG] = "debug",
 };
 
-/* Written by the constructor only, so that nobody needs a lock to read it. */
+/* Written by the constructor only, so it is read without a lock. */
 static int log_level = KVI_LOG_WARN;
 
 __attribute__((constructor)) static void read_log_level(void)
@@ -96,6 +96,6 @@ void kvi_log(enum kvi_log_level level, const char *id, const char *format, ...)
 	}
 	line[len++] = '\n';
 	ssize_t written = write(STDERR_FILENO, line, len);
-	(void)written; /* There is nobody to tell. */
+	(void)written; /* An error here cannot be reported. */
 	errno = saved_errno;
 }

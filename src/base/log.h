@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * log.h - one line per event on stderr, from the level that KVTRANS_LOG names (error, warn, info,
- * debug; default warn; off). The function that decides an error logs it, once. Never keys or payload.
+ * debug; default warn; off). The function that finds an error logs it, once. Keys and payload are never
+ * logged.
  */
 #ifndef KVI_BASE_LOG_H
 #define KVI_BASE_LOG_H

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mailbox.c - a lock-free stack that is emptied whole and turned round. It never blocks and never
- * allocates.
+ * mailbox.c - a lock-free stack. The taker takes all of it at once and reverses the order. It never blocks and
+ * never allocates.
  */
 #include "base/mailbox.h"
 
 #include <stddef.h>
 
-/* Concurrency Kit orders memory in inline assembly, which ThreadSanitizer cannot see: it is told what is
- * ordered, and shall not look at the links themselves. */
+/* Concurrency Kit orders memory in inline assembly, which ThreadSanitizer cannot see: so we tell it
+ * what is ordered, and to ignore the links themselves. */
 #ifdef __SANITIZE_THREAD__
 #include <sanitizer/tsan_interface.h>
 void AnnotateIgnoreReadsBegin(const char *file, int line);

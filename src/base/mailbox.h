@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mailbox.h - queue of embedded nodes, many senders and one taker at a time (Concurrency Kit). It has
- * no end, so a sender never waits: whoever holds one worker's lock can always leave word for another.
+ * no limit, so a sender never waits: whoever holds one worker's lock can always send to another worker.
  */
 #ifndef KVI_BASE_MAILBOX_H
 #define KVI_BASE_MAILBOX_H

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Which of them: numbers that follow each other, or differ by a power of two, are spread. */
+/* Which of the tables. Consecutive numbers, and numbers that differ by a power of two, go to different ones. */
 static unsigned get_shard(const uint64_t key[2])
 {
 	uint64_t mixed = (key[0] + key[1]) * UINT64_C(0x9e3779b97f4a7c15);

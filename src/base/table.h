@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.h - many things, each found by two numbers. uthash grows a table by moving all that is in it, which takes
- * 3 ms where that is 50,000: so this is several tables, each of which grows by itself and soon.
+ * table.h - objects, each found by two numbers. When uthash grows a table it moves all entries, which takes 3 ms
+ * with 50,000 of them: so this is several small tables, each of which grows by itself.
  */
 #ifndef KVI_BASE_TABLE_H
 #define KVI_BASE_TABLE_H
@@ -24,11 +24,11 @@ struct kvi_table {
 	struct kvi_entry *shards[KVI_TABLE_SHARDS];
 };
 
-/* False: no memory, and it is in no table. There is no other with these numbers. */
+/* False: no memory; it was not added. The caller knows that no other entry has these numbers. */
 bool kvi_table_add(struct kvi_table *table, struct kvi_entry *entry, uint64_t first,
 		   uint64_t second);
 
-/* Nothing when it is in none. */
+/* Does nothing when it is in no table. */
 void kvi_table_remove(struct kvi_table *table, struct kvi_entry *entry);
 
 /* NULL: there is none with these numbers. */

@@ -37,8 +37,8 @@ unsigned kvi_fork_get_count(void)
 
 enum kvt_err kvi_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg)
 {
-	/* A thread inherits the mask of its creator; setting it in the thread would be too late. What a
-	 * thread brings upon itself stays open, so that crash handlers can report it. */
+	/* A thread inherits the mask of its creator; setting it in the thread would be too late. Signals
+	 * that a thread raises itself (SIGSEGV ...) stay unblocked, so that crash handlers can report them. */
 	static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT };
 	sigset_t all, before;
 	sigfillset(&all);
@@ -58,7 +58,7 @@ enum kvt_err kvi_thread_start(pthread_t *thread, const char *name, void *(*run)(
 
 void kvi_thread_pin(pthread_t thread, unsigned cpu)
 {
-	/* A cpu_set_t ends at 1,024, machines do not. */
+	/* A cpu_set_t has 1,024 CPUs, and machines may have more. */
 	size_t len = CPU_ALLOC_SIZE((size_t)cpu + 1);
 	cpu_set_t *cpus = kvi_alloc(len);
 	int rc = ENOMEM;

@@ -28,8 +28,8 @@ void kvi_cond_init(pthread_cond_t *cond);
 /* False when the deadline passed. */
 bool kvi_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ns);
 
-/* The number of fork() calls this process is a child of, since the library was loaded: an object that
- * stored another number belongs to a parent. Costs one load. */
+/* How many fork() calls lie between this process and the one that loaded the library. An object that stored
+ * another number belongs to a parent process. Costs one load. */
 unsigned kvi_fork_get_count(void);
 
 #endif

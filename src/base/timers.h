@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * timers.h - many deadlines, the earliest at hand. The timers are embedded in what they are about. Those that are
- * set in the order in which they are due, as with one timeout for all, stand in line; the others are in a binary heap.
- * Setting and clearing cost O(1) in the line, O(log n) in the heap, asking for the earliest nothing.
+ * timers.h - many deadlines, ordered. Each timer is embedded in the object that it is for. Timers that are set in the
+ * order in which they are due, as with one timeout for all, are in a list; the others are in a binary heap. Setting
+ * and clearing cost O(1) in the list and O(log n) in the heap, reading the earliest one O(1).
  */
 #ifndef KVI_BASE_TIMERS_H
 #define KVI_BASE_TIMERS_H
@@ -33,10 +33,10 @@ struct kvi_timers {
 
 void kvi_timers_free(struct kvi_timers *timers);
 
-/* Set a timer, or set it anew, which cannot fail. False: no memory, and it is not set. */
+/* Set a timer. False: no memory, and it is not set. Setting one again cannot fail. */
 bool kvi_timers_set(struct kvi_timers *timers, struct kvi_timer *timer, int64_t due_ns);
 
-/* Nothing when it is not set. */
+/* Does nothing when it is not set. */
 void kvi_timers_clear(struct kvi_timers *timers, struct kvi_timer *timer);
 
 /* The timer that is due first; NULL when none is set. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wake.c - an eventfd and a flag that says that it has been, or is about to be, written. It never
+ * wake.c - an eventfd, and a flag: true when the eventfd has been, or is about to be, written. It never
  * blocks.
  *
  * Why no wake is lost. A waker gives work, then exchanges `pending` to true, and writes the eventfd if
@@ -12,7 +12,7 @@
  * - after the last clearing one: the first such waker finds false and writes, after the sleeper's read,
  *   which came before the clearing. So the fd is readable, and stays so until the next clear.
  *
- * Each half rests on something that looks as if it could be spared:
+ * Two things here look unnecessary, and are not:
  *
  * - A waker that finds true must have exchanged, not loaded: otherwise the clearing exchange takes its
  *   value from an earlier waker and acquires nothing of this one's work. For the same reason clearing
@@ -66,7 +66,7 @@ void kvi_wake(struct kvi_wake *wake)
 	if (atomic_exchange_explicit(&wake->pending, true, memory_order_acq_rel))
 		return;
 	ssize_t written = write(get_fd(wake), &(uint64_t){ 1 }, sizeof(uint64_t));
-	(void)written; /* 2^64 - 2 wakes are unread: the fd is readable. Or it is not ours any more. */
+	(void)written; /* EAGAIN: 2^64 - 2 wakes are unread: the fd is readable. Else it is not ours. */
 }
 
 void kvi_wake_clear(struct kvi_wake *wake)

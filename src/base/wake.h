@@ -21,8 +21,8 @@ enum kvt_err kvi_wake_open(struct kvi_wake *wake);
 void kvi_wake_close(struct kvi_wake *wake);
 
 /*
- * Whether epoll_fd still watches the wake, as event says. An application that closes descriptors which
- * are not its own closes ours, too, and their numbers may be somebody else's by now.
+ * Whether epoll_fd still watches the wake, as event says. An application may close descriptors that are
+ * not its own, and ours with them; their numbers may then belong to other files.
  */
 bool kvi_wake_is_watched(const struct kvi_wake *wake, int epoll_fd, struct epoll_event event);
 

@@ -63,7 +63,7 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 	return KVT_OK;
 }
 
-/* The tables stand under share->lock. Taking out what is in none does nothing. */
+/* The tables are guarded by share->lock. Removing an export that is in no table does nothing. */
 
 static struct kvt_export *find_name(struct kvi_share *share, const char *name, size_t len)
 {
@@ -264,7 +264,7 @@ enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_messag
 	return KVT_OK;
 }
 
-/* One part an answer, and the peer asks for the next: so nothing is kept for it meanwhile. */
+/* An answer has one part, and the peer sends a FIND for the next: so no state is kept between them. */
 enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvi_share *share = &link->conn->share;
@@ -275,7 +275,7 @@ enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message 
 	struct kvt_export *exported =
 		find_name(share, (const char *)find->name.bytes, find->name.len);
 	if (exported == NULL || find->offset >= exported->descriptor_len) {
-		/* Not yet; or it is not the one any more that the peer has the beginning of. */
+		/* There is none of that name yet, or it is another one than that whose beginning the peer has. */
 		answer.no_export.number = find->number;
 		answer.no_export.code = KVT_E_AGAIN;
 	} else {
@@ -319,8 +319,8 @@ enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_mes
 	struct kvt_conn *conn = link->conn;
 	pthread_mutex_lock(&conn->share.lock);
 	struct kvt_export *found = find_id(&conn->share, message->withdraw.export_id);
-	/* Only what we withdraw can be confirmed, and where it was said. There it also stays valid: its
-	 * withdrawal ends under the lock of the home lane's worker. */
+	/* A confirmation is valid only for an export that we withdraw, and on its home lane. There the export also
+	 * stays valid: its withdrawal ends under the lock of that lane's worker. */
 	if (found != NULL && (found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN))
 		found = NULL;
 	pthread_mutex_unlock(&conn->share.lock);
@@ -420,7 +420,7 @@ static void end_withdrawal(const struct withdrawal *withdrawal)
 	if (withdrawal->asked)
 		await_peer(exported, withdrawal->since_ns);
 	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);
-	/* Who found it before, and unpacks into it, does so under a worker's lock. */
+	/* A worker that found the export before may still unpack into it, under its lock. */
 	kvi_engine_meet_workers(conn->engine);
 	deregister(exported);
 	pthread_mutex_lock(&conn->share.lock);

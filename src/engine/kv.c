@@ -25,8 +25,8 @@ static void release_kv(struct kvi_ref *ref)
 static enum kvt_err bind_channel(struct kvt_kv *kv, struct kvt_error *error)
 {
 	struct kvt_conn *conn = kv->conn;
-	/* After its end a connection still has what the peer sent eagerly; an application opens its KVs in
-	 * their order, so also those without. */
+	/* When a connection has ended, its eager messages can still be received. The application opens its KVs in
+	 * the usual order, so those without messages must open, too. */
 	if (kv->link->part->cut && atomic_load(&conn->arrivals) == 0)
 		return kvi_conn_check(conn, error);
 	struct kvi_channel *channel = kvi_channel_get(kv->link->part, kv->link, kv->tag);

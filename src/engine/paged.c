@@ -4,10 +4,10 @@
  *
  * Design notes. A transfer that writes in order (one lane, on which messages stay behind writes) is
  * confirmed by SYNC or NOTIFY right behind its last segment, or behind its completion where a segment may
- * fail by itself: NOTED is its success. Any other succeeds
- * with its last completion, and says NOTIFY after that, if it has one. While segments are out a transfer
- * does not end, whatever is asked of it: its memory is the fabric's. Nor does one that is given up while
- * the lane still carries what it wrote: the peer's memory is to be left alone, too.
+ * fail by itself: NOTED is its success. Any other succeeds with its last completion, and sends NOTIFY after
+ * that, if it has one. While segments are posted a transfer never ends: the fabric uses its memory. Nor does
+ * one that is given up end while the lane still carries what it wrote: nothing may land in the peer's memory
+ * after that.
  */
 #include "engine/paged.h"
 
@@ -32,7 +32,7 @@ static struct kvi_paged *paged_of(struct kvt_transfer *transfer)
 
 /* ---- confirming ---- */
 
-/* What told of success was noted: it is one, also where it is being given up meanwhile. */
+/* NOTED answered a SYNC or NOTIFY of success: the transfer has succeeded, even if it is being given up. */
 static void complete_if_done(struct kvi_paged *paged)
 {
 	if (!kvi_spread_is_active(&paged->spread) && paged->noted)
@@ -75,8 +75,7 @@ static bool send_parts(struct kvi_paged *paged)
 	return true;
 }
 
-/* Whether the lane may still carry something that was written: what is in order is not waited for piece by
- * piece. */
+/* Whether written bytes may still be on their way: the completions of an ordered write do not tell. */
 static bool is_unsettled(const struct kvi_paged *paged)
 {
 	return paged->in_order && paged->transfer.segments > 0 && !paged->noted;
@@ -117,8 +116,8 @@ static bool begin(struct kvi_waiter *waiter)
 	return true;
 }
 
-/* Given up, and nothing is out any more that we see. Wait until the peer has all that was, then tell its
- * application, if it was to be told of the transfer. */
+/* Given up, and no segment is posted any more. Wait until the peer has all that was written, then notify its
+ * application, if the transfer has a notification. */
 static void end_given_up(struct kvi_paged *paged)
 {
 	if (paged->begun && !paged->said) {
@@ -257,7 +256,7 @@ static void give_up(struct kvt_transfer *transfer)
 	}
 }
 
-/* The peer's application is not told in time, but nothing is out any more. */
+/* The notification of failure is not taken in time. Nothing is posted, so the transfer can end without it. */
 static bool end_late(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);

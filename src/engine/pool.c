@@ -248,7 +248,7 @@ void kvt_pool_stop(struct kvt_pool *pool)
 	}
 	kvi_paged_stop_pool(pool);
 
-	/* An engine that stops meanwhile does it itself, before its queues are closed. */
+	/* An engine that is stopping deregisters it itself, before it closes its queues. */
 	pthread_mutex_lock(&engine->lock);
 	if (!kvi_list_is_empty(&pool->node))
 		close_windows(pool);
@@ -261,7 +261,7 @@ void kvt_pool_close(struct kvt_pool *pool)
 	if (pool == NULL || kvi_engine_is_forked(pool->engine))
 		return;
 	kvt_pool_stop(pool);
-	/* Now, though exports and transfers that are not freed yet have a reference. */
+	/* Deregister now: exports and transfers that are not freed yet may keep a reference. */
 	if (pool->owned != NULL)
 		munmap(pool->owned, pool->owned_len);
 	pool->owned = NULL;

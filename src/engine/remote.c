@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * remote.c - importing what the peer exported, and stopping to use it when the peer says so.
+ * remote.c - importing what the peer exported, and ending its use when the peer withdraws it.
  */
 #include <sodium.h>
 #include <string.h>

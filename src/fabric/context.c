@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * context.c - the contexts that providers are given, pooled per cq. A context is reused only when
- * the provider gave it back, or long after it should have: some providers drop what was outstanding
- * on a closed endpoint without a word, others may still report it.
+ * the provider has given it back, or a long time after it should have: some providers never report what was
+ * outstanding on a closed endpoint, others report it late.
  */
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -133,8 +133,8 @@ size_t kvi_ofi_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, 
 	size_t count = kvi_context_report(cq, completions, max);
 	if (count < max)
 		kvi_queues_look(cq);
-	/* One batch of each: asking again would cost a provider without hardware another round of system
-	 * calls, and the caller asks again before it sleeps. */
+	/* One batch of each queue: with a provider without hardware a second read costs system calls, and the
+	 * caller polls again before it sleeps. */
 	for (unsigned left = cq->awake_count; left > 0 && count < max; left--) {
 		struct kvi_list *node = kvi_list_take_first(&cq->awake);
 		kvi_list_append(&cq->awake, node); /* those behind come first next time */
@@ -175,7 +175,7 @@ void kvi_lane_note_lost(struct kvi_ofi_lane *lane, int provider_errno)
 	lane->lost_errno = provider_errno;
 	kvi_list_remove(&lane->event_node);
 	kvi_list_append(&lane->cq->event_lanes, &lane->event_node);
-	/* Not all providers flush when the peer is gone. What had come before counts. */
+	/* Not all providers flush when the peer is lost. What was received before that is still valid. */
 	kvi_queue_drain(lane->queue);
 	kvi_lane_cut(lane, KVT_E_PEER_LOST);
 }
@@ -246,7 +246,7 @@ bool kvi_ofi_cq_may_sleep(struct kvi_cq *base)
 	kvi_list_for_each (node, next, &cq->awake)
 		if (!kvi_queue_may_sleep(kvi_container_of(node, struct kvi_queue, awake_node)))
 			return false;
-	/* The event queue is asked once after each time it was read: until then its fd is armed. */
+	/* fi_trywait() once after each read of the event queue: until the next read its fd stays armed. */
 	struct fid *fid = &cq->eq->fid;
 	if (!cq->eq_armed && fi_trywait(cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;

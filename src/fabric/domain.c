@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * domain.c - libfabric domains: one per cq, or one per rail that its cqs share, as the profile
- * says.
+ * domain.c - libfabric domains: one per cq, or one per rail for all its cqs; the profile says which.
  */
 #include <stdlib.h>
 #include <unistd.h>

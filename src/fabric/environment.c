@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * environment.c - libfabric's settings in the environment of this process: which of those that a site or
- * a user has set matter to an engine. What they mean stands in profile.c.
+ * environment.c - libfabric's variables in the environment of this process: those, set by a site or a user,
+ * that have an effect on an engine. profile.c says which effect.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,8 +12,8 @@
  * closed.
  *
  * Threads: calls on one cq and on its lanes exclude each other (the caller's lock). Rails, listeners
- * and memory may be used from any thread. Nothing here blocks, but for kvi_rail_open() (up to a second
- * of probing).
+ * and memory may be used from any thread. Nothing here blocks, except kvi_rail_open() (it probes for up to a
+ * second).
  */
 #ifndef KVI_FABRIC_FABRIC_H
 #define KVI_FABRIC_FABRIC_H
@@ -77,7 +77,7 @@ const char *kvi_rail_get_host(const struct kvi_rail *rail);
 /* CPUs near the NIC (hwloc), at most max; 0 when unknown or when all are equally near. */
 size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max);
 
-/* Have memory that nobody has touched yet come from the NUMA node near the NIC; a wish. */
+/* Prefer the NUMA node near the NIC for memory that was not touched yet. Failing is harmless. */
 void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len);
 
 /* ---- completion queues ---- */
@@ -110,8 +110,8 @@ struct kvi_lane_event {
 enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error);
 void kvi_cq_close(struct kvi_cq *cq); /* its lanes and memory are closed, everything reported */
 
-/* Its descriptors are not ours any more: the provider is not called for it from now on, but for closing
- * lanes, and not closed with it. */
+/* The application has closed its descriptors: from now on the provider is called only to close lanes, and the
+ * provider's objects are not closed with the cq. */
 void kvi_cq_forget(struct kvi_cq *cq);
 
 /* Make progress and report what completed, at most max. */
@@ -181,7 +181,7 @@ void kvi_lane_request_reject(struct kvi_lane_request *request);
 /*
  * Make a lane on cq, not yet connected; receives can be posted. address: the peer's listener, or NULL
  * to answer request. On success the request is consumed. context comes back in events. Errors:
- * UNREACHABLE (the address is of another kind, or no way leads there), PEER_LOST (the request was
+ * UNREACHABLE (the address is of another kind, or has no route), PEER_LOST (the request was
  * withdrawn), FABRIC, NO_MEMORY.
  */
 enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t address_len,
@@ -195,8 +195,8 @@ enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t
 
 /*
  * What a connected lane's bytes travel on: a value that outlives the lane, and may be asked about from any
- * thread. moved grows whenever bytes come in, or the peer's host has got some of ours, and so does part of
- * an operation; 0 where nobody can tell, as with hardware that moves them.
+ * thread. moved grows whenever bytes come in, or the peer's host has got some of ours, also with
+ * part of an operation; 0 where it is unknown, as with RDMA hardware.
  */
 struct kvi_flow {
 	const struct kvi_fabric *fabric; /* NULL: the lane has none */
@@ -228,7 +228,7 @@ enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const 
  */
 enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
 
-/* A stretch of local memory, and the peer's memory that it is written to or read from. */
+/* A range of local memory, and the range of the peer's that it is written to or read from. */
 struct kvi_span {
 	void *base;
 	size_t len;

@@ -205,7 +205,7 @@ static enum kvt_err fail_unaddressed(const char *netdev, const struct ifaddrs *a
 	return kvi_fail(error, KVT_E_INVALID, 0, "interface %s has no IP address", netdev);
 }
 
-/* A name that ends as in "eth0:12345": 0, or how long it is without that. */
+/* The length of a name without a port at its end ("eth0:12345"); 0 when it has none. */
 static size_t find_port(const char *name)
 {
 	const char *colon = strrchr(name, ':');
@@ -215,7 +215,7 @@ static size_t find_port(const char *name)
 	return is_port ? (size_t)(colon - name) : 0;
 }
 
-/* Fill in the names of the devices that are known without addresses. */
+/* Fill in the device names that can be found without an address. */
 static enum kvt_err find_device(const char *name, const struct wanted *wanted,
 				const struct ifaddrs *addresses, struct kvi_interface *found,
 				struct kvt_error *error)

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "fabric/internal.h"
 
-/* Rounds of progress in which nothing moved: a provider serves its endpoints in turns. */
+/* So many rounds of progress without any byte mean that nothing moves: a provider serves endpoints in turns. */
 enum { IDLE_ROUNDS_MAX = 64 };
 
 /* The peer sent the address: it must be of our own kind, and whole. */
@@ -48,7 +48,7 @@ static enum kvt_err open_endpoint(struct kvi_ofi_lane *lane, struct fi_info *inf
 {
 	struct kvi_ofi_cq *cq = lane->cq;
 	int ret = fi_endpoint(cq->domain->fid, info, &lane->ep, lane);
-	/* Some providers look for the way to the peer here already. */
+	/* Some providers look up the route to the peer already here. */
 	if (ret != 0 && kvi_err_from_errno(-ret) == KVT_E_PEER_LOST)
 		return kvi_fail(error, KVT_E_UNREACHABLE, -ret, "no way to the peer's lanes: %s",
 				fi_strerror(-ret));
@@ -144,7 +144,7 @@ enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, si
 				: fi_connect(lane->ep, lane->peer, data, len);
 	if (ret == 0)
 		return KVT_OK;
-	/* Some providers hear of the refusal at once; for the caller it is all the same. */
+	/* Some providers report a refusal at once; the caller gets it as an event, too. */
 	if (kvi_err_from_errno(-ret) == KVT_E_PEER_LOST) {
 		kvi_lane_note_lost(lane, -ret);
 		return KVT_OK;
@@ -174,8 +174,8 @@ static bool has_lost_socket(const struct kvi_ofi_lane *lane)
 /*
  * For providers that must not close an endpoint with a read half in: end the connection behind the
  * provider's back. It then receives what the kernel has, at most a socket's buffer, finds the end, and
- * gives every read back by itself. The one thing that keeps it from going on is a message that no
- * receive is posted for: then it receives nothing at all, so no read is half in either.
+ * completes every read by itself. Only a message without a posted receive stops it before: then it receives
+ * nothing at all, so no read is half in either.
  */
 static void end_reads(struct kvi_ofi_lane *lane)
 {

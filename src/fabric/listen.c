@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * listen.c - listeners and the lane requests that arrive at them. Who asks is not checked here: the
- * bytes a request carries are the caller's to judge.
+ * listen.c - listeners and the lane requests that arrive at them. The sender is not checked here: the
+ * caller checks the bytes that a request carries.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -104,7 +104,7 @@ static void reject_all(struct kvi_ofi_listener *listener)
 		kvi_ofi_lane_request_reject(request);
 }
 
-/* Who has connected and made no lane: the provider does not free them with the listener. */
+/* Connections that became no lane: the provider does not free them with the listener. */
 static void end_strays(struct kvi_ofi_listener *listener)
 {
 	const uint8_t *address = listener->base.address;
@@ -187,7 +187,7 @@ struct kvi_lane_request *kvi_ofi_listener_take(struct kvi_listener *base)
 				return NULL;
 		} else if (ret != -FI_EAGAIN ||
 			   fi_trywait(listener->rail->fid, fids, 1) != -FI_EAGAIN) {
-			/* Asking for leave to sleep is what makes the fd unreadable again. */
+			/* Only fi_trywait() makes the fd unreadable again. */
 			return NULL;
 		}
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory.c - registrations. It never keeps the memory alive: that is the caller's.
+ * memory.c - registrations. The caller keeps the memory alive.
  */
 #include <stdio.h>
 #include <sys/resource.h>
@@ -53,7 +53,7 @@ enum kvt_err kvi_ofi_memory_open(struct kvi_cq *cq_base, void *base, size_t len,
 	/* A key that is taken fails the call: one grant serves all domains, so none may take another. Among
 	 * 64 random bits it does not happen. */
 	int ret = fi_mr_reg(cq->domain->fid, base, len, flags, 0, key, 0, &opened->fid, NULL);
-	/* Pages that cannot be written can be pinned for reading: nobody needs more to send them. */
+	/* Read-only pages can be pinned for reading, which is enough to send them. */
 	if (ret == -FI_EFAULT && (access & KVI_ACCESS_REMOTE_WRITE) == 0)
 		ret = fi_mr_reg(cq->domain->fid, base, len, flags & ~(uint64_t)(FI_RECV | FI_READ),
 				0, key, 0, &opened->fid, NULL);

@@ -20,7 +20,7 @@ static hwloc_obj_t find_device(hwloc_topology_t topology, const struct kvi_inter
 	return NULL;
 }
 
-/* The machine as hwloc sees it, with the rail's device; NULL when that cannot be had. Looking at it takes
+/* The machine as hwloc sees it, with the rail's device; NULL when hwloc cannot tell. Loading takes
  * some 10 ms, so it is done once a rail. */
 static hwloc_topology_t get_topology(struct kvi_ofi_rail *rail)
 {
@@ -43,7 +43,7 @@ void kvi_rail_forget_topology(struct kvi_ofi_rail *rail)
 		hwloc_topology_destroy(rail->topology);
 }
 
-/* The place of the machine that the rail's device hangs on; NULL when that is unknown. */
+/* The object of the topology that the rail's device is attached to; NULL when that is unknown. */
 static hwloc_obj_t find_place(hwloc_topology_t topology, const struct kvi_ofi_rail *rail)
 {
 	hwloc_obj_t device = topology == NULL ? NULL : find_device(topology, &rail->interface);

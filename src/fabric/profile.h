@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * profile.h - what we know of a provider that fi_info does not tell. Providers without a row are
- * not used, not even when asked for by name: what they do when a peer dies was never looked at.
+ * profile.h - what we know of a provider that fi_info does not tell. Providers without a row are not
+ * used, not even when the user names them: what they do when a peer dies was never tested.
  */
 #ifndef KVI_FABRIC_PROFILE_H
 #define KVI_FABRIC_PROFILE_H
@@ -16,11 +16,11 @@ struct kvi_profile {
 	bool own_domains;    /* one domain per cq, not one per rail */
 	bool shutdown;	     /* fi_shutdown() before fi_close() of an endpoint */
 	bool forbids_fork;   /* a child of a process that used it cannot use it */
-	bool stops_at_fault; /* an op that fails takes along what was posted behind it */
+	bool stops_at_fault; /* when an op fails, what was posted behind it fails, too */
 	bool holds_messages; /* a message that comes before its receive waits in the stream */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
 	bool strays;	     /* half-open connections survive their listener, on blocking sockets */
-	bool fixed_queues;   /* a completion queue holds so much, and what comes on top is lost */
+	bool fixed_queues; /* a completion queue holds so many entries, and further ones are lost */
 	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */
 	const char *use;	   /* what it is taken for, in words for users */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * queue.c - the completion queues that a cq is made of: lanes share one as far as the provider gains by
- * it. A queue is awake while it is to be read, and asleep once fi_trywait() has found nothing in it: then
- * its descriptor tells, whatever else goes on. So what a cq costs grows with what moves, not with what is
- * open. It never blocks.
+ * queue.c - the completion queues that a cq is made of; how many lanes share one depends on the provider. A
+ * queue is awake while it is read, and asleep once fi_trywait() has found it empty: then its descriptor tells
+ * when there is something. So the cost of a cq grows with the lanes that are busy, not with all that are open.
+ * It never blocks.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -17,13 +17,13 @@
 enum {
 	SIZE_MAX_ALONE = 16384,
 	SIZE_MIN = 64,
-	/* A provider that looks at each lane of a queue whenever it looks at one: a few, so that they cost
-	 * little, and not too few, as a queue has memory of its own. What does not fit it keeps elsewhere. */
+	/* For a provider that looks at every lane of a queue whenever it reads the queue: few, so that this costs
+	 * little, but not too few, as each queue takes memory. What exceeds a queue such a provider keeps elsewhere. */
 	LANES_IF_WALKED = 64,
 	SIZE_IF_WALKED = 1024,
 	READ_BATCH = 32,
 	WOKEN_BATCH = 16,
-	/* Reads in vain until a queue falls asleep beside others. */
+	/* A queue falls asleep after so many empty reads, where there are others. */
 	VAIN_MAX = 8,
 };
 
@@ -126,15 +126,15 @@ void kvi_queue_close(struct kvi_queue *queue)
 	fall_asleep(queue);
 	kvi_list_remove(&queue->node);
 	cq->queue_count--;
-	/* A forked child has the descriptor, too, so closing it here is not the end of it. And one that is not
-	 * watched any more is another's. */
+	/* Removed before it is closed: a forked child may have the descriptor open, too. When removing fails, the
+	 * number belongs to another file. */
 	if (epoll_ctl(cq->epoll_fd, EPOLL_CTL_DEL, queue->fd, NULL) != 0)
 		return;
 	fi_close(&queue->fid->fid);
 	kvi_free(queue);
 }
 
-/* The fullest one that has room, so that those which empty do get empty. */
+/* The fullest one that has room, so that others become empty and can be closed. */
 static struct kvi_queue *find_room(const struct kvi_ofi_cq *cq, const struct kvi_queue *but)
 {
 	struct kvi_queue *found = NULL;
@@ -163,7 +163,7 @@ enum kvt_err kvi_queue_join(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
 
 void kvi_queue_leave(struct kvi_queue *queue)
 {
-	/* The next lane shall not have to open one again. */
+	/* Keep one, so that the next lane need not open one again. */
 	if (--queue->lane_count == 0 && !queue->cq->is_forgotten &&
 	    find_room(queue->cq, queue) != NULL)
 		kvi_queue_close(queue);
@@ -180,7 +180,7 @@ static void take_entry(struct kvi_ofi_cq *cq, struct kvi_context *context, enum 
 		return;
 	switch (context->state) {
 	case KVI_CONTEXT_POSTED:
-		/* A stream that lost bytes in the middle takes what follows for them. */
+		/* After bytes were lost in the middle, the rest of a stream is read wrongly. */
 		if (err == KVT_OK && context->lane->fault_errno != 0) {
 			err = KVT_E_FABRIC;
 			provider_errno = context->lane->fault_errno;
@@ -257,7 +257,7 @@ void kvi_queue_drain(struct kvi_queue *queue)
 bool kvi_queue_may_sleep(struct kvi_queue *queue)
 {
 	struct fid *fid = &queue->fid->fid;
-	/* Any other failure is no reason to go on without sleep. */
+	/* On any other failure we sleep: polling without end would be worse. */
 	if (fi_trywait(queue->cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;
 	/* Where the provider has a thread, an error written just as fi_cq_read() finds the queue
@@ -268,7 +268,7 @@ bool kvi_queue_may_sleep(struct kvi_queue *queue)
 	return true;
 }
 
-/* A descriptor that somebody else has closed may be another's by now, and name anything. */
+/* A descriptor that the application has closed may be another file now, so the pointer may be anything. */
 static bool is_queue(const struct kvi_ofi_cq *cq, const void *named)
 {
 	kvi_list_for_each (node, next, &cq->queues)

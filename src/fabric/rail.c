@@ -18,7 +18,7 @@
 #include "base/thread.h"
 #include "fabric/internal.h"
 
-/* The newest interface that we know, as far as the headers have it. */
+/* The newest API version that we know and the headers have. */
 #if FI_VERSION(FI_MAJOR_VERSION, FI_MINOR_VERSION) >= FI_VERSION(1, 20)
 static const uint32_t api_version = FI_VERSION(1, 20);
 #else

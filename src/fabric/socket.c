@@ -2,8 +2,8 @@
 /*
  * socket.c - reaching the sockets that a provider keeps to itself: the listening one, and those it
  * accepted. It finds them by the listener's address, among those that the listener's event queue watches, and
- * leaves those that became lanes alone. Nothing here may cost more the more descriptors the process has, but
- * for what is left after a stranger's misbehaviour, and where /proc does not tell what an epoll watches.
+ * leaves those that became lanes alone. The cost must not grow with the number of descriptors of the process;
+ * exceptions are cleaning up after a misbehaving stranger, and a /proc that does not tell what an epoll watches.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -65,7 +65,7 @@ static bool close_stray(int fd)
 
 /* ---- which sockets there are ---- */
 
-/* What a search does with a socket; false: it has found what it wants. */
+/* Called for each socket of a search; false ends the search. */
 typedef bool visit_fn(int fd, void *arg);
 
 /* For every descriptor of this process. */
@@ -141,9 +141,9 @@ static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, bo
 
 /*
  * A provider over TCP reads the connect message of an accepted socket with blocking calls, inside
- * fi_eq_read(): a stranger who sends half of one would hold that thread for as long as he likes.
- * Accepted sockets inherit the timeout; those that become lanes are non-blocking, and do not mind
- * it.
+ * fi_eq_read(): a stranger who sends half of one would block that thread as long as he likes.
+ * Accepted sockets inherit the timeout; those that become lanes are non-blocking, so it has no effect on
+ * them.
  */
 bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len)
 {

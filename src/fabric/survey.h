@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * survey.h - what libfabric offers on this host, and why KVTrans takes it or not: for kvtrans-info, and
- * never on the way of data. It shows no libfabric type, as fabric.h. May be called from any thread;
+ * survey.h - what libfabric offers on this host, and why KVTrans uses it or not: for kvtrans-info, never
+ * on the data path. It shows no libfabric type, as fabric.h. May be called from any thread;
  * the first call in a process takes libfabric about 0.2 s.
  */
 #ifndef KVI_FABRIC_SURVEY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.h - what a fabric is to those who make one: its operations, which keep what fabric.h says of the
- * functions with their names, and what its objects begin with, which it fills. fabrics.c lists the tables.
+ * table.h - what a fabric has to provide: operations, each of which does what fabric.h says of the function with
+ * its name; and the beginning of each of its objects, which it fills in. fabrics.c lists the tables.
  */
 #ifndef KVI_FABRIC_TABLE_H
 #define KVI_FABRIC_TABLE_H
@@ -40,7 +40,7 @@ struct kvi_lane {
 	const struct kvi_fabric *fabric;
 };
 
-/* Arguments that a caller may leave out, as NULL, are left out before. */
+/* Where a caller may pass NULL for an object, the call never gets here with NULL. */
 struct kvi_fabric {
 	/* KVT_E_NO_PROVIDER: the next fabric is asked. */
 	enum kvt_err (*rail_open)(const char *interface, const char *provider,

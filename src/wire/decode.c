@@ -46,8 +46,8 @@ static void read_name(struct kvi_reader *reader, char name[KVI_NAME_LEN])
 	read_string(reader, name, 1, KVI_NAME_LEN - 1);
 }
 
-/* What a peer says of itself is not true of this process: a code of a wrong call, of a lack of memory, of
- * something that was closed here, is never taken as it stands. */
+/* Some codes are true of the peer only (a wrong call, no memory, something was closed there): they are read as
+ * other codes, as protocol 1 says. */
 static enum kvt_err read_code(struct kvi_reader *reader)
 {
 	enum kvt_err code = (enum kvt_err)(int32_t)kvi_read_u32(reader);
@@ -66,7 +66,7 @@ static enum kvt_err read_code(struct kvi_reader *reader)
 	}
 }
 
-/* No transfer failed, and no engine of ours. */
+/* In a REFUSE: neither one of our transfers nor our engine has failed. */
 static enum kvt_err read_refusal_code(struct kvi_reader *reader)
 {
 	enum kvt_err code = read_code(reader);
@@ -75,7 +75,7 @@ static enum kvt_err read_refusal_code(struct kvi_reader *reader)
 	return kvt_err_get_scope(code) == KVT_SCOPE_TRANSFER ? KVT_E_PROTOCOL : code;
 }
 
-/* In order, or why not. */
+/* KVT_E_CLOSED: in order. Else the reason. */
 static enum kvt_err read_goodbye_code(struct kvi_reader *reader)
 {
 	struct kvi_reader ahead = *reader;
@@ -244,7 +244,7 @@ enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lan
 	return KVT_OK;
 }
 
-/* A length and, later, as many bytes, in place. */
+/* A length; the bytes come later: read_view(). */
 static struct kvi_view read_len(struct kvi_reader *reader, size_t max)
 {
 	struct kvi_view view = { .len = kvi_read_u32(reader) };
