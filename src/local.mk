@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-# libkvtrans: one convenience library per layer, lowest first. A layer sees those above its line only;
-# tests/layers links each of them with just those, so that an upward call fails.
+# libkvtrans: one convenience library per layer, and one per room of the engine, lowest first. Each sees those below it
+# only; tests/layers links each of them with just those, so that an upward call fails.
 
 KVI_BASE = src/libkvi_base.la
 KVI_WIRE = src/libkvi_wire.la $(KVI_BASE)
 KVI_FABRIC = src/libkvi_fabric.la $(KVI_BASE) $(LIBFABRIC_LIBS) $(HWLOC_LIBS)
 KVI_AUTH = src/libkvi_auth.la $(KVI_WIRE) $(SODIUM_LIBS)
-KVI_ALL = src/libkvi_engine.la src/libkvi_auth.la src/libkvi_wire.la src/libkvi_fabric.la $(KVI_BASE) \
-	$(LIBFABRIC_LIBS) $(HWLOC_LIBS) $(SODIUM_LIBS)
+KVI_CORE = src/libkvi_core.la src/libkvi_auth.la src/libkvi_wire.la $(KVI_FABRIC) $(SODIUM_LIBS)
+KVI_PROGRESS = src/libkvi_progress.la $(KVI_CORE)
+KVI_LANE = src/libkvi_lane.la $(KVI_PROGRESS)
+KVI_TRANSFER = src/libkvi_transfer.la $(KVI_LANE)
+KVI_TAGGED = src/libkvi_tagged.la $(KVI_TRANSFER)
+KVI_PAGED = src/libkvi_paged.la $(KVI_TRANSFER)
+KVI_CONN = src/libkvi_conn.la src/libkvi_tagged.la src/libkvi_paged.la $(KVI_TRANSFER)
+KVI_ALL = src/libkvi_engine.la $(KVI_CONN)
 
 noinst_LTLIBRARIES += \
 	src/libkvi_base.la \
 	src/libkvi_wire.la \
 	src/libkvi_fabric.la \
 	src/libkvi_auth.la \
+	src/libkvi_core.la \
+	src/libkvi_progress.la \
+	src/libkvi_lane.la \
+	src/libkvi_transfer.la \
+	src/libkvi_tagged.la \
+	src/libkvi_paged.la \
+	src/libkvi_conn.la \
 	src/libkvi_engine.la
 
 KVI_CFLAGS = $(AM_CFLAGS) -fvisibility=hidden
@@ -100,91 +113,120 @@ src_libkvi_auth_la_SOURCES = \
 	src/auth/vault.c \
 	src/auth/vault.h
 
+# The rooms of the engine, lowest first; src/engine itself is above all of them.
+src_libkvi_core_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_core_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_core_la_SOURCES = \
+	src/engine/core/abi.c \
+	src/engine/core/abi.h \
+	src/engine/core/conn.c \
+	src/engine/core/conn.h \
+	src/engine/core/engine.c \
+	src/engine/core/engine.h \
+	src/engine/core/ref.h \
+	src/engine/core/secrets.c \
+	src/engine/core/secrets.h \
+	src/engine/core/settings.c \
+	src/engine/core/settings.h \
+	src/engine/core/stats.c \
+	src/engine/core/stats.h
+
+src_libkvi_progress_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_progress_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_progress_la_SOURCES = \
+	src/engine/progress/part.h \
+	src/engine/progress/patience.c \
+	src/engine/progress/patience.h \
+	src/engine/progress/sleep.c \
+	src/engine/progress/worker.c \
+	src/engine/progress/worker.h
+
+src_libkvi_lane_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_lane_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_lane_la_SOURCES = \
+	src/engine/lane/flight.c \
+	src/engine/lane/flight.h \
+	src/engine/lane/link.c \
+	src/engine/lane/link.h \
+	src/engine/lane/window.c \
+	src/engine/lane/window.h
+
+src_libkvi_transfer_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_transfer_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_transfer_la_SOURCES = \
+	src/engine/transfer/inbox.c \
+	src/engine/transfer/inbox.h \
+	src/engine/transfer/motion.c \
+	src/engine/transfer/motion.h \
+	src/engine/transfer/spread.c \
+	src/engine/transfer/spread.h \
+	src/engine/transfer/transfer.c \
+	src/engine/transfer/transfer.h
+
+src_libkvi_tagged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_tagged_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_tagged_la_SOURCES = \
+	src/engine/tagged/channel.c \
+	src/engine/tagged/channel.h \
+	src/engine/tagged/exchange.c \
+	src/engine/tagged/exchange.h \
+	src/engine/tagged/kv.c \
+	src/engine/tagged/kv.h \
+	src/engine/tagged/recv.c \
+	src/engine/tagged/recv.h \
+	src/engine/tagged/send.c \
+	src/engine/tagged/send.h
+
+src_libkvi_paged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_paged_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_paged_la_SOURCES = \
+	src/engine/paged/ask.c \
+	src/engine/paged/ask.h \
+	src/engine/paged/export.c \
+	src/engine/paged/notification.c \
+	src/engine/paged/notification.h \
+	src/engine/paged/owner.c \
+	src/engine/paged/paged.c \
+	src/engine/paged/paged.h \
+	src/engine/paged/pages.c \
+	src/engine/paged/plan.c \
+	src/engine/paged/plan.h \
+	src/engine/paged/pool.c \
+	src/engine/paged/pool.h \
+	src/engine/paged/remote.c \
+	src/engine/paged/request.c \
+	src/engine/paged/share.c \
+	src/engine/paged/share.h \
+	src/engine/paged/stage.c \
+	src/engine/paged/stage.h
+
+src_libkvi_conn_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+src_libkvi_conn_la_CFLAGS = $(KVI_CFLAGS)
+src_libkvi_conn_la_SOURCES = \
+	src/engine/conn/complaints.c \
+	src/engine/conn/complaints.h \
+	src/engine/conn/control.c \
+	src/engine/conn/control.h \
+	src/engine/conn/dial.c \
+	src/engine/conn/life.c \
+	src/engine/conn/life.h \
+	src/engine/conn/offer.c \
+	src/engine/conn/offer.h \
+	src/engine/conn/session.c \
+	src/engine/conn/session.h \
+	src/engine/conn/strangers.c \
+	src/engine/conn/strangers.h \
+	src/engine/conn/stream.c \
+	src/engine/conn/stream.h \
+	src/engine/conn/target.c \
+	src/engine/conn/target.h
+
 src_libkvi_engine_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_engine_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_engine_la_SOURCES = \
-	src/engine/abi.c \
-	src/engine/abi.h \
-	src/engine/ask.c \
-	src/engine/ask.h \
-	src/engine/callers.c \
-	src/engine/channel.c \
-	src/engine/channel.h \
-	src/engine/complaints.c \
-	src/engine/complaints.h \
-	src/engine/conn.c \
-	src/engine/conn.h \
-	src/engine/conn_core.c \
-	src/engine/control.c \
-	src/engine/control.h \
-	src/engine/dial.c \
 	src/engine/engine.c \
-	src/engine/engine.h \
-	src/engine/exchange.c \
-	src/engine/exchange.h \
-	src/engine/export.c \
-	src/engine/flight.c \
-	src/engine/flight.h \
-	src/engine/inbox.c \
-	src/engine/inbox.h \
-	src/engine/kv.c \
-	src/engine/kv.h \
-	src/engine/life.h \
-	src/engine/link.c \
-	src/engine/link.h \
 	src/engine/messages.c \
-	src/engine/messages.h \
-	src/engine/motion.c \
-	src/engine/motion.h \
-	src/engine/notification.c \
-	src/engine/notification.h \
-	src/engine/offer.c \
-	src/engine/offer.h \
-	src/engine/owner.c \
-	src/engine/paged.c \
-	src/engine/paged.h \
-	src/engine/pages.c \
-	src/engine/part.h \
-	src/engine/patience.c \
-	src/engine/patience.h \
-	src/engine/plan.c \
-	src/engine/plan.h \
-	src/engine/recv.c \
-	src/engine/recv.h \
-	src/engine/ref.h \
-	src/engine/pool.c \
-	src/engine/pool.h \
-	src/engine/remote.c \
-	src/engine/request.c \
-	src/engine/secrets.c \
-	src/engine/secrets.h \
-	src/engine/send.c \
-	src/engine/send.h \
-	src/engine/session.c \
-	src/engine/session.h \
-	src/engine/settings.c \
-	src/engine/settings.h \
-	src/engine/share.c \
-	src/engine/share.h \
-	src/engine/spread.c \
-	src/engine/spread.h \
-	src/engine/stage.c \
-	src/engine/stage.h \
-	src/engine/stats.c \
-	src/engine/stats.h \
-	src/engine/strangers.c \
-	src/engine/strangers.h \
-	src/engine/stream.c \
-	src/engine/stream.h \
-	src/engine/target.c \
-	src/engine/target.h \
-	src/engine/transfer.c \
-	src/engine/transfer.h \
-	src/engine/window.c \
-	src/engine/window.h \
-	src/engine/sleep.c \
-	src/engine/worker.c \
-	src/engine/worker.h
+	src/engine/messages.h
 
 # -version-info current:revision:age. A release that adds functions: current + 1, revision 0, age + 1;
 # one that removes or changes any: current + 1, 0, 0; else revision + 1.

@@ -262,12 +262,19 @@ $(C_TESTS):
 endif
 TESTS += $(C_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) $(PYTHON_TESTS) $(SHELL_TESTS)
 
-# Each layer linked with those below it and nothing else.
+# Each layer, and each room of the engine, linked with those below it and nothing else.
 check_LTLIBRARIES += \
 	tests/layers/base.la \
 	tests/layers/wire.la \
 	tests/layers/fabric.la \
-	tests/layers/auth.la
+	tests/layers/auth.la \
+	tests/layers/core.la \
+	tests/layers/progress.la \
+	tests/layers/lane.la \
+	tests/layers/transfer.la \
+	tests/layers/tagged.la \
+	tests/layers/paged.la \
+	tests/layers/conn.la
 LAYER_LDFLAGS = $(AM_LDFLAGS) $(NO_UNDEFINED_LDFLAGS) -module -avoid-version -shared -rpath $(libdir)
 
 tests_layers_base_la_SOURCES =
@@ -282,6 +289,27 @@ tests_layers_fabric_la_LDFLAGS = $(LAYER_LDFLAGS)
 tests_layers_auth_la_SOURCES =
 tests_layers_auth_la_LIBADD = $(KVI_AUTH)
 tests_layers_auth_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_core_la_SOURCES =
+tests_layers_core_la_LIBADD = $(KVI_CORE)
+tests_layers_core_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_progress_la_SOURCES =
+tests_layers_progress_la_LIBADD = $(KVI_PROGRESS)
+tests_layers_progress_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_lane_la_SOURCES =
+tests_layers_lane_la_LIBADD = $(KVI_LANE)
+tests_layers_lane_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_transfer_la_SOURCES =
+tests_layers_transfer_la_LIBADD = $(KVI_TRANSFER)
+tests_layers_transfer_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_tagged_la_SOURCES =
+tests_layers_tagged_la_LIBADD = $(KVI_TAGGED)
+tests_layers_tagged_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_paged_la_SOURCES =
+tests_layers_paged_la_LIBADD = $(KVI_PAGED)
+tests_layers_paged_la_LDFLAGS = $(LAYER_LDFLAGS)
+tests_layers_conn_la_SOURCES =
+tests_layers_conn_la_LIBADD = $(KVI_CONN)
+tests_layers_conn_la_LDFLAGS = $(LAYER_LDFLAGS)
 
 TEST_EXTENSIONS = .sh .py
 AM_TESTS_ENVIRONMENT = . ./tests/env.sh;

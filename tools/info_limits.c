@@ -6,7 +6,7 @@
 #include "info.h"
 
 #include "base/thread.h"
-#include "engine/settings.h"
+#include "engine/core/settings.h"
 #include "wire/wire.h"
 
 #include <signal.h>
@@ -82,7 +82,7 @@ static void find_defaults(struct info_defaults *defaults)
 	defaults->nconn_per_cpu = settings.nconn_per_cpu;
 	defaults->eager_len = settings.eager_len;
 	defaults->spin_ns = settings.spin_ns;
-	/* As many packets to receive as to send, see engine/link.h. */
+	/* As many packets to receive as to send, see engine/lane/link.h. */
 	defaults->lane_bytes = 2 * KVI_RX_COUNT * (KVI_MESSAGE_OVERHEAD + settings.eager_len);
 }
 

@@ -2,8 +2,8 @@
 /*
  * engine.c - opening and stopping an engine, and taking the peers that called it.
  */
-#include "engine/engine.h"
-#include "engine/offer.h"
+#include "engine/conn/offer.h"
+#include "engine/core/engine.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -15,16 +15,16 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include <config.h>
-#include "engine/abi.h"
-#include "engine/control.h"
-#include "engine/inbox.h"
-#include "engine/life.h"
-#include "engine/link.h"
+#include "engine/conn/control.h"
+#include "engine/conn/life.h"
+#include "engine/core/abi.h"
+#include "engine/lane/link.h"
 #include "engine/messages.h"
-#include "engine/pool.h"
-#include "engine/spread.h"
-#include "engine/transfer.h"
-#include "engine/worker.h"
+#include "engine/paged/pool.h"
+#include "engine/progress/worker.h"
+#include "engine/transfer/inbox.h"
+#include "engine/transfer/spread.h"
+#include "engine/transfer/transfer.h"
 
 const char *kvt_get_version(void)
 {

@@ -4,13 +4,13 @@
  */
 #include "engine/messages.h"
 
-#include "engine/ask.h"
-#include "engine/channel.h"
-#include "engine/conn.h"
-#include "engine/notification.h"
-#include "engine/paged.h"
-#include "engine/share.h"
-#include "engine/stage.h"
+#include "engine/core/conn.h"
+#include "engine/paged/ask.h"
+#include "engine/paged/notification.h"
+#include "engine/paged/paged.h"
+#include "engine/paged/share.h"
+#include "engine/paged/stage.h"
+#include "engine/tagged/channel.h"
 
 static enum kvt_err on_bye(struct kvi_link *link, const struct kvi_message *message)
 {

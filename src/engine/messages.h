@@ -5,7 +5,7 @@
 #ifndef KVI_ENGINE_MESSAGES_H
 #define KVI_ENGINE_MESSAGES_H
 
-#include "engine/link.h"
+#include "engine/lane/link.h"
 
 extern const struct kvi_handlers kvi_message_handlers;
 

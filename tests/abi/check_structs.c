@@ -3,7 +3,7 @@
  * check_structs.c - every struct that a program hands over, as a program has it that was compiled against a
  * newer header: larger, and with zero or something else in what this library does not know.
  */
-#include "engine/abi.h"
+#include "engine/core/abi.h"
 #include "engine/pages.h"
 #include "support/runner.h"
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "engine/settings.h"
-#include "engine/transfer.h"
-#include "engine/worker.h"
+#include "engine/core/settings.h"
+#include "engine/progress/worker.h"
+#include "engine/transfer/transfer.h"
 #include "support/punctual.h"
 
 static const char *const interfaces[] = { "fake0" };

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "engine/kv.h"
+#include "engine/tagged/kv.h"
 #include "support/runner.h"
 
 enum { CANARY = 0xEE };

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/settings.h"
+#include "engine/core/settings.h"
 #include "support/runner.h"
 
 static struct bed bed;

@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "engine/settings.h"
+#include "engine/core/settings.h"
 #include "support/runner.h"
 
 enum { STEP_LEN = 16 }; /* however many lanes are looked at: far less than a segment in all */

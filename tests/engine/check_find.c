@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "engine/conn.h"
-#include "engine/link.h"
+#include "engine/core/conn.h"
+#include "engine/lane/link.h"
 #include "support/punctual.h"
 #include "support/runner.h"
 

@@ -4,11 +4,11 @@
 
 #include <stdlib.h>
 
-#include "engine/channel.h"
-#include "engine/conn.h"
-#include "engine/engine.h"
-#include "engine/kv.h"
-#include "engine/settings.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/core/settings.h"
+#include "engine/tagged/channel.h"
+#include "engine/tagged/kv.h"
 #include "support/runner.h"
 
 static struct bed bed;

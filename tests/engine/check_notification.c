@@ -4,9 +4,9 @@
 
 #include <stdlib.h>
 
-#include "engine/conn.h"
-#include "engine/link.h"
-#include "engine/settings.h"
+#include "engine/core/conn.h"
+#include "engine/core/settings.h"
+#include "engine/lane/link.h"
 #include "support/runner.h"
 
 static void expect_long_notification(uint32_t seed, size_t len, enum kvt_err err)

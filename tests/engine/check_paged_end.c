@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "engine/engine.h"
-#include "engine/pool.h"
-#include "engine/share.h"
+#include "engine/core/engine.h"
+#include "engine/paged/pool.h"
+#include "engine/paged/share.h"
 #include "support/runner.h"
 
 enum { BY_DEADLINE = MAIN_WAYS, READS = 2 * MAIN_WAYS, END_WAYS = 4 * MAIN_WAYS };

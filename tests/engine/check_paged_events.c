@@ -11,9 +11,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "engine/conn.h"
-#include "engine/settings.h"
-#include "engine/transfer.h"
+#include "engine/core/conn.h"
+#include "engine/core/settings.h"
+#include "engine/transfer/transfer.h"
 #include "support/runner.h"
 #include "wire/wire.h"
 

@@ -8,9 +8,9 @@
 
 #include <stdlib.h>
 
-#include "engine/conn.h"
-#include "engine/share.h"
-#include "engine/stage.h"
+#include "engine/core/conn.h"
+#include "engine/paged/share.h"
+#include "engine/paged/stage.h"
 #include "support/runner.h"
 
 enum { SPAN_LEN = KVI_WIRE_SPAN_LEN };

@@ -5,10 +5,10 @@
  */
 #include "pages.h"
 
-#include "engine/conn.h"
-#include "engine/engine.h"
-#include "engine/link.h"
-#include "engine/paged.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/lane/link.h"
+#include "engine/paged/paged.h"
 #include "support/runner.h"
 
 /* Beside those of pages.h. SMALL: not more than a home lane takes, however many there are. */

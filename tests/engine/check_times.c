@@ -7,8 +7,8 @@
 
 #include <stdatomic.h>
 
-#include "engine/engine.h"
-#include "engine/transfer.h"
+#include "engine/core/engine.h"
+#include "engine/transfer/transfer.h"
 #include "support/runner.h"
 
 /* A call that waits for what does not come. */

@@ -365,7 +365,7 @@ def test_a_call_that_is_played_again_makes_nothing(open_engine, open_proxy, coun
 
 
 def test_recorded_openings_are_limited_and_given_one_deadline(open_engine, open_proxy):
-    most = 256  # of one address: src/engine/strangers.h
+    most = 256  # of one address: src/engine/conn/strangers.h
     server, client = (open_engine(auth_key=KEYS[0]) for _ in range(2))
     up, _ = record_call(client, server, open_proxy(server.port))
     failed = server.stats()["handshakes_failed"]

@@ -22,8 +22,8 @@ HEADERS = [
     "include/kvtrans_base.h",
     "include/kvtrans_paged.h",
     "src/wire/wire.h",
-    "src/engine/settings.h",
-    "src/engine/strangers.h",
+    "src/engine/core/settings.h",
+    "src/engine/conn/strangers.h",
     "python/ext/notes.c",
 ]
 SECOND = 10**9

@@ -64,7 +64,7 @@ awk '/^#[ \t]*(if|ifdef|ifndef)/ && !/_H$/ { ifs++; where = where " " FILENAME "
 END { if (ifs > 0 && ifs * 1000 > 2 * NR) print ifs " in " NR " lines:" where }' $(c_files src) |
 	holds "src has at most two conditionals per thousand lines"
 
-for layer in base wire fabric auth engine; do
+for layer in base wire fabric auth core progress lane transfer tagged paged conn engine; do
 	objdump -t "$KVT_BUILDDIR/src/$KVT_OBJDIR/libkvi_$layer.a" ||
 		echo " O .data	unreadable:libkvi_$layer.a"
 done | awk -v known=" $globals " '

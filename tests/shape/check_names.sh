@@ -8,7 +8,7 @@ grep -rnE '"(tcp|verbs|sockets|efa|cxi|shm|udp)[^"]*"' src --include='*.[ch]' |
 	grep -vE '^src/fabric/profile\.c:|^[^:]+:[0-9]+:[[:space:]]*(/\*|\*)' |
 	holds "a provider's name is a string in src/fabric/profile.c only"
 
-for layer in base wire fabric auth engine; do
+for layer in base wire fabric auth core progress lane transfer tagged paged conn engine; do
 	# shellcheck disable=SC2086 # KVT_NM is a list of words.
 	$KVT_NM --extern-only --defined-only "$KVT_BUILDDIR/src/$KVT_OBJDIR/libkvi_$layer.a" ||
 		echo "- - unreadable:libkvi_$layer.a"

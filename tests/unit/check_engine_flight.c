@@ -3,8 +3,8 @@
 #include <check.h>
 
 #include "base/clock.h"
-#include "engine/flight.h"
-#include "engine/settings.h"
+#include "engine/core/settings.h"
+#include "engine/lane/flight.h"
 #include "support/runner.h"
 
 /* A link of so many bytes a second and a way of so long, kept full for a while through one lane. */

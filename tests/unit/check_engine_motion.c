@@ -3,10 +3,10 @@
 #include <check.h>
 
 #include "base/clock.h"
-#include "engine/conn.h"
-#include "engine/engine.h"
-#include "engine/motion.h"
-#include "engine/part.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/progress/part.h"
+#include "engine/transfer/motion.h"
 #include "support/fake_clock.h"
 #include "support/runner.h"
 

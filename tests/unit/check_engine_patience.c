@@ -3,7 +3,7 @@
 #include <check.h>
 
 #include "base/clock.h"
-#include "engine/patience.h"
+#include "engine/progress/patience.h"
 #include "support/runner.h"
 
 #define US INT64_C(1000)

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
-#include "engine/settings.h"
+#include "engine/core/settings.h"
 #include "support/runner.h"
 
 static const char *const interfaces[] = { "lo", "eth0" };

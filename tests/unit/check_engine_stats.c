@@ -2,7 +2,7 @@
 /* check_engine_stats.c - counters, and struct kvt_stats from them. */
 #include <pthread.h>
 
-#include "engine/stats.h"
+#include "engine/core/stats.h"
 #include "support/runner.h"
 
 START_TEST(every_counter_has_its_field)

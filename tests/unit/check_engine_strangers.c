@@ -2,9 +2,9 @@
 /* check_engine_strangers.c - who goes first when too many have called. */
 #include <stdio.h>
 
-#include "engine/strangers.h"
 #include "../support/failing_alloc.h"
 #include "../support/runner.h"
+#include "engine/conn/strangers.h"
 
 enum { COUNT = KVI_STRANGERS_MAX + 1, PER_SOURCE = KVI_STRANGERS_PER_SOURCE_MAX };
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/plan.h"
+#include "engine/paged/plan.h"
 
 enum { EXTENTS = 4 };
 

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * life.c - the life of a connection but for its beginning, which is in dial.c (this side calls) and
+ * session.c (both).
+ */
+#include "engine/conn/life.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/thread.h"
+#include "engine/conn/control.h"
+#include "engine/core/engine.h"
+#include "engine/lane/link.h"
+#include "engine/paged/notification.h"
+#include "engine/paged/share.h"
+#include "engine/paged/stage.h"
+#include "engine/progress/part.h"
+#include "engine/progress/worker.h"
+#include "engine/tagged/channel.h"
+#include "engine/transfer/inbox.h"
+#include "engine/transfer/spread.h"
+#include "engine/transfer/transfer.h"
+
+/* Transfers that end while a worker's lock is held: some 100 us. */
+enum { FAILED_AT_ONCE = 256 };
+
+static void release_conn(struct kvi_ref *ref)
+{
+	struct kvt_conn *conn = kvi_container_of(ref, struct kvt_conn, ref);
+	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
+		kvi_channels_free(&conn->parts[i]);
+	kvi_inbox_forget(&conn->engine->inbox, conn);
+	kvi_free(conn->ended);
+	kvi_vault_give(&conn->engine->vault, conn->secrets);
+	kvi_ref_drop(&conn->engine->ref);
+	kvi_share_destroy(&conn->share);
+	pthread_mutex_destroy(&conn->lock);
+	kvi_free(conn->peer_lanes);
+	kvi_free(conn->links);
+	kvi_free(conn->parts);
+	kvi_free(conn);
+}
+
+struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
+{
+	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
+	if (conn == NULL)
+		return NULL;
+	conn->ended = kvi_event_alloc(conn, KVT_EVENT_CONN_ENDED, 0);
+	conn->secrets = kvi_vault_take(&engine->vault);
+	if (conn->ended == NULL || conn->secrets == NULL) {
+		kvi_vault_give(&engine->vault, conn->secrets);
+		kvi_free(conn->ended);
+		kvi_free(conn);
+		return NULL;
+	}
+	conn->engine = engine;
+	conn->notes = &engine->control->notes;
+	conn->control_wake = &engine->control->wake;
+	conn->is_server = is_server;
+	conn->counters.parent = &engine->counters;
+	kvi_list_init(&conn->node);
+	kvi_list_init(&conn->ready_node);
+	kvi_list_init(&conn->held_events);
+	kvi_list_init(&conn->events);
+	pthread_mutex_init(&conn->lock, NULL);
+	kvi_share_init(&conn->share);
+	atomic_store(&conn->state, KVI_CONN_OPENING);
+	kvi_ref_init(&conn->ref, 2, release_conn);
+	atomic_store(&conn->next_generation, 1);
+	kvi_ref_take(&engine->ref);
+	return conn;
+}
+
+static void init_link(struct kvt_conn *conn, unsigned index)
+{
+	struct kvt_engine *engine = conn->engine;
+	struct kvi_link *link = &conn->links[index];
+	link->conn = conn;
+	link->poster = &kvi_stage_poster;
+	link->index = index;
+	link->rail = (unsigned)(index % engine->rail_count);
+	link->part = &conn->parts[(index / engine->rail_count) % engine->worker_count];
+	link->cq = link->part->worker->cqs[link->rail];
+	link->send_credits = conn->peer_rx_count - 2;
+	link->window_left = KVI_LANE_WINDOW;
+	kvi_list_init(&link->node);
+	kvi_list_init(&link->dirty_node);
+	kvi_list_init(&link->stripes);
+	kvi_list_init(&link->free_packets);
+	kvi_list_init(&link->queue);
+	kvi_list_init(&link->waiting);
+	kvi_list_init(&link->waiting_notes);
+	kvi_list_init(&link->parked);
+	kvi_list_init(&link->free_segments);
+}
+
+static void init_part(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker)
+{
+	part->conn = conn;
+	part->worker = worker;
+	kvi_list_init(&part->links);
+	kvi_list_init(&part->stripes);
+	kvi_list_init(&part->transfers);
+}
+
+enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
+				 unsigned peer_rx_count)
+{
+	struct kvt_engine *engine = conn->engine;
+	conn->links = kvi_alloc_array(lane_count, sizeof(conn->links[0]));
+	if (conn->links == NULL)
+		return KVT_E_NO_MEMORY;
+	conn->parts = kvi_alloc_array(engine->worker_count, sizeof(conn->parts[0]));
+	if (conn->parts == NULL)
+		return KVT_E_NO_MEMORY;
+	size_t eager_len = engine->settings.eager_len;
+	conn->eager_len = peer_eager_len < eager_len ? peer_eager_len : eager_len;
+	conn->peer_rx_count = peer_rx_count;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct kvi_worker *worker = engine->workers[i];
+		init_part(&conn->parts[i], conn, worker);
+	}
+	for (unsigned i = 0; i < lane_count; i++) {
+		init_link(conn, i);
+		kvi_flight_init(&conn->links[i].flight, lane_count);
+	}
+	conn->lane_count = lane_count;
+	return KVT_OK;
+}
+
+/* ---- states ---- */
+
+/* The application may have it; under engine->lock. */
+static void set_was_open(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	conn->was_open = true;
+	kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_TOTAL, 1);
+	if (conn->is_server)
+		kvi_list_append(&engine->ready, &conn->ready_node);
+	pthread_cond_broadcast(&engine->changed);
+}
+
+void kvi_conn_set_open(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	pthread_mutex_lock(&engine->lock);
+	pthread_mutex_lock(&conn->lock);
+	bool opened = atomic_load(&conn->state) == KVI_CONN_OPENING;
+	if (opened)
+		atomic_store(&conn->state, KVI_CONN_OPEN);
+	pthread_mutex_unlock(&conn->lock);
+	if (opened) {
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, 1);
+		set_was_open(conn);
+	}
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void kvi_conn_say_bye(struct kvt_conn *conn)
+{
+	for (unsigned i = 0; i < conn->lane_count; i++) {
+		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
+		kvi_link_send_unlocked(&conn->links[i], &bye);
+	}
+}
+
+static void tell_end(struct kvt_conn *conn)
+{
+	struct kvi_event *event = conn->ended;
+	conn->ended = NULL;
+	if (event == NULL)
+		return;
+	event->event.err = conn->cause.code;
+	kvi_inbox_add_event(&conn->engine->inbox, event);
+}
+
+bool kvi_conn_take_place(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	pthread_mutex_lock(&engine->lock);
+	conn->has_place = engine->unaccepted_count < KVI_UNACCEPTED_MAX;
+	engine->unaccepted_count += conn->has_place;
+	pthread_mutex_unlock(&engine->lock);
+	return conn->has_place;
+}
+
+void kvi_conn_leave_place(struct kvt_conn *conn)
+{
+	conn->engine->unaccepted_count -= conn->has_place;
+	conn->has_place = false;
+}
+
+/*
+ * Under engine->lock: whether the handle of a connection that has ended goes with it. The application
+ * has it, or will get it for what the peer left. Such a one may not have been open here: the peer sends
+ * as soon as it has our READY, and can be gone before we look at its own. What came before our READY is
+ * nothing that we owe.
+ */
+static bool goes_unseen(struct kvt_conn *conn)
+{
+	bool waits = conn->is_server && (!conn->was_open || !kvi_list_is_empty(&conn->ready_node));
+	conn->left_something &= !waits || conn->has_place;
+	if (conn->left_something && !conn->was_open)
+		set_was_open(conn);
+	if (!waits || conn->left_something)
+		return false;
+	kvi_list_remove(&conn->ready_node);
+	kvi_conn_leave_place(conn);
+	return true;
+}
+
+/* ---- the end ---- */
+
+/* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
+static void cut_part(struct kvi_part *part)
+{
+	if (part->cut)
+		return;
+	part->cut = true;
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		kvi_list_remove(&link->dirty_node);
+		kvi_link_close(link);
+	}
+	/* What the lanes flushed comes out here, and ends the shares of transfers under way. */
+	while (part->posted > 0)
+		kvi_worker_progress(part->worker);
+	kvi_stripes_drop(part);
+}
+
+/* After all parts of the connection are cut: end at most `most` of the transfers here with the connection's
+ * cause. True: that were all. */
+static bool fail_part(struct kvi_part *part, unsigned most)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&part->transfers)) != NULL && most-- > 0) {
+		struct kvt_transfer *transfer =
+			kvi_container_of(node, struct kvt_transfer, part_node);
+		bool gave_up = transfer->reason.code != KVT_OK;
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
+	}
+	return node == NULL;
+}
+
+/* And then, once: free what its lanes and channels have. */
+static void free_part(struct kvi_part *part)
+{
+	kvi_channels_end(part);
+	kvi_list_for_each (node, next_node, &part->links) {
+		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
+		kvi_notification_forget(link);
+		kvi_link_free(link);
+	}
+}
+
+void kvi_conn_tear_down(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	unsigned count = conn->lane_count > 0 ? engine->worker_count : 0;
+	for (unsigned i = 0; i < count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		cut_part(&conn->parts[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	/* A share of a transfer may be on its way to a part that was cut already: it ends there, before the
+	 * transfer does that it belongs to. */
+	for (unsigned i = 0; i < count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_progress(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		/* Shares that ended on other workers arrive here as commands. */
+		kvi_worker_lock(engine->workers[i]);
+		kvi_worker_progress(engine->workers[i]);
+		/* Other connections have their turns in between. */
+		while (!fail_part(&conn->parts[i], FAILED_AT_ONCE)) {
+			kvi_worker_unlock(engine->workers[i]);
+			kvi_worker_lock(engine->workers[i]);
+		}
+		free_part(&conn->parts[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	kvi_share_end(conn);
+	bool left_something = atomic_load(&conn->arrivals) > 0 ||
+			      kvi_inbox_holds_events(&engine->inbox, conn);
+	tell_end(conn);
+
+	pthread_mutex_lock(&engine->lock);
+	atomic_store(&conn->state, KVI_CONN_ENDED);
+	conn->is_torn_down = true;
+	conn->left_something = left_something;
+	kvi_list_remove(&conn->node);
+	engine->conn_count--;
+	if (conn->was_open)
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, -1); /* as set_open counted it */
+	if (conn->cause.code == KVT_E_PEER_LOST)
+		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_LOST, 1);
+	bool drop_handle = goes_unseen(conn);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
+	if (drop_handle)
+		kvi_ref_drop(&conn->ref);
+}
+
+void kvi_conn_hand_out(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	kvi_inbox_hand_out(&engine->inbox, conn);
+	/* Who takes packets under a worker's lock sees from now on that nothing is to be parked. */
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct kvi_worker *worker = engine->workers[i];
+		kvi_worker_lock(worker);
+		kvi_list_for_each (node, next_node, &conn->parts[i].links)
+			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
+		kvi_worker_flush_unlock(worker);
+	}
+}
+
+/* ---- the handle ---- */
+
+void kvt_conn_close(struct kvt_conn *conn)
+{
+	if (conn == NULL || kvi_engine_is_forked(conn->engine))
+		return;
+	kvi_conn_fail(conn, KVT_E_CLOSED, 0, "the connection was closed on this side");
+	kvi_conn_await_end(conn);
+	kvi_inbox_forget(&conn->engine->inbox, conn);
+	kvi_ref_drop(&conn->ref);
+}
+
+const char *kvt_conn_get_host(const struct kvt_conn *conn)
+{
+	return conn->host;
+}
+
+const char *kvt_conn_get_key_id(const struct kvt_conn *conn)
+{
+	return conn->secrets->key_id;
+}
+
+uint16_t kvt_conn_get_port(const struct kvt_conn *conn)
+{
+	return conn->port;
+}
+
+enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error)
+{
+	return kvi_conn_check(conn, error);
+}
+
+enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats)
+{
+	return conn == NULL ? KVT_E_INVALID : kvi_stats_fill(&conn->counters, stats);
+}

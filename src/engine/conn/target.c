@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * target.c - from a host and a port to a connected socket. It says nothing on the socket.
+ */
+#define _GNU_SOURCE 1 /* getaddrinfo_a */
+#include "engine/conn/target.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core/engine.h"
+#include "fabric/fabric.h"
+
+enum {
+	HOST_LEN = 256,
+};
+
+#define ATTEMPT_DELAY_NS (250 * KVI_MS)
+
+enum attempt_state { UNTRIED, PENDING, FAILED };
+
+struct kvi_attempt {
+	const struct addrinfo *address;
+	enum attempt_state state;
+	int fd;			/* while PENDING */
+	struct kvt_error cause; /* once FAILED */
+};
+
+/* ---- what the host is ---- */
+
+/* The call shall end: the user interrupts, or the engine is closed. */
+static enum kvt_err check_stop(const struct kvi_target *target, const char *doing,
+			       struct kvt_error *error)
+{
+	if (kvi_engine_is_interrupted(target->engine))
+		return kvi_fail(error, KVT_E_CANCELLED, 0, "%s port %u: interrupted while %s",
+				target->host, target->port, doing);
+	if (atomic_load(&target->engine->stopping))
+		return kvi_fail(error, KVT_E_CLOSED, 0,
+				"%s port %u: the engine was closed while %s", target->host,
+				target->port, doing);
+	return KVT_OK;
+}
+
+static bool is_ipv6(const char *text, size_t len)
+{
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr bytes;
+	const char *zone = memchr(text, '%', len);
+	if (zone != NULL)
+		len = (size_t)(zone - text);
+	if (len >= sizeof(address))
+		return false;
+	memcpy(address, text, len);
+	address[len] = '\0';
+	return inet_pton(AF_INET6, address, &bytes) == 1;
+}
+
+/* A port at the end of the host, behind a colon; NULL: there is none. */
+static const char *find_port(const char *host)
+{
+	const char *colon = strrchr(host, ':');
+	if (colon == NULL || colon == host || colon[1] == '\0' ||
+	    strspn(colon + 1, "0123456789") != strlen(colon + 1))
+		return NULL;
+	return colon + 1;
+}
+
+/*
+ * The name to look up: the host without the brackets of "[::1]" and without a port that is the one
+ * given, too. What cannot be a host at all is refused here, with what to pass in its place.
+ */
+static enum kvt_err read_host(const struct kvi_target *target, char name[HOST_LEN],
+			      struct kvt_error *error)
+{
+	const char *host = target->host;
+	size_t len = strlen(host);
+	if (len == 0 || len >= HOST_LEN)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the host has no name, or one of over 255 bytes");
+	const char *port = is_ipv6(host, len) ? NULL : find_port(host);
+	if (port != NULL)
+		len = (size_t)(port - 1 - host);
+	if (host[0] == '[' && host[len - 1] == ']') {
+		host++;
+		len -= 2;
+		if (!is_ipv6(host, len))
+			return kvi_fail(error, KVT_E_INVALID, 0,
+					"host \"%s\": there is no IPv6 address between the "
+					"brackets",
+					target->host);
+	} else if (memchr(host, ':', len) != NULL && !is_ipv6(host, len)) {
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"host \"%s\" is no IP address and no name: pass the one or the "
+				"other alone, and the port as port",
+				target->host);
+	}
+	if (port != NULL && strtoul(port, NULL, 10) != target->port)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"host \"%s\" has a port in it, and the port given is %u: pass "
+				"\"%.*s\", and the port as port",
+				target->host, target->port, (int)len, host);
+	memcpy(name, host, len);
+	name[len] = '\0';
+	const char *zone = memchr(host, ':', len) != NULL ? strchr(name, '%') : NULL;
+	if (zone != NULL && if_nametoindex(zone + 1) == 0 &&
+	    strspn(zone + 1, "0123456789") != strlen(zone + 1))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"host \"%s\": there is no interface \"%s\" on this host",
+				target->host, zone + 1);
+	return KVT_OK;
+}
+
+/* ---- resolving ---- */
+
+/* One look-up. On the heap, because a look-up that cannot be cancelled goes on without us. */
+struct lookup {
+	struct gaicb request;
+	struct addrinfo hints;
+	char host[HOST_LEN];
+	char service[8];
+};
+
+static enum kvt_err fail_lookup(const struct kvi_target *target, int status,
+				struct kvt_error *error)
+{
+	return kvi_fail(error, KVT_E_UNREACHABLE, status == EAI_SYSTEM ? errno : 0,
+			"cannot resolve %s: %s", target->host, gai_strerror(status));
+}
+
+/* Wait for a look-up, in slices that ask the interrupted hook. */
+static enum kvt_err await_lookup(const struct kvi_target *target, struct lookup *lookup,
+				 struct kvt_error *error)
+{
+	const struct gaicb *requests[] = { &lookup->request };
+	int status;
+	while ((status = gai_error(&lookup->request)) == EAI_INPROGRESS) {
+		struct timespec slice = {
+			.tv_nsec = kvi_deadline_get_ms(target->deadline_ns, KVI_SLICE_MS) * KVI_MS,
+		};
+		gai_suspend(requests, 1, &slice);
+		enum kvt_err err = check_stop(target, "resolving the name", error);
+		if (err != KVT_OK)
+			return err;
+		if (kvi_clock_now() >= target->deadline_ns)
+			return kvi_fail(error, KVT_E_UNREACHABLE, 0,
+					"cannot resolve %s in time: no name server has answered",
+					target->host);
+	}
+	return status == 0 ? KVT_OK : fail_lookup(target, status, error);
+}
+
+static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
+{
+	struct lookup *lookup = kvi_alloc(sizeof(*lookup));
+	if (lookup == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to resolve %s", target->host);
+	enum kvt_err err = read_host(target, lookup->host, error);
+	if (err != KVT_OK)
+		goto out_free;
+	snprintf(lookup->service, sizeof(lookup->service), "%u", target->port);
+	lookup->hints.ai_socktype = SOCK_STREAM;
+	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+	if (getaddrinfo(lookup->host, lookup->service, &lookup->hints, &target->addresses) == 0)
+		goto out_free;
+
+	lookup->hints.ai_flags = AI_NUMERICSERV;
+	lookup->request.ar_name = lookup->host;
+	lookup->request.ar_service = lookup->service;
+	lookup->request.ar_request = &lookup->hints;
+	struct gaicb *requests[] = { &lookup->request };
+	int status = getaddrinfo_a(GAI_NOWAIT, requests, 1, NULL);
+	err = status == 0 ? await_lookup(target, lookup, error)
+			  : fail_lookup(target, status, error);
+	if (err == KVT_OK) {
+		target->addresses = lookup->request.ar_result;
+	} else if (status == 0 && gai_cancel(&lookup->request) == EAI_NOTCANCELED) {
+		return err; /* still in use by the resolver's thread: given up to it */
+	}
+out_free:
+	kvi_free(lookup);
+	return err;
+}
+
+/* The next address from *at on that is of the family, or is not. */
+static const struct addrinfo *take_address(const struct addrinfo **at, int family, bool is_of_it)
+{
+	while (*at != NULL && ((*at)->ai_family == family) != is_of_it)
+		*at = (*at)->ai_next;
+	const struct addrinfo *taken = *at;
+	if (taken != NULL)
+		*at = taken->ai_next;
+	return taken;
+}
+
+/* The resolver's order, but the families take turns: one of them may lead nowhere. */
+static void order_attempts(struct kvi_target *target)
+{
+	const struct addrinfo *next[] = { target->addresses, target->addresses };
+	int family = target->addresses->ai_family;
+	size_t count = 0;
+	for (bool is_first = true; count < target->count; is_first = !is_first) {
+		const struct addrinfo *address =
+			take_address(&next[is_first ? 0 : 1], family, is_first);
+		if (address != NULL)
+			target->attempts[count++] =
+				(struct kvi_attempt){ .address = address, .fd = -1 };
+	}
+}
+
+enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error)
+{
+	target->addresses = NULL;
+	target->chosen = NULL;
+	target->count = 0;
+	enum kvt_err err = resolve(target, error);
+	if (err != KVT_OK)
+		return err;
+	for (const struct addrinfo *at = target->addresses; at != NULL; at = at->ai_next)
+		target->count++;
+	target->attempts = kvi_alloc_array(target->count, sizeof(*target->attempts));
+	target->pollfds = kvi_alloc_array(target->count, sizeof(*target->pollfds));
+	if (target->attempts == NULL || target->pollfds == NULL) {
+		kvi_target_close(target);
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the addresses of %s",
+				target->host);
+	}
+	order_attempts(target);
+	return KVT_OK;
+}
+
+void kvi_target_close(struct kvi_target *target)
+{
+	kvi_free(target->pollfds);
+	kvi_free(target->attempts);
+	freeaddrinfo(target->addresses);
+}
+
+/* ---- telling ---- */
+
+static void print_address(const struct kvi_attempt *attempt, char text[KVI_HOST_LEN])
+{
+	if (getnameinfo(attempt->address->ai_addr, attempt->address->ai_addrlen, text, KVI_HOST_LEN,
+			NULL, 0, NI_NUMERICHOST) != 0)
+		strcpy(text, "?");
+}
+
+enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error)
+{
+	char address[KVI_HOST_LEN];
+	print_address(target->chosen, address);
+	bool is_plain = strcmp(address, target->host) == 0;
+	return kvi_fail(error, error->code, error->provider_errno, "%s%s%s%s port %u: %s",
+			target->host, is_plain ? "" : " (", is_plain ? "" : address,
+			is_plain ? "" : ")", target->port, error->text);
+}
+
+/* Why no address could be connected: the reason of the only one, or what became of each. */
+static enum kvt_err fail_all(struct kvi_target *target, struct kvt_error *error)
+{
+	char text[KVT_TEXT_LEN];
+	size_t len = (size_t)snprintf(text, sizeof(text), "%s port %u", target->host, target->port);
+	struct kvt_error first = { .code = KVT_E_UNREACHABLE };
+	for (size_t i = 0; i < target->count; i++) {
+		struct kvi_attempt *attempt = &target->attempts[i];
+		if (attempt->state == PENDING)
+			kvi_fail(&attempt->cause, KVT_E_UNREACHABLE, ETIMEDOUT,
+				 "it did not answer in time");
+		else if (attempt->state == UNTRIED)
+			kvi_fail(&attempt->cause, KVT_E_UNREACHABLE, 0,
+				 "no time was left to try it");
+		bool is_telling = attempt->cause.code != KVT_E_UNREACHABLE;
+		if (i == 0 || (is_telling && first.code == KVT_E_UNREACHABLE))
+			first = attempt->cause;
+		char address[KVI_HOST_LEN];
+		print_address(attempt, address);
+		if (len < sizeof(text))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s: %s",
+						i == 0 ? ":" : ";", address, attempt->cause.text);
+	}
+	if (target->count > 1)
+		return kvi_fail(error, first.code, first.provider_errno, "%s", text);
+	*error = first;
+	target->chosen = &target->attempts[0];
+	return kvi_target_blame(target, error);
+}
+
+/* ---- connecting ---- */
+
+static void fail_attempt(struct kvi_attempt *attempt, int err)
+{
+	bool is_limit = err == EMFILE || err == ENFILE;
+	const struct sockaddr_in6 *in6 = (const void *)attempt->address->ai_addr;
+	bool lacks_zone = err == EINVAL && attempt->address->ai_family == AF_INET6 &&
+			  IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr) && in6->sin6_scope_id == 0;
+	if (attempt->state == PENDING)
+		close(attempt->fd);
+	attempt->state = FAILED;
+	kvi_fail(&attempt->cause, is_limit ? KVT_E_LIMIT : KVT_E_UNREACHABLE, err, "%s%s%s",
+		 is_limit ? "no descriptor for a connection: " : "", strerror(err),
+		 lacks_zone ? "; a link-local address needs its interface, as in fe80::1%eth0"
+			    : "");
+}
+
+/* Begin; true when it is connected already. */
+static bool start_attempt(struct kvi_attempt *attempt)
+{
+	const struct addrinfo *address = attempt->address;
+	attempt->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (attempt->fd < 0) {
+		fail_attempt(attempt, errno);
+		return false;
+	}
+	attempt->state = PENDING;
+	if (connect(attempt->fd, address->ai_addr, address->ai_addrlen) == 0)
+		return true;
+	if (errno != EINPROGRESS && errno != EINTR)
+		fail_attempt(attempt, errno);
+	return false;
+}
+
+static struct kvi_attempt *find_untried(const struct kvi_target *target, size_t *untried_count)
+{
+	struct kvi_attempt *first = NULL;
+	*untried_count = 0;
+	for (size_t i = target->count; i > 0; i--) {
+		if (target->attempts[i - 1].state != UNTRIED)
+			continue;
+		first = &target->attempts[i - 1];
+		++*untried_count;
+	}
+	return first;
+}
+
+/* Wait for those that are pending, until a time; true when one has connected or failed. */
+static bool await_attempts(struct kvi_target *target, int64_t until_ns, struct kvi_attempt **winner)
+{
+	bool has_news = false;
+	for (size_t i = 0; i < target->count; i++) {
+		struct kvi_attempt *attempt = &target->attempts[i];
+		target->pollfds[i].fd = attempt->state == PENDING ? attempt->fd : -1;
+		target->pollfds[i].events = POLLOUT;
+		target->pollfds[i].revents = 0;
+	}
+	if (poll(target->pollfds, target->count, kvi_deadline_get_ms(until_ns, KVI_SLICE_MS)) <= 0)
+		return false;
+	for (size_t i = 0; i < target->count && *winner == NULL; i++) {
+		struct kvi_attempt *attempt = &target->attempts[i];
+		int err = 0;
+		socklen_t len = sizeof(err);
+		if (target->pollfds[i].revents == 0)
+			continue;
+		has_news = true;
+		if (getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+			err = errno;
+		if (err == 0)
+			*winner = attempt;
+		else
+			fail_attempt(attempt, err);
+	}
+	return has_news;
+}
+
+/* The first that connects; NULL: all have failed, the time has passed, or the call shall end. */
+static struct kvi_attempt *race(struct kvi_target *target, struct kvt_error *error)
+{
+	struct kvi_attempt *winner = NULL;
+	int64_t next_ns = kvi_clock_now(); /* when the next attempt begins */
+	while (winner == NULL) {
+		int64_t now = kvi_clock_now();
+		size_t untried_count;
+		struct kvi_attempt *attempt = find_untried(target, &untried_count);
+		if (check_stop(target, "connecting", error) != KVT_OK)
+			return NULL;
+		if (now >= target->deadline_ns) {
+			fail_all(target, error);
+			return NULL;
+		}
+		if (attempt != NULL && now >= next_ns) {
+			if (start_attempt(attempt))
+				return attempt;
+			/* However short the time is, each address gets its share. */
+			int64_t share_ns =
+				(target->deadline_ns - now) / (int64_t)(untried_count + 1);
+			if (attempt->state == PENDING)
+				next_ns = now + (share_ns < ATTEMPT_DELAY_NS ? share_ns
+									     : ATTEMPT_DELAY_NS);
+			continue;
+		}
+		bool is_pending = false;
+		for (size_t i = 0; i < target->count; i++)
+			is_pending |= target->attempts[i].state == PENDING;
+		if (attempt == NULL && !is_pending) {
+			fail_all(target, error);
+			return NULL;
+		}
+		bool waits_for_next = attempt != NULL && next_ns < target->deadline_ns;
+		if (await_attempts(target, waits_for_next ? next_ns : target->deadline_ns, &winner))
+			next_ns = now;
+	}
+	return winner;
+}
+
+enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_error *error)
+{
+	struct kvi_attempt *winner = race(target, error);
+	for (size_t i = 0; i < target->count; i++) {
+		struct kvi_attempt *attempt = &target->attempts[i];
+		if (attempt->state != PENDING)
+			continue;
+		if (attempt != winner)
+			close(attempt->fd);
+		attempt->state = UNTRIED;
+	}
+	if (winner == NULL)
+		return error->code;
+	target->chosen = winner;
+	winner->state = FAILED; /* until it has shown to be an engine, which nobody need tell us */
+	*fd = winner->fd;
+	return KVT_OK;
+}
+
+void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cause)
+{
+	target->chosen->cause = *cause;
+}
+
+void kvi_target_allow_again(struct kvi_target *target)
+{
+	target->chosen->state = UNTRIED;
+}
+
+bool kvi_target_has_more(const struct kvi_target *target)
+{
+	size_t untried_count;
+	return find_untried(target, &untried_count) != NULL;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages.c - the segments of a paged transfer: pieces of the plan, each written or read in place, or many
+ * of them copied into one pack.
+ *
+ * Design notes. Lanes of several workers take from one cursor. What is copied is copied without its
+ * lock: a pack is cut off the plan first, by going over it once, and filled by going over it again.
+ */
+#include "engine/paged/paged.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/copy.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/paged/ask.h"
+#include "engine/paged/pool.h"
+#include "engine/paged/share.h"
+#include "engine/paged/stage.h"
+
+static uint8_t *get_local(const struct kvi_pair *pair, const struct kvi_piece *piece)
+{
+	return pair->pool->bases[piece->local_extent] + piece->local_offset;
+}
+
+/* The pair that the cursor is in; under the plan's lock, not at the end. */
+static struct kvi_pair *get_pair(const struct kvi_paged *paged)
+{
+	return &paged->pairs[paged->pair];
+}
+
+/* Go on to the next pair that has something left, or to the end. */
+static void leave_finished_pairs(struct kvi_paged *paged)
+{
+	while (paged->pair < paged->pair_count &&
+	       kvi_cursor_is_at_end(&get_pair(paged)->plan, &paged->cursor)) {
+		paged->pair++;
+		paged->cursor = (struct kvi_cursor){ .extent = 0 };
+	}
+}
+
+static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *piece)
+{
+	return piece->len < paged->pack_below;
+}
+
+/* Move the cursor over as many small pieces as limit allows: bytes, span_len for each of them included,
+ * and spans, but one piece in any case. Returns their number; under the plan's lock. */
+static uint32_t cut_off(struct kvi_paged *paged, size_t limit, size_t span_len, uint32_t max_count,
+			size_t *len)
+{
+	const struct kvi_plan *plan = &get_pair(paged)->plan;
+	struct kvi_piece piece;
+	uint32_t count = 0;
+	*len = 0;
+	while (count < max_count && !kvi_cursor_is_at_end(plan, &paged->cursor)) {
+		kvi_plan_peek(plan, &paged->cursor, paged->segment_len, &piece);
+		if (!is_packed(paged, &piece) ||
+		    (count > 0 && *len + piece.len + (count + 1) * span_len > limit))
+			break;
+		*len += piece.len;
+		count++;
+		kvi_plan_advance(plan, &paged->cursor, piece.len);
+	}
+	return count;
+}
+
+static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
+{
+	struct kvi_wire_span span = {
+		.extent = (uint32_t)piece->remote_extent,
+		.len = (uint32_t)piece->len,
+		.offset = piece->remote_offset,
+	};
+	kvi_wire_span_encode(&span, bytes);
+}
+
+static void expect_next(const struct kvi_pair *pair, const struct kvi_cursor *cursor)
+{
+	struct kvi_piece next;
+	kvi_plan_peek(&pair->plan, cursor, pair->paged->segment_len, &next);
+	kvi_copy_expect(get_local(pair, &next), next.len);
+}
+
+/* Copy what was cut off: the spans in front, the bytes behind them. The gap between is cleared: it is sent,
+ * and the buffer is memory that held something else. */
+static void fill_pack(const struct kvi_pair *pair, struct kvi_pack *pack, struct kvi_cursor cursor)
+{
+	struct kvi_piece piece;
+	size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
+	size_t offset = kvi_pack_get_offset(pack->span_count);
+	uint8_t *to = pack->bytes + offset;
+	memset(pack->bytes + spans_len, 0, offset - spans_len);
+	for (uint32_t i = 0; i < pack->span_count; i++) {
+		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
+		if (piece.len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
+			expect_next(pair, &cursor);
+		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
+		kvi_copy(to, get_local(pair, &piece), piece.len);
+		to += piece.len;
+	}
+	pack->len = (size_t)(to - pack->bytes);
+	pack->export_id = pair->remote->id;
+}
+
+/* Fill in spans to write or read in place; under the plan's lock. */
+static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, size_t max_count)
+{
+	const struct kvi_pair *pair = get_pair(paged);
+	struct kvi_piece piece;
+	size_t left = kvi_link_get_segment_len(segment->link, paged->segment_len);
+	segment->span_count = 0;
+	while (left > 0 && segment->span_count < max_count &&
+	       !kvi_cursor_is_at_end(&pair->plan, &paged->cursor)) {
+		kvi_plan_peek(&pair->plan, &paged->cursor, left, &piece);
+		if (segment->span_count > 0 && is_packed(paged, &piece))
+			return;
+		struct kvi_grant remote =
+			kvi_remote_get_grant(pair->remote, piece.remote_extent, segment->link);
+		remote.address += piece.remote_offset;
+		segment->spans[segment->span_count++] = (struct kvi_span){
+			.base = get_local(pair, &piece),
+			.len = piece.len,
+			.memory =
+				kvi_pool_get_memory(pair->pool, piece.local_extent, segment->link),
+			.remote = remote,
+		};
+		left -= piece.len;
+		kvi_plan_advance(&pair->plan, &paged->cursor, piece.len);
+	}
+}
+
+static enum kvi_segment_kind get_kind(const struct kvi_paged *paged)
+{
+	if (paged->direction == KVT_READ)
+		return KVI_SEGMENT_READ;
+	return paged->in_order ? KVI_SEGMENT_ORDERED : KVI_SEGMENT_WRITE;
+}
+
+/* Cut a pack off the plan; under its lock. */
+static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segment, size_t len)
+{
+	struct kvi_pack *pack = kvi_stage_take(segment->link);
+	if (pack == NULL)
+		return KVI_TAKEN_LATER;
+	len = kvi_link_get_segment_len(segment->link, len);
+	size_t data_len;
+	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX, &data_len);
+	segment->cargo_kind = &kvi_pack_cargo;
+	segment->cargo = pack;
+	return KVI_TAKEN;
+}
+
+/* Cut a question off the plan; under its lock. */
+static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *segment)
+{
+	const struct kvi_link *link = segment->link;
+	if (link->questions >= KVI_QUESTIONS_MAX || link->questions_len >= link->flight.limit)
+		return KVI_TAKEN_LATER;
+	size_t max_count = kvi_link_get_room(link) / KVI_WIRE_SPAN_LEN;
+	struct kvi_cursor from = paged->cursor;
+	size_t limit = kvi_link_get_segment_len(link, kvi_stage_get_slot_len(link)), len;
+	uint32_t count = cut_off(paged, limit, 0, (uint32_t)max_count, &len);
+	struct kvi_question *question =
+		kvi_alloc(sizeof(*question) + (size_t)count * KVI_WIRE_SPAN_LEN);
+	if (question == NULL) {
+		paged->cursor = from;
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
+		return KVI_TAKEN_LATER;
+	}
+	question->pair = get_pair(paged);
+	question->from = from;
+	question->span_count = count;
+	segment->cargo_kind = &kvi_question_cargo;
+	segment->cargo = question;
+	segment->asked_len = len;
+	return KVI_TAKEN;
+}
+
+static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segment)
+{
+	const struct kvi_link *link = segment->link;
+	size_t pack_len = kvi_stage_get_len(link);
+	struct kvi_piece piece;
+	kvi_plan_peek(&get_pair(paged)->plan, &paged->cursor, paged->segment_len, &piece);
+	bool is_small = is_packed(paged, &piece);
+	if (is_small && paged->direction == KVT_READ && kvi_stage_is_offered(link))
+		return cut_question(paged, segment);
+	if (!kvi_link_may_write(link))
+		return KVI_TAKEN_LATER;
+	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
+		return cut_pack(paged, segment, pack_len);
+	segment->kind = get_kind(paged);
+	take_spans(paged, segment, kvi_engine_get_caps(link->conn->engine)->span_count);
+	return KVI_TAKEN;
+}
+
+/* Write the spans that were cut off into the question. */
+static void fill_question(struct kvi_question *question)
+{
+	const struct kvi_pair *pair = question->pair;
+	struct kvi_cursor cursor = question->from;
+	for (uint32_t i = 0; i < question->span_count; i++) {
+		struct kvi_piece piece;
+		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
+		encode_span(&piece, question->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
+		kvi_plan_advance(&pair->plan, &cursor, piece.len);
+	}
+}
+
+static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *segment)
+{
+	struct kvi_paged *paged = kvi_container_of(spread->transfer, struct kvi_paged, transfer);
+	enum kvi_taken taken = KVI_TAKEN_NOTHING;
+	pthread_mutex_lock(&paged->lock);
+	leave_finished_pairs(paged);
+	const struct kvi_pair *pair = get_pair(paged);
+	struct kvi_cursor from = paged->cursor;
+	if (!atomic_load(&spread->exhausted) && paged->pair < paged->pair_count)
+		taken = cut_next(paged, segment);
+	leave_finished_pairs(paged);
+	if (taken == KVI_TAKEN && paged->pair == paged->pair_count)
+		atomic_store(&spread->exhausted, true);
+	pthread_mutex_unlock(&paged->lock);
+
+	if (segment->cargo_kind == &kvi_pack_cargo) {
+		fill_pack(pair, segment->cargo, from);
+		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
+		segment->awaits_ack = !paged->in_order;
+		segment->span_count = 1;
+		kvi_stage_fill_span(segment->link, segment->cargo, &segment->spans[0]);
+	} else if (segment->cargo_kind == &kvi_question_cargo) {
+		fill_question(segment->cargo);
+		segment->kind = KVI_SEGMENT_ASK;
+		segment->awaits_ack = true;
+	}
+	return taken;
+}
+
+const struct kvi_spread_source kvi_pages_source = {
+	.take = take_pages,
+	.on_all_posted = kvi_paged_on_all_posted,
+	.on_ended = kvi_paged_on_ended,
+};

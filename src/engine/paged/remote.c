@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * remote.c - importing what the peer exported, and ending its use when the peer withdraws it.
+ */
+#include <sodium.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core/abi.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/paged/paged.h"
+#include "engine/paged/share.h"
+#include "engine/paged/stage.h"
+
+/* ---- references and use ---- */
+
+/* Under share.lock. */
+static void forget(struct kvi_share *share, struct kvt_remote *remote)
+{
+	if (remote->by_id.tbl == NULL)
+		return;
+	HASH_DELETE(by_id, share->remotes, remote);
+	remote->by_id.tbl = NULL;
+}
+
+static void release_remote(struct kvi_ref *ref)
+{
+	struct kvt_remote *remote = kvi_container_of(ref, struct kvt_remote, ref);
+	struct kvt_conn *conn = remote->conn;
+	pthread_mutex_lock(&conn->share.lock);
+	forget(&conn->share, remote);
+	pthread_mutex_unlock(&conn->share.lock);
+	kvi_free(remote->layout.extents);
+	kvi_free(remote->grants);
+	kvi_free(remote);
+	kvi_ref_drop(&conn->ref);
+}
+
+static void send_withdrawn(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvt_remote *remote = kvi_container_of(command, struct kvt_remote, confirm);
+	struct kvi_message message = { .type = KVI_MESSAGE_WITHDRAWN,
+				       .withdraw.export_id = remote->id };
+	kvi_link_send(remote->home, &message);
+	kvi_ref_drop(&remote->ref);
+}
+
+/* Tell the owner, once, when nothing of ours uses it any more. */
+static void confirm_if_quiet(struct kvt_remote *remote)
+{
+	if (!atomic_load(&remote->withdrawn) || atomic_load(&remote->in_flight) > 0 ||
+	    atomic_exchange(&remote->confirmed, true))
+		return;
+	remote->confirm.run = send_withdrawn;
+	kvi_ref_take(&remote->ref);
+	kvi_worker_push(remote->home->part->worker, &remote->confirm);
+}
+
+bool kvi_remote_enter(struct kvt_remote *remote)
+{
+	atomic_fetch_add(&remote->in_flight, 1);
+	if (!atomic_load(&remote->withdrawn))
+		return true;
+	kvi_remote_leave(remote);
+	return false;
+}
+
+void kvi_remote_leave(struct kvt_remote *remote)
+{
+	if (atomic_fetch_sub(&remote->in_flight, 1) == 1)
+		confirm_if_quiet(remote);
+}
+
+struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
+				      const struct kvi_link *link)
+{
+	const struct kvi_wire_grant *grant =
+		&remote->grants[extent * remote->grant_count + link->index % remote->grant_count];
+	return (struct kvi_grant){ .address = grant->address, .key = grant->key };
+}
+
+/* With a reference; under share.lock. */
+static struct kvt_remote *find_id(struct kvi_share *share, uint64_t id)
+{
+	struct kvt_remote *found;
+	HASH_FIND(by_id, share->remotes, &id, sizeof(id), found);
+	if (found == NULL || kvi_ref_try_take(&found->ref))
+		return found;
+	forget(share, found); /* who releases it comes too late for that */
+	return NULL;
+}
+
+static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
+{
+	pthread_mutex_lock(&conn->share.lock);
+	struct kvt_remote *found = find_id(&conn->share, id);
+	pthread_mutex_unlock(&conn->share.lock);
+	return found;
+}
+
+/* ---- withdrawal ---- */
+
+/* Stop the transfers of a remote that are at home on one worker. */
+struct stop {
+	struct kvi_command command;
+	struct kvt_remote *remote;
+};
+
+static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
+{
+	struct stop *stop = kvi_container_of(command, struct stop, command);
+	kvi_paged_stop_remote(&stop->remote->conn->parts[worker->index], stop->remote);
+	kvi_ref_drop(&stop->remote->ref);
+	kvi_free(stop);
+}
+
+static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *here)
+{
+	struct kvt_engine *engine = remote->conn->engine;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		if (engine->workers[i] == here)
+			continue;
+		struct stop *stop = kvi_alloc(sizeof(*stop));
+		if (stop == NULL) {
+			kvi_conn_fail(remote->conn, KVT_E_NO_MEMORY, 0,
+				      "no memory to stop the transfers of a remote");
+			return;
+		}
+		stop->command.run = run_stop;
+		stop->remote = remote;
+		kvi_ref_take(&remote->ref);
+		kvi_worker_push(engine->workers[i], &stop->command);
+	}
+}
+
+enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message)
+{
+	const uint64_t id = message->withdraw.export_id;
+	struct kvt_remote *remote = find_remote(link->conn, id);
+	if (remote == NULL) {
+		struct kvi_message answer = { .type = KVI_MESSAGE_WITHDRAWN,
+					      .withdraw.export_id = id };
+		kvi_link_send(link, &answer);
+		return KVT_OK;
+	}
+	atomic_store(&remote->withdrawn, true);
+	kvi_paged_stop_remote(link->part, remote);
+	stop_elsewhere(remote, link->part->worker);
+	confirm_if_quiet(remote);
+	kvi_ref_drop(&remote->ref);
+	return KVT_OK;
+}
+
+/* ---- importing ---- */
+
+static enum kvt_err check_descriptor(const struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+				     struct kvi_descriptor *descriptor, struct kvt_error *error)
+{
+	uint8_t mac[KVI_MAC_LEN];
+	if (len < KVI_MAC_LEN ||
+	    kvi_descriptor_decode(bytes, len - KVI_MAC_LEN, descriptor) != KVT_OK)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"%zu bytes that are no descriptor, or not a whole one", len);
+	if (sodium_memcmp(descriptor->session, conn->session_id, KVI_SESSION_LEN) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the descriptor is of another connection, or an older session");
+	kvi_secrets_seal(conn->secrets, !conn->is_server, bytes, len - KVI_MAC_LEN, mac);
+	if (sodium_memcmp(mac, bytes + len - KVI_MAC_LEN, KVI_MAC_LEN) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the descriptor was altered, or was made by this side");
+	return KVT_OK;
+}
+
+static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_descriptor *descriptor,
+				const uint8_t *bytes, struct kvt_error *error)
+{
+	struct kvi_layout *layout = &remote->layout;
+	remote->id = descriptor->id;
+	remote->access = descriptor->access;
+	remote->grant_count = descriptor->grant_count;
+	remote->home = &remote->conn->links[descriptor->id % remote->conn->lane_count];
+	layout->block_len = descriptor->block_len;
+	layout->extent_count = descriptor->extent_count;
+	layout->extents = kvi_alloc_array(descriptor->extent_count, sizeof(layout->extents[0]));
+	remote->grants = kvi_alloc_array((size_t)descriptor->extent_count * remote->grant_count,
+					 sizeof(remote->grants[0]));
+	if (layout->extents == NULL || remote->grants == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	for (uint32_t i = 0; i < descriptor->extent_count; i++) {
+		struct kvi_descriptor_extent extent;
+		kvi_descriptor_decode_extent(descriptor, bytes, i, &extent);
+		layout->extents[i].count = extent.count;
+		layout->extents[i].stride = extent.stride;
+		memcpy(&remote->grants[i * remote->grant_count], extent.grants,
+		       remote->grant_count * sizeof(remote->grants[0]));
+	}
+	if (!kvi_layout_complete(layout))
+		return kvi_fail(error, KVT_E_INVALID, 0, "the descriptor describes no blocks");
+	return KVT_OK;
+}
+
+/* The owner has agreed; another thread may have been quicker. NULL: no memory. */
+static struct kvt_remote *publish(struct kvt_remote *made)
+{
+	struct kvi_share *share = &made->conn->share;
+	pthread_mutex_lock(&share->lock);
+	struct kvt_remote *published = find_id(share, made->id);
+	if (published == NULL) {
+		HASH_ADD(by_id, share->remotes, id, sizeof(made->id), made);
+		published = made->by_id.tbl != NULL ? made : NULL;
+	}
+	pthread_mutex_unlock(&share->lock);
+	return published;
+}
+
+static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+				 struct kvt_remote **remote_out, struct kvt_error *error)
+{
+	struct kvi_descriptor descriptor;
+	enum kvt_err err = check_descriptor(conn, bytes, len, &descriptor, error);
+	if (err != KVT_OK)
+		return err;
+	struct kvt_remote *remote = kvi_alloc(sizeof(*remote));
+	if (remote == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	remote->conn = conn;
+	kvi_ref_init(&remote->ref, 1, release_remote);
+	kvi_ref_take(&conn->ref);
+	err = fill_remote(remote, &descriptor, bytes, error);
+	struct kvt_remote *published = err == KVT_OK ? publish(remote) : NULL;
+	if (published != remote)
+		kvi_ref_drop(&remote->ref);
+	if (err == KVT_OK && published == NULL)
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
+	if (err == KVT_OK)
+		*remote_out = published;
+	return err;
+}
+
+/*
+ * Import, and ask the owner. The remote is known here before the owner answers, so that a withdrawal
+ * that follows the answer finds it.
+ */
+static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+			   int64_t deadline_ns, struct kvt_remote **remote, struct kvt_error *error)
+{
+	struct kvt_remote *imported = NULL;
+	enum kvt_err err = import_bytes(conn, bytes, len, &imported, error);
+	if (err != KVT_OK)
+		return err;
+	err = kvi_owner_attach(conn, imported->id, deadline_ns, error);
+	/* The owner fills them with the small blocks that are read. */
+	if (err == KVT_OK && (imported->access & KVT_ACCESS_READ) != 0)
+		err = kvi_stages_offer(conn, error);
+	if (err == KVT_OK)
+		*remote = imported;
+	else
+		kvi_ref_drop(&imported->ref);
+	return err;
+}
+
+static enum kvt_err enter(struct kvt_conn *conn, int64_t timeout_ns, int64_t *deadline_ns,
+			  struct kvt_error *error)
+{
+	int64_t wait_ns;
+	if (conn == NULL || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"no connection is given, or timeout_ns is %lld; allowed "
+				"are " KVI_TIMEOUT_RULE,
+				(long long)timeout_ns);
+	*deadline_ns = kvi_deadline_after(wait_ns);
+	enum kvt_err err = kvi_engine_enter(conn->engine, error);
+	if (err == KVT_OK) {
+		err = kvi_conn_check(conn, error);
+		if (err != KVT_OK)
+			kvi_engine_leave(conn->engine);
+	}
+	return err;
+}
+
+enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t len,
+			       int64_t timeout_ns, struct kvt_remote **remote,
+			       struct kvt_error *error)
+{
+	int64_t deadline_ns;
+	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
+	if (err != KVT_OK)
+		return err;
+	if (bytes == NULL || remote == NULL)
+		err = kvi_fail(error, KVT_E_INVALID, 0, "no descriptor is given");
+	else
+		err = attach(conn, bytes, len, deadline_ns, remote, error);
+	kvi_engine_leave(conn->engine);
+	return err;
+}
+
+enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
+			     struct kvt_remote **remote, struct kvt_error *error)
+{
+	int64_t deadline_ns;
+	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
+	if (err != KVT_OK)
+		return err;
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+	if (name == NULL || remote == NULL || name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX)
+		err = kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
+			       KVT_NAME_LEN_MAX);
+	if (err == KVT_OK)
+		err = kvi_owner_find(conn, name, deadline_ns, &bytes, &len, error);
+	if (err == KVT_OK)
+		err = attach(conn, bytes, len, deadline_ns, remote, error);
+	kvi_free(bytes);
+	kvi_engine_leave(conn->engine);
+	return err;
+}
+
+void kvt_remote_close(struct kvt_remote *remote)
+{
+	if (remote == NULL || kvi_engine_is_forked(remote->conn->engine))
+		return;
+	kvi_ref_drop(&remote->ref);
+}
+
+enum kvt_err kvt_remote_get_info(const struct kvt_remote *remote, struct kvt_remote_info *info)
+{
+	if (remote == NULL)
+		return KVT_E_INVALID;
+	const struct kvt_remote_info found = {
+		.access = remote->access,
+		.withdrawn = atomic_load(&remote->withdrawn),
+		.extent_count = remote->layout.extent_count,
+		.block_count = remote->layout.block_count,
+		.block_len = remote->layout.block_len,
+		.len = remote->layout.len,
+	};
+	return kvi_sized_write(&kvi_abi_remote_info, &found, info);
+}

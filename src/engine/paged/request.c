@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.c - the calls that start paged transfers: checking what is asked, and choosing the way.
+ */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core/abi.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/paged/paged.h"
+#include "engine/paged/pool.h"
+#include "engine/paged/share.h"
+
+/* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
+enum { LARGE_LEN = 64 * 1024 };
+
+/* Of blocks or spans: beyond it their memory cannot be counted. */
+#define COUNT_MAX (SIZE_MAX / 256)
+
+/* What the requests of all kinds have in common. */
+struct options {
+	const void *notify;
+	size_t notify_len;
+	int64_t timeout_ns;
+	bool reap;
+};
+
+/* Options' timeout becomes a length of time. */
+static enum kvt_err make(struct kvt_conn *conn, struct options *options,
+			 struct kvi_paged **paged_out, struct kvt_error *error)
+{
+	enum kvt_err err = kvi_transfer_check_start(conn, KVI_SEND_NS, &options->timeout_ns, error);
+	if (err == KVT_OK)
+		err = kvi_conn_check(conn, error);
+	if (err != KVT_OK)
+		return err;
+	if (options->notify_len > KVT_NOTIFY_LEN_MAX ||
+	    (options->notify == NULL && options->notify_len > 0))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"a notification of %zu bytes; at most %d are allowed",
+				options->notify_len, KVT_NOTIFY_LEN_MAX);
+	struct kvi_paged *paged = kvi_alloc(sizeof(*paged));
+	if (paged == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
+	paged->transfer.kind = &kvi_paged_kind;
+	paged->transfer.started_ns = kvi_clock_now();
+	paged->transfer.reap = options->reap;
+	paged->transfer.waiter.needs_window = options->notify != NULL;
+	paged->number = atomic_fetch_add(&conn->next_paged, 1);
+	paged->home = &conn->links[paged->number % conn->lane_count];
+	paged->spread.transfer = &paged->transfer;
+	paged->spread.source = &kvi_pages_source;
+	paged->pairs = &paged->one;
+	pthread_mutex_init(&paged->lock, NULL);
+	if (options->notify != NULL) {
+		paged->notify = kvi_alloc(options->notify_len + 1);
+		if (paged->notify == NULL) {
+			kvi_paged_free(&paged->transfer);
+			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
+		}
+		if (options->notify_len > 0)
+			memcpy(paged->notify, options->notify, options->notify_len);
+		paged->notify_len = options->notify_len;
+	}
+	*paged_out = paged;
+	return KVT_OK;
+}
+
+static enum kvt_err submit(struct kvi_paged *paged, const struct options *options,
+			   struct kvt_transfer **transfer, struct kvt_error *error)
+{
+	enum kvt_err err = KVT_OK;
+	while (paged->entered < paged->pair_count && err == KVT_OK)
+		if (kvi_remote_enter(paged->pairs[paged->entered].remote))
+			paged->entered++;
+		else
+			err = kvi_fail(error, KVT_E_WITHDRAWN, 0,
+				       "the peer has withdrawn this memory");
+	if (err == KVT_OK)
+		err = kvi_transfer_start(&paged->transfer, paged->home->conn,
+					 paged->home->part->worker, options->timeout_ns, error);
+	if (err == KVT_OK) {
+		*transfer = &paged->transfer;
+		return KVT_OK;
+	}
+	kvi_paged_leave(paged);
+	kvi_paged_free(&paged->transfer);
+	return err;
+}
+
+static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_pool *pool,
+				const struct kvt_remote *remote, struct kvt_error *error)
+{
+	if (pool == NULL || remote == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no pool or no remote is given");
+	if (pool->engine != remote->conn->engine)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the pool and the remote are of different engines");
+	if (atomic_load(&pool->closing))
+		return kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
+	if (direction != KVT_WRITE && direction != KVT_READ)
+		return kvi_fail(error, KVT_E_INVALID, 0, "direction %d is none", (int)direction);
+	if (direction == KVT_READ && pool->read_only)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the pool is read-only memory and cannot be read into");
+	unsigned needed = direction == KVT_READ ? KVT_ACCESS_READ : KVT_ACCESS_WRITE;
+	if ((remote->access & needed) == 0)
+		return kvi_fail(error, KVT_E_ACCESS, 0, "the peer exported this memory for %s only",
+				needed == KVT_ACCESS_READ ? "writing" : "reading");
+	return KVT_OK;
+}
+
+/* Everything about how it will travel, once the plan is there. */
+static void choose_way(struct kvi_paged *paged)
+{
+	struct kvt_conn *conn = paged->home->conn;
+	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	bool writes = paged->direction == KVT_WRITE;
+	paged->only_home = conn->lane_count == 1 || paged->len < KVI_SPREAD_LEN;
+	paged->segment_len = kvi_spread_get_segment_len(conn, paged->len, paged->only_home);
+	paged->transfer.is_large = paged->len > LARGE_LEN || paged->piece_count > caps->span_count;
+	/* A single write with nothing to say behind it is confirmed by the provider alone, which is quicker
+	 * than the peer's engine. */
+	paged->in_order = writes && paged->only_home && caps->send_after_write &&
+			  (paged->notify != NULL || paged->transfer.is_large);
+	/* What one operation can carry is not worth a copy. */
+	if (caps->send_after_write && paged->piece_count > caps->span_count)
+		paged->pack_below = caps->pack_below;
+}
+
+/* Two sides that fit each other become the next pair of a transfer, without its plan. */
+static void add_pair(struct kvi_paged *paged, struct kvt_pool *pool, struct kvt_remote *remote)
+{
+	struct kvi_pair *pair = &paged->pairs[paged->pair_count++];
+	pair->paged = paged;
+	pair->pool = pool;
+	pair->remote = remote;
+	kvi_list_init(&pair->node);
+	kvi_ref_take(&pool->ref);
+	kvi_ref_take(&remote->ref);
+}
+
+/* A transfer between two sides. */
+static enum kvt_err prepare(enum kvt_direction direction, struct kvt_pool *pool,
+			    struct kvt_remote *remote, struct options *options,
+			    struct kvi_paged **paged_out, struct kvt_error *error)
+{
+	struct kvi_paged *paged;
+	enum kvt_err err = check_sides(direction, pool, remote, error);
+	if (err == KVT_OK)
+		err = make(remote->conn, options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	paged->direction = direction;
+	add_pair(paged, pool, remote);
+	*paged_out = paged;
+	return KVT_OK;
+}
+
+/* plan_err: how laying out the plans went. */
+static enum kvt_err finish(struct kvi_paged *paged, enum kvt_err plan_err,
+			   const struct options *options, struct kvt_transfer **transfer,
+			   struct kvt_error *error)
+{
+	if (plan_err != KVT_OK) {
+		kvi_paged_free(&paged->transfer);
+		return plan_err;
+	}
+	for (size_t i = 0; i < paged->pair_count; i++) {
+		paged->len += paged->pairs[i].plan.len;
+		paged->piece_count += paged->pairs[i].plan.piece_count;
+	}
+	choose_way(paged);
+	return submit(paged, options, transfer, error);
+}
+
+/* One side in blocks of block_len bytes (0: its own). */
+static enum kvt_err view_side(const struct kvi_layout **layout, uint64_t block_len,
+			      struct kvi_layout *view, const char *side, struct kvt_error *error)
+{
+	if (block_len == 0 || (*layout)->block_len == block_len)
+		return KVT_OK;
+	enum kvt_err err = kvi_layout_reblock(*layout, block_len, view, side, error);
+	*layout = view;
+	return err;
+}
+
+static enum kvt_err plan_blocks(struct kvi_pair *pair, const struct kvt_blocks_request *request,
+				struct kvt_error *error)
+{
+	const struct kvi_layout *local = &pair->pool->layout, *remote = &pair->remote->layout;
+	enum kvt_err err = view_side(&local, request->block_len, &pair->views[0], "pool", error);
+	if (err == KVT_OK)
+		err = view_side(&remote, request->block_len, &pair->views[1], "remote", error);
+	if (err == KVT_OK)
+		err = kvi_plan_init_blocks(&pair->plan, local, remote, request, error);
+	return err;
+}
+
+enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
+			      struct kvt_transfer **transfer, struct kvt_error *error)
+{
+	struct kvt_blocks_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_blocks_request, &request, given, error);
+	if (err != KVT_OK)
+		return err;
+	if (request.count > COUNT_MAX ||
+	    (request.count > 0 && (request.local_idx == NULL || request.remote_idx == NULL)))
+		return kvi_fail(error, KVT_E_INVALID, 0, "no valid blocks request is given");
+	if (request.index_len != 4 && request.index_len != 8)
+		return kvi_fail(error, KVT_E_INVALID, 0, "indices of %zu bytes; they have 4 or 8",
+				request.index_len);
+	struct options options = { request.notify, request.notify_len, request.timeout_ns,
+				   request.reap };
+	struct kvi_paged *paged;
+	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	err = plan_blocks(&paged->one, &request, error);
+	paged->transfer.count = request.count * paged->one.plan.extent_count;
+	return finish(paged, err, &options, transfer, error);
+}
+
+enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_transfer **transfer,
+			     struct kvt_error *error)
+{
+	struct kvt_spans_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_spans_request, &request, given, error);
+	if (err != KVT_OK)
+		return err;
+	if (request.count > COUNT_MAX ||
+	    (request.count > 0 &&
+	     (request.local_off == NULL || request.remote_off == NULL || request.lens == NULL)))
+		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
+	struct options options = { request.notify, request.notify_len, request.timeout_ns,
+				   request.reap };
+	struct kvi_paged *paged;
+	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	err = kvi_plan_init_spans(&paged->one.plan, &request.pool->layout, &request.remote->layout,
+				  &request, error);
+	paged->transfer.count = request.count;
+	return finish(paged, err, &options, transfer, error);
+}
+
+/* The next element of the request's array. */
+static enum kvt_err read_part(const struct kvt_parts_request *request, size_t i,
+			      struct kvt_part *part, struct kvt_error *error)
+{
+	enum kvt_err err = kvi_sized_read_element(
+		&kvi_abi_part, part, (const uint8_t *)request->parts + i * request->part_size,
+		request->part_size, error);
+	if (err != KVT_OK)
+		return err;
+	if (part->count > COUNT_MAX ||
+	    (part->count > 0 &&
+	     (part->local_off == NULL || part->remote_off == NULL || part->lens == NULL)))
+		return kvi_fail(error, KVT_E_INVALID, 0, "part %zu has no valid spans", i);
+	return check_sides(request->direction, part->pool, part->remote, error);
+}
+
+static enum kvt_err add_part(struct kvi_paged *paged, const struct kvt_parts_request *request,
+			     const struct kvt_part *part, struct kvt_error *error)
+{
+	const struct kvt_spans_request spans = {
+		.direction = request->direction,
+		.local_off = part->local_off,
+		.remote_off = part->remote_off,
+		.lens = part->lens,
+		.count = part->count,
+	};
+	if (part->remote->conn != paged->home->conn)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the remotes of the parts are of different connections");
+	add_pair(paged, part->pool, part->remote);
+	paged->transfer.count += part->count;
+	return kvi_plan_init_spans(&paged->pairs[paged->pair_count - 1].plan, &part->pool->layout,
+				   &part->remote->layout, &spans, error);
+}
+
+/* A transfer with room for all parts, which are not in it yet. */
+static enum kvt_err make_for_parts(const struct kvt_parts_request *request, struct options *options,
+				   struct kvi_paged **paged, struct kvt_error *error)
+{
+	struct kvt_part part;
+	if (request->parts == NULL || request->part_count == 0 ||
+	    request->part_count > KVT_PARTS_MAX)
+		return kvi_fail(error, KVT_E_INVALID, 0, "a request of %zu parts; it has 1 to %d",
+				request->part_count, KVT_PARTS_MAX);
+	enum kvt_err err = read_part(request, 0, &part, error);
+	if (err == KVT_OK)
+		err = make(part.remote->conn, options, paged, error);
+	if (err != KVT_OK || request->part_count == 1)
+		return err;
+	(*paged)->pairs = kvi_alloc_array(request->part_count, sizeof((*paged)->pairs[0]));
+	if ((*paged)->pairs != NULL)
+		return KVT_OK;
+	kvi_paged_free(&(*paged)->transfer);
+	return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
+}
+
+enum kvt_err kvt_parts_start(const struct kvt_parts_request *given, struct kvt_transfer **transfer,
+			     struct kvt_error *error)
+{
+	struct kvt_parts_request request;
+	struct kvi_paged *paged = NULL;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_parts_request, &request, given, error);
+	if (err != KVT_OK)
+		return err;
+	struct options options = { request.notify, request.notify_len, request.timeout_ns,
+				   request.reap };
+	err = make_for_parts(&request, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	paged->direction = request.direction;
+	for (size_t i = 0; i < request.part_count && err == KVT_OK; i++) {
+		struct kvt_part part;
+		err = read_part(&request, i, &part, error);
+		if (err == KVT_OK)
+			err = add_part(paged, &request, &part, error);
+	}
+	return finish(paged, err, &options, transfer, error);
+}
+
+enum kvt_err kvt_notify_start(const struct kvt_notify_request *given,
+			      struct kvt_transfer **transfer, struct kvt_error *error)
+{
+	struct kvt_notify_request request;
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	enum kvt_err err = kvi_sized_read(&kvi_abi_notify_request, &request, given, error);
+	if (err != KVT_OK)
+		return err;
+	if (request.conn == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no connection is given");
+	struct options options = { request.notify != NULL ? request.notify : "", request.notify_len,
+				   request.timeout_ns, request.reap };
+	if (request.notify == NULL && request.notify_len > 0)
+		return kvi_fail(error, KVT_E_INVALID, 0, "a notification without bytes");
+	if (request.err != KVT_OK && kvt_err_get_scope(request.err) == KVT_SCOPE_NONE)
+		return kvi_fail(error, KVT_E_INVALID, 0, "%d is no error code", (int)request.err);
+	struct kvi_paged *paged;
+	err = make(request.conn, &options, &paged, error);
+	if (err != KVT_OK)
+		return err;
+	paged->notify_err = request.err;
+	return submit(paged, &options, transfer, error);
+}

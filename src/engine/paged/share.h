@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * share.h - what the two sides of a connection let each other see: exports of ours, remotes of theirs
+ * (docs/protocol.md 7.1, 7.2).
+ *
+ * An export is withdrawn as rule Q says: told, confirmed by the peer or its lanes cut, and only then
+ * deregistered. A peer that never asked for it has nothing to confirm. Who imports asks the owner first,
+ * so a remote is never older than its export's withdrawal.
+ */
+#ifndef KVI_ENGINE_SHARE_H
+#define KVI_ENGINE_SHARE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "engine/core/ref.h"
+#include "engine/paged/plan.h"
+#include "engine/progress/worker.h"
+#include "wire/wire.h"
+
+struct kvi_link;
+struct kvi_share;
+struct kvi_window;
+struct kvt_conn;
+struct kvt_export;
+struct kvt_offer;
+struct kvt_pool;
+struct kvt_remote;
+
+enum kvi_export_state {
+	KVI_EXPORT_OPEN,
+	KVI_EXPORT_CLOSING,   /* WITHDRAW is out, or about to be */
+	KVI_EXPORT_CONFIRMED, /* the peer has stopped, or is cut off */
+	KVI_EXPORT_CLOSED,    /* and it is deregistered */
+};
+
+struct kvt_export {
+	/* immutable after open */
+	struct kvt_conn *conn;
+	struct kvt_pool *pool;
+	uint64_t id;
+	unsigned access;
+	char *name; /* NULL: none */
+	uint8_t *descriptor;
+	size_t descriptor_len;
+	struct kvi_link *home; /* what is said of it goes there */
+
+	/* under share.lock */
+	UT_hash_handle by_id;	     /* in share.exports */
+	UT_hash_handle by_name;	     /* in share.named */
+	struct kvi_window **windows; /* of the extents; NULL once closed */
+	bool attached;		     /* the peer knows it */
+
+	/* under engine->lock */
+	struct kvi_list pool_node;
+
+	/* atomic */
+	_Atomic(struct kvt_offer *)
+		offer; /* whose export it is: nobody has its handle; NULL: an application's */
+	_Atomic(enum kvi_export_state) state;
+	struct kvi_ref ref; /* the handle's, and that of whoever withdraws */
+};
+
+struct kvt_remote {
+	/* immutable after import */
+	struct kvt_conn *conn;
+	uint64_t id;
+	unsigned access;
+	struct kvi_layout layout;
+	size_t grant_count;
+	struct kvi_wire_grant *grants; /* grant_count for each extent */
+	struct kvi_link *home;
+
+	/* under share.lock */
+	UT_hash_handle by_id; /* in share.remotes */
+
+	/* atomic */
+	atomic_bool withdrawn;
+	atomic_bool confirmed;	    /* WITHDRAWN was sent, or is about to be */
+	struct kvi_command confirm; /* which sends it */
+	atomic_uint in_flight;	    /* transfers that may use it */
+	struct kvi_ref ref;	    /* the handles' and one a transfer's */
+};
+
+void kvi_share_init(struct kvi_share *share);
+void kvi_share_destroy(struct kvi_share *share);
+
+/* The lanes are cut: no export can be reached any more, nobody answers. */
+void kvi_share_end(struct kvt_conn *conn);
+
+/* export.c */
+/* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
+void kvi_export_withdraw(struct kvt_export *exported);
+/* The same of several. */
+void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count);
+/* What may be exported so; name may be NULL. */
+enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_pool *pool,
+			      unsigned access, const char *name, struct kvt_error *error);
+/* The caller's reference becomes its own, until it is withdrawn or ends with its connection. */
+void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer);
+/* The open export of that name, with a reference; NULL: there is none. */
+struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name);
+/* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
+ * worker's lock is held that was taken before. */
+struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);
+enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message);
+void kvi_exports_end(struct kvt_conn *conn);
+
+/* remote.c */
+/* A transfer begins to use the remote, and ends. False: it is withdrawn. */
+bool kvi_remote_enter(struct kvt_remote *remote);
+void kvi_remote_leave(struct kvt_remote *remote);
+struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
+				      const struct kvi_link *link);
+enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
+
+/* owner.c: ask the peer, and wait for its answer. */
+enum kvt_err kvi_owner_attach(struct kvt_conn *conn, uint64_t id, int64_t deadline_ns,
+			      struct kvt_error *error);
+/* The whole descriptor of the export of that name, once there is one; bytes are the caller's to free. */
+enum kvt_err kvi_owner_find(struct kvt_conn *conn, const char *name, int64_t deadline_ns,
+			    uint8_t **bytes, size_t *len, struct kvt_error *error);
+enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message *message);
+void kvi_asks_end(struct kvt_conn *conn);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transfer.c - starting, waiting for, cancelling and freeing transfers, of whatever kind.
+ *
+ * Design notes. kvi_transfer_complete() is the only place that sets done, with one release store after
+ * the outcome is written; whoever reads done with acquire may read the outcome without a lock. Two
+ * references: the handle's, dropped by kvt_transfer_free() or kvt_transfer_detach(), and the engine's, from
+ * start to completion.
+ */
+#include "engine/transfer/transfer.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core/abi.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/progress/part.h"
+#include "engine/transfer/inbox.h"
+#include "engine/transfer/motion.h"
+
+/* ---- completion ---- */
+
+void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
+{
+	struct kvi_counters *counters = &transfer->conn->counters;
+	kvi_list_remove(&transfer->part_node);
+	kvi_list_remove(&transfer->waiter.node);
+	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
+	if (error != NULL)
+		transfer->error = *error;
+	transfer->done_ns = kvi_clock_now();
+	transfer->kind->settle(transfer, error);
+	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
+	if (error != NULL)
+		kvi_count(counters, KVI_COUNT_FAILURES, 1);
+	atomic_fetch_sub(&transfer->conn->transfer_count, 1);
+	if (transfer->reap)
+		kvi_inbox_add_done(&transfer->conn->engine->inbox, transfer);
+	else
+		atomic_store_explicit(&transfer->done, true, memory_order_release);
+	kvi_worker_signal(transfer->worker);
+	kvi_ref_drop(&transfer->ref);
+}
+
+static void release_transfer(struct kvi_ref *ref)
+{
+	struct kvt_transfer *transfer = kvi_container_of(ref, struct kvt_transfer, ref);
+	kvi_ref_drop(&transfer->conn->ref);
+	kvi_free(transfer->data);
+	kvi_free(transfer->meta);
+	transfer->kind->free(transfer);
+}
+
+/* ---- deadlines and giving up ---- */
+
+void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns)
+{
+	struct kvi_worker *worker = transfer->worker;
+	int64_t earliest_ns = kvi_timers_get_due(&worker->timers);
+	if (deadline_ns == KVI_NEVER)
+		kvi_timers_clear(&worker->timers, &transfer->timer);
+	else if (!kvi_timers_set(&worker->timers, &transfer->timer, deadline_ns))
+		kvi_conn_fail(transfer->conn, KVT_E_NO_MEMORY, 0,
+			      "no memory for the deadline of a transfer");
+	/* Nobody sleeps for longer than that. */
+	if (deadline_ns < earliest_ns &&
+	    deadline_ns < kvi_deadline_after(KVI_SLEEP_MAX_MS * KVI_MS))
+		kvi_wake(&worker->wake); /* whoever sleeps, sleeps too long */
+}
+
+void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text)
+{
+	if (transfer->reason.code != KVT_OK)
+		return;
+	kvi_fail(&transfer->reason, code, 0, "%s", text);
+	transfer->gave_up_ns = kvi_clock_now();
+	transfer->kind->give_up(transfer);
+}
+
+void kvi_transfer_await_quiet(struct kvt_transfer *transfer)
+{
+	kvi_transfer_set_deadline(transfer, kvi_motion_get_first_due());
+}
+
+static void check_quiet(struct kvt_transfer *transfer)
+{
+	int64_t waited_ns = kvi_clock_now() - transfer->gave_up_ns;
+	if (waited_ns >= KVI_QUIESCE_NS && transfer->kind->end_late(transfer))
+		return;
+	int64_t due_ns = kvi_motion_get_due(transfer->conn, transfer->gave_up_ns);
+	if (due_ns != 0)
+		kvi_transfer_set_deadline(transfer, due_ns);
+	else
+		kvi_conn_fail(transfer->conn, KVT_E_PEER_LOST, 0,
+			      "the peer did not confirm within %lld ms that a transfer has stopped",
+			      (long long)(waited_ns / KVI_MS));
+}
+
+void kvi_transfer_on_due(struct kvi_timer *timer)
+{
+	struct kvt_transfer *transfer = kvi_container_of(timer, struct kvt_transfer, timer);
+	if (transfer->reason.code != KVT_OK) {
+		check_quiet(transfer);
+		return;
+	}
+	char text[KVT_TEXT_LEN];
+	transfer->kind->tell_timeout(transfer, text, sizeof(text));
+	kvi_transfer_give_up(transfer, KVT_E_TIMEOUT, text);
+}
+
+/* ---- starting ---- */
+
+static void start_on_worker(struct kvi_worker *worker, struct kvi_command *command)
+{
+	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, start);
+	kvi_list_append(&transfer->conn->parts[worker->index].transfers, &transfer->part_node);
+	transfer->kind->start(transfer);
+}
+
+static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, cancel);
+	bool done = atomic_load(&transfer->done);
+	/* After the lanes are cut the tear-down ends it. */
+	if (!done && !transfer->conn->parts[transfer->worker->index].cut)
+		kvi_transfer_give_up(transfer, KVT_E_CANCELLED, "cancelled by this side");
+	kvi_ref_drop(&transfer->ref);
+}
+
+enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
+				      int64_t *timeout_ns, struct kvt_error *error)
+{
+	if (kvi_engine_is_forked(conn->engine))
+		return kvi_fail(error, KVT_E_FORKED, 0,
+				"this engine belongs to the parent process; open one after fork");
+	if (!kvi_timeout_read(*timeout_ns, default_ns, timeout_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"timeout_ns is %lld; allowed are " KVI_TIMEOUT_RULE,
+				(long long)*timeout_ns);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
+				struct kvi_worker *worker, int64_t timeout_ns,
+				struct kvt_error *error)
+{
+	if (atomic_fetch_add(&conn->transfer_count, 1) >= KVI_TRANSFERS_MAX) {
+		atomic_fetch_sub(&conn->transfer_count, 1);
+		return kvi_fail(error, KVT_E_LIMIT, 0,
+				"%d transfers are in flight on this connection", KVI_TRANSFERS_MAX);
+	}
+	if (transfer->started_ns == 0)
+		transfer->started_ns = kvi_clock_now();
+	transfer->conn = conn;
+	transfer->worker = worker;
+	transfer->deadline_ns = kvi_deadline_after(timeout_ns);
+	transfer->start.run = start_on_worker;
+	transfer->cancel.run = cancel_on_worker;
+	kvi_list_init(&transfer->part_node);
+	transfer->waiter.begin = transfer->kind->begin;
+	kvi_list_init(&transfer->waiter.node);
+	kvi_list_init(&transfer->inbox_node);
+	/* The handle's, the engine's, and this function's. */
+	kvi_ref_init(&transfer->ref, 3, release_transfer);
+	kvi_ref_take(&conn->ref);
+	kvi_count(&conn->counters, KVI_COUNT_TRANSFERS, 1);
+	if (transfer->is_large)
+		kvi_worker_submit_lightly(worker, &transfer->start);
+	else
+		kvi_worker_submit(worker, &transfer->start);
+	atomic_store_explicit(&transfer->submit_ns, kvi_clock_now() - transfer->started_ns,
+			      memory_order_relaxed);
+	kvi_ref_drop(&transfer->ref);
+	return KVT_OK;
+}
+
+/* ---- the handle ---- */
+
+static bool is_done(const void *arg)
+{
+	const struct kvt_transfer *transfer = arg;
+	return atomic_load_explicit(&transfer->done, memory_order_acquire);
+}
+
+bool kvt_transfer_is_done(const struct kvt_transfer *transfer)
+{
+	return is_done(transfer);
+}
+
+enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns)
+{
+	int64_t wait_ns;
+	if (!kvi_timeout_read(timeout_ns, KVT_FOREVER, &wait_ns))
+		return KVT_E_INVALID;
+	if (is_done(transfer))
+		return KVT_OK;
+	if (kvi_engine_is_forked(transfer->conn->engine))
+		return KVT_E_FORKED;
+	bool done =
+		kvi_worker_wait(transfer->worker, is_done, transfer, kvi_deadline_after(wait_ns));
+	return done || is_done(transfer) ? KVT_OK : KVT_E_AGAIN;
+}
+
+void kvt_transfer_cancel(struct kvt_transfer *transfer)
+{
+	if (is_done(transfer) || kvi_engine_is_forked(transfer->conn->engine) ||
+	    atomic_exchange(&transfer->cancel_asked, true))
+		return;
+	kvi_ref_take(&transfer->ref);
+	kvi_worker_submit(transfer->worker, &transfer->cancel);
+}
+
+enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct kvt_result *result)
+{
+	if (!is_done(transfer))
+		return kvi_sized_check(&kvi_abi_result, result) ? KVT_E_AGAIN : KVT_E_INVALID;
+	int64_t transfer_ns = transfer->done_ns - transfer->started_ns;
+	int64_t submit_ns = atomic_load_explicit(&transfer->submit_ns, memory_order_relaxed);
+	const struct kvt_result found = {
+		.err = transfer->error.code,
+		.provider_errno = transfer->error.provider_errno,
+		.len = transfer->result_len,
+		.meta = transfer->meta,
+		.meta_len = transfer->meta_len,
+		.segments = transfer->segments,
+		/* One that is done may still be in its start call, on another thread. */
+		.submit_ns = submit_ns != 0 ? submit_ns : transfer_ns,
+		.transfer_ns = transfer_ns,
+		.text = transfer->error.text,
+		.count = transfer->count,
+		.started_ns = transfer->started_ns,
+	};
+	return kvi_sized_write(&kvi_abi_result, &found, result);
+}
+
+void *kvt_transfer_take_data(struct kvt_transfer *transfer)
+{
+	if (!is_done(transfer) || transfer->error.code != KVT_OK)
+		return NULL;
+	void *data = transfer->data;
+	transfer->data = NULL;
+	return data;
+}
+
+/* The application has its handle no longer. */
+static void drop_handle(struct kvt_transfer *transfer)
+{
+	if (transfer->reap)
+		kvi_inbox_remove_done(&transfer->conn->engine->inbox, transfer);
+	kvi_ref_drop(&transfer->ref);
+}
+
+void kvt_transfer_free(struct kvt_transfer *transfer)
+{
+	if (transfer == NULL)
+		return;
+	if (kvi_engine_is_forked(transfer->conn->engine))
+		return;
+	if (!is_done(transfer)) {
+		kvt_transfer_cancel(transfer);
+		/* Bounded: a transfer that is given up ends within the quiesce time, or its connection
+		 * is cut. The hook may end a wait early, so we wait again. */
+		while (kvt_transfer_wait(transfer, KVT_FOREVER) != KVT_OK)
+			;
+	}
+	drop_handle(transfer);
+}
+
+void kvt_transfer_detach(struct kvt_transfer *transfer)
+{
+	if (transfer != NULL && !kvi_engine_is_forked(transfer->conn->engine))
+		drop_handle(transfer);
+}

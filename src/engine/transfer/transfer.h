@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transfer.h - the life of a transfer, of whatever kind, from start to its single completion.
+ *
+ * A transfer belongs to one worker, under whose lock all its state stands. It completes exactly once,
+ * in kvi_transfer_complete(), and only when nothing of it is posted and the peer can no longer reach its
+ * buffer (rule Q, docs/protocol.md 6.4). Kinds are exchange.h (sends and receives) and paged.h.
+ */
+#ifndef KVI_ENGINE_TRANSFER_H
+#define KVI_ENGINE_TRANSFER_H
+
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "engine/core/ref.h"
+#include "engine/lane/link.h"
+#include "engine/progress/worker.h"
+
+/* What a kind of transfers does, under the worker's lock but for free. */
+struct kvi_transfer_kind {
+	/* Begin; may complete it. */
+	void (*start)(struct kvt_transfer *transfer);
+	/* Of transfer->waiter, for kvi_link_await_room(). */
+	bool (*begin)(struct kvi_waiter *waiter);
+	/* Stop, for transfer->reason: completes now or when it is quiet. */
+	void (*give_up)(struct kvt_transfer *transfer);
+	/* It is given up and should be quiet. False: it is not, and only waiting helps, or a cut. */
+	bool (*end_late)(struct kvt_transfer *transfer);
+	/* What was not done in time, for a human. */
+	void (*tell_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
+	/* It completes, with error or, if NULL, with success: let go of everything, and count. */
+	void (*settle)(struct kvt_transfer *transfer, const struct kvt_error *error);
+	/* Nobody has it any more. */
+	void (*free)(struct kvt_transfer *transfer);
+};
+
+struct kvt_transfer {
+	/* immutable after start */
+	const struct kvi_transfer_kind *kind;
+	struct kvt_conn *conn;
+	struct kvi_worker *worker;
+	int64_t started_ns;
+	int64_t deadline_ns; /* as it was asked for */
+	uint64_t count;	     /* of what was asked for: blocks, spans, or one message */
+	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
+	bool is_large;	     /* its start leaves the posting to whoever drives */
+	struct kvi_command start;
+	struct kvi_command cancel;
+
+	/* under worker lock */
+	struct kvi_list part_node; /* in part->transfers */
+	struct kvi_waiter waiter;  /* for room on its link */
+	struct kvi_timer timer;	   /* in worker->timers */
+	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */
+	int64_t gave_up_ns;
+
+	/* under the inbox's lock */
+	struct kvi_list inbox_node;
+	bool given_back; /* its handle: nobody reaps it */
+
+	/* written before done, read after it */
+	struct kvt_error error;
+	size_t result_len;
+	uint8_t *meta;
+	size_t meta_len;
+	uint8_t *data; /* allocated by us for a receive */
+	uint64_t segments;
+	int64_t done_ns;
+
+	/* atomic */
+	_Atomic(int64_t) submit_ns; /* 0: the start call has not returned */
+	atomic_bool cancel_asked;
+	atomic_bool done;
+	struct kvi_ref ref; /* the handle's, and the engine's while in flight */
+};
+
+/*
+ * Start a transfer whose kind is set; the rest of the base is filled in here. Takes a reference of
+ * conn. LIMIT: nothing happened, and the caller frees it.
+ */
+enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
+				struct kvi_worker *worker, int64_t timeout_ns,
+				struct kvt_error *error);
+
+/* What all start calls refuse: a forked child's, a timeout that is none. *timeout_ns becomes a length of time. */
+enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
+				      int64_t *timeout_ns, struct kvt_error *error);
+
+/* Complete with success (error NULL) or error: the engine's reference is dropped. */
+void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error);
+
+/* Set or, with KVI_NEVER, clear the deadline. */
+void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns);
+
+/* It was given up, and is not quiet yet: wait as long as bytes move, then cut the connection. */
+void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
+
+/* The deadline has passed: give up, or, when giving up took too long, cut the connection. */
+void kvi_transfer_on_due(struct kvi_timer *timer);
+
+/* Begin to give up with reason; completes now or when it is quiet. Not for one that is done. */
+void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text);
+
+#endif
