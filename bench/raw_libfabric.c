@@ -52,7 +52,7 @@ struct name {
 	size_t len;
 };
 
-struct grant {
+struct rkey {
 	uint64_t address;
 	uint64_t key;
 };
@@ -350,12 +350,12 @@ static int connect_link(struct perf_run *run)
 }
 
 /* Tell each other where the pools are. */
-static int exchange_grants(struct perf_run *run)
+static int exchange_rkeys(struct perf_run *run)
 {
 	struct link *link = run->own;
 	bool virtual = link->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR;
-	struct grant own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
-	struct grant theirs;
+	struct rkey own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
+	struct rkey theirs;
 
 	if (raw_put(run, &own, sizeof(own)) || raw_get(run, &theirs, sizeof(theirs)))
 		return PERF_FAILED;
@@ -381,7 +381,7 @@ static int open_link(struct perf_run *run)
 		if (post_mail(link, &link->mails[i]))
 			return PERF_FAILED;
 	}
-	return exchange_grants(run);
+	return exchange_rkeys(run);
 }
 
 static void close_link(struct perf_run *run)

@@ -10,6 +10,7 @@ EXTRA_DIST += \
 	CHANGELOG.md \
 	README.md \
 	docs/architecture.md \
+	docs/glossary.md \
 	docs/protocol.md \
 	docs/providers.md \
 	docs/python.md \

@@ -11,7 +11,7 @@
  * Once a call has returned an error, or a transfer has completed with one, nobody (peer, NIC or thread)
  * reads or writes its buffer any more. It ends by its deadline, or the loss of the peer, and the time that
  * this takes: at once on most links, on a slow one when what was posted has drained, and when nothing has
- * moved for 1 s, or after 20 s, by cutting the connection. "Soon" below means that.
+ * moved for 1 s, or after 20 s, by severing the connection. "Soon" below means that.
  *
  * Until then memory is lent, and must stay mapped: a KV's, a pool's, a transfer's. The library copies small
  * blocks and messages itself, and so does libfabric with the beginnings of what it receives: where a mapping is
@@ -182,9 +182,9 @@ KVT_API enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_
 				     struct kvt_conn **conn, struct kvt_error *error);
 
 /*
- * Say goodbye, fail what is in flight with KVT_E_CLOSED, cut the lanes, give back the handle. Events of
- * the connection that were not taken are dropped. Returns within about 1 s. The connection's KVs stay
- * valid handles until closed. NULL is allowed.
+ * Tell the peer, fail what is in flight with KVT_E_CLOSED, sever the lanes, give back the handle.
+ * Events of the connection that were not taken are dropped. Returns within about 1 s. The
+ * connection's KVs stay valid handles until closed. NULL is allowed.
  */
 KVT_API void kvt_conn_close(struct kvt_conn *conn);
 

@@ -134,7 +134,7 @@ src_libkvi_core_la_SOURCES = \
 src_libkvi_progress_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_progress_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_progress_la_SOURCES = \
-	src/engine/progress/part.h \
+	src/engine/progress/shard.h \
 	src/engine/progress/patience.c \
 	src/engine/progress/patience.h \
 	src/engine/progress/sleep.c \
@@ -148,8 +148,8 @@ src_libkvi_lane_la_SOURCES = \
 	src/engine/lane/flight.h \
 	src/engine/lane/link.c \
 	src/engine/lane/link.h \
-	src/engine/lane/window.c \
-	src/engine/lane/window.h
+	src/engine/lane/registration.c \
+	src/engine/lane/registration.h
 
 src_libkvi_transfer_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_transfer_la_CFLAGS = $(KVI_CFLAGS)
@@ -166,10 +166,10 @@ src_libkvi_transfer_la_SOURCES = \
 src_libkvi_tagged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_tagged_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_tagged_la_SOURCES = \
-	src/engine/tagged/channel.c \
-	src/engine/tagged/channel.h \
-	src/engine/tagged/exchange.c \
-	src/engine/tagged/exchange.h \
+	src/engine/tagged/tag_queue.c \
+	src/engine/tagged/tag_queue.h \
+	src/engine/tagged/tagged.c \
+	src/engine/tagged/tagged.h \
 	src/engine/tagged/kv.c \
 	src/engine/tagged/kv.h \
 	src/engine/tagged/recv.c \
@@ -180,8 +180,8 @@ src_libkvi_tagged_la_SOURCES = \
 src_libkvi_paged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_paged_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_paged_la_SOURCES = \
-	src/engine/paged/ask.c \
-	src/engine/paged/ask.h \
+	src/engine/paged/read_request.c \
+	src/engine/paged/read_request.h \
 	src/engine/paged/export.c \
 	src/engine/paged/notification.c \
 	src/engine/paged/notification.h \
@@ -195,10 +195,10 @@ src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/pool.h \
 	src/engine/paged/remote.c \
 	src/engine/paged/request.c \
-	src/engine/paged/share.c \
-	src/engine/paged/share.h \
-	src/engine/paged/stage.c \
-	src/engine/paged/stage.h
+	src/engine/paged/exports.c \
+	src/engine/paged/exports.h \
+	src/engine/paged/staging.c \
+	src/engine/paged/staging.h
 
 src_libkvi_conn_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_conn_la_CFLAGS = $(KVI_CFLAGS)

@@ -12,7 +12,7 @@ C_TESTS = \
 	tests/engine/check_delivery \
 	tests/engine/check_detach \
 	tests/engine/check_drain \
-	tests/engine/check_exchange \
+	tests/engine/check_tagged \
 	tests/engine/check_find \
 	tests/engine/check_flow \
 	tests/engine/check_many \
@@ -158,7 +158,7 @@ STAGE_BED = tests/engine/stage.c tests/engine/stage.h
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
-tests_engine_check_exchange_SOURCES = tests/engine/check_exchange.c $(ENGINE_BED)
+tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
@@ -196,9 +196,9 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_death.c \
 	tests/integration/test_delivery.c \
 	tests/integration/test_descriptors.c \
-	tests/integration/test_exchange.c \
+	tests/integration/test_tagged.c \
 	tests/integration/test_fault.c \
-	tests/integration/test_goodbye.c \
+	tests/integration/test_orderly_close.c \
 	tests/integration/test_growth.c \
 	tests/integration/test_input.c \
 	tests/integration/test_limit.c \

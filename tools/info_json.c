@@ -31,7 +31,7 @@ static void put_string(const char *text)
 }
 
 /* What stands before a value; key NULL: in an array. */
-static void put_key(struct writer *writer, const char *key)
+static void put_name(struct writer *writer, const char *key)
 {
 	if (writer->has_items[writer->depth])
 		printf(", ");
@@ -44,7 +44,7 @@ static void put_key(struct writer *writer, const char *key)
 
 static void begin(struct writer *writer, const char *key, char bracket)
 {
-	put_key(writer, key);
+	put_name(writer, key);
 	putchar(bracket);
 	writer->has_items[++writer->depth] = false;
 }
@@ -58,7 +58,7 @@ static void end(struct writer *writer, char bracket)
 /* NULL and "" are null: a name that there is not. */
 static void add_text(struct writer *writer, const char *key, const char *text)
 {
-	put_key(writer, key);
+	put_name(writer, key);
 	if (text == NULL || text[0] == '\0')
 		printf("null");
 	else
@@ -67,20 +67,20 @@ static void add_text(struct writer *writer, const char *key, const char *text)
 
 static void add_bool(struct writer *writer, const char *key, bool value)
 {
-	put_key(writer, key);
+	put_name(writer, key);
 	printf("%s", value ? "true" : "false");
 }
 
 static void add_count(struct writer *writer, const char *key, uint64_t value)
 {
-	put_key(writer, key);
+	put_name(writer, key);
 	printf("%llu", (unsigned long long)value);
 }
 
 /* No limit and unknown are null. */
 static void add_limit(struct writer *writer, const char *key, int64_t value)
 {
-	put_key(writer, key);
+	put_name(writer, key);
 	if (value == INFO_UNKNOWN || value == INT64_MAX)
 		printf("null");
 	else
@@ -147,7 +147,7 @@ static void add_interfaces(struct writer *writer, const struct info_report *repo
 	end(writer, ']');
 }
 
-static void add_ports(struct writer *writer, const struct info_report *report)
+static void add_port_list(struct writer *writer, const struct info_report *report)
 {
 	begin(writer, "rdma_ports", '[');
 	for (size_t i = 0; i < report->port_count; i++) {
@@ -249,7 +249,7 @@ void info_print_json(const struct info_report *report)
 	add_text(&writer, "libfabric", version);
 	add_peer(&writer, &report->peer);
 	add_interfaces(&writer, report);
-	add_ports(&writer, report);
+	add_port_list(&writer, report);
 	add_offers(&writer, report);
 	add_limits(&writer, report);
 	add_advice(&writer, report);

@@ -33,9 +33,9 @@ static void refuse(struct kvi_handshake *handshake)
 {
 	struct kvi_frame frame = {
 		.type = KVI_FRAME_REFUSE,
-		.farewell = { .code = handshake->error.code },
+		.ending = { .code = handshake->error.code },
 	};
-	memcpy(frame.farewell.text, handshake->error.text, REFUSE_TEXT_MAX);
+	memcpy(frame.ending.text, handshake->error.text, REFUSE_TEXT_MAX);
 	put_frame(handshake, &frame);
 	handshake->state = KVI_HANDSHAKE_FAILED;
 }
@@ -131,7 +131,7 @@ static void take_welcome(struct kvi_handshake *handshake, const struct kvi_welco
 	handshake->state = KVI_HANDSHAKE_DONE;
 }
 
-static void take_refuse(struct kvi_handshake *handshake, const struct kvi_farewell *refusal)
+static void take_refuse(struct kvi_handshake *handshake, const struct kvi_ending *refusal)
 {
 	handshake->state = KVI_HANDSHAKE_FAILED;
 	kvi_fail(&handshake->error, refusal->code, 0, "the peer answered: %s", refusal->text);
@@ -150,7 +150,7 @@ static void take_frame(struct kvi_handshake *handshake)
 	} else if (!is_server && frame.type == KVI_FRAME_WELCOME) {
 		take_welcome(handshake, &frame.welcome);
 	} else if (!is_server && frame.type == KVI_FRAME_REFUSE) {
-		take_refuse(handshake, &frame.farewell);
+		take_refuse(handshake, &frame.ending);
 	} else {
 		fail_silently(handshake, is_server ? "the peer did not begin with HELLO"
 						   : "the peer did not answer HELLO");

@@ -7,8 +7,8 @@
 #include "auth/key_file.h"
 #include "base/error.h"
 
-static enum kvt_err read_keys(const void *auth_key, size_t len, struct kvi_keys **keys,
-			      struct kvt_error *error)
+static enum kvt_err read_key_lines(const void *auth_key, size_t len, struct kvi_keys **keys,
+				   struct kvt_error *error)
 {
 	struct kvt_error cause = { .code = KVT_OK };
 	if (auth_key == NULL)
@@ -27,7 +27,7 @@ enum kvt_err kvi_keyring_open(struct kvi_keyring *ring, const void *auth_key, si
 	if (insecure && auth_key != NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"an engine has an auth_key or is insecure, not both");
-	return insecure ? KVT_OK : read_keys(auth_key, len, &ring->keys, error);
+	return insecure ? KVT_OK : read_key_lines(auth_key, len, &ring->keys, error);
 }
 
 void kvi_keyring_close(struct kvi_keyring *ring)
@@ -46,7 +46,7 @@ enum kvt_err kvi_keyring_reload(struct kvi_keyring *ring, const void *auth_key, 
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"this engine was opened with an auth_key, so it needs another "
 				"here");
-	enum kvt_err err = read_keys(auth_key, len, &fresh, error);
+	enum kvt_err err = read_key_lines(auth_key, len, &fresh, error);
 	if (err != KVT_OK)
 		return err;
 	pthread_mutex_lock(&ring->lock);

@@ -15,7 +15,7 @@ _Static_assert((int)KVI_RECORD_TAG_LEN == (int)KVI_NOISE_TAG_LEN &&
 		       (int)KVI_RECORD_MAX == (int)KVI_NOISE_MESSAGE_MAX,
 	       "the lengths of Noise are those of the protocol");
 
-static enum kvt_err fail(struct kvi_secure *secure, enum kvt_err code, const char *fault)
+static enum kvt_err fail_secure(struct kvi_secure *secure, enum kvt_err code, const char *fault)
 {
 	kvi_secure_wipe(secure);
 	secure->state = KVI_SECURE_FAILED;
@@ -24,7 +24,7 @@ static enum kvt_err fail(struct kvi_secure *secure, enum kvt_err code, const cha
 	return code;
 }
 
-static void put_frame(struct kvi_secure *secure, const struct kvi_frame *frame)
+static void put_frame_secure(struct kvi_secure *secure, const struct kvi_frame *frame)
 {
 	secure->output_len = kvi_frame_encode(frame, secure->output, sizeof(secure->output));
 }
@@ -62,7 +62,7 @@ static void write_opening(struct kvi_secure *secure, struct kvi_keyring *ring)
 		kvi_keyring_get_first(ring, &key);
 	memcpy(frame.opening.key_id, key.id, KVI_KEY_ID_LEN);
 	memcpy(secure->key_id, key.id, KVI_KEY_ID_LEN);
-	put_frame(secure, &frame);
+	put_frame_secure(secure, &frame);
 	if (ring->insecure) {
 		set_open(secure);
 	} else {
@@ -87,11 +87,13 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 	struct kvi_frame answer = { .type = KVI_FRAME_ANSWER };
 	uint8_t secret[KVI_KEY_LEN];
 	if (opening->version != KVI_WIRE_VERSION)
-		return fail(secure, KVT_E_VERSION, "the peer opens as another version does");
+		return fail_secure(secure, KVT_E_VERSION, "the peer opens as another version does");
 	if (secure->insecure != (opening->mode == KVI_OPENING_INSECURE))
-		return fail(secure, KVT_E_AUTH,
-			    secure->insecure ? "the peer has a key, and this engine is insecure"
-					     : "the peer is insecure, and this engine is not");
+		return fail_secure(secure, KVT_E_AUTH,
+				   secure->insecure ? "the peer has a key, and this engine is "
+						      "insecure"
+						    : "the peer is insecure, and this engine is "
+						      "not");
 	if (secure->insecure) {
 		set_open(secure);
 		return KVT_OK;
@@ -105,9 +107,10 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 	if (err == KVT_OK)
 		err = kvi_noise_write(&secure->noise, NULL, 0, answer.opening.proof);
 	if (err != KVT_OK)
-		return fail(secure, KVT_E_AUTH, "keys differ: the peer has none of this engine's");
+		return fail_secure(secure, KVT_E_AUTH,
+				   "keys differ: the peer has none of this engine's");
 	memcpy(secure->key_id, opening->key_id, KVI_KEY_ID_LEN);
-	put_frame(secure, &answer);
+	put_frame_secure(secure, &answer);
 	set_open(secure);
 	return KVT_OK;
 }
@@ -115,7 +118,8 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 static enum kvt_err take_answer(struct kvi_secure *secure, const struct kvi_opening *answer)
 {
 	if (kvi_noise_read(&secure->noise, answer->proof, sizeof(answer->proof), NULL) != KVT_OK)
-		return fail(secure, KVT_E_AUTH, "the peer's answer does not fit this side's key");
+		return fail_secure(secure, KVT_E_AUTH,
+				   "the peer's answer does not fit this side's key");
 	set_open(secure);
 	secure->is_proven = true;
 	return KVT_OK;
@@ -132,12 +136,12 @@ static enum kvt_err take_first(struct kvi_secure *secure, struct kvi_keyring *ri
 		return KVT_E_AGAIN;
 	taken->wanted = kvi_frame_get_len(bytes, KVI_OPENING_LEN);
 	if (taken->wanted == 0)
-		return fail(secure, KVT_E_PROTOCOL, no_engine);
+		return fail_secure(secure, KVT_E_PROTOCOL, no_engine);
 	if (len < taken->wanted)
 		return KVT_E_AGAIN;
 	taken->used = taken->wanted;
 	if (kvi_frame_decode(bytes, taken->used, &frame) != KVT_OK || frame.type != type)
-		return fail(secure, KVT_E_PROTOCOL, no_engine);
+		return fail_secure(secure, KVT_E_PROTOCOL, no_engine);
 	return secure->is_server ? answer_opening(secure, &frame.opening, bytes, ring)
 				 : take_answer(secure, &frame.opening);
 }
@@ -160,7 +164,8 @@ static enum kvt_err take_record(struct kvi_secure *secure, uint8_t *bytes, size_
 		return KVT_E_AGAIN;
 	size_t record_len = kvi_record_get_len(bytes);
 	if (record_len <= tag_len || record_len > most)
-		return fail(secure, KVT_E_PROTOCOL, "the peer's record is too long or too short");
+		return fail_secure(secure, KVT_E_PROTOCOL,
+				   "the peer's record is too long or too short");
 	taken->wanted += record_len;
 	if (len < taken->wanted)
 		return KVT_E_AGAIN;
@@ -169,8 +174,9 @@ static enum kvt_err take_record(struct kvi_secure *secure, uint8_t *bytes, size_
 	if (!secure->insecure) {
 		struct kvi_noise_cipher *cipher = &secure->session.receive;
 		if (kvi_noise_decrypt(cipher, content, record_len, content) != KVT_OK)
-			return fail(secure, KVT_E_AUTH,
-				    "a record was changed on its way, or is of another session");
+			return fail_secure(secure, KVT_E_AUTH,
+					   "a record was changed on its way, or is of another "
+					   "session");
 		count_record(cipher);
 	}
 	secure->is_proven = true;

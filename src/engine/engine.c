@@ -75,7 +75,7 @@ static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engin
 		provider = kvi_engine_get_caps(engine)->provider;
 	}
 	const struct kvi_caps *caps = kvi_engine_get_caps(engine);
-	if (caps->own_domains && !caps->same_grant)
+	if (caps->own_domains && !caps->same_rkey)
 		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
 				"provider %s has a domain per worker but keys of its own",
 				caps->provider);

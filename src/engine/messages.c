@@ -5,49 +5,49 @@
 #include "engine/messages.h"
 
 #include "engine/core/conn.h"
-#include "engine/paged/ask.h"
+#include "engine/paged/read_request.h"
 #include "engine/paged/notification.h"
 #include "engine/paged/paged.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
-#include "engine/tagged/channel.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
+#include "engine/tagged/tag_queue.h"
 
-static enum kvt_err on_bye(struct kvi_link *link, const struct kvi_message *message)
+static enum kvt_err on_lane_end(struct kvi_link *link, const struct kvi_message *message)
 {
 	(void)message;
-	kvi_conn_on_lane_bye(link->conn);
+	kvi_conn_on_lane_end(link->conn);
 	return KVT_OK;
 }
 
 /* CREDIT is the link's own. */
 const struct kvi_handlers kvi_message_handlers = { {
-	[KVI_MESSAGE_EAGER] = kvi_channel_on_message,
-	[KVI_MESSAGE_START] = kvi_channel_on_message,
-	[KVI_MESSAGE_CTS] = kvi_channel_on_message,
-	[KVI_MESSAGE_FIN] = kvi_channel_on_message,
-	[KVI_MESSAGE_ACK] = kvi_channel_on_message,
-	[KVI_MESSAGE_CANCEL] = kvi_channel_on_message,
-	[KVI_MESSAGE_CACK] = kvi_channel_on_message,
-	[KVI_MESSAGE_ABORT] = kvi_channel_on_message,
-	[KVI_MESSAGE_REFUSED] = kvi_channel_on_message,
-	[KVI_MESSAGE_GONE] = kvi_channel_on_message,
-	[KVI_MESSAGE_GONE_ACK] = kvi_channel_on_message,
-	[KVI_MESSAGE_BYE] = on_bye,
+	[KVI_MESSAGE_EAGER] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_START] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_CTS] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_FIN] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_ACK] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_CANCEL] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_CACK] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_ABORT] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_REFUSED] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_KV_CLOSED] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_KV_CLOSED_ACK] = kvi_tag_queue_on_message,
+	[KVI_MESSAGE_LANE_END] = on_lane_end,
 	[KVI_MESSAGE_ATTACH] = kvi_export_on_attach,
 	[KVI_MESSAGE_ATTACHED] = kvi_owner_on_answer,
 	[KVI_MESSAGE_NO_EXPORT] = kvi_owner_on_answer,
 	[KVI_MESSAGE_WITHDRAW] = kvi_remote_on_withdraw,
 	[KVI_MESSAGE_WITHDRAWN] = kvi_export_on_withdrawn,
-	[KVI_MESSAGE_STAGE] = kvi_stage_on_offer,
-	[KVI_MESSAGE_PACK] = kvi_stage_on_pack,
-	[KVI_MESSAGE_PACK_ACK] = kvi_stage_on_ack,
+	[KVI_MESSAGE_STAGING] = kvi_staging_on_offer,
+	[KVI_MESSAGE_PACK] = kvi_staging_on_pack,
+	[KVI_MESSAGE_PACK_ACK] = kvi_staging_on_ack,
 	[KVI_MESSAGE_NOTIFY] = kvi_notification_on_notify,
 	[KVI_MESSAGE_NOTIFY_FAILED] = kvi_notification_on_notify,
 	[KVI_MESSAGE_SYNC] = kvi_paged_on_sync,
 	[KVI_MESSAGE_NOTED] = kvi_paged_on_noted,
-	[KVI_MESSAGE_READ] = kvi_ask_on_read,
-	[KVI_MESSAGE_FILLED] = kvi_ask_on_filled,
-	[KVI_MESSAGE_DROPPED] = kvi_ask_on_dropped,
+	[KVI_MESSAGE_READ] = kvi_read_request_on_read,
+	[KVI_MESSAGE_FILLED] = kvi_read_request_on_filled,
+	[KVI_MESSAGE_DROPPED] = kvi_read_request_on_dropped,
 	[KVI_MESSAGE_FIND] = kvi_export_on_find,
 	[KVI_MESSAGE_FOUND] = kvi_owner_on_answer,
 	[KVI_MESSAGE_NOTIFY_BEGIN] = kvi_notification_on_begin,

@@ -90,9 +90,9 @@ void kvi_memory_close(struct kvi_memory *memory)
 		memory->fabric->memory_close(memory);
 }
 
-struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory)
+struct kvi_rkey kvi_memory_get_rkey(const struct kvi_memory *memory)
 {
-	return memory->grant;
+	return memory->rkey;
 }
 
 enum kvt_err kvi_listener_open(struct kvi_rail *rail, struct kvi_ports ports,

@@ -50,7 +50,7 @@ struct kvi_caps {
 	size_t inject_len; /* largest kvi_lane_inject(); 0: none */
 	size_t span_count; /* spans that one RMA operation may have, at most KVI_SPANS_MAX */
 	bool local_memory; /* buffers of send, recv, write and read need a registration */
-	bool same_grant;   /* the caller chooses keys, and one key and address serve all domains */
+	bool same_rkey;	   /* the caller chooses keys, and one key and address serve all domains */
 	bool stops_at_fault;   /* what was posted behind an op that fails does not reach the peer */
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
 	bool holds_messages;   /* a send that finds no receive posted waits for one, at no cost */
@@ -136,7 +136,7 @@ enum {
 };
 
 /* What a peer needs to reach the start of a registered range. */
-struct kvi_grant {
+struct kvi_rkey {
 	uint64_t address;
 	uint64_t key;
 };
@@ -149,7 +149,7 @@ struct kvi_grant {
 enum kvt_err kvi_memory_open(struct kvi_cq *cq, void *base, size_t len, unsigned access,
 			     uint64_t key, struct kvi_memory **memory, struct kvt_error *error);
 void kvi_memory_close(struct kvi_memory *memory); /* NULL is allowed */
-struct kvi_grant kvi_memory_get_grant(const struct kvi_memory *memory);
+struct kvi_rkey kvi_memory_get_rkey(const struct kvi_memory *memory);
 
 /* ---- listeners ---- */
 
@@ -207,9 +207,9 @@ void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow);
 uint64_t kvi_flow_get_moved(const struct kvi_flow *flow);
 
 /*
- * The fence: after it returns, no byte of this lane is read from or written to our memory any more, by
- * either side. Its outstanding ops are reported by kvi_cq_poll() with KVT_E_CANCELLED, no event names
- * it again.
+ * Severs the lane: after it returns, no byte of this lane is read from or written to our memory any
+ * more, by either side. Its outstanding ops are reported by kvi_cq_poll() with KVT_E_CANCELLED, no
+ * event names it again.
  */
 void kvi_lane_close(struct kvi_lane *lane);
 
@@ -233,7 +233,7 @@ struct kvi_span {
 	void *base;
 	size_t len;
 	struct kvi_memory *memory; /* as above, of base */
-	struct kvi_grant remote;
+	struct kvi_rkey remote;
 };
 
 enum kvi_delivery {

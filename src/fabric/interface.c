@@ -170,8 +170,8 @@ static void append_name(char *text, size_t size, const char *name)
 		strcpy(text + len, word);
 }
 
-static enum kvt_err fail_unknown(const char *name, const struct ifaddrs *addresses,
-				 struct kvt_error *error)
+static enum kvt_err fail_unknown_interface(const char *name, const struct ifaddrs *addresses,
+					   struct kvt_error *error)
 {
 	char names[160] = "";
 	for (const struct ifaddrs *at = addresses; at != NULL; at = at->ifa_next) {
@@ -216,9 +216,9 @@ static size_t find_port(const char *name)
 }
 
 /* Fill in the device names that can be found without an address. */
-static enum kvt_err find_device(const char *name, const struct wanted *wanted,
-				const struct ifaddrs *addresses, struct kvi_interface *found,
-				struct kvt_error *error)
+static enum kvt_err find_rdma_device(const char *name, const struct wanted *wanted,
+				     const struct ifaddrs *addresses, struct kvi_interface *found,
+				     struct kvt_error *error)
 {
 	if (wanted->is_address)
 		return KVT_OK;
@@ -227,7 +227,7 @@ static enum kvt_err find_device(const char *name, const struct wanted *wanted,
 		return KVT_OK;
 	}
 	if (!kvi_interface_is_rdma(wanted->name))
-		return fail_unknown(name, addresses, error);
+		return fail_unknown_interface(name, addresses, error);
 	strcpy(found->rdma, wanted->name);
 	if (!read_netdev(wanted->name, found->netdev))
 		return kvi_fail(error, KVT_E_INVALID, 0, "RDMA device %s has no network interface",
@@ -246,7 +246,7 @@ enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interfac
 
 	read_name(name, &wanted);
 	size_t len = wanted.is_address ? 0 : find_port(name);
-	enum kvt_err err = find_device(name, &wanted, addresses, &found, error);
+	enum kvt_err err = find_rdma_device(name, &wanted, addresses, &found, error);
 	unsigned count = err == KVT_OK ? match_address(addresses, &wanted, &found) : 0;
 	if (count == 0 && len > 0)
 		err = kvi_fail(error, KVT_E_INVALID, 0,
@@ -254,7 +254,7 @@ enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interfac
 			       "port as listen_port",
 			       name, (int)len, name);
 	else if (count == 0 && err == KVT_OK)
-		err = wanted.is_address ? fail_unknown(name, addresses, error)
+		err = wanted.is_address ? fail_unknown_interface(name, addresses, error)
 					: fail_unaddressed(found.netdev, addresses, error);
 	else if (count > 1 && wanted.is_address && wanted.family == AF_INET6)
 		err = kvi_fail(error, KVT_E_INVALID, 0,

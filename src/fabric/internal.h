@@ -128,12 +128,12 @@ enum kvi_lane_state {
 
 struct kvi_ofi_lane {
 	struct kvi_lane base;
-	UT_hash_handle hh; /* in cq->lanes, until cut */
+	UT_hash_handle hh; /* in cq->lanes, until severed */
 	struct kvi_list event_node;
 	struct kvi_list posted;
 	struct kvi_ofi_cq *cq;
 	struct kvi_queue *queue;
-	struct fid_ep *ep; /* NULL once cut */
+	struct fid_ep *ep; /* NULL once severed */
 	struct fid *fid;   /* the provider's name of it, in events */
 	void *context;
 	size_t tx_posted;
@@ -141,7 +141,7 @@ struct kvi_ofi_lane {
 	size_t reads_posted; /* of tx_posted */
 	enum kvi_lane_state state;
 	bool is_closing;
-	bool is_left;		/* cut, but the provider still has it */
+	bool is_left;		/* severed, but the provider still has it */
 	bool connected_pending; /* events to report, in this order */
 	bool lost_pending;
 	int lost_errno;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lane.c - endpoints: made, connected, and cut. Cutting is the one thing that stops a peer's write
- * into our memory, so kvi_lane_close() never leaves an endpoint open.
+ * lane.c - endpoints: made, connected, and severed. Severing is the one thing that stops a peer's
+ * write into our memory, so kvi_lane_close() never leaves an endpoint open.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -208,8 +208,8 @@ void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err)
 	struct kvi_ofi_cq *cq = lane->cq;
 	if (lane->ep == NULL)
 		return;
-	/* Where nothing is left to cut, the provider's object is left as it is: it would close the number. And
-	 * its queue stays with it. */
+	/* Where nothing is left to sever, the provider's object is left as it is: it would close
+	 * the number. And its queue stays with it. */
 	lane->is_left = has_lost_socket(lane);
 	if (!lane->is_left)
 		close_endpoint(lane);

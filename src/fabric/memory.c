@@ -50,8 +50,8 @@ enum kvt_err kvi_ofi_memory_open(struct kvi_cq *cq_base, void *base, size_t len,
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "out of memory");
 	if (mr_mode & FI_MR_PROV_KEY)
 		key = 0;
-	/* A key that is taken fails the call: one grant serves all domains, so none may take another. Among
-	 * 64 random bits it does not happen. */
+	/* A key that is taken fails the call: one rkey serves all domains, so none may take
+	 * another. Among 64 random bits it does not happen. */
 	int ret = fi_mr_reg(cq->domain->fid, base, len, flags, 0, key, 0, &opened->fid, NULL);
 	/* Read-only pages can be pinned for reading, which is enough to send them. */
 	if (ret == -FI_EFAULT && (access & KVI_ACCESS_REMOTE_WRITE) == 0)
@@ -61,8 +61,8 @@ enum kvt_err kvi_ofi_memory_open(struct kvi_cq *cq_base, void *base, size_t len,
 		kvi_free(opened);
 		return kvi_fabric_fail_pinned(cq->rail, len, ret, "fi_mr_reg", error);
 	}
-	opened->base.grant.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
-	opened->base.grant.key = fi_mr_key(opened->fid);
+	opened->base.rkey.address = mr_mode & FI_MR_VIRT_ADDR ? (uint64_t)(uintptr_t)base : 0;
+	opened->base.rkey.key = fi_mr_key(opened->fid);
 	opened->base.fabric = &kvi_ofi_fabric;
 	*memory = &opened->base;
 	return KVT_OK;

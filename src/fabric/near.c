@@ -7,7 +7,7 @@
 
 #include "fabric/internal.h"
 
-static hwloc_obj_t find_device(hwloc_topology_t topology, const struct kvi_interface *interface)
+static hwloc_obj_t find_pci_device(hwloc_topology_t topology, const struct kvi_interface *interface)
 {
 	hwloc_obj_t device = NULL;
 	while ((device = hwloc_get_next_osdev(topology, device)) != NULL) {
@@ -46,7 +46,7 @@ void kvi_rail_forget_topology(struct kvi_ofi_rail *rail)
 /* The object of the topology that the rail's device is attached to; NULL when that is unknown. */
 static hwloc_obj_t find_place(hwloc_topology_t topology, const struct kvi_ofi_rail *rail)
 {
-	hwloc_obj_t device = topology == NULL ? NULL : find_device(topology, &rail->interface);
+	hwloc_obj_t device = topology == NULL ? NULL : find_pci_device(topology, &rail->interface);
 	return device == NULL ? NULL : hwloc_get_non_io_ancestor_obj(topology, device);
 }
 

@@ -61,7 +61,7 @@ static const struct kvi_profile profiles[] = {
 		.pack_below = 64 * 1024,
 		.why = "Deprecated, slow, and stalled by a stranger's half-sent connect message. A "
 		       "domain's 128 slots for operations in progress leak with every connection "
-		       "cut under load, so other cqs keep out. fi_shutdown() closes a socket "
+		       "severed under load, so other cqs keep out. fi_shutdown() closes a socket "
 		       "unconditionally: descriptor 0 when the endpoint never connected, somebody "
 		       "else's when the peer had closed first; fi_close() alone tells the peer. "
 		       "The peer connects to a port of the endpoint, too, and where the listener's "

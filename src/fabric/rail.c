@@ -127,7 +127,7 @@ static enum kvt_err find_info(const struct kvi_profile *profile,
 	return KVT_OK;
 }
 
-static enum kvt_err fail_unknown(const char *name, struct kvt_error *error)
+static enum kvt_err fail_unknown_rail(const char *name, struct kvt_error *error)
 {
 	const struct kvi_profile *profile;
 	char names[120] = "";
@@ -157,7 +157,7 @@ static enum kvt_err choose_provider(const char *name, struct kvi_ofi_rail *rail,
 		return KVT_OK;
 	}
 	if (name != NULL && kvi_profile_find(name) == NULL)
-		return fail_unknown(name, error);
+		return fail_unknown_rail(name, error);
 	if (name == NULL)
 		kvi_fail(error, KVT_E_NO_PROVIDER, 0, "no libfabric provider serves %s",
 			 rail->interface.host);
@@ -186,7 +186,7 @@ static void fill_caps(struct kvi_ofi_rail *rail)
 		caps->span_count = 1;
 	caps->rx_count = info->rx_attr->size;
 	caps->local_memory = (mr_mode & FI_MR_LOCAL) != 0;
-	caps->same_grant = (mr_mode & (FI_MR_PROV_KEY | FI_MR_VIRT_ADDR)) == 0;
+	caps->same_rkey = (mr_mode & (FI_MR_PROV_KEY | FI_MR_VIRT_ADDR)) == 0;
 	caps->send_after_write = (info->tx_attr->msg_order & FI_ORDER_SAW) != 0;
 	caps->stops_at_fault = rail->profile->stops_at_fault;
 	caps->holds_messages = rail->profile->holds_messages;

@@ -20,7 +20,7 @@ struct kvi_cq {
 
 struct kvi_memory {
 	const struct kvi_fabric *fabric;
-	struct kvi_grant grant;
+	struct kvi_rkey rkey;
 };
 
 struct kvi_listener {

@@ -76,7 +76,7 @@ static enum kvt_err read_refusal_code(struct kvi_reader *reader)
 }
 
 /* KVT_E_CLOSED: in order. Else the reason. */
-static enum kvt_err read_goodbye_code(struct kvi_reader *reader)
+static enum kvt_err read_close_code(struct kvi_reader *reader)
 {
 	struct kvi_reader ahead = *reader;
 	bool is_in_order = (int32_t)kvi_read_u32(&ahead) == KVT_E_CLOSED;
@@ -127,12 +127,12 @@ static void read_welcome(struct kvi_reader *reader, struct kvi_welcome *welcome)
 	read_name(reader, welcome->provider);
 }
 
-static void read_farewell(struct kvi_reader *reader, struct kvi_frame *frame)
+static void read_ending(struct kvi_reader *reader, struct kvi_frame *frame)
 {
-	struct kvi_farewell *farewell = &frame->farewell;
-	farewell->code = frame->type == KVI_FRAME_REFUSE ? read_refusal_code(reader)
-							 : read_goodbye_code(reader);
-	read_string(reader, farewell->text, 0, KVT_TEXT_LEN - 1);
+	struct kvi_ending *ending = &frame->ending;
+	ending->code = frame->type == KVI_FRAME_REFUSE ? read_refusal_code(reader)
+						       : read_close_code(reader);
+	read_string(reader, ending->text, 0, KVT_TEXT_LEN - 1);
 }
 
 static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
@@ -205,8 +205,8 @@ enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *f
 		read_welcome(&reader, &read.welcome);
 		break;
 	case KVI_FRAME_REFUSE:
-	case KVI_FRAME_GOODBYE:
-		read_farewell(&reader, &read);
+	case KVI_FRAME_CLOSE:
+		read_ending(&reader, &read);
 		break;
 	case KVI_FRAME_LANES:
 		read_lanes(&reader, &read.lanes);
@@ -272,14 +272,14 @@ static uint64_t read_id(struct kvi_reader *reader)
 	return id;
 }
 
-static size_t read_grants(struct kvi_reader *reader, struct kvi_wire_grant *grants, size_t max)
+static size_t read_rkeys(struct kvi_reader *reader, struct kvi_wire_rkey *rkeys, size_t max)
 {
 	size_t count = kvi_read_u16(reader);
 	require(reader, count >= 1 && count <= max);
 	require(reader, kvi_read_u16(reader) == 0);
 	for (size_t i = 0; !reader->bad && i < count; i++) {
-		grants[i].address = kvi_read_u64(reader);
-		grants[i].key = kvi_read_u64(reader);
+		rkeys[i].address = kvi_read_u64(reader);
+		rkeys[i].key = kvi_read_u64(reader);
 	}
 	return count;
 }
@@ -303,18 +303,18 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 	case KVI_MESSAGE_WITHDRAWN:
 		message->withdraw.export_id = read_id(reader);
 		break;
-	case KVI_MESSAGE_STAGE:
-		message->stage.slot_count = kvi_read_u64(reader);
-		message->stage.slot_len = kvi_read_u64(reader);
-		read_grants(reader, &message->stage.grant, 1);
+	case KVI_MESSAGE_STAGING:
+		message->staging.buffer_count = kvi_read_u64(reader);
+		message->staging.buffer_len = kvi_read_u64(reader);
+		read_rkeys(reader, &message->staging.rkey, 1);
 		break;
 	case KVI_MESSAGE_PACK:
-		message->pack.slot = kvi_read_u64(reader);
+		message->pack.buffer = kvi_read_u64(reader);
 		message->pack.export_id = read_id(reader);
 		message->pack.span_count = kvi_read_u64(reader);
 		break;
 	case KVI_MESSAGE_PACK_ACK:
-		message->pack_ack.slot_count = kvi_read_u64(reader);
+		message->pack_ack.buffer_count = kvi_read_u64(reader);
 		break;
 	case KVI_MESSAGE_NOTIFY:
 	case KVI_MESSAGE_NOTIFY_FAILED:
@@ -334,7 +334,7 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 		break;
 	case KVI_MESSAGE_FILLED:
 		message->filled.number = kvi_read_u64(reader);
-		message->filled.slot = kvi_read_u64(reader);
+		message->filled.buffer = kvi_read_u64(reader);
 		break;
 	case KVI_MESSAGE_DROPPED:
 		message->dropped.number = kvi_read_u64(reader);
@@ -369,9 +369,9 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 {
 	switch (message->type) {
 	case KVI_MESSAGE_CREDIT:
-	case KVI_MESSAGE_GONE:
-	case KVI_MESSAGE_GONE_ACK:
-	case KVI_MESSAGE_BYE:
+	case KVI_MESSAGE_KV_CLOSED:
+	case KVI_MESSAGE_KV_CLOSED_ACK:
+	case KVI_MESSAGE_LANE_END:
 		break;
 	case KVI_MESSAGE_EAGER:
 		message->eager.seq = kvi_read_u64(reader);
@@ -391,7 +391,7 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 		message->cts.seq = kvi_read_u64(reader);
 		message->cts.generation = read_id(reader);
 		message->cts.capacity = kvi_read_u64(reader);
-		message->cts.grant_count = read_grants(reader, message->cts.grants, KVI_RAILS_MAX);
+		message->cts.rkey_count = read_rkeys(reader, message->cts.rkeys, KVI_RAILS_MAX);
 		break;
 	case KVI_MESSAGE_FIN:
 		message->fin.seq = kvi_read_u64(reader);
@@ -419,7 +419,7 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 	}
 }
 
-/* Grants are most of the struct, and only a CTS has them: they are not copied for others. */
+/* Rkeys are most of the struct, and only a CTS has them: they are not copied for others. */
 static size_t get_used_len(const struct kvi_message *message)
 {
 	size_t others = offsetof(struct kvi_message, found) + sizeof(message->found);

@@ -12,7 +12,7 @@
 
 static size_t get_extent_len(const struct kvi_descriptor *descriptor)
 {
-	return 16 + (size_t)descriptor->grant_count * 16;
+	return 16 + (size_t)descriptor->rkey_count * 16;
 }
 
 static size_t get_extent_start(const struct kvi_descriptor *descriptor, uint32_t number)
@@ -31,7 +31,7 @@ void kvi_descriptor_encode(const struct kvi_descriptor *descriptor, uint8_t *byt
 	kvi_write_u32(&writer, KVI_DESCRIPTOR_MAGIC);
 	kvi_write_u16(&writer, KVI_WIRE_VERSION);
 	kvi_write_u8(&writer, descriptor->access);
-	kvi_write_u8(&writer, descriptor->grant_count);
+	kvi_write_u8(&writer, descriptor->rkey_count);
 	kvi_write_bytes(&writer, descriptor->session, KVI_SESSION_LEN);
 	kvi_write_u64(&writer, descriptor->id);
 	kvi_write_u64(&writer, descriptor->block_len);
@@ -46,9 +46,9 @@ void kvi_descriptor_encode_extent(const struct kvi_descriptor *descriptor, uint8
 						   get_extent_len(descriptor));
 	kvi_write_u64(&writer, extent->count);
 	kvi_write_u64(&writer, extent->stride);
-	for (unsigned i = 0; i < descriptor->grant_count; i++) {
-		kvi_write_u64(&writer, extent->grants[i].address);
-		kvi_write_u64(&writer, extent->grants[i].key);
+	for (unsigned i = 0; i < descriptor->rkey_count; i++) {
+		kvi_write_u64(&writer, extent->rkeys[i].address);
+		kvi_write_u64(&writer, extent->rkeys[i].key);
 	}
 }
 
@@ -60,7 +60,7 @@ enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
 	bool good = kvi_read_u32(&reader) == KVI_DESCRIPTOR_MAGIC;
 	good &= kvi_read_u16(&reader) == KVI_WIRE_VERSION;
 	read.access = kvi_read_u8(&reader);
-	read.grant_count = kvi_read_u8(&reader);
+	read.rkey_count = kvi_read_u8(&reader);
 	const uint8_t *session = kvi_read_bytes(&reader, KVI_SESSION_LEN);
 	read.id = kvi_read_u64(&reader);
 	read.block_len = kvi_read_u64(&reader);
@@ -68,7 +68,7 @@ enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
 	good &= kvi_read_u32(&reader) == 0;
 	if (reader.bad || !good || read.access == 0 ||
 	    (read.access & ~(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0 || read.id == 0 ||
-	    read.grant_count == 0 || read.grant_count > KVI_RAILS_MAX || read.extent_count == 0 ||
+	    read.rkey_count == 0 || read.rkey_count > KVI_RAILS_MAX || read.extent_count == 0 ||
 	    read.extent_count > KVT_EXTENTS_MAX || kvi_descriptor_get_len(&read) != len)
 		return KVT_E_PROTOCOL;
 	memcpy(read.session, session, KVI_SESSION_LEN);
@@ -83,8 +83,8 @@ void kvi_descriptor_decode_extent(const struct kvi_descriptor *descriptor, const
 						   get_extent_len(descriptor));
 	extent->count = kvi_read_u64(&reader);
 	extent->stride = kvi_read_u64(&reader);
-	for (unsigned i = 0; i < descriptor->grant_count; i++) {
-		extent->grants[i].address = kvi_read_u64(&reader);
-		extent->grants[i].key = kvi_read_u64(&reader);
+	for (unsigned i = 0; i < descriptor->rkey_count; i++) {
+		extent->rkeys[i].address = kvi_read_u64(&reader);
+		extent->rkeys[i].key = kvi_read_u64(&reader);
 	}
 }

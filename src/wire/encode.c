@@ -53,10 +53,10 @@ static void write_welcome(struct kvi_writer *writer, const struct kvi_welcome *w
 	write_name(writer, welcome->provider);
 }
 
-static void write_farewell(struct kvi_writer *writer, const struct kvi_farewell *farewell)
+static void write_ending(struct kvi_writer *writer, const struct kvi_ending *ending)
 {
-	kvi_write_u32(writer, (uint32_t)farewell->code);
-	write_text(writer, farewell->text);
+	kvi_write_u32(writer, (uint32_t)ending->code);
+	write_text(writer, ending->text);
 }
 
 static void write_lanes(struct kvi_writer *writer, const struct kvi_lanes *lanes)
@@ -87,8 +87,8 @@ static void write_frame_body(struct kvi_writer *writer, const struct kvi_frame *
 		write_welcome(writer, &frame->welcome);
 		break;
 	case KVI_FRAME_REFUSE:
-	case KVI_FRAME_GOODBYE:
-		write_farewell(writer, &frame->farewell);
+	case KVI_FRAME_CLOSE:
+		write_ending(writer, &frame->ending);
 		break;
 	case KVI_FRAME_LANES:
 		write_lanes(writer, &frame->lanes);
@@ -147,14 +147,13 @@ static void write_view(struct kvi_writer *writer, const struct kvi_view *view)
 	kvi_write_bytes(writer, view->bytes, view->len);
 }
 
-static void write_grants(struct kvi_writer *writer, const struct kvi_wire_grant *grants,
-			 size_t count)
+static void write_rkeys(struct kvi_writer *writer, const struct kvi_wire_rkey *rkeys, size_t count)
 {
 	kvi_write_u16(writer, (uint16_t)count);
 	kvi_write_u16(writer, 0);
 	for (size_t i = 0; i < count; i++) {
-		kvi_write_u64(writer, grants[i].address);
-		kvi_write_u64(writer, grants[i].key);
+		kvi_write_u64(writer, rkeys[i].address);
+		kvi_write_u64(writer, rkeys[i].key);
 	}
 }
 
@@ -177,18 +176,18 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 	case KVI_MESSAGE_WITHDRAWN:
 		kvi_write_u64(writer, message->withdraw.export_id);
 		break;
-	case KVI_MESSAGE_STAGE:
-		kvi_write_u64(writer, message->stage.slot_count);
-		kvi_write_u64(writer, message->stage.slot_len);
-		write_grants(writer, &message->stage.grant, 1);
+	case KVI_MESSAGE_STAGING:
+		kvi_write_u64(writer, message->staging.buffer_count);
+		kvi_write_u64(writer, message->staging.buffer_len);
+		write_rkeys(writer, &message->staging.rkey, 1);
 		break;
 	case KVI_MESSAGE_PACK:
-		kvi_write_u64(writer, message->pack.slot);
+		kvi_write_u64(writer, message->pack.buffer);
 		kvi_write_u64(writer, message->pack.export_id);
 		kvi_write_u64(writer, message->pack.span_count);
 		break;
 	case KVI_MESSAGE_PACK_ACK:
-		kvi_write_u64(writer, message->pack_ack.slot_count);
+		kvi_write_u64(writer, message->pack_ack.buffer_count);
 		break;
 	case KVI_MESSAGE_NOTIFY:
 	case KVI_MESSAGE_NOTIFY_FAILED:
@@ -210,7 +209,7 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 		break;
 	case KVI_MESSAGE_FILLED:
 		kvi_write_u64(writer, message->filled.number);
-		kvi_write_u64(writer, message->filled.slot);
+		kvi_write_u64(writer, message->filled.buffer);
 		break;
 	case KVI_MESSAGE_DROPPED:
 		kvi_write_u64(writer, message->dropped.number);
@@ -246,9 +245,9 @@ static void write_fields(struct kvi_writer *writer, const struct kvi_message *me
 {
 	switch (message->type) {
 	case KVI_MESSAGE_CREDIT:
-	case KVI_MESSAGE_GONE:
-	case KVI_MESSAGE_GONE_ACK:
-	case KVI_MESSAGE_BYE:
+	case KVI_MESSAGE_KV_CLOSED:
+	case KVI_MESSAGE_KV_CLOSED_ACK:
+	case KVI_MESSAGE_LANE_END:
 		break;
 	case KVI_MESSAGE_EAGER:
 		kvi_write_u64(writer, message->eager.seq);
@@ -267,7 +266,7 @@ static void write_fields(struct kvi_writer *writer, const struct kvi_message *me
 		kvi_write_u64(writer, message->cts.seq);
 		kvi_write_u64(writer, message->cts.generation);
 		kvi_write_u64(writer, message->cts.capacity);
-		write_grants(writer, message->cts.grants, message->cts.grant_count);
+		write_rkeys(writer, message->cts.rkeys, message->cts.rkey_count);
 		break;
 	case KVI_MESSAGE_FIN:
 		kvi_write_u64(writer, message->fin.seq);

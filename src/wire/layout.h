@@ -23,7 +23,7 @@ enum {
 /* Whether the header of such a message names a KV; else its tag is 0. */
 static inline bool kvi_message_has_tag(enum kvi_message_type type)
 {
-	return type != KVI_MESSAGE_CREDIT && type < KVI_MESSAGE_BYE;
+	return type != KVI_MESSAGE_CREDIT && type < KVI_MESSAGE_LANE_END;
 }
 
 #endif

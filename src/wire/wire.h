@@ -56,7 +56,7 @@ enum kvi_frame_type {
 	KVI_FRAME_LANES = 4,
 	KVI_FRAME_READY = 5,
 	KVI_FRAME_HEARTBEAT = 6,
-	KVI_FRAME_GOODBYE = 7,
+	KVI_FRAME_CLOSE = 7,
 	KVI_FRAME_OPENING = 8,
 	KVI_FRAME_ANSWER = 9,
 	KVI_FRAME_LAST = KVI_FRAME_ANSWER,
@@ -100,8 +100,8 @@ struct kvi_welcome {
 	char provider[KVI_NAME_LEN];
 };
 
-/* Refusal or goodbye (3.3, 3.7): a code and a sentence. */
-struct kvi_farewell {
+/* REFUSE and CLOSE (3.3, 3.7): a code and a sentence. */
+struct kvi_ending {
 	enum kvt_err code;
 	char text[KVT_TEXT_LEN];
 };
@@ -120,7 +120,7 @@ struct kvi_frame {
 	union {
 		struct kvi_hello hello;
 		struct kvi_welcome welcome;
-		struct kvi_farewell farewell; /* REFUSE, GOODBYE */
+		struct kvi_ending ending; /* REFUSE, CLOSE */
 		struct kvi_lanes lanes;
 		struct kvi_opening opening; /* OPENING; ANSWER: proof */
 	};
@@ -164,19 +164,19 @@ enum kvt_err kvi_lane_hello_decode(const void *bytes, size_t len, struct kvi_lan
 /* ---- lane messages (section 5) ---- */
 
 enum kvi_message_type {
-	KVI_MESSAGE_CREDIT = 1,	   /* 5.2 */
-	KVI_MESSAGE_EAGER = 2,	   /* 5.3 */
-	KVI_MESSAGE_START = 3,	   /* 5.4 */
-	KVI_MESSAGE_CTS = 4,	   /* 5.5 */
-	KVI_MESSAGE_FIN = 5,	   /* 5.6 */
-	KVI_MESSAGE_ACK = 6,	   /* 5.7 */
-	KVI_MESSAGE_CANCEL = 7,	   /* 5.8 */
-	KVI_MESSAGE_CACK = 8,	   /* 5.9 */
-	KVI_MESSAGE_ABORT = 9,	   /* 5.10 */
-	KVI_MESSAGE_REFUSED = 10,  /* 5.11 */
-	KVI_MESSAGE_GONE = 11,	   /* 5.12 the tag's KV was closed */
-	KVI_MESSAGE_GONE_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
-	KVI_MESSAGE_BYE = 13,	   /* 5.14 the last message on this lane; tag 0 */
+	KVI_MESSAGE_CREDIT = 1,		/* 5.2 */
+	KVI_MESSAGE_EAGER = 2,		/* 5.3 */
+	KVI_MESSAGE_START = 3,		/* 5.4 */
+	KVI_MESSAGE_CTS = 4,		/* 5.5 */
+	KVI_MESSAGE_FIN = 5,		/* 5.6 */
+	KVI_MESSAGE_ACK = 6,		/* 5.7 */
+	KVI_MESSAGE_CANCEL = 7,		/* 5.8 */
+	KVI_MESSAGE_CACK = 8,		/* 5.9 */
+	KVI_MESSAGE_ABORT = 9,		/* 5.10 */
+	KVI_MESSAGE_REFUSED = 10,	/* 5.11 */
+	KVI_MESSAGE_KV_CLOSED = 11,	/* 5.12 the tag's KV was closed */
+	KVI_MESSAGE_KV_CLOSED_ACK = 12, /* 5.13 all that was sent before belongs to the closed KV */
+	KVI_MESSAGE_LANE_END = 13,	/* 5.14 the last message on this lane; tag 0 */
 
 	/* Of pools and paged transfers (section 7); all with tag 0. */
 	KVI_MESSAGE_ATTACH = 14,	/* 5.15 */
@@ -184,7 +184,7 @@ enum kvi_message_type {
 	KVI_MESSAGE_NO_EXPORT = 16,	/* 5.17 */
 	KVI_MESSAGE_WITHDRAW = 17,	/* 5.18 */
 	KVI_MESSAGE_WITHDRAWN = 18,	/* 5.19 */
-	KVI_MESSAGE_STAGE = 19,		/* 5.20 */
+	KVI_MESSAGE_STAGING = 19,	/* 5.20 */
 	KVI_MESSAGE_PACK = 20,		/* 5.21 */
 	KVI_MESSAGE_PACK_ACK = 21,	/* 5.22 */
 	KVI_MESSAGE_NOTIFY = 22,	/* 5.23 */
@@ -202,7 +202,7 @@ enum kvi_message_type {
 	KVI_MESSAGE_LAST = KVI_MESSAGE_NOTIFY_DROP,
 };
 
-struct kvi_wire_grant {
+struct kvi_wire_rkey {
 	uint64_t address;
 	uint64_t key;
 };
@@ -213,7 +213,8 @@ struct kvi_view {
 	size_t len;
 };
 
-/* seq: of the message within tag and direction, from 0. generation: of the receive that a CTS grants. */
+/* seq: of the message within tag and direction, from 0. generation: of the receive that a CTS is
+ * of. */
 
 struct kvi_message_eager {
 	uint64_t seq;
@@ -231,8 +232,8 @@ struct kvi_message_cts {
 	uint64_t seq;
 	uint64_t generation;
 	uint64_t capacity;
-	size_t grant_count; /* 1, or one a rail of the receiver */
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+	size_t rkey_count; /* 1, or one a rail of the receiver */
+	struct kvi_wire_rkey rkeys[KVI_RAILS_MAX];
 };
 
 struct kvi_message_fin {
@@ -280,20 +281,20 @@ struct kvi_message_withdraw {
 	uint64_t export_id;
 };
 
-struct kvi_message_stage {
-	uint64_t slot_count;
-	uint64_t slot_len;
-	struct kvi_wire_grant grant; /* of all slots */
+struct kvi_message_staging {
+	uint64_t buffer_count;
+	uint64_t buffer_len;
+	struct kvi_wire_rkey rkey; /* of all staging buffers */
 };
 
 struct kvi_message_pack {
-	uint64_t slot;
+	uint64_t buffer;
 	uint64_t export_id;
 	uint64_t span_count;
 };
 
 struct kvi_message_pack_ack {
-	uint64_t slot_count;
+	uint64_t buffer_count;
 };
 
 struct kvi_message_notify {
@@ -316,7 +317,7 @@ struct kvi_message_read {
 
 struct kvi_message_filled {
 	uint64_t number;
-	uint64_t slot;
+	uint64_t buffer;
 };
 
 struct kvi_message_dropped {
@@ -355,7 +356,7 @@ struct kvi_message {
 	uint16_t credits; /* receives reposted since the last message on this lane */
 	uint32_t window;  /* charges of EAGER messages consumed since then */
 	uint64_t tag;
-	union { /* CREDIT, GONE, GONE_ACK and BYE have nothing more */
+	union { /* CREDIT, KV_CLOSED, KV_CLOSED_ACK and LANE_END have nothing more */
 		struct kvi_message_eager eager;
 		struct kvi_message_start start;
 		struct kvi_message_cts cts;
@@ -368,7 +369,7 @@ struct kvi_message {
 		struct kvi_message_attached attached;
 		struct kvi_message_no_export no_export;
 		struct kvi_message_withdraw withdraw; /* WITHDRAW, WITHDRAWN */
-		struct kvi_message_stage stage;
+		struct kvi_message_staging staging;
 		struct kvi_message_pack pack;
 		struct kvi_message_pack_ack pack_ack;
 		struct kvi_message_notify notify; /* NOTIFY, NOTIFY_FAILED */
@@ -397,11 +398,11 @@ size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t
 enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_message *message,
 				size_t *used);
 
-/* ---- spans: what a packed slot begins with (section 7.3) ---- */
+/* ---- spans: what a packed staging buffer begins with (section 7.3) ---- */
 
 enum {
 	KVI_WIRE_SPAN_LEN = 16,
-	KVI_SLOTS_MAX = 64, /* 5.20 */
+	KVI_STAGING_BUFFERS_MAX = 64, /* 5.20 */
 };
 
 struct kvi_wire_span {
@@ -442,8 +443,8 @@ enum {
 struct kvi_descriptor {
 	uint8_t session[KVI_SESSION_LEN];
 	uint64_t id;
-	uint8_t access;	     /* KVT_ACCESS_*, at least one */
-	uint8_t grant_count; /* of each extent */
+	uint8_t access;	    /* KVT_ACCESS_*, at least one */
+	uint8_t rkey_count; /* of each extent */
 	uint32_t extent_count;
 	uint64_t block_len;
 };
@@ -451,7 +452,7 @@ struct kvi_descriptor {
 struct kvi_descriptor_extent {
 	uint64_t count;
 	uint64_t stride;
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+	struct kvi_wire_rkey rkeys[KVI_RAILS_MAX];
 };
 
 /* The length of the whole, without the MAC. */

@@ -22,16 +22,16 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 }
 
 /* Nobody writes to the target or reads the source any more. */
-static void expect_fenced(void)
+static void expect_severed(void)
 {
 	memset(stage.target, CANARY, MESSAGE_LEN);
 	fake_hold(0);
 	rest(30 * KVI_MS);
-	bool is_fenced = holds_only(stage.target, MESSAGE_LEN, CANARY);
-	ck_assert_msg(is_fenced, "written after the receive had ended");
+	bool is_severed = holds_only(stage.target, MESSAGE_LEN, CANARY);
+	ck_assert_msg(is_severed, "written after the receive had ended");
 }
 
-/* The connection was cut; a new one works. */
+/* The connection was severed; a new one works. */
 static void expect_new_connection(void)
 {
 	struct kvt_conn *conns[] = { stage.bed.near.conn, stage.bed.far.conn };
@@ -61,7 +61,7 @@ START_TEST(a_receive_given_up_between_writes_ends_when_the_sender_has_stopped)
 	expect_pending(stage.receive, 100 * KVI_MS);
 	fake_hold(0);
 	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
-	expect_fenced();
+	expect_severed();
 	ck_assert_uint_eq(fake_get_counts().memories, 0);
 
 	/* The message is where it was. */
@@ -86,7 +86,7 @@ START_TEST(a_receive_given_up_cuts_the_connection_when_the_sender_does_not_stop)
 	give_up(stage.receive, _i & BY_DEADLINE);
 	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	expect_took(started_ns, 700 * KVI_MS, 2500 * KVI_MS);
-	expect_fenced();
+	expect_severed();
 	finish(stage.send, KVT_E_PEER_LOST);
 	finish(other, KVT_E_PEER_LOST);
 	finish(far_other_receive, KVT_E_PEER_LOST);
@@ -107,7 +107,7 @@ START_TEST(a_send_given_up_between_writes_ends_when_they_are_done)
 	fake_hold(0);
 	finish(stage.send, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
-	expect_fenced();
+	expect_severed();
 	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
 	exchange(stage.far, stage.near, MESSAGE_LEN, 3);
 	close_stage();
@@ -124,7 +124,7 @@ START_TEST(a_send_given_up_cuts_the_connection_when_its_writes_do_not_end)
 	expect_took(started_ns, 700 * KVI_MS, 2500 * KVI_MS);
 	memset(stage.source, 0, MESSAGE_LEN);
 	finish(stage.receive, KVT_E_PEER_LOST);
-	expect_fenced();
+	expect_severed();
 	expect_new_connection();
 	close_stage();
 }
@@ -140,7 +140,7 @@ START_TEST(both_sides_may_give_up_at_once)
 	fake_hold(0);
 	finish(stage.send, KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
-	expect_fenced();
+	expect_severed();
 	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
 	close_stage();
 }
@@ -151,10 +151,10 @@ START_TEST(a_message_that_comes_back_goes_to_the_next_receive_though_that_waits_
 	uint8_t *target = make_filled(MESSAGE_LEN, 0);
 	open_stage(_i & MANY_LANES);
 	start_held();
-	/* It grants its memory for the message behind the one that is being written. */
+	/* It sends a CTS for the message behind the one that is being written. */
 	struct kvt_transfer *next = start_recv(stage.far, target, MESSAGE_LEN);
 	wait_until(get_stats(stage.bed.far.engine).registrations == 2);
-	rest(5 * KVI_MS); /* the grant is with the sender */
+	rest(5 * KVI_MS); /* the CTS is with the sender */
 	kvt_transfer_cancel(stage.receive);
 	fake_hold(0);
 	finish(stage.receive, KVT_E_CANCELLED);
@@ -242,7 +242,8 @@ START_TEST(a_receive_may_end_at_any_moment_of_changing_over_to_a_message_that_ca
 		fake_delay(4 * KVI_MS);
 		fake_hold(0);
 		rest((int64_t)i * 2 * KVI_MS);
-		/* A message behind the one that comes back crosses what is said of the grant for it. */
+		/* A message behind the one that comes back crosses what is said of the CTS for
+		 * it. */
 		struct kvt_transfer *small =
 			_i & CROSSING ? start_send(stage.near, stage.source, 10) : NULL;
 		kvt_transfer_cancel(next);
@@ -357,7 +358,7 @@ START_TEST(closing_a_kv_cuts_the_connection_when_the_peer_does_not_stop)
 	finish(stage.receive, KVT_E_CLOSED);
 	finish(stage.send, KVT_E_PEER_LOST);
 	stage.far = NULL;
-	expect_fenced();
+	expect_severed();
 	expect_new_connection();
 	close_stage();
 }
@@ -386,7 +387,7 @@ START_TEST(a_lost_lane_ends_what_is_in_flight_on_both_sides)
 	fake_kill_lanes(NULL);
 	finish(stage.send, KVT_E_PEER_LOST);
 	finish(stage.receive, KVT_E_PEER_LOST);
-	expect_fenced();
+	expect_severed();
 	expect_new_connection();
 	close_stage();
 }

@@ -186,10 +186,10 @@ static void *find(void *arg)
 
 static bool is_asked(uint64_t number)
 {
-	struct kvi_share *share = &pages.bed.near.conn->share;
-	pthread_mutex_lock(&share->lock);
-	bool asked = share->last_ask == number && !kvi_list_is_empty(&share->asks);
-	pthread_mutex_unlock(&share->lock);
+	struct kvi_exports *exports = &pages.bed.near.conn->exports;
+	pthread_mutex_lock(&exports->lock);
+	bool asked = exports->last_query == number && !kvi_list_is_empty(&exports->queries);
+	pthread_mutex_unlock(&exports->lock);
 	return asked;
 }
 
@@ -207,15 +207,15 @@ static void answer(struct kvi_message *message, uint64_t number)
 }
 
 /*
- * Answer the questions that come, one by one, in the place of the far engine, whose worker is locked out
- * meanwhile. What comes behind those answers it answers itself.
+ * Answer the queries that come, one by one, in the place of the far engine, whose worker is locked
+ * out meanwhile. What comes behind those answers it answers itself.
  */
 static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 			      struct finder *finder)
 {
 	struct kvi_link *link = &pages.bed.far.conn->links[0];
-	struct kvi_worker *worker = link->part->worker;
-	uint64_t number = pages.bed.near.conn->share.last_ask;
+	struct kvi_worker *worker = link->shard->worker;
+	uint64_t number = pages.bed.near.conn->exports.last_query;
 	kvi_worker_lock(worker);
 	pthread_create(&finder->thread, NULL, find, finder);
 	for (size_t i = 0; i < count; i++) {
@@ -287,7 +287,8 @@ END_TEST
 
 START_TEST(parts_of_two_exports_are_not_put_together)
 {
-	/* The name changes hands half way: the question begins again, and nothing has that name then. */
+	/* The name changes hands half way: the query begins again, and nothing has that name
+	 * then. */
 	static const struct kvi_message answers[] = { FOUND(5, 4096, 2048), FOUND(6, 4096, 2048) };
 	struct finder finder = { .timeout_ns = 0 };
 	pages_open(0);
@@ -321,7 +322,7 @@ START_TEST(an_offset_behind_the_end_finds_nothing_and_harms_nobody)
 					 &exported, NULL),
 			 KVT_OK);
 	struct kvi_link *link = &pages.bed.near.conn->links[0];
-	struct kvi_worker *worker = link->part->worker;
+	struct kvi_worker *worker = link->shard->worker;
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
 		struct kvi_message message = {
 			.type = KVI_MESSAGE_FIND,

@@ -7,7 +7,7 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/core/settings.h"
-#include "engine/tagged/channel.h"
+#include "engine/tagged/tag_queue.h"
 #include "engine/tagged/kv.h"
 #include "support/runner.h"
 
@@ -22,7 +22,7 @@ struct variant {
 	unsigned tx_count;
 	size_t max_segment_len;
 	bool local_memory;
-	bool grants_differ; /* and domains are those of the rails */
+	bool rkeys_differ; /* and domains are those of the rails */
 	bool sends_overtake;
 	bool auto_progress;
 	uint64_t seed;
@@ -43,8 +43,8 @@ static const struct variant variants[] = {
 	  .seed = 4 },
 	{ "local registrations", 2, 2, 1, 64, 1 << 20, .local_memory = true },
 	{ "rails with keys of their own", 3, 4, 3, 64, 65536, .local_memory = true,
-	  .grants_differ = true, .seed = 5 },
-	{ "the worst of all", 3, 3, 2, 2, 10000, .local_memory = true, .grants_differ = true,
+	  .rkeys_differ = true, .seed = 5 },
+	{ "the worst of all", 3, 3, 2, 2, 10000, .local_memory = true, .rkeys_differ = true,
 	  .sends_overtake = true, .seed = 6 },
 	{ "hardware that moves by itself", 2, 2, 1, 64, 65536, .auto_progress = true },
 };
@@ -64,8 +64,8 @@ static void open_variant(const struct variant *variant)
 	caps.max_segment_len = variant->max_segment_len;
 	caps.local_memory = variant->local_memory;
 	caps.holds_messages = !variant->local_memory;
-	caps.same_grant = !variant->grants_differ;
-	caps.own_domains = !variant->grants_differ;
+	caps.same_rkey = !variant->rkeys_differ;
+	caps.own_domains = !variant->rkeys_differ;
 	caps.send_after_write = !variant->sends_overtake;
 	fake_set_caps(&caps);
 	fake_set_auto_progress(variant->auto_progress);
@@ -163,7 +163,7 @@ static unsigned send_stream(struct kvt_kv *from)
 			.type = KVI_MESSAGE_EAGER,
 			.tag = from->tag,
 			.eager = {
-				.seq = from->channel->next_send_seq++,
+				.seq = from->queue->next_send_seq++,
 				.data = { source, STREAM_LEN },
 			},
 		};

@@ -63,10 +63,10 @@ END_TEST
 static bool is_begun(void)
 {
 	struct kvi_link *link = &pages.bed.near.conn->links[0];
-	kvi_worker_lock(link->part->worker);
+	kvi_worker_lock(link->shard->worker);
 	bool begun = link->window_left < KVI_LANE_WINDOW &&
 		     !kvi_list_is_empty(&link->waiting_notes);
-	kvi_worker_unlock(link->part->worker);
+	kvi_worker_unlock(link->shard->worker);
 	return begun;
 }
 

@@ -10,7 +10,7 @@
 
 #include "engine/core/engine.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
+#include "engine/paged/exports.h"
 #include "support/runner.h"
 
 enum { BY_DEADLINE = MAIN_WAYS, READS = 2 * MAIN_WAYS, END_WAYS = 4 * MAIN_WAYS };

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "engine/core/conn.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
 #include "support/runner.h"
 
 enum { SPAN_LEN = KVI_WIRE_SPAN_LEN };
@@ -18,7 +18,7 @@ enum { SPAN_LEN = KVI_WIRE_SPAN_LEN };
 static void say_on(unsigned lane, struct kvi_message message)
 {
 	struct kvi_link *link = &pages.bed.near.conn->links[lane];
-	struct kvi_worker *worker = link->part->worker;
+	struct kvi_worker *worker = link->shard->worker;
 	kvi_worker_lock(worker);
 	kvi_link_send(link, &message);
 	kvi_worker_flush(worker, KVI_FLUSH_ALL);
@@ -49,12 +49,12 @@ static void expect_forgiven(void)
 	pages_close();
 }
 
-/* What the peer has written into the first slot of the first lane. */
-static void fill_slot(struct kvi_wire_span span)
+/* What the peer has written into the first staging buffer of the first lane. */
+static void fill_buffer(struct kvi_wire_span span)
 {
-	uint8_t *slot = pages.bed.far.conn->links[0].stage->in;
-	memset(slot, 0x77, SMALL_SEGMENT_LEN);
-	kvi_wire_span_encode(&span, slot);
+	uint8_t *buffer = pages.bed.far.conn->links[0].staging->in;
+	memset(buffer, 0x77, SMALL_SEGMENT_LEN);
+	kvi_wire_span_encode(&span, buffer);
 }
 
 static uint64_t get_id(void)
@@ -77,10 +77,10 @@ static const struct kvi_wire_span bad_spans[] = {
 };
 enum { BAD_SPANS = sizeof(bad_spans) / sizeof(bad_spans[0]) };
 
-START_TEST(a_span_outside_its_extent_or_slot_is_refused)
+START_TEST(a_span_outside_its_extent_or_buffer_is_refused)
 {
 	pages_open(PACKS | (_i >= BAD_SPANS ? MANY_LANES : 0));
-	fill_slot(bad_spans[_i % BAD_SPANS]);
+	fill_buffer(bad_spans[_i % BAD_SPANS]);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
 				  .pack = { .export_id = get_id(), .span_count = 1 } });
 	expect_refused();
@@ -90,23 +90,23 @@ END_TEST
 START_TEST(a_pack_that_cannot_be_is_refused)
 {
 	static const struct {
-		uint64_t slot, span_count;
+		uint64_t buffer, span_count;
 	} cases[] = {
-		{ KVI_SLOTS, 0 },
+		{ KVI_STAGING_BUFFERS, 0 },
 		{ UINT64_MAX, 0 },
 		{ 0, SMALL_SEGMENT_LEN / SPAN_LEN + 1 },
 		{ 0, UINT64_MAX },
 	};
 	pages_open(PACKS);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
-				  .pack = { .slot = cases[_i].slot,
+				  .pack = { .buffer = cases[_i].buffer,
 					    .export_id = get_id(),
 					    .span_count = cases[_i].span_count } });
 	expect_refused();
 }
 END_TEST
 
-START_TEST(a_pack_where_no_slots_were_offered_is_refused)
+START_TEST(a_pack_where_no_buffers_were_offered_is_refused)
 {
 	pages_open(0);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .pack.export_id = get_id() });
@@ -121,7 +121,7 @@ START_TEST(a_pack_for_an_export_that_may_only_be_read_is_refused)
 	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_READ, NULL,
 					 &read_only, NULL),
 			 KVT_OK);
-	fill_slot((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
+	fill_buffer((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
 	say((struct kvi_message){
 		.type = KVI_MESSAGE_PACK,
 		.pack = { .export_id = read_only->id, .span_count = 1 },
@@ -135,10 +135,10 @@ END_TEST
 START_TEST(a_pack_for_no_export_is_dropped)
 {
 	pages_open(PACKS);
-	fill_slot((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
+	fill_buffer((struct kvi_wire_span){ .extent = 0, .len = 64, .offset = 0 });
 	/* Its number is one that will never be: the near engine would take no PACK_ACK for it. */
-	pages.bed.near.conn->links[0].stage->slots_free--;
-	pages.bed.near.conn->links[0].stage->next_slot++;
+	pages.bed.near.conn->links[0].staging->buffers_free--;
+	pages.bed.near.conn->links[0].staging->next_buffer++;
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
 				  .pack = { .export_id = 4711, .span_count = 1 } });
 	rest(20 * KVI_MS);
@@ -147,16 +147,16 @@ START_TEST(a_pack_for_no_export_is_dropped)
 }
 END_TEST
 
-/* ---- questions ---- */
+/* ---- read requests ---- */
 
-/* With an engine that reads, as the peer's slots are needed for an answer. */
+/* With an engine that reads, as the peer's staging buffers are needed for an answer. */
 static void open_reading(unsigned way)
 {
 	pages_open(PACKS | way);
 	finish(start_blocks(KVT_READ, 2, NULL, 0), KVT_OK);
 }
 
-static void ask(uint64_t id, const struct kvi_wire_span *span, size_t len)
+static void send_read(uint64_t id, const struct kvi_wire_span *span, size_t len)
 {
 	uint8_t bytes[2 * SPAN_LEN] = { 0 };
 	kvi_wire_span_encode(span, bytes);
@@ -166,42 +166,42 @@ static void ask(uint64_t id, const struct kvi_wire_span *span, size_t len)
 	});
 }
 
-START_TEST(a_question_for_what_is_not_there_is_refused)
+START_TEST(a_read_request_for_what_is_not_there_is_refused)
 {
 	open_reading(_i >= BAD_SPANS ? MANY_LANES : 0);
 	struct kvi_wire_span span = bad_spans[_i % BAD_SPANS];
 	if (span.len == SMALL_SEGMENT_LEN - SPAN_LEN + 1)
 		span.len = SMALL_SEGMENT_LEN + 1; /* an answer has no spans in it */
-	ask(get_id(), &span, SPAN_LEN);
+	send_read(get_id(), &span, SPAN_LEN);
 	expect_refused();
 }
 END_TEST
 
-START_TEST(a_question_that_is_none_is_refused)
+START_TEST(a_read_request_that_is_none_is_refused)
 {
 	static const size_t lens[] = { 0, 1, SPAN_LEN - 1, SPAN_LEN + 1 };
 	open_reading(0);
-	ask(get_id(), &(struct kvi_wire_span){ .len = 1 }, lens[_i]);
+	send_read(get_id(), &(struct kvi_wire_span){ .len = 1 }, lens[_i]);
 	expect_refused();
 }
 END_TEST
 
-START_TEST(a_question_without_slots_for_the_answer_is_refused)
+START_TEST(a_read_request_without_staging_buffers_for_the_answer_is_refused)
 {
 	pages_open(0);
-	ask(get_id(), &(struct kvi_wire_span){ .len = 1 }, SPAN_LEN);
+	send_read(get_id(), &(struct kvi_wire_span){ .len = 1 }, SPAN_LEN);
 	expect_refused();
 }
 END_TEST
 
-START_TEST(a_question_for_an_export_that_may_only_be_written_is_refused)
+START_TEST(a_read_request_for_an_export_that_may_only_be_written_is_refused)
 {
 	struct kvt_export *write_only;
 	open_reading(0);
 	ck_assert_int_eq(kvt_export_open(pages.bed.far.conn, pages.far, KVT_ACCESS_WRITE, NULL,
 					 &write_only, NULL),
 			 KVT_OK);
-	ask(write_only->id, &(struct kvi_wire_span){ .len = 64 }, SPAN_LEN);
+	send_read(write_only->id, &(struct kvi_wire_span){ .len = 64 }, SPAN_LEN);
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	kvt_export_close(write_only);
 	expect_refused();
@@ -211,19 +211,19 @@ END_TEST
 /* ---- what must not be said, or not now ---- */
 
 static const struct kvi_message bad_messages[] = {
-	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = 0 },
-	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = 1 },
-	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.slot_count = UINT64_MAX },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.buffer_count = 0 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.buffer_count = 1 },
+	{ .type = KVI_MESSAGE_PACK_ACK, .pack_ack.buffer_count = UINT64_MAX },
 	{ .type = KVI_MESSAGE_WITHDRAWN, .withdraw.export_id = 1 }, /* it is not withdrawn */
 	{ .type = KVI_MESSAGE_WITHDRAWN, .withdraw.export_id = 99 },
 	{ .type = KVI_MESSAGE_FILLED, .filled.number = 0 },
 	{ .type = KVI_MESSAGE_FILLED, .filled.number = UINT64_MAX },
 	{ .type = KVI_MESSAGE_DROPPED, .dropped.number = 1 },
-	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 0, .slot_len = 4096 } },
-	{ .type = KVI_MESSAGE_STAGE,
-	  .stage = { .slot_count = KVI_SLOTS_MAX + 1, .slot_len = 4096 } },
-	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 1, .slot_len = SPAN_LEN } },
-	{ .type = KVI_MESSAGE_STAGE, .stage = { .slot_count = 1, .slot_len = UINT64_MAX } },
+	{ .type = KVI_MESSAGE_STAGING, .staging = { .buffer_count = 0, .buffer_len = 4096 } },
+	{ .type = KVI_MESSAGE_STAGING,
+	  .staging = { .buffer_count = KVI_STAGING_BUFFERS_MAX + 1, .buffer_len = 4096 } },
+	{ .type = KVI_MESSAGE_STAGING, .staging = { .buffer_count = 1, .buffer_len = SPAN_LEN } },
+	{ .type = KVI_MESSAGE_STAGING, .staging = { .buffer_count = 1, .buffer_len = UINT64_MAX } },
 };
 enum { BAD_MESSAGES = sizeof(bad_messages) / sizeof(bad_messages[0]) };
 
@@ -235,17 +235,17 @@ START_TEST(what_answers_nothing_is_refused)
 }
 END_TEST
 
-START_TEST(slots_are_offered_once)
+START_TEST(buffers_are_offered_once)
 {
-	struct kvi_message stage = {
-		.type = KVI_MESSAGE_STAGE,
-		.stage = { .slot_count = 2, .slot_len = 4096 },
+	struct kvi_message staging = {
+		.type = KVI_MESSAGE_STAGING,
+		.staging = { .buffer_count = 2, .buffer_len = 4096 },
 	};
 	pages_open(0);
-	say(stage);
+	say(staging);
 	rest(10 * KVI_MS);
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
-	say(stage);
+	say(staging);
 	expect_refused();
 }
 END_TEST
@@ -311,7 +311,7 @@ END_TEST
 
 /* ---- floods ---- */
 
-START_TEST(questions_without_end_are_answered_and_leave_nothing)
+START_TEST(queries_without_end_are_answered_and_leave_nothing)
 {
 	pages_open((unsigned)_i);
 	for (uint64_t i = 0; i < 4000; i++)
@@ -469,17 +469,17 @@ END_TEST
 static void pay(uint32_t charge)
 {
 	struct kvi_link *link = &pages.bed.near.conn->links[0];
-	kvi_worker_lock(link->part->worker);
+	kvi_worker_lock(link->shard->worker);
 	link->window_left -= charge;
-	kvi_worker_unlock(link->part->worker);
+	kvi_worker_unlock(link->shard->worker);
 }
 
 static uint64_t get_window_left(void)
 {
 	struct kvi_link *link = &pages.bed.near.conn->links[0];
-	kvi_worker_lock(link->part->worker);
+	kvi_worker_lock(link->shard->worker);
 	uint64_t left = link->window_left;
-	kvi_worker_unlock(link->part->worker);
+	kvi_worker_unlock(link->shard->worker);
 	return left;
 }
 
@@ -506,20 +506,22 @@ int main(void)
 {
 	TCase *tests = tcase_create("paged_hostile");
 	tcase_set_timeout(tests, 120);
-	tcase_add_loop_test(tests, a_span_outside_its_extent_or_slot_is_refused, 0, 2 * BAD_SPANS);
+	tcase_add_loop_test(tests, a_span_outside_its_extent_or_buffer_is_refused, 0,
+			    2 * BAD_SPANS);
 	tcase_add_loop_test(tests, a_pack_that_cannot_be_is_refused, 0, 4);
-	tcase_add_test(tests, a_pack_where_no_slots_were_offered_is_refused);
+	tcase_add_test(tests, a_pack_where_no_buffers_were_offered_is_refused);
 	tcase_add_test(tests, a_pack_for_an_export_that_may_only_be_read_is_refused);
 	tcase_add_test(tests, a_pack_for_no_export_is_dropped);
-	tcase_add_loop_test(tests, a_question_for_what_is_not_there_is_refused, 0, 2 * BAD_SPANS);
-	tcase_add_loop_test(tests, a_question_that_is_none_is_refused, 0, 4);
-	tcase_add_test(tests, a_question_without_slots_for_the_answer_is_refused);
-	tcase_add_test(tests, a_question_for_an_export_that_may_only_be_written_is_refused);
+	tcase_add_loop_test(tests, a_read_request_for_what_is_not_there_is_refused, 0,
+			    2 * BAD_SPANS);
+	tcase_add_loop_test(tests, a_read_request_that_is_none_is_refused, 0, 4);
+	tcase_add_test(tests, a_read_request_without_staging_buffers_for_the_answer_is_refused);
+	tcase_add_test(tests, a_read_request_for_an_export_that_may_only_be_written_is_refused);
 	tcase_add_loop_test(tests, what_answers_nothing_is_refused, 0, 2 * BAD_MESSAGES);
-	tcase_add_test(tests, slots_are_offered_once);
+	tcase_add_test(tests, buffers_are_offered_once);
 	tcase_add_test(tests, a_withdrawal_is_confirmed_on_its_own_lane);
 	tcase_add_test(tests, a_transfer_cannot_be_noted_before_it_says_so);
-	tcase_add_loop_test(tests, questions_without_end_are_answered_and_leave_nothing, 0, 2);
+	tcase_add_loop_test(tests, queries_without_end_are_answered_and_leave_nothing, 0, 2);
 	tcase_add_loop_test(tests, answers_that_nobody_asked_for_are_ignored, 0, 2);
 	tcase_add_loop_test(tests, more_than_the_window_is_refused, 0, 3);
 	tcase_add_test(tests, a_notification_has_its_limit);

@@ -23,7 +23,7 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 		caps.pack_below = 3 * BLOCK_LEN;
 	if (way & REGISTERED) {
 		caps.local_memory = true;
-		caps.same_grant = false;
+		caps.same_rkey = false;
 		caps.own_domains = false;
 	}
 	if ((way & REGISTERED) && (way & MANY_LANES)) {

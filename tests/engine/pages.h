@@ -52,7 +52,7 @@ void pages_close(void);
 struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory);
 /* Export on one side, import on the other. */
 void share_pages(void);
-/* The connection was cut: the handles that hung on it are closed, and a new one works. */
+/* The connection was severed: the handles that hung on it are closed, and a new one works. */
 void expect_new_pages(void);
 
 /* Fill the memory of the destination with CANARY, and that of the source with the pattern of seed. */

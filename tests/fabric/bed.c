@@ -165,9 +165,9 @@ void area_open(struct area *area, struct side *side, size_t len, unsigned access
 	*area = (struct area){ .base = base, .len = len };
 	enum kvt_err err = kvi_memory_open(side->cq, base, len, access, key, &area->memory, &error);
 	ck_assert_msg(err == KVT_OK, "memory: %s", error.text);
-	area->grant = kvi_memory_get_grant(area->memory);
-	if (side->caps->same_grant)
-		ck_assert_uint_eq(area->grant.key, key);
+	area->rkey = kvi_memory_get_rkey(area->memory);
+	if (side->caps->same_rkey)
+		ck_assert_uint_eq(area->rkey.key, key);
 }
 
 void area_close(struct area *area)
@@ -238,7 +238,7 @@ void post_send(struct end *end, struct act *act, struct area *area, size_t offse
 }
 
 enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size_t offset,
-		       size_t len, struct kvi_grant remote)
+		       size_t len, struct kvi_rkey remote)
 {
 	reset_act(act);
 	struct kvi_span span = { area->base + offset, len, area->memory, remote };
@@ -246,7 +246,7 @@ enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size
 }
 
 void post_write(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,
-		struct kvi_grant remote)
+		struct kvi_rkey remote)
 {
 	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
 	enum kvt_err err;
@@ -255,7 +255,7 @@ void post_write(struct end *end, struct act *act, struct area *area, size_t offs
 }
 
 void post_read(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,
-	       struct kvi_grant remote)
+	       struct kvi_rkey remote)
 {
 	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
 	enum kvt_err err;

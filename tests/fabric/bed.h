@@ -55,7 +55,7 @@ struct area {
 	uint8_t *base;
 	size_t len;
 	struct kvi_memory *memory;
-	struct kvi_grant grant;
+	struct kvi_rkey rkey;
 };
 
 void bed_open(struct bed *bed);
@@ -101,11 +101,11 @@ bool holds_pattern(const uint8_t *bytes, size_t len, uint32_t seed);
 void post_recv(struct end *end, struct act *act, struct area *area, size_t offset, size_t len);
 void post_send(struct end *end, struct act *act, struct area *area, size_t offset, size_t len);
 enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size_t offset,
-		       size_t len, struct kvi_grant remote);
+		       size_t len, struct kvi_rkey remote);
 void post_write(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,
-		struct kvi_grant remote);
+		struct kvi_rkey remote);
 void post_read(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,
-	       struct kvi_grant remote);
+	       struct kvi_rkey remote);
 size_t count_reported(const struct act *acts, size_t count);
 /* Whether the act ended as one of a lane that failed: lost, or an error of the provider. */
 bool is_lost(const struct act *act);

@@ -54,7 +54,7 @@ START_TEST(a_held_write_stops_between_its_chunks)
 	stage_open();
 	post_recv(&stage.far, &receive, &stage.inbox, 0, 8);
 	fake_hold(FAKE_WRITE);
-	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 	post_send(&stage.near, &send, &stage.source, 0, 8);
 	bed_run(&stage.bed, 5 * KVI_MS);
 	ck_assert(kvi_cq_may_sleep(stage.bed.near.cq) && kvi_cq_may_sleep(stage.bed.far.cq));
@@ -81,7 +81,7 @@ START_TEST(a_held_write_is_cut_by_a_close_on_either_side)
 		struct act write;
 		stage_open();
 		fake_hold(FAKE_WRITE);
-		post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+		post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 		fake_release(2);
 		end_close(side == 0 ? &stage.near : &stage.far);
 		fake_hold(0);
@@ -100,7 +100,7 @@ START_TEST(a_write_under_way_goes_on_after_its_memory_is_closed)
 	struct act write;
 	stage_open();
 	fake_hold(FAKE_WRITE);
-	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 	fake_release(1);
 	kvi_memory_close(stage.target.memory);
 	stage.target.memory = NULL;
@@ -122,13 +122,13 @@ START_TEST(the_nth_post_open_and_completion_fail)
 	ck_assert_ptr_null(cq);
 
 	fake_fail_post(FAKE_WRITE | FAKE_READ, 2, KVT_E_AGAIN);
-	struct kvi_grant grant = stage.target.grant;
-	ck_assert_int_eq(try_write(&stage.near, &acts[0], &stage.source, 0, 8, grant), KVT_OK);
-	ck_assert_int_eq(try_write(&stage.near, &acts[1], &stage.source, 0, 8, grant), KVT_E_AGAIN);
-	ck_assert_int_eq(try_write(&stage.near, &acts[1], &stage.source, 0, 8, grant), KVT_OK);
+	struct kvi_rkey rkey = stage.target.rkey;
+	ck_assert_int_eq(try_write(&stage.near, &acts[0], &stage.source, 0, 8, rkey), KVT_OK);
+	ck_assert_int_eq(try_write(&stage.near, &acts[1], &stage.source, 0, 8, rkey), KVT_E_AGAIN);
+	ck_assert_int_eq(try_write(&stage.near, &acts[1], &stage.source, 0, 8, rkey), KVT_OK);
 
 	fake_fail_completion(FAKE_WRITE, 2, KVT_E_FABRIC);
-	ck_assert_int_eq(try_write(&stage.near, &acts[2], &stage.source, 0, 8, grant), KVT_OK);
+	ck_assert_int_eq(try_write(&stage.near, &acts[2], &stage.source, 0, 8, rkey), KVT_OK);
 	bed_wait(&stage.bed, count_reported(acts, 3) == 3);
 	ck_assert_int_eq(acts[0].completion.err, KVT_OK);
 	ck_assert_int_eq(acts[1].completion.err, KVT_E_FABRIC);
@@ -160,7 +160,7 @@ START_TEST(delayed_operations_arrive_late)
 	stage_open();
 	fake_delay(30 * KVI_MS);
 	int64_t start = kvi_clock_now();
-	post_write(&stage.near, &write, &stage.source, 0, 8, stage.target.grant);
+	post_write(&stage.near, &write, &stage.source, 0, 8, stage.target.rkey);
 	ck_assert(!kvi_cq_may_sleep(stage.bed.far.cq));
 	bed_wait(&stage.bed, write.reports == 1);
 	ck_assert_int_ge(kvi_clock_now() - start, 30 * KVI_MS);
@@ -173,7 +173,7 @@ START_TEST(with_auto_progress_a_write_has_landed_when_the_post_returns)
 	struct act write;
 	stage_open();
 	fake_set_auto_progress(true);
-	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 	ck_assert(area_holds_only(&stage.target, 1));
 	side_poll(&stage.bed.near);
 	ck_assert_uint_eq(write.reports, 1);
@@ -192,7 +192,7 @@ START_TEST(reordering_changes_the_order_between_lanes_only)
 		bed_connect(&stage.bed, &near[lane], &far[lane]);
 	for (size_t i = 0; i < LANES * COUNT; i++)
 		post_write(&near[i % LANES], &acts[i % LANES][i / LANES], &stage.source, 0, LEN,
-			   stage.target.grant);
+			   stage.target.rkey);
 	for (size_t lane = 0; lane < LANES; lane++)
 		bed_wait(&stage.bed, count_reported(acts[lane], COUNT) == COUNT);
 	unsigned overtakings = 0;
@@ -218,7 +218,7 @@ START_TEST(sends_overtake_writes_where_caps_let_them)
 	fake_set_caps(&caps);
 	stage_open();
 	post_recv(&stage.far, &receive, &stage.inbox, 0, 8);
-	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 	post_send(&stage.near, &send, &stage.source, 0, 8);
 	fake_release(1);
 	side_poll(&stage.bed.far);
@@ -229,18 +229,18 @@ START_TEST(sends_overtake_writes_where_caps_let_them)
 }
 END_TEST
 
-START_TEST(keys_and_addresses_are_the_providers_where_grants_differ)
+START_TEST(keys_and_addresses_are_the_providers_where_rkeys_differ)
 {
 	struct kvi_caps caps = fake_get_default_caps();
-	caps.same_grant = false;
+	caps.same_rkey = false;
 	caps.own_domains = false;
 	caps.local_memory = true;
 	fake_set_caps(&caps);
 	struct act write;
 	stage_open();
-	ck_assert_uint_eq(stage.target.grant.address, (uintptr_t)stage.target.base);
-	ck_assert_uint_ne(stage.target.grant.key, stage.inbox.grant.key);
-	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.grant);
+	ck_assert_uint_eq(stage.target.rkey.address, (uintptr_t)stage.target.base);
+	ck_assert_uint_ne(stage.target.rkey.key, stage.inbox.rkey.key);
+	post_write(&stage.near, &write, &stage.source, 0, LEN, stage.target.rkey);
 	bed_wait(&stage.bed, write.reports == 1);
 	ck_assert(area_holds_only(&stage.target, 1));
 	stage_close();
@@ -307,11 +307,11 @@ static void misuse(enum misuse what)
 	struct act act, other;
 	struct kvi_lane *lane = stage.near.lane;
 	struct area *source = &stage.source;
-	struct kvi_grant grant = stage.target.grant;
+	struct kvi_rkey rkey = stage.target.rkey;
 	act = (struct act){ .op.context = &act };
 	switch (what) {
 	case POST_TWICE:
-		post_write(&stage.near, &act, source, 0, 8, grant);
+		post_write(&stage.near, &act, source, 0, 8, rkey);
 		kvi_lane_post_send(lane, &act.op, source->base, 8, source->memory);
 		break;
 	case POST_UNREGISTERED:
@@ -324,7 +324,7 @@ static void misuse(enum misuse what)
 		kvi_lane_post_send(lane, &act.op, stage.target.base, 8, stage.target.memory);
 		break;
 	case POST_TOO_LARGE:
-		try_write(&stage.near, &act, source, 0, LEN, grant);
+		try_write(&stage.near, &act, source, 0, LEN, rkey);
 		break;
 	case SEND_TOO_LARGE:
 		post_recv(&stage.far, &act, &stage.inbox, 0, 8);
@@ -332,7 +332,7 @@ static void misuse(enum misuse what)
 		bed_run(&stage.bed, KVI_MS);
 		break;
 	case CLOSE_USED_MEMORY:
-		post_write(&stage.near, &act, source, 0, 8, grant);
+		post_write(&stage.near, &act, source, 0, 8, rkey);
 		kvi_memory_close(source->memory);
 		break;
 	case CLOSE_BUSY_CQ:
@@ -359,7 +359,7 @@ static void act_as_verbs(void)
 {
 	struct kvi_caps caps = fake_get_default_caps();
 	caps.local_memory = true;
-	caps.same_grant = false;
+	caps.same_rkey = false;
 	caps.own_domains = false;
 	caps.send_after_write = false;
 	caps.tx_count = 8;
@@ -382,7 +382,7 @@ int main(void)
 	tcase_add_test(tests, with_auto_progress_a_write_has_landed_when_the_post_returns);
 	tcase_add_test(tests, reordering_changes_the_order_between_lanes_only);
 	tcase_add_test(tests, sends_overtake_writes_where_caps_let_them);
-	tcase_add_test(tests, keys_and_addresses_are_the_providers_where_grants_differ);
+	tcase_add_test(tests, keys_and_addresses_are_the_providers_where_rkeys_differ);
 	tcase_add_test(tests, counts_tell_of_waits_and_of_what_is_open);
 	tcase_add_test(tests, a_held_request_does_not_reach_its_listener);
 	/* An abort ends the program where tests do not run in a child (CK_FORK=no, for sanitizers). */

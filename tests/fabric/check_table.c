@@ -45,10 +45,10 @@ static void traffic_close(struct traffic *traffic)
 
 static void write_part(struct traffic *traffic, size_t i)
 {
-	struct kvi_grant grant = traffic->target.grant;
-	grant.address += i * traffic->len;
+	struct kvi_rkey rkey = traffic->target.rkey;
+	rkey.address += i * traffic->len;
 	post_write(&traffic->near, &traffic->acts[i], &traffic->source, i * traffic->len,
-		   traffic->len, grant);
+		   traffic->len, rkey);
 }
 
 START_TEST(rails_of_several_fabrics_serve_side_by_side)

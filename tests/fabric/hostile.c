@@ -115,7 +115,7 @@ bool hostile_can(const struct hostile *hostile, enum hostile_way way)
 		fi_fetch_atomicvalid(hostile->ep, FI_UINT64, FI_SUM, &count) == 0);
 }
 
-static ssize_t post_delivered(struct hostile *hostile, size_t len, struct kvi_grant target)
+static ssize_t post_delivered(struct hostile *hostile, size_t len, struct kvi_rkey target)
 {
 	struct iovec local = { .iov_base = hostile->bytes, .iov_len = len };
 	void *desc = fi_mr_desc(hostile->mr);
@@ -130,8 +130,7 @@ static ssize_t post_delivered(struct hostile *hostile, size_t len, struct kvi_gr
 	return fi_writemsg(hostile->ep, &message, FI_COMPLETION | FI_DELIVERY_COMPLETE);
 }
 
-bool hostile_post(struct hostile *hostile, enum hostile_way way, size_t len,
-		  struct kvi_grant target)
+bool hostile_post(struct hostile *hostile, enum hostile_way way, size_t len, struct kvi_rkey target)
 {
 	struct fid_ep *ep = hostile->ep;
 	uint8_t *bytes = hostile->bytes;

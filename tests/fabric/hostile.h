@@ -51,7 +51,7 @@ void hostile_close(struct hostile *hostile);
 bool hostile_can(const struct hostile *hostile, enum hostile_way way);
 /* Post one operation; false when the provider refuses, or has no room now. */
 bool hostile_post(struct hostile *hostile, enum hostile_way way, size_t len,
-		  struct kvi_grant target);
+		  struct kvi_rkey target);
 /* Make progress. Returns true. */
 bool hostile_poll(struct hostile *hostile);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_close.c - closing and losing lanes: the fence, and that every op is reported once.
+ * test_close.c - closing and losing lanes: that nothing moves afterwards, and that every op is
+ * reported once.
  */
 #include "bed.h"
 
@@ -26,9 +27,9 @@ START_TEST(ops_outstanding_at_a_close_are_reported_once_each_and_no_earlier)
 	for (size_t i = 0; i < RECEIVES; i++)
 		post_recv(&near, &receives[i], &inbox, 0, 64);
 	for (size_t i = 0; i < WRITES && i < bed.near.caps->tx_count; i++) {
-		struct kvi_grant grant = { target.grant.address + i * len, target.grant.key };
+		struct kvi_rkey rkey = { target.rkey.address + i * len, target.rkey.key };
 		/* The far side is not polled, so not all of them can be posted everywhere. */
-		if (try_write(&near, &writes[i], &source, 0, len, grant) != KVT_OK)
+		if (try_write(&near, &writes[i], &source, 0, len, rkey) != KVT_OK)
 			writes[i].reports = 1;
 	}
 	side_poll(&bed.near);
@@ -65,14 +66,14 @@ START_TEST(ops_outstanding_at_a_close_are_reported_once_each_and_no_earlier)
 }
 END_TEST
 
-/* ---- the fence ---- */
+/* ---- severed lanes ---- */
 
 /* The far side on a thread of its own: it writes for as long as the lane lets it. */
 struct writer {
 	struct bed *bed;
 	struct end *end;
 	struct area source;
-	struct kvi_grant grant;
+	struct kvi_rkey rkey;
 	atomic_uint done_count;
 	atomic_bool stop;
 };
@@ -96,7 +97,7 @@ static void *run_writer(void *arg)
 			}
 			if (!is_posted[i] && !is_broken && writer->end->lost_count == 0) {
 				enum kvt_err err = try_write(writer->end, &acts[i], &writer->source,
-							     0, len, writer->grant);
+							     0, len, writer->rkey);
 				is_posted[i] = err == KVT_OK;
 				is_broken |= err != KVT_OK && err != KVT_E_AGAIN;
 			}
@@ -124,7 +125,7 @@ START_TEST(closing_a_lane_keeps_the_peers_writes_out)
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct end near, far;
 		bed_connect(&bed, &near, &far);
-		struct writer writer = { .bed = &bed, .end = &far, .grant = target.grant };
+		struct writer writer = { .bed = &bed, .end = &far, .rkey = target.rkey };
 		area_open(&writer.source, &bed.far, len, KVI_ACCESS_LOCAL, 0x11);
 		pthread_t thread;
 		ck_assert_int_eq(pthread_create(&thread, NULL, run_writer, &writer), 0);
@@ -162,7 +163,7 @@ START_TEST(closing_a_lane_ends_the_use_of_what_was_sent_from)
 	area_open(&source, &bed.near, len, KVI_ACCESS_LOCAL, 0x11);
 	area_open(&target, &bed.far, len, KVI_ACCESS_REMOTE_WRITE, 0);
 	for (size_t i = 0; i < DEPTH; i++) {
-		if (try_write(&near, &acts[i], &source, 0, len, target.grant) != KVT_OK)
+		if (try_write(&near, &acts[i], &source, 0, len, target.rkey) != KVT_OK)
 			acts[i].reports = 1;
 	}
 	side_poll(&bed.near);
@@ -192,7 +193,7 @@ START_TEST(closing_a_lane_leaves_the_others_of_its_cq_alone)
 	area_open(&target, &bed.far, len, KVI_ACCESS_REMOTE_WRITE, 0);
 	for (size_t i = 0; i < 2; i++) {
 		bed_connect(&bed, &near[i], &far[i]);
-		post_write(&near[i], &acts[i], &source, 0, len, target.grant);
+		post_write(&near[i], &acts[i], &source, 0, len, target.rkey);
 	}
 	end_close(&near[0]);
 	bed_wait(&bed, count_reported(acts, 2) == 2);
@@ -226,7 +227,7 @@ START_TEST(a_peer_that_closes_is_lost_and_every_op_comes_back)
 	for (size_t i = 0; i < COUNT; i++)
 		post_recv(&near, &receives[i], &inbox, 0, 64);
 	for (size_t i = 0; i < COUNT; i++) {
-		if (try_write(&near, &writes[i], &source, 0, 65536, target.grant) != KVT_OK)
+		if (try_write(&near, &writes[i], &source, 0, 65536, target.rkey) != KVT_OK)
 			writes[i].reports = 1;
 	}
 	end_close(&far);
@@ -234,7 +235,7 @@ START_TEST(a_peer_that_closes_is_lost_and_every_op_comes_back)
 
 	/* A post on a lost lane is refused, or it fails like the others. */
 	struct act late;
-	enum kvt_err err = try_write(&near, &late, &source, 0, 64, target.grant);
+	enum kvt_err err = try_write(&near, &late, &source, 0, 64, target.rkey);
 	ck_assert_int_ne(err, KVT_E_AGAIN);
 	late.reports = err != KVT_OK;
 	bed_run(&bed, 100 * KVI_MS);
@@ -343,7 +344,7 @@ START_TEST(a_read_that_is_half_in_when_its_lane_is_cut_harms_nobody_else)
 		if (cut == READER_CLOSES_BEHIND_A_MESSAGE)
 			post_send(&far, &send, &source, 0, 64);
 		for (size_t i = 0; i < READS; i++)
-			post_read(&near, &reads[i], &result, 0, len, source.grant);
+			post_read(&near, &reads[i], &result, 0, len, source.rkey);
 		int64_t deadline = kvi_deadline_after(
 			cut == READER_CLOSES_BEHIND_A_MESSAGE ? 20 * KVI_MS : BED_PATIENCE_NS);
 		while (result.base[0] == CANARY && kvi_clock_now() < deadline)

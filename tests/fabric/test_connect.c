@@ -228,8 +228,8 @@ START_TEST(many_lanes_live_on_one_cq)
 		post_recv(&far[i], &receives[i], &inbox, i, 1);
 	}
 	for (unsigned i = 0; i < COUNT; i++) {
-		struct kvi_grant grant = { target.grant.address + i, target.grant.key };
-		post_write(&near[i], &writes[i], &source, i, 1, grant);
+		struct kvi_rkey rkey = { target.rkey.address + i, target.rkey.key };
+		post_write(&near[i], &writes[i], &source, i, 1, rkey);
 		post_send(&near[i], &sends[i], &source, i, 1);
 	}
 	bed_wait(&bed, count_reported(sends, COUNT) == COUNT);

@@ -22,7 +22,7 @@ static bool has_ended(const struct hostile *hostile)
 
 /* One operation that may or may not succeed, and all the time that its bytes need. */
 static void attempt(struct bed *bed, struct hostile *hostile, enum hostile_way way,
-		    struct kvi_grant target)
+		    struct kvi_rkey target)
 {
 	int64_t deadline = kvi_deadline_after(3 * SETTLE_NS);
 	hostile->posted = hostile->done = hostile->failed = 0;
@@ -51,7 +51,7 @@ static void do_allowed(struct bed *bed, struct hostile *hostile, enum hostile_wa
 		       struct area *target)
 {
 	memset(target->base, CANARY, target->len);
-	ck_assert(hostile_post(hostile, way, HOSTILE_SHORT_LEN, target->grant));
+	ck_assert(hostile_post(hostile, way, HOSTILE_SHORT_LEN, target->rkey));
 	bed_wait(bed, hostile_poll(hostile) && has_changed(target, HOSTILE_SHORT_LEN));
 	bed_wait(bed, hostile_poll(hostile) && hostile->done + hostile->failed == hostile->posted);
 	ck_assert_uint_eq(hostile->failed, 0);
@@ -72,7 +72,7 @@ START_TEST(what_is_open_for_reading_only_or_not_at_all_cannot_be_written)
 		area_open(&shut, &bed.far, LEN, rights[i], CANARY);
 		if (hostile_can(&hostile, way)) {
 			do_allowed(&bed, &hostile, way, &open);
-			attempt(&bed, &hostile, way, shut.grant);
+			attempt(&bed, &hostile, way, shut.rkey);
 			ck_assert_msg(area_holds_only(&shut, CANARY), "written by way %d", way);
 		}
 		hostile_close(&hostile);
@@ -92,10 +92,10 @@ START_TEST(what_is_open_for_writing_only_cannot_be_read)
 	area_open(&open, &bed.far, LEN, KVI_ACCESS_REMOTE_READ, 0x77);
 	area_open(&shut, &bed.far, LEN, KVI_ACCESS_REMOTE_WRITE, CANARY);
 	hostile_open(&hostile, &bed);
-	ck_assert(hostile_post(&hostile, HOSTILE_READ, HOSTILE_SHORT_LEN, open.grant));
+	ck_assert(hostile_post(&hostile, HOSTILE_READ, HOSTILE_SHORT_LEN, open.rkey));
 	bed_wait(&bed, hostile_poll(&hostile) && hostile.done == 1);
 	ck_assert_uint_eq(hostile.bytes[HOSTILE_SHORT_LEN - 1], 0x77);
-	attempt(&bed, &hostile, HOSTILE_READ, shut.grant);
+	attempt(&bed, &hostile, HOSTILE_READ, shut.rkey);
 	ck_assert_uint_eq(hostile.done, 0);
 	ck_assert_ptr_null(memchr(hostile.bytes, CANARY, HOSTILE_LEN));
 	hostile_close(&hostile);
@@ -119,12 +119,12 @@ START_TEST(what_was_closed_is_out_of_reach_also_when_its_memory_is_open_again)
 		do_allowed(&bed, &hostile, way, &area);
 		kvi_memory_close(area.memory);
 		ck_assert_int_eq(kvi_memory_open(bed.far.cq, area.base, LEN,
-						 KVI_ACCESS_REMOTE_WRITE, ~area.grant.key, &again,
+						 KVI_ACCESS_REMOTE_WRITE, ~area.rkey.key, &again,
 						 NULL),
 				 KVT_OK);
 		area.memory = again;
-		ck_assert_uint_ne(kvi_memory_get_grant(again).key, area.grant.key);
-		attempt(&bed, &hostile, way, area.grant);
+		ck_assert_uint_ne(kvi_memory_get_rkey(again).key, area.rkey.key);
+		attempt(&bed, &hostile, way, area.rkey);
 		ck_assert(area_holds_only(&area, CANARY));
 	}
 	hostile_close(&hostile);
@@ -137,7 +137,7 @@ END_TEST
 
 struct storm {
 	struct hostile *hostile;
-	struct kvi_grant grant;
+	struct kvi_rkey rkey;
 	atomic_bool stop;
 };
 
@@ -145,7 +145,7 @@ static void *run_storm(void *arg)
 {
 	struct storm *storm = arg;
 	while (!atomic_load(&storm->stop)) {
-		hostile_post(storm->hostile, HOSTILE_WRITE, HOSTILE_LEN, storm->grant);
+		hostile_post(storm->hostile, HOSTILE_WRITE, HOSTILE_LEN, storm->rkey);
 		hostile_poll(storm->hostile);
 	}
 	return NULL;
@@ -164,11 +164,11 @@ START_TEST(one_that_goes_on_writing_is_shut_out_by_the_close)
 		struct hostile hostile;
 		hostile_open(&hostile, &bed);
 		ck_assert_int_eq(kvi_memory_open(bed.far.cq, area.base, area.len,
-						 KVI_ACCESS_REMOTE_WRITE,
-						 area.grant.key + 1 + round, &memory, NULL),
+						 KVI_ACCESS_REMOTE_WRITE, area.rkey.key + 1 + round,
+						 &memory, NULL),
 				 KVT_OK);
 		memset(area.base, CANARY, area.len);
-		struct storm storm = { .hostile = &hostile, .grant = kvi_memory_get_grant(memory) };
+		struct storm storm = { .hostile = &hostile, .rkey = kvi_memory_get_rkey(memory) };
 		pthread_t thread;
 		ck_assert_int_eq(pthread_create(&thread, NULL, run_storm, &storm), 0);
 		bed_wait(&bed, has_changed(&area, area.len));
@@ -205,19 +205,19 @@ static void open_neighbours(struct bed *bed, struct area *bad, struct area *good
 	ck_assert_int_eq(kvi_memory_open(bed->far.cq, good->base, LEN, access,
 					 UINT64_C(0x8765432187654321), &good->memory, NULL),
 			 KVT_OK);
-	bad->grant = kvi_memory_get_grant(bad->memory);
-	good->grant = kvi_memory_get_grant(good->memory);
+	bad->rkey = kvi_memory_get_rkey(bad->memory);
+	good->rkey = kvi_memory_get_rkey(good->memory);
 }
 
-static struct kvi_grant make_guess(int guess, const struct area *bad, const struct area *good)
+static struct kvi_rkey make_guess(int guess, const struct area *bad, const struct area *good)
 {
 	switch (guess) {
 	case 0: /* its own key, and where the other memory is */
-		return (struct kvi_grant){ bad->grant.address + LEN, bad->grant.key };
+		return (struct kvi_rkey){ bad->rkey.address + LEN, bad->rkey.key };
 	case 1: /* its own key, over the end */
-		return (struct kvi_grant){ bad->grant.address + LEN - 1, bad->grant.key };
+		return (struct kvi_rkey){ bad->rkey.address + LEN - 1, bad->rkey.key };
 	default: /* a key nearby */
-		return (struct kvi_grant){ good->grant.address, good->grant.key + 1 };
+		return (struct kvi_rkey){ good->rkey.address, good->rkey.key + 1 };
 	}
 }
 
@@ -240,7 +240,7 @@ START_TEST(a_peer_reaches_nothing_of_another_and_the_other_does_not_notice)
 			ck_assert(area_holds_only(&good_area, CANARY));
 			ck_assert_ptr_null(memchr(bad.bytes, CANARY, HOSTILE_LEN));
 			/* Keys that we do not choose can be guessed: a wrong one costs the lane. */
-			if (!bed.far.caps->same_grant)
+			if (!bed.far.caps->same_rkey)
 				bed_wait(&bed, hostile_poll(&bad) && is_lost(&bad.receive));
 			hostile_close(&bad);
 		}

@@ -151,7 +151,7 @@ START_TEST(posts_beyond_tx_count_give_again_and_go_on_after_polls)
 		size_t count = 0;
 		enum kvt_err err = KVT_OK;
 		while (err == KVT_OK && count <= tx_count) {
-			err = try_write(&near, &acts[count], &source, 0, 4096, target.grant);
+			err = try_write(&near, &acts[count], &source, 0, 4096, target.rkey);
 			count += err == KVT_OK;
 		}
 		ck_assert_int_eq(err, KVT_E_AGAIN);

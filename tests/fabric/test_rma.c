@@ -21,13 +21,13 @@ START_TEST(a_write_that_completes_has_landed)
 	area_open(&target, &bed.far, (1 << 20) + 16, KVI_ACCESS_REMOTE_WRITE, CANARY);
 	for (uint32_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
 		size_t len = lens[i];
-		struct kvi_grant grant = { target.grant.address + 8, target.grant.key };
+		struct kvi_rkey rkey = { target.rkey.address + 8, target.rkey.key };
 		struct act act;
 		if (len > bed.near.caps->max_segment_len)
 			continue;
 		memset(target.base, CANARY, target.len);
 		fill_pattern(source.base, len, i);
-		post_write(&near, &act, &source, 0, len, grant);
+		post_write(&near, &act, &source, 0, len, rkey);
 		bed_wait(&bed, act.reports == 1);
 		ck_assert_int_eq(act.completion.err, KVT_OK);
 		ck_assert(holds_pattern(target.base + 8, len, i));
@@ -53,13 +53,13 @@ START_TEST(a_read_fetches_the_bytes)
 	area_open(&result, &bed.near, 300000 + 16, KVI_ACCESS_LOCAL, 0);
 	area_open(&source, &bed.far, 300000 + 16, KVI_ACCESS_REMOTE_READ, 0);
 	for (uint32_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
-		struct kvi_grant grant = { source.grant.address + 16, source.grant.key };
+		struct kvi_rkey rkey = { source.rkey.address + 16, source.rkey.key };
 		struct act act;
 		if (lens[i] > bed.near.caps->max_segment_len)
 			continue;
 		memset(result.base, CANARY, result.len);
 		fill_pattern(source.base + 16, lens[i], i);
-		post_read(&near, &act, &result, 8, lens[i], grant);
+		post_read(&near, &act, &result, 8, lens[i], rkey);
 		bed_wait(&bed, act.reports == 1);
 		ck_assert_int_eq(act.completion.err, KVT_OK);
 		ck_assert(holds_pattern(result.base + 8, lens[i], i));
@@ -88,7 +88,7 @@ START_TEST(what_moves_on_a_lane_is_seen_from_both_ends)
 	kvi_lane_get_flow(far.lane, &flows[1]);
 	uint64_t before[] = { kvi_flow_get_moved(&flows[0]), kvi_flow_get_moved(&flows[1]) };
 	struct act act;
-	post_write(&near, &act, &source, 0, 4096, target.grant);
+	post_write(&near, &act, &source, 0, 4096, target.rkey);
 	bed_wait(&bed, act.reports == 1);
 	/* Of other providers nobody tells. */
 	bool is_told = strcmp(bed.near.caps->provider, "tcp") == 0 ||
@@ -118,13 +118,13 @@ START_TEST(a_segment_may_be_as_large_as_the_rail_says)
 	area_open(&source, &bed.near, len, KVI_ACCESS_LOCAL, 0);
 	area_open(&target, &bed.far, len, KVI_ACCESS_REMOTE_WRITE | KVI_ACCESS_REMOTE_READ, 0);
 	fill_pattern(source.base, len, 9);
-	post_write(&near, &write, &source, 0, len, target.grant);
+	post_write(&near, &write, &source, 0, len, target.rkey);
 	bed_wait(&bed, write.reports == 1);
 	ck_assert_int_eq(write.completion.err, KVT_OK);
 	ck_assert(memcmp(source.base, target.base, len) == 0);
 
 	fill_pattern(target.base, len, 10);
-	post_read(&near, &read, &source, 0, len, target.grant);
+	post_read(&near, &read, &source, 0, len, target.rkey);
 	bed_wait(&bed, read.reports == 1);
 	ck_assert_int_eq(read.completion.err, KVT_OK);
 	ck_assert(memcmp(source.base, target.base, len) == 0);
@@ -158,9 +158,8 @@ START_TEST(a_send_behind_writes_arrives_after_them_where_the_rail_says_so)
 		fill_pattern(source.base, len, round);
 		post_recv(&far, &receive, &inbox, 0, 8);
 		for (size_t i = 0; i < COUNT; i++) {
-			struct kvi_grant grant = { target.grant.address + i * len,
-						   target.grant.key };
-			post_write(&near, &writes[i], &source, 0, len, grant);
+			struct kvi_rkey rkey = { target.rkey.address + i * len, target.rkey.key };
+			post_write(&near, &writes[i], &source, 0, len, rkey);
 		}
 		post_send(&near, &send, &source, 0, 8);
 		bed_wait(&bed, receive.reports == 1);
@@ -191,21 +190,21 @@ enum wrong {
 static void post_wrong(enum wrong wrong, struct end *near, struct act *act, struct area *source,
 		       struct area *target)
 {
-	struct kvi_grant grant = target->grant;
+	struct kvi_rkey rkey = target->rkey;
 	if (wrong == WRONG_KEY)
-		grant.key ^= 0x5a5a;
+		rkey.key ^= 0x5a5a;
 	else if (wrong == BEYOND_THE_END)
-		grant.address += target->len - 8;
+		rkey.address += target->len - 8;
 	else if (wrong == BEFORE_THE_START)
-		grant.address -= 8;
+		rkey.address -= 8;
 	else if (wrong == CLOSED_MEMORY)
 		kvi_memory_close(target->memory);
 	if (wrong == CLOSED_MEMORY)
 		target->memory = NULL;
 	if (wrong == WRITE_ONLY_MEMORY)
-		post_read(near, act, source, 0, 16, grant);
+		post_read(near, act, source, 0, 16, rkey);
 	else
-		post_write(near, act, source, 0, 16, grant);
+		post_write(near, act, source, 0, 16, rkey);
 }
 
 START_TEST(an_operation_without_the_right_fails_and_harms_its_own_lane_only)
@@ -233,7 +232,7 @@ START_TEST(an_operation_without_the_right_fails_and_harms_its_own_lane_only)
 	ck_assert(area_holds_only(&neighbour, CANARY));
 	ck_assert(area_holds_only(&source, 1));
 
-	post_write(&good_near, &good, &source, 0, 4096, good_target.grant);
+	post_write(&good_near, &good, &source, 0, 4096, good_target.rkey);
 	bed_wait(&bed, good.reports == 1);
 	ck_assert_int_eq(good.completion.err, KVT_OK);
 	ck_assert(area_holds_only(&good_target, 1));

@@ -211,7 +211,7 @@ void run_all(void (*script)(const struct kvt_engine_config *config), int index)
 		config.nconn_per_cpu = 2;
 		caps.local_memory = true;
 		caps.own_domains = false;
-		caps.same_grant = false;
+		caps.same_rkey = false;
 	}
 	fault = &faults[index % FAULT_COUNT];
 	nth = 1;

@@ -124,9 +124,10 @@ uint8_t *make_filled(size_t len, uint8_t fill);
 bool holds_only(const uint8_t *bytes, size_t len, uint8_t fill);
 void fill_pattern(uint8_t *bytes, size_t len, uint64_t seed);
 bool holds_pattern(const uint8_t *bytes, size_t len, uint64_t seed);
-/* Fill memory whose transfer has ended; expect_fenced() looks whether anybody wrote there since. */
+/* Fill memory whose transfer has ended; expect_severed() looks whether anybody wrote there
+ * since. */
 void put_canary(uint8_t *bytes, size_t len);
-void expect_fenced(const uint8_t *bytes, size_t len);
+void expect_severed(const uint8_t *bytes, size_t len);
 
 /* Of a process that has had an engine: what a provider opens once for all, it never closes. */
 int count_fds(void);
@@ -136,13 +137,13 @@ void expect_fds(int count);
 /* Numbers that depend on the seed only. */
 uint64_t get_random(uint64_t *seed);
 
-TCase *make_exchange_tests(void);
+TCase *make_tagged_tests(void);
 TCase *make_traffic_tests(void);
 TCase *make_refusal_tests(void);
 TCase *make_loss_tests(void);
 TCase *make_death_tests(void);
 TCase *make_delivery_tests(void);
-TCase *make_goodbye_tests(void);
+TCase *make_orderly_close_tests(void);
 TCase *make_limit_tests(void);
 TCase *make_abort_tests(void);
 TCase *make_stranger_tests(void);

@@ -10,8 +10,8 @@
 int main(void)
 {
 	TCase *(*const makers[])(void) = {
-		make_exchange_tests,	 make_traffic_tests,	make_refusal_tests,
-		make_loss_tests,	 make_death_tests,	make_goodbye_tests,
+		make_tagged_tests,	 make_traffic_tests,	make_refusal_tests,
+		make_loss_tests,	 make_death_tests,	make_orderly_close_tests,
 		make_limit_tests,	 make_abort_tests,	make_stranger_tests,
 		make_input_tests,	 make_memory_tests,	make_growth_tests,
 		make_process_tests,	 make_network_tests,	make_paged_tests,

@@ -53,8 +53,9 @@ static bool has_begun(struct side *side, const struct fall *fall, const uint8_t 
 }
 
 /*
- * A network card goes on while the process is stopped. Where all of the message came, and the word that it
- * was all, before the sender had lost us and cut the lanes, it is received: whole, and never acknowledged.
+ * A network card goes on while the process is stopped. Where all of the message came, and the word
+ * that it was all, before the sender had lost us and severed the lanes, it is received: whole, and
+ * never acknowledged.
  */
 static void expect_received_or_lost(struct kvt_transfer *transfer, const uint8_t *bytes, size_t len)
 {
@@ -93,7 +94,7 @@ static void play_fall(struct peer *test, const void *arg)
 	put_canary(bytes, len);
 	expect_ended(side.conn, KVT_E_PEER_LOST);
 	rest(20 * MS);
-	expect_fenced(bytes, len);
+	expect_severed(bytes, len);
 	peer_tell(test, 0);
 	free(bytes);
 	side_close(&side);
@@ -143,13 +144,13 @@ START_TEST(a_peer_that_falls_is_lost_in_time_and_touches_no_memory_after)
 	put_canary(bytes, len);
 	expect_lost(&stage.side);
 	rest(20 * MS);
-	expect_fenced(bytes, len);
+	expect_severed(bytes, len);
 
 	if (fall->signal == SIGSTOP) {
 		peer_signal(&stage.peer, SIGCONT);
 		peer_hear(&stage.peer);
 		peer_finish(&stage.peer);
-		expect_fenced(bytes, len);
+		expect_severed(bytes, len);
 	}
 	free(bytes);
 	stage_close(&stage);

@@ -109,15 +109,16 @@ static void play_strangers(struct peer *test, const void *arg)
 	peer_tell(test, 0);
 }
 
-/* One sends heartbeats without end, one says goodbye again and again; for as long as the first is kept. */
+/* One sends heartbeats without end, one sends CLOSE again and again; for as long as the first is
+ * kept. */
 static void pester(int beating, int leaving, int64_t since_ns)
 {
 	static const uint8_t beat[BEAT_LEN] = { HEADER_LEN, 0, 0x4b, 0x56, 6 };
-	const uint8_t goodbye[BEAT_LEN + 5] = {
+	const uint8_t close_frame[BEAT_LEN + 5] = {
 		13, 0, 0x4b, 0x56, 7, 0, 5, 0, 0, 0, (uint8_t)KVT_E_CLOSED, 0xff, 0xff, 0xff, 0
 	};
 	static uint8_t beats[6400 * BEAT_LEN];
-	int64_t goodbye_ns = since_ns;
+	int64_t close_ns = since_ns;
 	size_t at = 0;
 	bool has_left = false;
 	for (size_t i = 0; i < sizeof(beats); i += BEAT_LEN)
@@ -128,13 +129,13 @@ static void pester(int beating, int leaving, int64_t since_ns)
 			send(beating, beats + at, sizeof(beats) - at, MSG_NOSIGNAL | MSG_DONTWAIT);
 		at = sent > 0 ? (at + (size_t)sent) % BEAT_LEN
 			      : at; /* whole records, whatever it takes */
-		if (get_time_ns() >= goodbye_ns) {
-			raw_send(leaving, goodbye, sizeof(goodbye));
-			goodbye_ns += 300 * MS;
+		if (get_time_ns() >= close_ns) {
+			raw_send(leaving, close_frame, sizeof(close_frame));
+			close_ns += 300 * MS;
 		}
 		has_left = has_left || raw_await_end(leaving, MS);
 	}
-	must(has_left, "goodbyes buy time");
+	must(has_left, "CLOSE frames buy time");
 }
 
 /* Who says hello and then makes no lanes is a stranger, too. */

@@ -5,7 +5,7 @@
  *
  * What a side sends on a lane arrives in order. Writes travel on the same lane (ONE_LANE: FIN goes right
  * behind them) or on another one, so that they overtake and are overtaken, and FIN waits for their
- * completion. A write names the generation of the receive whose memory it goes to. A cut drops all that
+ * completion. A write names the generation of the receive whose memory it goes to. Severing drops all that
  * is under way and is the end for both sides.
  *
  * Assertions state: no write lands in the memory of a receive that has returned; none reads the source
@@ -42,9 +42,9 @@ bool send_returned;
 byte posted;		     /* writes of which the sender has not seen the completion */
 byte completed;		     /* completions it has yet to see */
 bool was_eager;
-bool cut;
+bool severed;
 
-inline cut_all()
+inline sever_all()
 {
 	d_step {
 		do
@@ -58,7 +58,7 @@ inline cut_all()
 		od;
 		posted = 0;
 		completed = 0;
-		cut = true
+		severed = true
 	}
 }
 
@@ -101,17 +101,17 @@ active proctype sender()
 	bool gives_up = false;
 
 	do
-	:: cut -> break
+	:: severed -> break
 
 	/* The first message. */
 	:: atomic {
-		state == IDLE && !cut -> lane ! EAGER, 0;
+		state == IDLE && !severed -> lane ! EAGER, 0;
 		was_eager = true;
 		early = 0;
 		state = OVER
 	}
 	:: atomic {
-		state == IDLE && !cut -> lane ! START, 0;
+		state == IDLE && !severed -> lane ! START, 0;
 		if
 		:: early != 0 -> generation = early; early = 0; written = 0; state = WRITING
 		:: else -> state = STARTED
@@ -120,15 +120,15 @@ active proctype sender()
 
 	/* Writing. */
 	:: atomic {
-		state == WRITING && written < WRITES && !cut -> writes ! WRITE, generation;
+		state == WRITING && written < WRITES && !severed -> writes ! WRITE, generation;
 		posted++;
 		written++
 	}
 	:: atomic {
 #ifdef ONE_LANE
-		state == WRITING && written == WRITES && !cut ->
+		state == WRITING && written == WRITES && !severed ->
 #else
-		state == WRITING && written == WRITES && posted == 0 && !cut ->
+		state == WRITING && written == WRITES && posted == 0 && !severed ->
 #endif
 		lane ! FIN, generation;
 		state = FINISHED
@@ -137,7 +137,7 @@ active proctype sender()
 
 	/* The writes are done after the peer's CANCEL, our giving up, or both. */
 	:: atomic {
-		state == STOPPING && posted == 0 && !cut ->
+		state == STOPPING && posted == 0 && !severed ->
 		if
 		:: owes_cack -> lane ! CACK, generation
 		:: else
@@ -180,11 +180,11 @@ active proctype sender()
 
 	/* Giving up. */
 	:: atomic {
-		state == STARTED && !cut -> lane ! ABORT, 0;
+		state == STARTED && !severed -> lane ! ABORT, 0;
 		state = OVER
 	}
 	:: atomic {
-		(state == WRITING || state == STOPPING) && !gives_up && !cut -> gives_up = true;
+		(state == WRITING || state == STOPPING) && !gives_up && !severed -> gives_up = true;
 		state = STOPPING
 #ifdef SENDER_RUSHES
 		; break
@@ -192,7 +192,7 @@ active proctype sender()
 	}
 	:: state == FINISHED && posted == 0 -> break
 #ifndef NO_CUT
-	:: atomic { (gives_up || state == FINISHED) && posted > 0 -> cut_all(); break }
+	:: atomic { (gives_up || state == FINISHED) && posted > 0 -> sever_all(); break }
 #endif
 	:: state == OVER && posted == 0 -> break
 	od;
@@ -201,7 +201,7 @@ active proctype sender()
 	/* The engine lives on, and answers for what has ended. */
 end_sender:
 	do
-	:: cut -> break
+	:: severed -> break
 	:: atomic { to_sender ? CANCEL, got -> lane ! CACK, got }
 	:: to_sender ? CTS, _
 	:: to_sender ? ACK, _
@@ -215,15 +215,15 @@ active proctype receiver()
 	bool cancels;
 
 	do
-	:: generation == RECEIVES || cut -> break
+	:: generation == RECEIVES || severed -> break
 	:: atomic {
-		generation < RECEIVES && !cut -> generation++;
+		generation < RECEIVES && !severed -> generation++;
 		cancels = false;
 		to_sender ! CTS, generation
 	}
 	/* One receive, from here to its return. */
 	do
-	:: cut -> break
+	:: severed -> break
 	:: to_receiver ? START, _
 	:: to_receiver ? EAGER, _ -> break
 	:: to_receiver ? ABORT, _ -> break
@@ -248,14 +248,14 @@ active proctype receiver()
 		fi
 	}
 	:: atomic {
-		!cancels && !cut -> cancels = true;
+		!cancels && !severed -> cancels = true;
 		to_sender ! CANCEL, generation
 #ifdef RECEIVER_RUSHES
 		; break
 #endif
 	}
 #ifndef NO_CUT
-	:: atomic { cancels && !cut -> cut_all(); break }
+	:: atomic { cancels && !severed -> sever_all(); break }
 #endif
 	od;
 	returned[generation] = true
@@ -263,7 +263,7 @@ active proctype receiver()
 
 end_receiver:
 	do
-	:: cut -> break
+	:: severed -> break
 	:: to_receiver ? START, _
 	:: to_receiver ? EAGER, _
 	:: to_receiver ? ABORT, _

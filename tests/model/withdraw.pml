@@ -6,8 +6,7 @@
  *
  * What is said of the transfer, and its writes, travel on lane a, what is said of the export on lane b;
  * ONE_LANE: they are the same. A transfer is in order: SYNC goes behind its last piece, and NOTED is its
- * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. A cut
- * drops all that is under way.
+ * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. Severing drops all that is under way.
  *
  * Assertions state: nothing lands in the pool once the withdrawal has returned, or the transfer has
  * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds: the withdrawal
@@ -42,9 +41,9 @@ byte posted;	/* of which the peer has not seen the end */
 byte completed; /* completions that it has yet to see */
 bool returned;	/* the withdrawal */
 bool failed;	/* the transfer */
-bool cut;
+bool severed;
 
-inline cut_all()
+inline sever_all()
 {
 	d_step {
 		do
@@ -58,7 +57,7 @@ inline cut_all()
 		od;
 		posted = 0;
 		completed = 0;
-		cut = true
+		severed = true
 	}
 }
 
@@ -101,12 +100,12 @@ active proctype owner()
 	:: atomic { to_owner_a ? SYNC -> to_peer_a ! NOTED }
 	:: atomic { to_owner_b ? WITHDRAWN -> state = CONFIRMED }
 	:: state == OPEN -> state = CLOSING
-	:: atomic { state == CLOSING && !told && !cut -> to_peer_b ! WITHDRAW; told = true }
+	:: atomic { state == CLOSING && !told && !severed -> to_peer_b ! WITHDRAW; told = true }
 #ifdef OWNER_RUSHES
 	:: atomic { told && state == CLOSING -> state = CONFIRMED }
 #endif
 #ifndef NO_CUT
-	:: atomic { told && state == CLOSING -> cut_all(); state = CONFIRMED }
+	:: atomic { told && state == CLOSING -> sever_all(); state = CONFIRMED }
 #endif
 	:: state == CONFIRMED -> returned = true
 	od;
@@ -137,9 +136,9 @@ active proctype peer()
 
 end_peer:
 	do
-	:: cut -> break
+	:: severed -> break
 	:: atomic {
-		state == MOVING && sent < PIECES && !withdrawn && !cut ->
+		state == MOVING && sent < PIECES && !withdrawn && !severed ->
 		sent++;
 		if
 		:: to_owner_a ! WRITE; posted++
@@ -160,22 +159,22 @@ end_peer:
 	:: atomic { to_peer_a ? PACK_ACK -> posted-- }
 
 	/* The end of the transfer. */
-	:: atomic { (state == MOVING || state == SYNCED) && !cut -> state = STOPPING }
+	:: atomic { (state == MOVING || state == SYNCED) && !severed -> state = STOPPING }
 #ifdef SPREAD
 	:: atomic {
-		state == MOVING && sent == PIECES && posted == 0 && !withdrawn && !cut ->
+		state == MOVING && sent == PIECES && posted == 0 && !withdrawn && !severed ->
 		assert(landed == PIECES);
 		state = OVER
 	}
-	:: atomic { state == STOPPING && posted == 0 && !cut -> failed = true; state = OVER }
+	:: atomic { state == STOPPING && posted == 0 && !severed -> failed = true; state = OVER }
 #else
 	:: atomic {
-		state == MOVING && sent == PIECES && !withdrawn && !cut -> to_owner_a ! SYNC;
+		state == MOVING && sent == PIECES && !withdrawn && !severed -> to_owner_a ! SYNC;
 		synced = true;
 		state = SYNCED
 	}
 	:: atomic {
-		state == STOPPING && posted == 0 && !synced && !cut ->
+		state == STOPPING && posted == 0 && !synced && !severed ->
 #ifdef WRITER_RUSHES
 		failed = true;
 		state = OVER
@@ -202,9 +201,9 @@ end_peer:
 	}
 	:: atomic {
 #ifdef PEER_RUSHES
-		withdrawn && !confirmed && !cut ->
+		withdrawn && !confirmed && !severed ->
 #else
-		withdrawn && !confirmed && state == OVER && !cut ->
+		withdrawn && !confirmed && state == OVER && !severed ->
 #endif
 		to_owner_b ! WITHDRAWN;
 		confirmed = true

@@ -16,7 +16,7 @@ PIP_DISABLE_PIP_VERSION_CHECK=1
 export TMPDIR PIP_DISABLE_PIP_VERSION_CHECK
 copy_clone "$clone"
 # Left by a build in the clone, and not to be taken along.
-mkdir -p "$clone/obj/python" && touch "$clone/obj/config.status" "$clone/src/engine/paged/stage.o" "$clone/config.h"
+mkdir -p "$clone/obj/python" && touch "$clone/obj/config.status" "$clone/src/engine/paged/staging.o" "$clone/config.h"
 make_venv "$shape_tmp/new numpy" -- 'numpy>=2' pytest packaging
 make_venv "$shape_tmp/old numpy" -- 'numpy==1.26.*' pytest
 pip=$shape_tmp/new\ numpy/bin/pip

@@ -399,7 +399,7 @@ START_TEST(a_client_reports_the_code_and_words_of_a_refusal)
 {
 	struct kvi_frame frame = {
 		.type = KVI_FRAME_REFUSE,
-		.farewell = { .code = KVT_E_LIMIT, .text = "4,096 connections are open" },
+		.ending = { .code = KVT_E_LIMIT, .text = "4,096 connections are open" },
 	};
 	answer_client(&frame);
 

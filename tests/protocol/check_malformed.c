@@ -115,12 +115,12 @@ static const struct {
 	{ "reserved byte of an opening", "3.8 OPENING", 11, 1 },
 	{ "magic of a lane hello", "4 lane hello", 3, 0x4d },
 	{ "lane index 1,279", "4 lane hello", 37, 4 },
-	{ "message type 0", "5.12 GONE", 0, 0 },
+	{ "message type 0", "5.12 KV_CLOSED", 0, 0 },
 	{ "message type 34", "5.26 NOTED", 0, 34 },
-	{ "message type 255", "5.12 GONE", 0, 255 },
+	{ "message type 255", "5.12 KV_CLOSED", 0, 255 },
 	{ "reserved byte of a message", "5.7 ACK", 1, 1 },
 	{ "tag of a CREDIT", "5.2 CREDIT", 8, 1 },
-	{ "tag of a BYE", "5.14 BYE", 15, 0x80 },
+	{ "tag of a LANE_END", "5.14 LANE_END", 15, 0x80 },
 	{ "START of 2^63 bytes and more", "5.4 START", 31, 0x80 },
 	{ "meta_len too small", "5.3 EAGER", 24, 1 },
 	{ "meta_len too large", "5.3 EAGER", 24, 3 },
@@ -129,10 +129,10 @@ static const struct {
 	{ "data_len of 4 GiB", "5.3 EAGER", 31, 0xff },
 	{ "meta_len of 4 GiB", "5.4 START", 35, 0xff },
 	{ "generation 0", "5.5 CTS", 24, 0 },
-	{ "grant_count 0", "5.5 CTS", 40, 0 },
-	{ "grant_count 1 of 2", "5.5 CTS", 40, 1 },
-	{ "grant_count 3 of 2", "5.5 CTS", 40, 3 },
-	{ "grant_count 258", "5.5 CTS", 41, 1 },
+	{ "rkey_count 0", "5.5 CTS", 40, 0 },
+	{ "rkey_count 1 of 2", "5.5 CTS", 40, 1 },
+	{ "rkey_count 3 of 2", "5.5 CTS", 40, 3 },
+	{ "rkey_count 258", "5.5 CTS", 41, 1 },
 	{ "reserved bytes of CTS", "5.5 CTS", 42, 1 },
 	{ "reserved bytes of CTS", "5.5 CTS", 43, 0x80 },
 	{ "generation 0", "5.6 FIN", 24, 0 },
@@ -156,16 +156,16 @@ static const struct {
 	{ "a notification of 2^63 bytes", "5.32 NOTIFY_BEGIN", 31, 0x80 },
 	{ "data_len too large", "5.33 NOTIFY_PART", 24, 6 },
 	{ "tag of a NOTIFY_DROP", "5.34 NOTIFY_DROP", 15, 0x80 },
-	{ "grant_count 0", "5.20 STAGE", 32, 0 },
-	{ "grant_count 2 of 1", "5.20 STAGE", 32, 2 },
-	{ "reserved bytes of STAGE", "5.20 STAGE", 34, 1 },
+	{ "rkey_count 0", "5.20 STAGING", 32, 0 },
+	{ "rkey_count 2 of 1", "5.20 STAGING", 32, 2 },
+	{ "reserved bytes of STAGING", "5.20 STAGING", 34, 1 },
 	{ "magic of a descriptor", "7.1 descriptor", 3, 0x4c },
 	{ "version 2 of a descriptor", "7.1 descriptor", 4, 2 },
 	{ "access 0", "7.1 descriptor", 6, 0 },
 	{ "access bit 2", "7.1 descriptor", 6, 5 },
-	{ "grant_count 0", "7.1 descriptor", 7, 0 },
-	{ "grant_count 2 of 1", "7.1 descriptor", 7, 2 },
-	{ "grant_count 17", "7.1 descriptor", 7, 17 },
+	{ "rkey_count 0", "7.1 descriptor", 7, 0 },
+	{ "rkey_count 2 of 1", "7.1 descriptor", 7, 2 },
+	{ "rkey_count 17", "7.1 descriptor", 7, 17 },
 	{ "id 0", "7.1 descriptor", 24, 0 },
 	{ "extent_count 0", "7.1 descriptor", 40, 0 },
 	{ "extent_count 1 of 2", "7.1 descriptor", 40, 1 },
@@ -242,11 +242,11 @@ START_TEST(eager_data_has_a_limit)
 }
 END_TEST
 
-START_TEST(grants_have_a_limit)
+START_TEST(rkeys_have_a_limit)
 {
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_CTS,
-		.cts = { .generation = 1, .grant_count = KVI_RAILS_MAX },
+		.cts = { .generation = 1, .rkey_count = KVI_RAILS_MAX },
 	};
 	size_t len = kvi_message_encode(&message, bytes, sizeof(bytes));
 	ck_assert_int_eq(codec_try_message(bytes, len), CODEC_STABLE);
@@ -255,7 +255,7 @@ START_TEST(grants_have_a_limit)
 	memset(bytes + len, 0, 16);
 	ck_assert_int_eq(codec_try_message(bytes, len + 16), CODEC_REJECTED);
 
-	len = vector_get_bytes(vector_find("5.20 STAGE"), bytes);
+	len = vector_get_bytes(vector_find("5.20 STAGING"), bytes);
 	bytes[32] = 2;
 	memset(bytes + len, 0, 16);
 	ck_assert_int_eq(codec_try_message(bytes, len + 16), CODEC_REJECTED);
@@ -267,7 +267,7 @@ START_TEST(extents_have_a_limit)
 	struct kvi_descriptor descriptor = {
 		.id = 1,
 		.access = KVT_ACCESS_READ,
-		.grant_count = KVI_RAILS_MAX,
+		.rkey_count = KVI_RAILS_MAX,
 		.extent_count = KVT_EXTENTS_MAX,
 		.block_len = 1,
 	};
@@ -317,7 +317,7 @@ static enum kvt_err read_as(const char *name, bool is_frame, int32_t code)
 	enum kvt_err err = is_frame ? kvi_frame_decode(bytes, len, &frame)
 				    : kvi_message_decode(bytes, len, &message, &used);
 	ck_assert_int_eq(err, KVT_OK);
-	return is_frame ? frame.farewell.code : codec_get_code(&message);
+	return is_frame ? frame.ending.code : codec_get_code(&message);
 }
 
 static const int32_t unknown_codes[] = { 0, 1, -8, -46, 0x7fffffff, -0x7fffffff - 1 };
@@ -326,7 +326,7 @@ START_TEST(an_unknown_code_is_read_as_a_broken_protocol)
 {
 	int32_t code = unknown_codes[_i];
 	ck_assert_int_eq(read_as("3.3 REFUSE", true, code), KVT_E_PROTOCOL);
-	ck_assert_int_eq(read_as("3.7 GOODBYE", true, code), KVT_E_PROTOCOL);
+	ck_assert_int_eq(read_as("3.7 CLOSE", true, code), KVT_E_PROTOCOL);
 	ck_assert_int_eq(read_as("5.10 ABORT", false, code), KVT_E_PROTOCOL);
 	ck_assert_int_eq(read_as("5.17 NO_EXPORT", false, code), KVT_E_PROTOCOL);
 	ck_assert_int_eq(read_as("5.24 NOTIFY_FAILED", false, code), KVT_E_PROTOCOL);
@@ -334,7 +334,7 @@ START_TEST(an_unknown_code_is_read_as_a_broken_protocol)
 END_TEST
 
 /* Rows of protocol 1: what is told, and what it is read as in REFUSE, in ABORT and NOTIFY_FAILED, in
- * NO_EXPORT, in GOODBYE. */
+ * NO_EXPORT, in CLOSE. */
 static const enum kvt_err told_codes[][5] = {
 #define OTHER KVT_E_PROTOCOL
 	{ KVT_E_INVALID, OTHER, OTHER, OTHER, OTHER },
@@ -360,7 +360,7 @@ START_TEST(a_code_that_is_true_of_the_peer_alone_is_not_read_as_ours)
 	ck_assert_int_eq(read_as("5.10 ABORT", false, row[0]), row[2]);
 	ck_assert_int_eq(read_as("5.24 NOTIFY_FAILED", false, row[0]), row[2]);
 	ck_assert_int_eq(read_as("5.17 NO_EXPORT", false, row[0]), row[3]);
-	ck_assert_int_eq(read_as("3.7 GOODBYE", true, row[0]), row[4]);
+	ck_assert_int_eq(read_as("3.7 CLOSE", true, row[0]), row[4]);
 }
 END_TEST
 
@@ -408,7 +408,7 @@ int main(void)
 	tcase_add_test(tests, a_start_may_be_empty);
 	tcase_add_test(tests, meta_has_a_limit);
 	tcase_add_test(tests, eager_data_has_a_limit);
-	tcase_add_test(tests, grants_have_a_limit);
+	tcase_add_test(tests, rkeys_have_a_limit);
 	tcase_add_test(tests, extents_have_a_limit);
 	tcase_add_test(tests, rails_have_a_limit);
 	int code_count = (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0]));

@@ -122,9 +122,9 @@ START_TEST(the_longest_messages_fit_the_shortest_packet)
 	const struct kvi_message longest[] = {
 		{ .type = KVI_MESSAGE_EAGER, .eager.meta = meta },
 		{ .type = KVI_MESSAGE_START, .start.meta = meta },
-		{ .type = KVI_MESSAGE_CTS, .cts.grant_count = KVI_RAILS_MAX },
+		{ .type = KVI_MESSAGE_CTS, .cts.rkey_count = KVI_RAILS_MAX },
 		{ .type = KVI_MESSAGE_FIN },
-		{ .type = KVI_MESSAGE_STAGE },
+		{ .type = KVI_MESSAGE_STAGING },
 		{ .type = KVI_MESSAGE_PACK },
 		{ .type = KVI_MESSAGE_NOTIFY_FAILED, .notify.data = { payload, ROOM } },
 		{ .type = KVI_MESSAGE_READ, .read.spans = { payload, ROOM } },
@@ -150,8 +150,8 @@ START_TEST(names_and_texts_are_strings)
 
 	len = vector_get_bytes(vector_find("3.3 REFUSE"), bytes);
 	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
-	ck_assert_int_eq(frame.farewell.code, KVT_E_VERSION);
-	ck_assert_str_eq(frame.farewell.text, "too old");
+	ck_assert_int_eq(frame.ending.code, KVT_E_VERSION);
+	ck_assert_str_eq(frame.ending.text, "too old");
 }
 END_TEST
 
@@ -163,17 +163,17 @@ START_TEST(an_extent_of_a_descriptor_is_read_by_its_number)
 	ck_assert_int_eq(kvi_descriptor_decode(bytes, len, &head), KVT_OK);
 	ck_assert_uint_eq(head.id, 5);
 	ck_assert_uint_eq(head.access, KVT_ACCESS_READ | KVT_ACCESS_WRITE);
-	ck_assert_uint_eq(head.grant_count, 1);
+	ck_assert_uint_eq(head.rkey_count, 1);
 	ck_assert_uint_eq(head.block_len, 4096);
 	ck_assert_uint_eq(head.extent_count, 2);
 	kvi_descriptor_decode_extent(&head, bytes, 1, &extent);
 	ck_assert_uint_eq(extent.count, 1);
 	ck_assert_uint_eq(extent.stride, 8192);
-	ck_assert_uint_eq(extent.grants[0].address, 0);
-	ck_assert_uint_eq(extent.grants[0].key, UINT64_MAX);
+	ck_assert_uint_eq(extent.rkeys[0].address, 0);
+	ck_assert_uint_eq(extent.rkeys[0].key, UINT64_MAX);
 	kvi_descriptor_decode_extent(&head, bytes, 0, &extent);
 	ck_assert_uint_eq(extent.count, 16);
-	ck_assert_uint_eq(extent.grants[0].address, UINT64_C(0x00007f0000001000));
+	ck_assert_uint_eq(extent.rkeys[0].address, UINT64_C(0x00007f0000001000));
 }
 END_TEST
 
@@ -217,13 +217,13 @@ END_TEST
 START_TEST(a_text_is_written_in_printable_ascii)
 {
 	struct kvi_frame frame = {
-		.type = KVI_FRAME_GOODBYE,
-		.farewell = { .code = KVT_E_CLOSED, .text = "a\nb \xc3\xa9\x7f~" },
+		.type = KVI_FRAME_CLOSE,
+		.ending = { .code = KVT_E_CLOSED, .text = "a\nb \xc3\xa9\x7f~" },
 	};
 	size_t len = kvi_frame_encode(&frame, bytes, sizeof(bytes));
 
 	ck_assert_int_eq(kvi_frame_decode(bytes, len, &frame), KVT_OK);
-	ck_assert_str_eq(frame.farewell.text, "a?b ???~");
+	ck_assert_str_eq(frame.ending.text, "a?b ???~");
 }
 END_TEST
 

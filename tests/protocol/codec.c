@@ -59,8 +59,8 @@ enum codec_outcome codec_try_frame(const uint8_t *bytes, size_t len)
 								      : CODEC_BROKEN;
 	}
 
-	if (frame.type == KVI_FRAME_REFUSE || frame.type == KVI_FRAME_GOODBYE)
-		put_code(copy, FRAME_CODE_AT, frame.farewell.code);
+	if (frame.type == KVI_FRAME_REFUSE || frame.type == KVI_FRAME_CLOSE)
+		put_code(copy, FRAME_CODE_AT, frame.ending.code);
 	size_t encoded_len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
 	return compare(copy, len, encoded, encoded_len);
 }

@@ -63,7 +63,7 @@ static const struct kvi_frame welcome = {
 
 static const struct kvi_frame refuse = {
 	.type = KVI_FRAME_REFUSE,
-	.farewell = { .code = KVT_E_VERSION, .text = "too old" },
+	.ending = { .code = KVT_E_VERSION, .text = "too old" },
 };
 
 static const struct kvi_frame lanes = {
@@ -80,9 +80,9 @@ static const struct kvi_frame lanes = {
 static const struct kvi_frame ready = { .type = KVI_FRAME_READY };
 static const struct kvi_frame heartbeat = { .type = KVI_FRAME_HEARTBEAT };
 
-static const struct kvi_frame goodbye = {
-	.type = KVI_FRAME_GOODBYE,
-	.farewell = { .code = KVT_E_CLOSED, .text = "" },
+static const struct kvi_frame close_frame = {
+	.type = KVI_FRAME_CLOSE,
+	.ending = { .code = KVT_E_CLOSED, .text = "" },
 };
 
 static const struct kvi_frame opening = {
@@ -145,8 +145,8 @@ static const struct kvi_message cts = {
 		.seq = 2,
 		.generation = 3,
 		.capacity = 4096,
-		.grant_count = 2,
-		.grants = {
+		.rkey_count = 2,
+		.rkeys = {
 			{ .address = UINT64_C(0x00007f0000001000),
 			  .key = UINT64_C(0xfedcba9876543210) },
 			{ .address = 0, .key = 1 },
@@ -191,10 +191,12 @@ static const struct kvi_message refused = {
 	.refused = { .seq = 2, .capacity = 100 },
 };
 
-static const struct kvi_message gone = { .type = KVI_MESSAGE_GONE,
-					 .tag = UINT64_C(0x8000000000000000) };
-static const struct kvi_message gone_ack = { .type = KVI_MESSAGE_GONE_ACK, .credits = 1, .tag = 9 };
-static const struct kvi_message bye = { .type = KVI_MESSAGE_BYE, .window = 16 };
+static const struct kvi_message kv_closed = { .type = KVI_MESSAGE_KV_CLOSED,
+					      .tag = UINT64_C(0x8000000000000000) };
+static const struct kvi_message kv_closed_ack = { .type = KVI_MESSAGE_KV_CLOSED_ACK,
+						  .credits = 1,
+						  .tag = 9 };
+static const struct kvi_message lane_end = { .type = KVI_MESSAGE_LANE_END, .window = 16 };
 
 static const struct kvi_message attach = {
 	.type = KVI_MESSAGE_ATTACH,
@@ -222,23 +224,23 @@ static const struct kvi_message withdrawn = {
 	.withdraw.export_id = 5,
 };
 
-static const struct kvi_message stage = {
-	.type = KVI_MESSAGE_STAGE,
-	.stage = {
-		.slot_count = 8,
-		.slot_len = 256 * 1024,
-		.grant = { .address = UINT64_C(0x00007f0000001000), .key = 0xab },
+static const struct kvi_message staging = {
+	.type = KVI_MESSAGE_STAGING,
+	.staging = {
+		.buffer_count = 8,
+		.buffer_len = 256 * 1024,
+		.rkey = { .address = UINT64_C(0x00007f0000001000), .key = 0xab },
 	},
 };
 
 static const struct kvi_message pack = {
 	.type = KVI_MESSAGE_PACK,
-	.pack = { .slot = 7, .export_id = 5, .span_count = 4096 },
+	.pack = { .buffer = 7, .export_id = 5, .span_count = 4096 },
 };
 
 static const struct kvi_message pack_ack = {
 	.type = KVI_MESSAGE_PACK_ACK,
-	.pack_ack.slot_count = 4,
+	.pack_ack.buffer_count = 4,
 };
 
 static const struct kvi_message notify = {
@@ -273,7 +275,7 @@ static const struct kvi_message read_blocks = {
 
 static const struct kvi_message filled = {
 	.type = KVI_MESSAGE_FILLED,
-	.filled = { .number = 1, .slot = 7 },
+	.filled = { .number = 1, .buffer = 7 },
 };
 
 static const struct kvi_message dropped = { .type = KVI_MESSAGE_DROPPED, .dropped.number = 1 };
@@ -310,15 +312,15 @@ static const struct vector_descriptor descriptor = {
 		.session = SESSION,
 		.id = 5,
 		.access = KVT_ACCESS_READ | KVT_ACCESS_WRITE,
-		.grant_count = 1,
+		.rkey_count = 1,
 		.extent_count = 2,
 		.block_len = 4096,
 	},
 	.extents = {
 		{ .count = 16,
 		  .stride = 4096,
-		  .grants = { { .address = UINT64_C(0x00007f0000001000), .key = 0xab } } },
-		{ .count = 1, .stride = 8192, .grants = { { .address = 0, .key = UINT64_MAX } } },
+		  .rkeys = { { .address = UINT64_C(0x00007f0000001000), .key = 0xab } } },
+		{ .count = 1, .stride = 8192, .rkeys = { { .address = 0, .key = UINT64_MAX } } },
 	},
 };
 
@@ -327,14 +329,14 @@ static const struct vector_descriptor railed_descriptor = {
 		.session = SESSION,
 		.id = UINT64_C(0x1122334455667788),
 		.access = KVT_ACCESS_READ,
-		.grant_count = 2,
+		.rkey_count = 2,
 		.extent_count = 1,
 		.block_len = 1,
 	},
 	.extents = {
 		{ .count = 3,
 		  .stride = 2,
-		  .grants = { { .address = 1, .key = 2 }, { .address = 3, .key = 4 } } },
+		  .rkeys = { { .address = 1, .key = 2 }, { .address = 3, .key = 4 } } },
 	},
 };
 
@@ -359,7 +361,7 @@ const struct vector vectors[] = {
 	{ "3.4 LANES", VECTOR_FRAME, "4b56 04 00 08000000 02 04 01020304 01 ff", &lanes },
 	{ "3.5 READY", VECTOR_FRAME, "4b56 05 00 00000000", &ready },
 	{ "3.6 HEARTBEAT", VECTOR_FRAME, "4b56 06 00 00000000", &heartbeat },
-	{ "3.7 GOODBYE", VECTOR_FRAME, "4b56 07 00 05000000 fcffffff 00", &goodbye },
+	{ "3.7 CLOSE", VECTOR_FRAME, "4b56 07 00 05000000 fcffffff 00", &close_frame },
 	{ "3.8 OPENING", VECTOR_FRAME, "4b56 08 00 3c000000 0100 01 00 0102030405060708 " PROOF_HEX,
 	  &opening },
 	{ "3.9 ANSWER", VECTOR_FRAME, "4b56 09 00 30000000 " PROOF_HEX, &answer },
@@ -398,9 +400,10 @@ const struct vector vectors[] = {
 	  "09 00 0000 00000000 0900000000000000 0200000000000000 ecffffff", &message_abort },
 	{ "5.11 REFUSED", VECTOR_MESSAGE,
 	  "0a 00 0000 00000000 0900000000000000 0200000000000000 6400000000000000", &refused },
-	{ "5.12 GONE", VECTOR_MESSAGE, "0b 00 0000 00000000 0000000000000080", &gone },
-	{ "5.13 GONE_ACK", VECTOR_MESSAGE, "0c 00 0100 00000000 0900000000000000", &gone_ack },
-	{ "5.14 BYE", VECTOR_MESSAGE, "0d 00 0000 10000000 0000000000000000", &bye },
+	{ "5.12 KV_CLOSED", VECTOR_MESSAGE, "0b 00 0000 00000000 0000000000000080", &kv_closed },
+	{ "5.13 KV_CLOSED_ACK", VECTOR_MESSAGE, "0c 00 0100 00000000 0900000000000000",
+	  &kv_closed_ack },
+	{ "5.14 LANE_END", VECTOR_MESSAGE, "0d 00 0000 10000000 0000000000000000", &lane_end },
 	{ "5.15 ATTACH", VECTOR_MESSAGE,
 	  "0e 00 0000 00000000 0000000000000000 "
 	  "0300000000000000 0807060504030201",
@@ -413,10 +416,10 @@ const struct vector vectors[] = {
 	  &withdraw },
 	{ "5.19 WITHDRAWN", VECTOR_MESSAGE, "12 00 0000 00000000 0000000000000000 0500000000000000",
 	  &withdrawn },
-	{ "5.20 STAGE", VECTOR_MESSAGE,
+	{ "5.20 STAGING", VECTOR_MESSAGE,
 	  "13 00 0000 00000000 0000000000000000 "
 	  "0800000000000000 0000040000000000 0100 0000 00100000007f0000 ab00000000000000",
-	  &stage },
+	  &staging },
 	{ "5.21 PACK", VECTOR_MESSAGE,
 	  "14 00 0000 00000000 0000000000000000 "
 	  "0700000000000000 0500000000000000 0010000000000000",

@@ -162,7 +162,7 @@ ROWS = {
         "",
         "1 s",
         [
-            "tests/integration/test_goodbye.c: "
+            "tests/integration/test_orderly_close.c: "
             "an_engine_closes_in_the_middle_of_messages_and_its_handles_stay_valid"
         ],
     ),

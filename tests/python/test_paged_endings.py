@@ -15,7 +15,7 @@ from conftest import HOST, INTERFACE, IS_SLOW, PROVIDER, is_within
 
 BLOCKS, BLOCK_BYTES = 64 if IS_SLOW else 512, 65536
 EVERY = np.arange(BLOCKS, dtype=np.int32)
-# What a transfer may end with when its connection has been cut under it.
+# What a transfer may end with when its connection has been severed under it.
 LOST = (kvtrans_engine.PeerLost, kvtrans_engine.Closed)
 
 # A peer that exports such a cache under a name, and says what it is told to do.

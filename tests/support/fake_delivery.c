@@ -183,9 +183,9 @@ static uint8_t *find_target(const struct fake_post *post, const struct fake_lane
 						   : KVI_ACCESS_REMOTE_READ;
 	kvi_list_for_each (node, next, &fake_world.memories) {
 		struct fake_memory *memory = kvi_container_of(node, struct fake_memory, node);
-		uint64_t offset = post->remote.address - memory->base.grant.address;
+		uint64_t offset = post->remote.address - memory->base.rkey.address;
 		if (memory->domain != fake_get_domain(lane->cq) ||
-		    memory->base.grant.key != post->remote.key)
+		    memory->base.rkey.key != post->remote.key)
 			continue;
 		if ((memory->access & access) == 0 || offset > memory->len ||
 		    post->len > memory->len - offset)

@@ -138,16 +138,16 @@ const void *fake_get_domain(const struct fake_cq *cq)
 	return cq->rail->base.caps.own_domains ? (const void *)cq : (const void *)cq->rail;
 }
 
-static struct kvi_grant make_grant(const struct fake_memory *memory, uint64_t key)
+static struct kvi_rkey make_rkey(const struct fake_memory *memory, uint64_t key)
 {
-	if (!memory->cq->rail->base.caps.same_grant)
-		return (struct kvi_grant){ (uintptr_t)memory->bytes, ++fake_world.last_id };
+	if (!memory->cq->rail->base.caps.same_rkey)
+		return (struct kvi_rkey){ (uintptr_t)memory->bytes, ++fake_world.last_id };
 	kvi_list_for_each (node, next, &fake_world.memories) {
 		struct fake_memory *other = kvi_container_of(node, struct fake_memory, node);
-		if (other->domain == memory->domain && other->base.grant.key == key)
+		if (other->domain == memory->domain && other->base.rkey.key == key)
 			fake_die("key %#llx is in use in this domain", (unsigned long long)key);
 	}
-	return (struct kvi_grant){ 0, key };
+	return (struct kvi_rkey){ 0, key };
 }
 
 enum kvt_err fake_memory_open(struct kvi_cq *cq_base, void *base, size_t len, unsigned access,
@@ -165,7 +165,7 @@ enum kvt_err fake_memory_open(struct kvi_cq *cq_base, void *base, size_t len, un
 		memory->bytes = base;
 		memory->len = len;
 		memory->access = access;
-		memory->base.grant = make_grant(memory, key);
+		memory->base.rkey = make_rkey(memory, key);
 		kvi_list_append(&fake_world.memories, &memory->node);
 		cq->memory_count++;
 		fake_world.counts.memories++;
@@ -418,7 +418,7 @@ void fake_lane_close(struct kvi_lane *base)
 		struct fake_post *post = kvi_container_of(node, struct fake_post, node);
 		if (post->lane != lane)
 			continue;
-		/* Fenced: the memory may be closed before the op is reported. */
+		/* Severed: the memory may be closed before the op is reported. */
 		fake_drop_memory(post);
 		post->lane = NULL;
 	}

@@ -65,8 +65,8 @@ struct fake_counts fake_get_counts(void);
 bool fake_is_empty(void);
 
 /* What rails opened from now on report. The default is what tcp gives: no local registrations, one
- * grant for all domains, a domain for each cq, sends behind writes and before their receives; 64 posts,
- * 256 receives, 1 MiB. */
+ * rkey for all domains, a domain for each cq, sends behind writes and before their receives; 64
+ * posts, 256 receives, 1 MiB. */
 struct kvi_caps fake_get_default_caps(void);
 void fake_set_caps(const struct kvi_caps *caps);
 

@@ -140,7 +140,7 @@ struct fake_post {
 	uint8_t *copy; /* of it, which the post owns; NULL: none */
 	size_t len;
 	struct fake_memory *memory;
-	struct kvi_grant remote;
+	struct kvi_rkey remote;
 	uint8_t *target; /* in the peer's memory, once the write or read has begun */
 	size_t moved_len;
 	int64_t due_ns;

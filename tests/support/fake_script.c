@@ -44,7 +44,7 @@ struct kvi_caps fake_get_default_caps(void)
 		.rx_count = 256,
 		.span_count = KVI_SPANS_MAX,
 		.local_memory = false,
-		.same_grant = true,
+		.same_rkey = true,
 		.send_after_write = true,
 		.stops_at_fault = true,
 		.holds_messages = true,

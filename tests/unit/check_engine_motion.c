@@ -5,16 +5,16 @@
 #include "base/clock.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 #include "engine/transfer/motion.h"
 #include "support/fake_clock.h"
 #include "support/runner.h"
 
 /* A connection of one worker, given up now. */
 static struct kvt_engine engine = { .worker_count = 1 };
-static struct kvi_part part;
+static struct kvi_shard shard;
 static struct kvt_conn conn = { .engine = &engine,
-				.parts = &part,
+				.shards = &shard,
 				.lock = PTHREAD_MUTEX_INITIALIZER };
 static int64_t since_ns;
 
@@ -51,7 +51,7 @@ START_TEST(the_quiesce_time_begins_again_when_bytes_move)
 {
 	int64_t due_ns = kvi_motion_get_first_due();
 	for (unsigned i = 0; i < 8; i++) {
-		kvi_part_count_moved(&part);
+		kvi_shard_count_moved(&shard);
 		ck_assert(look(&due_ns, 0));
 	}
 	int64_t stopped_ns = kvi_clock_now();
@@ -65,7 +65,7 @@ START_TEST(bytes_that_move_are_not_waited_for_longer_than_the_drain_time)
 {
 	int64_t due_ns = kvi_motion_get_first_due();
 	while (look(&due_ns, 0))
-		kvi_part_count_moved(&part);
+		kvi_shard_count_moved(&shard);
 	ck_assert_int_eq(get_waited(), KVI_DRAIN_NS);
 }
 END_TEST

@@ -41,7 +41,7 @@ static struct kvi_session *get_session(struct kvi_list *node)
 	return kvi_container_of(node, struct kvi_session, node);
 }
 
-static bool watch(struct kvi_control *control, int fd, void *what)
+static bool watch_control(struct kvi_control *control, int fd, void *what)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
 	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
@@ -152,7 +152,7 @@ static enum kvt_err open_listeners(struct kvi_control *control, struct kvi_lanes
 			enum kvt_err err = kvi_listener_open(
 				engine->rails[i], engine->settings.lane_ports, listener, error);
 			if (err == KVT_OK &&
-			    !watch(control, kvi_listener_get_fd(*listener), listener))
+			    !watch_control(control, kvi_listener_get_fd(*listener), listener))
 				err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");
 			if (err != KVT_OK)
 				return err;
@@ -239,7 +239,7 @@ static void take_lanes(struct kvi_control *control, size_t rail)
 			continue;
 		}
 		struct kvt_error error;
-		struct kvi_worker *worker = link->part->worker;
+		struct kvi_worker *worker = link->shard->worker;
 		kvi_worker_lock(worker);
 		enum kvt_err err = kvi_link_open(link, NULL, 0, request, &error);
 		kvi_worker_unlock(worker);
@@ -310,7 +310,7 @@ static bool pass_timers(struct kvi_control *control)
 {
 	int64_t now_ns = kvi_clock_now();
 	if (now_ns >= control->resume_ns) {
-		watch(control, control->listen_fd, &control->listen_fd);
+		watch_control(control, control->listen_fd, &control->listen_fd);
 		control->resume_ns = KVI_NEVER;
 	}
 	for (int i = 0; i < TURN_BATCH && kvi_timers_get_due(&control->timers) <= now_ns; i++)
@@ -402,7 +402,7 @@ static void check_fds(struct kvi_control *control)
 		end_all(control, EBADF, KVI_FDS_LOST_TEXT);
 }
 
-static void *run_thread(void *arg)
+static void *run_control(void *arg)
 {
 	struct kvi_control *control = arg;
 	for (;;) {
@@ -520,13 +520,13 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 	err = listen_on(control, host, port, error);
 	if (err != KVT_OK)
 		goto err_close_fds;
-	if (!watch(control, control->wake.fd, &control->wake) ||
-	    !watch(control, control->listen_fd, &control->listen_fd)) {
+	if (!watch_control(control, control->wake.fd, &control->wake) ||
+	    !watch_control(control, control->listen_fd, &control->listen_fd)) {
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch the listener");
 		goto err_close_listener;
 	}
 	*control_out = control; /* where the thread's connections look for it */
-	err = kvi_thread_start(&control->thread, "kvt-control", run_thread, control);
+	err = kvi_thread_start(&control->thread, "kvt-control", run_control, control);
 	if (err != KVT_OK) {
 		*control_out = NULL;
 		kvi_fail(error, err, 0, "cannot start the control thread");

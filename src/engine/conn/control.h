@@ -73,7 +73,7 @@ struct kvi_control {
 enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint16_t port,
 			      struct kvi_control **control, struct kvt_error *error);
 
-/* Say goodbye to all peers, tear their connections down, stop the thread. */
+/* Send CLOSE to all peers, tear their connections down, stop the thread. */
 void kvi_control_stop(struct kvi_control *control);
 
 /* Give a connected socket to the control thread, for conn in state OPENING. Owns fd on success. */

@@ -27,9 +27,9 @@ static void blame_silence(struct kvt_conn *conn)
 {
 	for (unsigned i = 0; conn->peer_lanes != NULL && i < conn->lane_count; i++) {
 		struct kvi_link *link = &conn->links[i];
-		kvi_worker_lock(link->part->worker);
+		kvi_worker_lock(link->shard->worker);
 		bool connected = link->connected;
-		kvi_worker_unlock(link->part->worker);
+		kvi_worker_unlock(link->shard->worker);
 		if (!connected) {
 			kvi_link_fail_unconnected(link, 0);
 			return;
@@ -88,11 +88,11 @@ static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
 	const struct kvi_lanes *lanes = conn->peer_lanes;
 	for (unsigned i = 0; i < conn->lane_count; i++) {
 		struct kvi_link *link = &conn->links[i];
-		struct kvi_worker *worker = link->part->worker;
+		struct kvi_worker *worker = link->shard->worker;
 		unsigned rail = i % lanes->rail_count;
 		enum kvt_err err = KVT_OK;
 		kvi_worker_lock(worker);
-		if (link->part->cut)
+		if (link->shard->severed)
 			err = kvi_conn_check(conn, error);
 		else
 			err = kvi_link_open(link, lanes->rails[rail].address,

@@ -12,11 +12,11 @@
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
 #include "engine/paged/notification.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
-#include "engine/progress/part.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
+#include "engine/progress/shard.h"
 #include "engine/progress/worker.h"
-#include "engine/tagged/channel.h"
+#include "engine/tagged/tag_queue.h"
 #include "engine/transfer/inbox.h"
 #include "engine/transfer/spread.h"
 #include "engine/transfer/transfer.h"
@@ -27,17 +27,17 @@ enum { FAILED_AT_ONCE = 256 };
 static void release_conn(struct kvi_ref *ref)
 {
 	struct kvt_conn *conn = kvi_container_of(ref, struct kvt_conn, ref);
-	for (unsigned i = 0; conn->parts != NULL && i < conn->engine->worker_count; i++)
-		kvi_channels_free(&conn->parts[i]);
+	for (unsigned i = 0; conn->shards != NULL && i < conn->engine->worker_count; i++)
+		kvi_tag_queues_free(&conn->shards[i]);
 	kvi_inbox_forget(&conn->engine->inbox, conn);
 	kvi_free(conn->ended);
 	kvi_vault_give(&conn->engine->vault, conn->secrets);
 	kvi_ref_drop(&conn->engine->ref);
-	kvi_share_destroy(&conn->share);
+	kvi_exports_destroy(&conn->exports);
 	pthread_mutex_destroy(&conn->lock);
 	kvi_free(conn->peer_lanes);
 	kvi_free(conn->links);
-	kvi_free(conn->parts);
+	kvi_free(conn->shards);
 	kvi_free(conn);
 }
 
@@ -64,7 +64,7 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	kvi_list_init(&conn->held_events);
 	kvi_list_init(&conn->events);
 	pthread_mutex_init(&conn->lock, NULL);
-	kvi_share_init(&conn->share);
+	kvi_exports_init(&conn->exports);
 	atomic_store(&conn->state, KVI_CONN_OPENING);
 	kvi_ref_init(&conn->ref, 2, release_conn);
 	atomic_store(&conn->next_generation, 1);
@@ -77,11 +77,11 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	struct kvt_engine *engine = conn->engine;
 	struct kvi_link *link = &conn->links[index];
 	link->conn = conn;
-	link->poster = &kvi_stage_poster;
+	link->poster = &kvi_staging_poster;
 	link->index = index;
 	link->rail = (unsigned)(index % engine->rail_count);
-	link->part = &conn->parts[(index / engine->rail_count) % engine->worker_count];
-	link->cq = link->part->worker->cqs[link->rail];
+	link->shard = &conn->shards[(index / engine->rail_count) % engine->worker_count];
+	link->cq = link->shard->worker->cqs[link->rail];
 	link->send_credits = conn->peer_rx_count - 2;
 	link->window_left = KVI_LANE_WINDOW;
 	kvi_list_init(&link->node);
@@ -91,17 +91,17 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->queue);
 	kvi_list_init(&link->waiting);
 	kvi_list_init(&link->waiting_notes);
-	kvi_list_init(&link->parked);
+	kvi_list_init(&link->untaken);
 	kvi_list_init(&link->free_segments);
 }
 
-static void init_part(struct kvi_part *part, struct kvt_conn *conn, struct kvi_worker *worker)
+static void init_shard(struct kvi_shard *shard, struct kvt_conn *conn, struct kvi_worker *worker)
 {
-	part->conn = conn;
-	part->worker = worker;
-	kvi_list_init(&part->links);
-	kvi_list_init(&part->stripes);
-	kvi_list_init(&part->transfers);
+	shard->conn = conn;
+	shard->worker = worker;
+	kvi_list_init(&shard->links);
+	kvi_list_init(&shard->stripes);
+	kvi_list_init(&shard->transfers);
 }
 
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
@@ -111,15 +111,15 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 	conn->links = kvi_alloc_array(lane_count, sizeof(conn->links[0]));
 	if (conn->links == NULL)
 		return KVT_E_NO_MEMORY;
-	conn->parts = kvi_alloc_array(engine->worker_count, sizeof(conn->parts[0]));
-	if (conn->parts == NULL)
+	conn->shards = kvi_alloc_array(engine->worker_count, sizeof(conn->shards[0]));
+	if (conn->shards == NULL)
 		return KVT_E_NO_MEMORY;
 	size_t eager_len = engine->settings.eager_len;
 	conn->eager_len = peer_eager_len < eager_len ? peer_eager_len : eager_len;
 	conn->peer_rx_count = peer_rx_count;
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
-		init_part(&conn->parts[i], conn, worker);
+		init_shard(&conn->shards[i], conn, worker);
 	}
 	for (unsigned i = 0; i < lane_count; i++) {
 		init_link(conn, i);
@@ -158,11 +158,11 @@ void kvi_conn_set_open(struct kvt_conn *conn)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-void kvi_conn_say_bye(struct kvt_conn *conn)
+void kvi_conn_end_lanes(struct kvt_conn *conn)
 {
 	for (unsigned i = 0; i < conn->lane_count; i++) {
-		struct kvi_message bye = { .type = KVI_MESSAGE_BYE };
-		kvi_link_send_unlocked(&conn->links[i], &bye);
+		struct kvi_message lane_end = { .type = KVI_MESSAGE_LANE_END };
+		kvi_link_send_unlocked(&conn->links[i], &lane_end);
 	}
 }
 
@@ -213,42 +213,42 @@ static bool goes_unseen(struct kvt_conn *conn)
 
 /* ---- the end ---- */
 
-/* The fence: close all lanes and hand out what they flush. Afterwards no post of this part is out. */
-static void cut_part(struct kvi_part *part)
+/* Sever all lanes and hand out what they flush. Afterwards no post of this shard is out. */
+static void sever_shard(struct kvi_shard *shard)
 {
-	if (part->cut)
+	if (shard->severed)
 		return;
-	part->cut = true;
-	kvi_list_for_each (node, next_node, &part->links) {
+	shard->severed = true;
+	kvi_list_for_each (node, next_node, &shard->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
 		kvi_list_remove(&link->dirty_node);
 		kvi_link_close(link);
 	}
 	/* What the lanes flushed comes out here, and ends the shares of transfers under way. */
-	while (part->posted > 0)
-		kvi_worker_progress(part->worker);
-	kvi_stripes_drop(part);
+	while (shard->posted > 0)
+		kvi_worker_progress(shard->worker);
+	kvi_stripes_drop(shard);
 }
 
-/* After all parts of the connection are cut: end at most `most` of the transfers here with the connection's
- * cause. True: that were all. */
-static bool fail_part(struct kvi_part *part, unsigned most)
+/* After all shards of the connection are severed: end at most `most` of the transfers here with the
+ * connection's cause. True: that were all. */
+static bool fail_shard(struct kvi_shard *shard, unsigned most)
 {
 	struct kvi_list *node;
-	while ((node = kvi_list_get_first(&part->transfers)) != NULL && most-- > 0) {
+	while ((node = kvi_list_get_first(&shard->transfers)) != NULL && most-- > 0) {
 		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, part_node);
+			kvi_container_of(node, struct kvt_transfer, shard_node);
 		bool gave_up = transfer->reason.code != KVT_OK;
-		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &part->conn->cause);
+		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &shard->conn->cause);
 	}
 	return node == NULL;
 }
 
-/* And then, once: free what its lanes and channels have. */
-static void free_part(struct kvi_part *part)
+/* And then, once: free what its lanes and tag queues have. */
+static void free_shard(struct kvi_shard *shard)
 {
-	kvi_channels_end(part);
-	kvi_list_for_each (node, next_node, &part->links) {
+	kvi_tag_queues_end(shard);
+	kvi_list_for_each (node, next_node, &shard->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
 		kvi_notification_forget(link);
 		kvi_link_free(link);
@@ -261,11 +261,11 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	unsigned count = conn->lane_count > 0 ? engine->worker_count : 0;
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
-		cut_part(&conn->parts[i]);
+		sever_shard(&conn->shards[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
-	/* A share of a transfer may be on its way to a part that was cut already: it ends there, before the
-	 * transfer does that it belongs to. */
+	/* A share of a transfer may be on its way to a shard that was severed already: it ends
+	 * there, before the transfer does that it belongs to. */
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
@@ -276,14 +276,14 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
 		/* Other connections have their turns in between. */
-		while (!fail_part(&conn->parts[i], FAILED_AT_ONCE)) {
+		while (!fail_shard(&conn->shards[i], FAILED_AT_ONCE)) {
 			kvi_worker_unlock(engine->workers[i]);
 			kvi_worker_lock(engine->workers[i]);
 		}
-		free_part(&conn->parts[i]);
+		free_shard(&conn->shards[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
-	kvi_share_end(conn);
+	kvi_exports_on_severed(conn);
 	bool left_something = atomic_load(&conn->arrivals) > 0 ||
 			      kvi_inbox_holds_events(&engine->inbox, conn);
 	tell_end(conn);
@@ -313,8 +313,8 @@ void kvi_conn_hand_out(struct kvt_conn *conn)
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
 		kvi_worker_lock(worker);
-		kvi_list_for_each (node, next_node, &conn->parts[i].links)
-			kvi_link_unpark(kvi_container_of(node, struct kvi_link, node));
+		kvi_list_for_each (node, next_node, &conn->shards[i].links)
+			kvi_link_take_untaken(kvi_container_of(node, struct kvi_link, node));
 		kvi_worker_flush_unlock(worker);
 	}
 }

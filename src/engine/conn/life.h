@@ -10,13 +10,13 @@
 /* A connection in state OPENING with two references: the caller's and the control thread's. */
 struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server);
 
-/* Lay out links and parts for lane_count lanes, as agreed. */
+/* Lay out links and shards for lane_count lanes, as agreed. */
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,
 				 unsigned peer_rx_count);
 
 /*
- * Control thread: cut the lanes, end the transfers, set ENDED. What the peer was told that we have is
- * kept, and the connection with it, which accepting gives out as any other.
+ * Control thread: sever the lanes, end the transfers, set ENDED. What the peer was told that we
+ * have is kept, and the connection with it, which accepting gives out as any other.
  */
 void kvi_conn_tear_down(struct kvt_conn *conn);
 
@@ -32,7 +32,7 @@ void kvi_conn_hand_out(struct kvt_conn *conn);
 /* Control thread: both sides are ready. */
 void kvi_conn_set_open(struct kvt_conn *conn);
 
-/* Control thread: say BYE on every lane, behind what was sent before. */
-void kvi_conn_say_bye(struct kvt_conn *conn);
+/* Control thread: send LANE_END on every lane, behind what was sent before. */
+void kvi_conn_end_lanes(struct kvt_conn *conn);
 
 #endif

@@ -15,7 +15,7 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
+#include "engine/paged/exports.h"
 
 struct kvt_offer {
 	/* immutable after open */

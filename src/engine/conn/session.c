@@ -30,7 +30,7 @@ static bool has_hung_up(const struct kvi_session *session, int socket_errno)
 
 static void on_socket_lost(struct kvi_session *session, int socket_errno)
 {
-	if (session->conn == NULL || session->state == KVI_SESSION_GOODBYE) {
+	if (session->conn == NULL || session->state == KVI_SESSION_CLOSING) {
 		kvi_session_end(session);
 		return;
 	}
@@ -87,11 +87,11 @@ static void send_frame(struct kvi_session *session, struct kvi_frame *frame)
 	send_record(session, record, len);
 }
 
-static void send_farewell(struct kvi_session *session, enum kvi_frame_type type, enum kvt_err code,
-			  const char *text)
+static void send_ending(struct kvi_session *session, enum kvi_frame_type type, enum kvt_err code,
+			const char *text)
 {
-	struct kvi_frame frame = { .type = type, .farewell.code = code };
-	snprintf(frame.farewell.text, sizeof(frame.farewell.text), "%s", text);
+	struct kvi_frame frame = { .type = type, .ending.code = code };
+	snprintf(frame.ending.text, sizeof(frame.ending.text), "%s", text);
 	send_frame(session, &frame);
 }
 
@@ -100,12 +100,12 @@ static void send_farewell(struct kvi_session *session, enum kvi_frame_type type,
 #define TOO_MANY_WAIT "%d peers wait until the application of this engine accepts them"
 
 /* No connection could be made, or none would find a place when it is ready. */
-static void refuse(struct kvi_session *session, bool too_many_wait)
+static void refuse_peer(struct kvi_session *session, bool too_many_wait)
 {
 	char text[KVT_TEXT_LEN] = "this engine has no room for another peer";
 	if (too_many_wait)
 		snprintf(text, sizeof(text), TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
-	send_farewell(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, text);
+	send_ending(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, text);
 	kvi_session_end(session);
 }
 
@@ -127,7 +127,7 @@ static void serve_lanes(struct kvi_session *session)
 	}
 	pthread_mutex_unlock(&engine->lock);
 	if (conn == NULL) {
-		refuse(session, too_many_wait);
+		refuse_peer(session, too_many_wait);
 		return;
 	}
 	kvi_strangers_remove(&session->stranger);
@@ -292,19 +292,19 @@ static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame
 	case KVI_FRAME_HEARTBEAT:
 		return KVT_OK;
 	case KVI_FRAME_REFUSE:
-		kvi_conn_fail(session->conn, frame->farewell.code, 0, "the peer refused: %s",
-			      frame->farewell.text);
+		kvi_conn_fail(session->conn, frame->ending.code, 0, "the peer refused: %s",
+			      frame->ending.text);
 		return KVT_OK;
-	case KVI_FRAME_GOODBYE:
-		if (frame->farewell.code != KVT_E_CLOSED) {
+	case KVI_FRAME_CLOSE:
+		if (frame->ending.code != KVT_E_CLOSED) {
 			kvi_conn_fail(session->conn, KVT_E_PEER_LOST, 0,
-				      "the peer gave up the connection: %s", frame->farewell.text);
-		} else if (session->state == KVI_SESSION_GOODBYE) {
+				      "the peer gave up the connection: %s", frame->ending.text);
+		} else if (session->state == KVI_SESSION_CLOSING) {
 			kvi_session_end(session);
 		} else if (!session->peer_closes) {
 			/* Once: who says it again and again buys no time. */
 			session->peer_closes = true;
-			session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
+			session->deadline_ns = kvi_deadline_after(KVI_CLOSE_NS);
 		}
 		return KVT_OK;
 	default:
@@ -374,7 +374,7 @@ static void take_records(struct kvi_session *session)
 /* ---- timers and state ---- */
 
 /* The connection has failed or been closed on this side: tell the peer, and end or wait for it to go. */
-static void say_goodbye(struct kvi_session *session)
+static void send_close(struct kvi_session *session)
 {
 	struct kvt_conn *conn = session->conn;
 	struct kvt_error cause;
@@ -388,13 +388,12 @@ static void say_goodbye(struct kvi_session *session)
 	/* A peer that found no place has lanes already: it shall hear why before it sees them break. */
 	bool found_no_place = cause.code == KVT_E_LIMIT && !was_open && session->is_server;
 	if (polite)
-		kvi_conn_say_bye(conn);
+		kvi_conn_end_lanes(conn);
 	if (polite || found_no_place) {
-		session->state = KVI_SESSION_GOODBYE;
-		session->deadline_ns = kvi_deadline_after(KVI_GOODBYE_NS);
+		session->state = KVI_SESSION_CLOSING;
+		session->deadline_ns = kvi_deadline_after(KVI_CLOSE_NS);
 	}
-	send_farewell(session, was_open ? KVI_FRAME_GOODBYE : KVI_FRAME_REFUSE, cause.code,
-		      cause.text);
+	send_ending(session, was_open ? KVI_FRAME_CLOSE : KVI_FRAME_REFUSE, cause.code, cause.text);
 	if (!polite && !found_no_place)
 		kvi_session_end(session);
 }
@@ -404,7 +403,7 @@ static void pass_deadline(struct kvi_session *session)
 	if (session->conn == NULL) {
 		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
 		kvi_session_end(session);
-	} else if (session->state == KVI_SESSION_GOODBYE) {
+	} else if (session->state == KVI_SESSION_CLOSING) {
 		kvi_session_end(session);
 	} else if (session->peer_closes) {
 		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
@@ -445,9 +444,9 @@ void kvi_session_check(struct kvi_session *session)
 	    atomic_load(&session->conn->lanes_closing) >= session->conn->lane_count)
 		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
 			      "the peer closed the connection");
-	if (has_failed(session) && session->state != KVI_SESSION_GOODBYE &&
+	if (has_failed(session) && session->state != KVI_SESSION_CLOSING &&
 	    session->state != KVI_SESSION_ENDED)
-		say_goodbye(session);
+		send_close(session);
 	if (session->state != KVI_SESSION_ENDED)
 		set_timer(session);
 }

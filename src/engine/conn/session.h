@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session.h - the control channel of one connection: a socket, the proof of a key, the handshake behind it, the
- * frames after that, heartbeats, goodbye. Control thread only. A server's session has no connection, and takes
- * one deadline from nobody, before the handshake is done.
+ * session.h - the control channel of one connection: a socket, the proof of a key, the handshake
+ * behind it, the frames after that, heartbeats, close. Control thread only. A server's session has
+ * no connection, and takes one deadline from nobody, before the handshake is done.
  */
 #ifndef KVI_ENGINE_SESSION_H
 #define KVI_ENGINE_SESSION_H
@@ -23,7 +23,7 @@ enum kvi_session_state {
 	KVI_SESSION_HELLO, /* handshake */
 	KVI_SESSION_LANES, /* the lanes are being made */
 	KVI_SESSION_OPEN,
-	KVI_SESSION_GOODBYE, /* we have said it; waiting for the peer to go */
+	KVI_SESSION_CLOSING, /* CLOSE is out; waiting for the peer to go */
 	KVI_SESSION_ENDED,   /* to be freed */
 };
 
@@ -39,7 +39,7 @@ struct kvi_session {
 	bool awaits_lanes;
 	bool ready_sent;
 	bool ready_received;
-	bool peer_closes; /* GOODBYE came; its last messages may still be on the lanes */
+	bool peer_closes; /* CLOSE came; its last messages may still be on the lanes */
 	enum kvi_session_state state;
 	char host[64];
 	uint16_t port;

@@ -65,7 +65,7 @@ void kvi_conn_on_lane_connected(struct kvt_conn *conn)
 		note(conn);
 }
 
-void kvi_conn_on_lane_bye(struct kvt_conn *conn)
+void kvi_conn_on_lane_end(struct kvt_conn *conn)
 {
 	if (atomic_fetch_add(&conn->lanes_closing, 1) + 1 == conn->lane_count)
 		note(conn);
@@ -74,7 +74,7 @@ void kvi_conn_on_lane_bye(struct kvt_conn *conn)
 void kvi_conn_await_end(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
-	/* The goodbye is bounded, too. */
+	/* Closing is bounded, too. */
 	pthread_mutex_lock(&engine->lock);
 	while (!conn->is_torn_down && !engine->stopped)
 		kvi_cond_wait(&engine->changed, &engine->lock, KVI_NEVER);

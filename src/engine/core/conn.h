@@ -3,7 +3,7 @@
  * conn.h - a connection: one peer, its lanes, and how it comes and goes.
  *
  * OPENING -> OPEN -> FAILING -> ENDED. Anybody may fail a connection, under any lock; the control
- * thread alone tears it down: it cuts all lanes (the fence), then ends every transfer with the cause.
+ * thread alone tears it down: it severs all lanes, then ends every transfer with the cause.
  */
 #ifndef KVI_ENGINE_CONN_H
 #define KVI_ENGINE_CONN_H
@@ -20,7 +20,7 @@
 #include "wire/wire.h"
 
 struct kvi_link;
-struct kvi_part;
+struct kvi_shard;
 struct kvi_session;
 struct kvt_export;
 struct kvt_remote;
@@ -39,17 +39,17 @@ struct kvi_motion {
 	uint64_t moved;
 };
 
-/* What share.h has: exports of ours, remotes of theirs. */
-struct kvi_share {
+/* What exports.h has: exports of ours, remotes of theirs. */
+struct kvi_exports {
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
-	struct kvt_export *exports; /* by id */
-	struct kvt_export *named;   /* those that are open and have a name, by it */
+	struct kvt_export *by_id;
+	struct kvt_export *by_name; /* those that are open and have a name, by it */
 	struct kvt_remote *remotes; /* by id */
-	struct kvi_list asks;	    /* of ours, not answered yet: owner.c */
+	struct kvi_list queries;    /* of ours, not answered yet: owner.c */
 	uint64_t last_export_id;
-	uint64_t last_ask;
-	bool ended; /* the lanes are cut */
+	uint64_t last_query;
+	bool ended; /* the lanes are severed */
 };
 
 struct kvt_conn {
@@ -64,7 +64,7 @@ struct kvt_conn {
 	unsigned peer_rx_count;
 	unsigned lane_count;
 	struct kvi_link *links;	   /* by lane index */
-	struct kvi_part *parts;	   /* one a worker, by its index */
+	struct kvi_shard *shards;  /* one a worker, by its index */
 	struct kvi_mailbox *notes; /* of the control thread, and what wakes it */
 	struct kvi_wake *control_wake;
 
@@ -94,7 +94,7 @@ struct kvt_conn {
 	size_t held_len;	     /* what the peer has made us keep until then */
 	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
 
-	struct kvi_share share;
+	struct kvi_exports exports;
 
 	/* atomic */
 	_Atomic(enum kvi_conn_state) state;
@@ -103,8 +103,8 @@ struct kvt_conn {
 	atomic_size_t arrivals; /* eager messages that wait for a receive */
 	struct kvi_ref ref; /* the handle's, the control thread's, one a KV's and a transfer's */
 	atomic_uint lanes_connected;
-	atomic_uint lanes_closing; /* lanes on which the peer has said BYE */
-	atomic_uint channel_count;
+	atomic_uint lanes_closing; /* lanes on which LANE_END came */
+	atomic_uint tag_queue_count;
 	atomic_uint transfer_count;
 	_Atomic(uint64_t) next_generation;
 	_Atomic(uint64_t) next_auto_tag;
@@ -120,7 +120,7 @@ void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno,
 void kvi_conn_on_lane_connected(struct kvt_conn *conn);
 
 /* The peer will send nothing more on a lane; under its worker's lock. */
-void kvi_conn_on_lane_bye(struct kvt_conn *conn);
+void kvi_conn_on_lane_end(struct kvt_conn *conn);
 
 /* Wait until a connection that has failed is torn down, which waits for no peer. */
 void kvi_conn_await_end(struct kvt_conn *conn);

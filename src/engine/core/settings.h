@@ -35,12 +35,13 @@ enum {
 		256 * 1024,	    /* of all lanes of a connection, which has shown nothing yet */
 	KVI_FLIGHT_MIN = 16 * 1024, /* of a lane, however slow */
 	KVI_WRITES_MAX = 64,
-	KVI_QUESTIONS_MAX = 8, /* what the peer was asked for fills our slots */
-	KVI_SEGMENTS = KVI_WRITES_MAX + KVI_QUESTIONS_MAX,
-	/* Blocks are packed into slots: the peer fills some while others are unpacked. A pack costs some
-	 * 30 us of CPU whatever is in it; larger ones make messages wait for the copies. */
-	KVI_SLOT_LEN = 1024 * 1024,
-	KVI_SLOTS = 4,
+	KVI_READ_REQUESTS_MAX = 8, /* what the peer was asked for fills our staging buffers */
+	KVI_SEGMENTS = KVI_WRITES_MAX + KVI_READ_REQUESTS_MAX,
+	/* Blocks are packed into staging buffers: the peer fills some while others are unpacked. A
+	 * pack costs some 30 us of CPU whatever is in it; larger ones make messages wait for the
+	 * copies. */
+	KVI_STAGING_BUFFER_LEN = 1024 * 1024,
+	KVI_STAGING_BUFFERS = 4,
 	KVI_PACKS = 2,		   /* buffers to fill them from */
 	KVI_PACK_SPANS_MAX = 2048, /* however small the blocks are */
 	/* From here on a transfer is spread over all lanes; below, one lane and no extra trip for FIN. */
@@ -55,7 +56,7 @@ enum {
 #define KVI_FLIGHT_NS (KVI_SECOND / 2)	/* what is in flight shall drain in that time */
 #define KVI_QUIESCE_NS (1 * KVI_SECOND) /* without a byte that moves, when something is given up */
 #define KVI_DRAIN_NS (20 * KVI_SECOND)	/* however much still moves */
-#define KVI_GOODBYE_NS (KVI_SECOND / 2)
+#define KVI_CLOSE_NS (KVI_SECOND / 2)
 
 struct kvi_settings {
 	unsigned ncpus;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * link.c - packets in and out of one lane. What a message means is the channel's business.
+ * link.c - packets in and out of one lane. What a message means is the tag queue's business.
  */
 #include "engine/lane/link.h"
 
@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 
 enum {
 	/* Answers are few: each belongs to an operation of ours. More means that the peer plays tricks. */
@@ -54,7 +54,7 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 	enum kvt_err err = kvi_lane_post_recv(link->lane, &packet->post.op, packet->bytes,
 					      link->packet_len, link->memory);
 	if (err == KVT_OK) {
-		link->part->posted++;
+		link->shard->posted++;
 		return true;
 	}
 	kvi_link_fail(link, err, 0, "a receive");
@@ -63,14 +63,14 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 
 void kvi_link_touch(struct kvi_link *link)
 {
-	if (!link->part->cut && kvi_list_is_empty(&link->dirty_node))
-		kvi_list_append(&link->part->worker->dirty_links, &link->dirty_node);
+	if (!link->shard->severed && kvi_list_is_empty(&link->dirty_node))
+		kvi_list_append(&link->shard->worker->dirty_links, &link->dirty_node);
 }
 
 void kvi_link_retry(struct kvi_link *link)
 {
 	kvi_link_touch(link);
-	link->part->worker->retry_soon = true;
+	link->shard->worker->retry_soon = true;
 }
 
 static void free_first_queued(struct kvi_link *link)
@@ -186,9 +186,9 @@ enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t
 	err = kvi_lane_connect(link->lane, data, request == NULL ? sizeof(data) : 0, error);
 	if (err != KVT_OK)
 		goto err_close;
-	kvi_list_append(&link->part->links, &link->node);
-	link->part->worker->connecting++;
-	kvi_wake(&link->part->worker->wake);
+	kvi_list_append(&link->shard->links, &link->node);
+	link->shard->worker->connecting++;
+	kvi_wake(&link->shard->worker->wake);
 	return KVT_OK;
 
 err_close:
@@ -196,7 +196,7 @@ err_close:
 	 * kvi_link_free(). */
 	kvi_lane_close(link->lane);
 	link->lane = NULL;
-	kvi_list_append(&link->part->links, &link->node);
+	kvi_list_append(&link->shard->links, &link->node);
 	link->connected = true;
 	return err;
 err_free:
@@ -211,7 +211,7 @@ void kvi_link_close(struct kvi_link *link)
 	if (link->lane == NULL)
 		return;
 	if (!link->connected)
-		link->part->worker->connecting--;
+		link->shard->worker->connecting--;
 	kvi_lane_close(link->lane);
 	link->lane = NULL;
 }
@@ -227,7 +227,7 @@ void kvi_link_free(struct kvi_link *link)
 	kvi_list_remove(&link->node);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
-	kvi_list_init(&link->parked);
+	kvi_list_init(&link->untaken);
 	kvi_free(link->packets);
 	link->packets = NULL;
 	link->receive_count = 0;
@@ -247,7 +247,7 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 	bool was_connected = link->connected;
 	if (!was_connected) {
 		link->connected = true;
-		link->part->worker->connecting--;
+		link->shard->worker->connecting--;
 	}
 	if (event->kind == KVI_LANE_CONNECTED) {
 		kvi_lane_get_flow(link->lane, &link->flow);
@@ -354,10 +354,10 @@ static void take_in(struct kvi_link *link, struct kvi_packet *packet, size_t len
 	kvi_link_touch(link);
 }
 
-void kvi_link_unpark(struct kvi_link *link)
+void kvi_link_take_untaken(struct kvi_link *link)
 {
 	struct kvi_list *node;
-	while (link->lane != NULL && (node = kvi_list_take_first(&link->parked)) != NULL) {
+	while (link->lane != NULL && (node = kvi_list_take_first(&link->untaken)) != NULL) {
 		struct kvi_packet *packet = kvi_container_of(node, struct kvi_packet, node);
 		take_in(link, packet, packet->len);
 	}
@@ -367,7 +367,7 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 {
 	struct kvi_packet *packet = kvi_container_of(post, struct kvi_packet, post);
 	struct kvi_link *link = packet->link;
-	link->part->posted--;
+	link->shard->posted--;
 	if (link->lane == NULL)
 		return;
 	if (completion->err != KVT_OK && !link->connected) {
@@ -378,16 +378,16 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		kvi_link_fail(link, completion->err, completion->provider_errno, "a receive");
 		return;
 	}
-	kvi_part_count_moved(link->part);
-	if (kvi_list_is_empty(&link->parked) && kvi_conn_has_room(link->conn)) {
+	kvi_shard_count_moved(link->shard);
+	if (kvi_list_is_empty(&link->untaken) && kvi_conn_has_room(link->conn)) {
 		take_in(link, packet, completion->len);
 	} else {
 		packet->len = completion->len;
-		kvi_list_append(&link->parked, &packet->node);
+		kvi_list_append(&link->untaken, &packet->node);
 	}
-	/* Where much comes at a time more is to come, and what is parked is posted later. */
+	/* Where much comes at a time more is to come, and what is left untaken is posted later. */
 	if (link->lane != NULL &&
-	    (++link->came > link->receive_count / 2 || !kvi_list_is_empty(&link->parked)))
+	    (++link->came > link->receive_count / 2 || !kvi_list_is_empty(&link->untaken)))
 		add_receive(link);
 }
 
@@ -440,14 +440,14 @@ static bool post_filled(struct kvi_link *link)
 	if (is_free)
 		kvi_list_prepend(&link->free_packets, &packet->node);
 	else
-		link->part->posted++;
+		link->shard->posted++;
 	link->filling = NULL;
 	link->filling_len = 0;
 	link->filling_count = 0;
 	return true;
 }
 
-static struct kvi_packet *take_packet_slot(struct kvi_link *link)
+static struct kvi_packet *take_free_packet(struct kvi_link *link)
 {
 	struct kvi_list *node = kvi_list_take_first(&link->free_packets);
 	return kvi_container_of(node, struct kvi_packet, node);
@@ -460,7 +460,7 @@ static bool open_packet(struct kvi_link *link)
 		return true;
 	if (!has_room(link))
 		return false;
-	link->filling = take_packet_slot(link);
+	link->filling = take_free_packet(link);
 	link->send_credits--;
 	return true;
 }
@@ -547,7 +547,7 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message)
 
 void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message)
 {
-	struct kvi_worker *worker = link->part->worker;
+	struct kvi_worker *worker = link->shard->worker;
 	kvi_worker_lock(worker);
 	kvi_link_send(link, message);
 	kvi_worker_flush_unlock(worker);
@@ -569,7 +569,7 @@ static void on_sent(struct kvi_post *post, const struct kvi_completion *completi
 {
 	struct kvi_packet *packet = kvi_container_of(post, struct kvi_packet, post);
 	struct kvi_link *link = packet->link;
-	link->part->posted--;
+	link->shard->posted--;
 	kvi_list_prepend(&link->free_packets, &packet->node);
 	if (link->lane == NULL)
 		return;
@@ -586,7 +586,7 @@ static bool flush_credit(struct kvi_link *link)
 		return false;
 	/* It needs no credit, so it may go when no other packet may; and it goes alone. */
 	struct kvi_message message = { .type = KVI_MESSAGE_CREDIT };
-	link->filling = take_packet_slot(link);
+	link->filling = take_free_packet(link);
 	append(link, &message);
 	if (post_filled(link))
 		return true;
@@ -647,7 +647,7 @@ bool kvi_link_flush(struct kvi_link *link, unsigned how)
 	bool did = begin_waiting(link);
 	if ((how & KVI_FLUSH_GATHER) && should_gather(link)) {
 		kvi_link_touch(link);
-		kvi_worker_leave_posting(link->part->worker);
+		kvi_worker_leave_posting(link->shard->worker);
 		return did;
 	}
 	if (!(how & KVI_FLUSH_LAZILY) || link->queue_urgent || link->filling != NULL)

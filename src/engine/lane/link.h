@@ -12,7 +12,7 @@
  * into the packet that is being filled, which a flush posts, too.
  *
  * Messages of a peer that the application has not accepted are taken, and acknowledged, as long as the
- * engine has room for such (inbox.h); then its packets are parked, and it waits.
+ * engine has room for such (inbox.h); then its packets are left untaken, and it waits.
  *
  * All functions are called under the worker's lock.
  */
@@ -22,7 +22,7 @@
 #include "base/list.h"
 #include "engine/core/settings.h"
 #include "engine/lane/flight.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 #include "engine/progress/worker.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
@@ -36,13 +36,13 @@ struct kvi_handlers {
 						   const struct kvi_message *message);
 };
 
-/* A message's bytes, at home in a slot of the link's slab. */
+/* A message's bytes, in the link's slab. */
 struct kvi_packet {
 	struct kvi_post post;
 	struct kvi_list node;
 	struct kvi_link *link;
 	uint8_t *bytes;
-	size_t len; /* parked: of what came */
+	size_t len; /* of what came, while left untaken */
 };
 
 /* What waits for room to send its first message; under the worker's lock. */
@@ -58,7 +58,7 @@ enum kvi_segment_kind {
 	KVI_SEGMENT_ORDERED, /* a write that may be done when our memory is free: a message follows and is
 			      * answered */
 	KVI_SEGMENT_READ,
-	KVI_SEGMENT_ASK, /* nothing is posted: on_posted asks the peer for bytes, and awaits its answer */
+	KVI_SEGMENT_READ_REQUEST, /* nothing is posted: on_posted asks the peer for bytes, and awaits its answer */
 };
 
 /* What a segment carries for the room that made it; under the worker's lock. */
@@ -82,7 +82,7 @@ struct kvi_segment {
 	struct kvi_span spans[KVI_SPANS_MAX];
 	const struct kvi_cargo_kind *cargo_kind; /* NULL: it carries nothing, or not any more */
 	void *cargo;
-	size_t asked_len; /* KVI_SEGMENT_ASK: how many bytes it asks for */
+	size_t asked_len; /* KVI_SEGMENT_READ_REQUEST: how many bytes it asks for */
 	bool awaits_ack;  /* not done before the peer has said so: kvi_segment_on_ack() */
 	int64_t posted_ns;
 	size_t ahead;	   /* bytes in flight on the lane then, itself included */
@@ -99,13 +99,13 @@ struct kvi_poster {
 
 struct kvi_link {
 	struct kvt_conn *conn;
-	struct kvi_part *part;
+	struct kvi_shard *shard;
 	unsigned index;
 	unsigned rail;
 	struct kvi_cq *cq;
 	struct kvi_lane *lane;	    /* NULL: not made yet, or closed */
 	struct kvi_flow flow;	    /* immutable once connected */
-	struct kvi_list node;	    /* in part->links */
+	struct kvi_list node;	    /* in shard->links */
 	struct kvi_list dirty_node; /* in worker->dirty_links while something may be postable */
 	bool connected;
 
@@ -127,7 +127,7 @@ struct kvi_link {
 	bool queue_urgent;	       /* it holds more than a few ACKs */
 	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
-	struct kvi_list parked;	       /* packets that came, until the connection is accepted */
+	struct kvi_list untaken;       /* packets that came, until the connection is accepted */
 	struct kvi_event
 		*partial; /* a notification that comes in parts: notification.h; NULL: none */
 	uint64_t partial_number; /* of its transfer */
@@ -144,14 +144,14 @@ struct kvi_link {
 	struct kvi_list free_segments;
 	unsigned writes; /* segments that are operations: posted, or held */
 	size_t writes_len;
-	unsigned questions;	  /* segments that are questions: sent, and not answered */
-	size_t questions_len;	  /* bytes that they ask for */
+	unsigned read_requests;	  /* segments that are read requests: sent, and not answered */
+	size_t read_requests_len; /* bytes that they ask for */
 	struct kvi_flight flight; /* bounds both */
 	struct kvi_segment *held; /* taken, but the provider had no room */
 	struct kvi_list stripes;  /* spread.h: shares of transfers that use this lane alone */
-	bool shared_turn;	  /* the next segment is of those that use any lane of the part */
+	bool shared_turn;	  /* the next segment is of those that use any lane of the shard */
 	const struct kvi_poster *poster; /* immutable */
-	struct kvi_stage *stage;	 /* its; NULL: nothing was ever packed on this lane */
+	struct kvi_staging *staging;	 /* its; NULL: nothing was ever packed on this lane */
 };
 
 /*
@@ -161,12 +161,12 @@ struct kvi_link {
 enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t address_len,
 			   struct kvi_lane_request *request, struct kvt_error *error);
 
-/* The fence of one lane. Its posts are handed out by the next progress; then kvi_link_free(). */
+/* Sever one lane. Its posts are handed out by the next progress; then kvi_link_free(). */
 void kvi_link_close(struct kvi_link *link);
 void kvi_link_free(struct kvi_link *link);
 
-/* Take what was parked. */
-void kvi_link_unpark(struct kvi_link *link);
+/* Take what was left untaken. */
+void kvi_link_take_untaken(struct kvi_link *link);
 
 /* The fabric has failed something on this lane, with err and the provider's errno: end the connection, and
  * say whose fault it is. what: "a write". */

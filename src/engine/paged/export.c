@@ -12,8 +12,8 @@
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
 #include "engine/transfer/motion.h"
 
 static void free_export(struct kvt_export *exported)
@@ -41,7 +41,8 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 	struct kvi_descriptor descriptor = {
 		.id = exported->id,
 		.access = (uint8_t)exported->access,
-		.grant_count = (uint8_t)kvi_window_get_grants(exported->windows[0], extent.grants),
+		.rkey_count = (uint8_t)kvi_registration_get_rkeys(exported->registrations[0],
+								  extent.rkeys),
 		.extent_count = (uint32_t)layout->extent_count,
 		.block_len = layout->block_len,
 	};
@@ -55,7 +56,7 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 	for (uint32_t i = 0; i < layout->extent_count; i++) {
 		extent.count = layout->extents[i].count;
 		extent.stride = layout->extents[i].stride;
-		kvi_window_get_grants(exported->windows[i], extent.grants);
+		kvi_registration_get_rkeys(exported->registrations[i], extent.rkeys);
 		kvi_descriptor_encode_extent(&descriptor, exported->descriptor, i, &extent);
 	}
 	kvi_secrets_seal(exported->conn->secrets, exported->conn->is_server, exported->descriptor,
@@ -63,76 +64,76 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 	return KVT_OK;
 }
 
-/* The tables are guarded by share->lock. Removing an export that is in no table does nothing. */
+/* The tables are guarded by exports->lock. Removing an export that is in no table does nothing. */
 
-static struct kvt_export *find_name(struct kvi_share *share, const char *name, size_t len)
+static struct kvt_export *find_name(struct kvi_exports *exports, const char *name, size_t len)
 {
 	struct kvt_export *found;
-	HASH_FIND(by_name, share->named, name, len, found);
+	HASH_FIND(by_name, exports->by_name, name, len, found);
 	return found;
 }
 
-static struct kvt_export *find_id(struct kvi_share *share, uint64_t id)
+static struct kvt_export *find_export(struct kvi_exports *exports, uint64_t id)
 {
 	struct kvt_export *found;
-	HASH_FIND(by_id, share->exports, &id, sizeof(id), found);
+	HASH_FIND(by_id, exports->by_id, &id, sizeof(id), found);
 	return found;
 }
 
-static void forget_name(struct kvi_share *share, struct kvt_export *exported)
+static void forget_name(struct kvi_exports *exports, struct kvt_export *exported)
 {
 	if (exported->by_name.tbl == NULL)
 		return;
-	HASH_DELETE(by_name, share->named, exported);
+	HASH_DELETE(by_name, exports->by_name, exported);
 	exported->by_name.tbl = NULL;
 }
 
-static void forget(struct kvi_share *share, struct kvt_export *exported)
+static void forget_export(struct kvi_exports *exports, struct kvt_export *exported)
 {
-	forget_name(share, exported);
+	forget_name(exports, exported);
 	if (exported->by_id.tbl == NULL)
 		return;
-	HASH_DELETE(by_id, share->exports, exported);
+	HASH_DELETE(by_id, exports->by_id, exported);
 	exported->by_id.tbl = NULL;
 }
 
 /* False: no memory. */
-static bool enter(struct kvi_share *share, struct kvt_export *exported)
+static bool enter_export(struct kvi_exports *exports, struct kvt_export *exported)
 {
-	HASH_ADD(by_id, share->exports, id, sizeof(exported->id), exported);
+	HASH_ADD(by_id, exports->by_id, id, sizeof(exported->id), exported);
 	bool is_in = exported->by_id.tbl != NULL;
 	if (is_in && exported->name != NULL) {
-		HASH_ADD_KEYPTR(by_name, share->named, exported->name, strlen(exported->name),
+		HASH_ADD_KEYPTR(by_name, exports->by_name, exported->name, strlen(exported->name),
 				exported);
 		is_in = exported->by_name.tbl != NULL;
 	}
 	if (!is_in)
-		forget(share, exported);
+		forget_export(exports, exported);
 	return is_in;
 }
 
 /* From here on the peer may find it. */
-static enum kvt_err publish(struct kvt_export *exported, struct kvt_error *error)
+static enum kvt_err publish_export(struct kvt_export *exported, struct kvt_error *error)
 {
 	struct kvt_conn *conn = exported->conn;
-	struct kvi_share *share = &conn->share;
+	struct kvi_exports *exports = &conn->exports;
 	enum kvt_err err = KVT_OK;
 	pthread_mutex_lock(&conn->engine->lock);
-	pthread_mutex_lock(&share->lock);
-	if (share->ended)
+	pthread_mutex_lock(&exports->lock);
+	if (exports->ended)
 		err = kvi_conn_check(conn, error);
 	else if (atomic_load(&exported->pool->closing))
 		err = kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
 	else if (exported->name != NULL &&
-		 find_name(share, exported->name, strlen(exported->name)) != NULL)
+		 find_name(exports, exported->name, strlen(exported->name)) != NULL)
 		err = kvi_fail(error, KVT_E_INVALID, 0,
 			       "the name \"%.100s\" is in use on this connection", exported->name);
-	else if (!enter(share, exported))
+	else if (!enter_export(exports, exported))
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
 	if (err == KVT_OK) {
 		kvi_list_append(&exported->pool->exports, &exported->pool_node);
 	}
-	pthread_mutex_unlock(&share->lock);
+	pthread_mutex_unlock(&exports->lock);
 	pthread_mutex_unlock(&conn->engine->lock);
 	return err;
 }
@@ -157,12 +158,13 @@ enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_
 }
 
 /* Everything but publishing; on failure what was made is in exported. */
-static enum kvt_err prepare(struct kvt_export *exported, const char *name, struct kvt_error *error)
+static enum kvt_err prepare_export(struct kvt_export *exported, const char *name,
+				   struct kvt_error *error)
 {
 	struct kvt_conn *conn = exported->conn;
-	pthread_mutex_lock(&conn->share.lock);
-	exported->id = ++conn->share.last_export_id;
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
+	exported->id = ++conn->exports.last_export_id;
+	pthread_mutex_unlock(&conn->exports.lock);
 	exported->home = &conn->links[exported->id % conn->lane_count];
 	if (name != NULL) {
 		exported->name = kvi_alloc_string(name);
@@ -172,11 +174,11 @@ static enum kvt_err prepare(struct kvt_export *exported, const char *name, struc
 	unsigned access = (exported->access & KVT_ACCESS_WRITE ? KVI_ACCESS_REMOTE_WRITE : 0U) |
 			  (exported->access & KVT_ACCESS_READ ? KVI_ACCESS_REMOTE_READ : 0U);
 	enum kvt_err err =
-		kvi_pool_register(exported->pool, conn, access, &exported->windows, error);
+		kvi_pool_register(exported->pool, conn, access, &exported->registrations, error);
 	if (err == KVT_OK)
 		err = describe(exported, error);
 	if (err == KVT_OK && (exported->access & KVT_ACCESS_WRITE) != 0)
-		err = kvi_stages_offer(conn, error);
+		err = kvi_staging_offer(conn, error);
 	return err;
 }
 
@@ -204,11 +206,11 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 	kvi_ref_init(&exported->ref, 1, release_export);
 	err = kvi_conn_check(conn, error);
 	if (err == KVT_OK)
-		err = prepare(exported, name, error);
+		err = prepare_export(exported, name, error);
 	if (err == KVT_OK)
-		err = publish(exported, error);
+		err = publish_export(exported, error);
 	if (err != KVT_OK) {
-		kvi_pool_deregister(pool, exported->windows);
+		kvi_pool_deregister(pool, exported->registrations);
 		free_export(exported);
 		goto leave;
 	}
@@ -237,11 +239,11 @@ enum kvt_err kvt_export_describe(const struct kvt_export *exported, void *bytes,
 
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id)
 {
-	pthread_mutex_lock(&conn->share.lock);
-	struct kvt_export *found = find_id(&conn->share, id);
+	pthread_mutex_lock(&conn->exports.lock);
+	struct kvt_export *found = find_export(&conn->exports, id);
 	if (found != NULL && atomic_load(&found->state) >= KVI_EXPORT_CONFIRMED)
 		found = NULL;
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_unlock(&conn->exports.lock);
 	return found;
 }
 
@@ -251,7 +253,7 @@ enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_messag
 	const uint64_t number = message->attach.number;
 	struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED, .attached.number = number };
 	struct kvt_export *exported = kvi_export_find(conn, message->attach.export_id);
-	pthread_mutex_lock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
 	if (exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN) {
 		answer.type = KVI_MESSAGE_NO_EXPORT;
 		answer.no_export.number = number;
@@ -259,7 +261,7 @@ enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_messag
 	} else {
 		exported->attached = true;
 	}
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_unlock(&conn->exports.lock);
 	kvi_link_send(link, &answer);
 	return KVT_OK;
 }
@@ -267,13 +269,13 @@ enum kvt_err kvi_export_on_attach(struct kvi_link *link, const struct kvi_messag
 /* An answer has one part, and the peer sends a FIND for the next: so no state is kept between them. */
 enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_share *share = &link->conn->share;
+	struct kvi_exports *exports = &link->conn->exports;
 	const struct kvi_message_find *find = &message->find;
 	struct kvi_message answer = { .type = KVI_MESSAGE_NO_EXPORT };
 	size_t room = kvi_link_get_room(link);
-	pthread_mutex_lock(&share->lock);
+	pthread_mutex_lock(&exports->lock);
 	struct kvt_export *exported =
-		find_name(share, (const char *)find->name.bytes, find->name.len);
+		find_name(exports, (const char *)find->name.bytes, find->name.len);
 	if (exported == NULL || find->offset >= exported->descriptor_len) {
 		/* There is none of that name yet, or it is another one than that whose beginning the peer has. */
 		answer.no_export.number = find->number;
@@ -288,7 +290,7 @@ enum kvt_err kvi_export_on_find(struct kvi_link *link, const struct kvi_message 
 		answer.found.part.bytes = exported->descriptor + find->offset;
 		answer.found.part.len = left < most ? left : most;
 	}
-	pthread_mutex_unlock(&share->lock);
+	pthread_mutex_unlock(&exports->lock);
 	kvi_link_send(link, &answer);
 	return KVT_OK;
 }
@@ -307,38 +309,38 @@ static bool is_closed(const void *arg)
 	return atomic_load(&exported->state) == KVI_EXPORT_CLOSED;
 }
 
-static void confirm(struct kvt_export *exported)
+static void confirm_export(struct kvt_export *exported)
 {
 	enum kvi_export_state closing = KVI_EXPORT_CLOSING;
 	atomic_compare_exchange_strong(&exported->state, &closing, KVI_EXPORT_CONFIRMED);
-	kvi_worker_signal(exported->home->part->worker);
+	kvi_worker_signal(exported->home->shard->worker);
 }
 
 enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_message *message)
 {
 	struct kvt_conn *conn = link->conn;
-	pthread_mutex_lock(&conn->share.lock);
-	struct kvt_export *found = find_id(&conn->share, message->withdraw.export_id);
+	pthread_mutex_lock(&conn->exports.lock);
+	struct kvt_export *found = find_export(&conn->exports, message->withdraw.export_id);
 	/* A confirmation is valid only for an export that we withdraw, and on its home lane. There the export also
 	 * stays valid: its withdrawal ends under the lock of that lane's worker. */
 	if (found != NULL && (found->home != link || atomic_load(&found->state) == KVI_EXPORT_OPEN))
 		found = NULL;
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_unlock(&conn->exports.lock);
 	if (found == NULL)
 		return KVT_E_PROTOCOL;
-	confirm(found);
+	confirm_export(found);
 	return KVT_OK;
 }
 
-/* Take the windows out under the lock, so that only one closes them. */
+/* Take the registrations out under the lock, so that only one closes them. */
 static void deregister(struct kvt_export *exported)
 {
-	struct kvi_share *share = &exported->conn->share;
-	pthread_mutex_lock(&share->lock);
-	struct kvi_window **windows = exported->windows;
-	exported->windows = NULL;
-	pthread_mutex_unlock(&share->lock);
-	kvi_pool_deregister(exported->pool, windows);
+	struct kvi_exports *exports = &exported->conn->exports;
+	pthread_mutex_lock(&exports->lock);
+	struct kvi_registration **registrations = exported->registrations;
+	exported->registrations = NULL;
+	pthread_mutex_unlock(&exports->lock);
+	kvi_pool_deregister(exported->pool, registrations);
 }
 
 static void tell_peer(struct kvt_export *exported)
@@ -352,7 +354,7 @@ static void tell_peer(struct kvt_export *exported)
 static void await_peer(struct kvt_export *exported, int64_t since_ns)
 {
 	struct kvt_conn *conn = exported->conn;
-	struct kvi_worker *worker = exported->home->part->worker;
+	struct kvi_worker *worker = exported->home->shard->worker;
 	int64_t due_ns = kvi_motion_get_first_due();
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
 	       !worker->stopped)
@@ -391,28 +393,28 @@ static struct withdrawal begin_withdrawal(struct kvt_export *exported)
 	struct kvt_conn *conn = exported->conn;
 	struct kvt_engine *engine = conn->engine;
 	enum kvi_export_state open = KVI_EXPORT_OPEN;
-	pthread_mutex_lock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
 	bool first = atomic_compare_exchange_strong(&exported->state, &open, KVI_EXPORT_CLOSING);
-	bool ask = first && exported->attached && !conn->share.ended;
+	bool must_confirm = first && exported->attached && !conn->exports.ended;
 	if (first)
-		forget_name(&conn->share, exported);
-	pthread_mutex_unlock(&conn->share.lock);
+		forget_name(&conn->exports, exported);
+	pthread_mutex_unlock(&conn->exports.lock);
 	/* Packs are unpacked until the peer has confirmed: it may report them to its application as success. */
-	if (ask)
+	if (must_confirm)
 		tell_peer(exported);
 	if (first) {
 		pthread_mutex_lock(&engine->lock);
 		kvi_list_remove(&exported->pool_node);
 		pthread_mutex_unlock(&engine->lock);
 	}
-	return (struct withdrawal){ exported, first, ask, kvi_clock_now() };
+	return (struct withdrawal){ exported, first, must_confirm, kvi_clock_now() };
 }
 
 static void end_withdrawal(const struct withdrawal *withdrawal)
 {
 	struct kvt_export *exported = withdrawal->exported;
 	struct kvt_conn *conn = exported->conn;
-	struct kvi_worker *home = exported->home->part->worker;
+	struct kvi_worker *home = exported->home->shard->worker;
 	if (!withdrawal->first) {
 		kvi_worker_await(home, is_closed, exported);
 		return;
@@ -423,9 +425,9 @@ static void end_withdrawal(const struct withdrawal *withdrawal)
 	/* A worker that found the export before may still unpack into it, under its lock. */
 	kvi_engine_meet_workers(conn->engine);
 	deregister(exported);
-	pthread_mutex_lock(&conn->share.lock);
-	forget(&conn->share, exported);
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
+	forget_export(&conn->exports, exported);
+	pthread_mutex_unlock(&conn->exports.lock);
 	kvi_worker_lock(home);
 	atomic_store(&exported->state, KVI_EXPORT_CLOSED);
 	kvi_worker_signal(home);
@@ -435,12 +437,12 @@ static void end_withdrawal(const struct withdrawal *withdrawal)
 
 void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer)
 {
-	struct kvi_share *share = &exported->conn->share;
+	struct kvi_exports *exports = &exported->conn->exports;
 	kvi_ref_take(&exported->ref);
 	atomic_store(&exported->offer, offer);
-	pthread_mutex_lock(&share->lock);
+	pthread_mutex_lock(&exports->lock);
 	bool is_over = exported->by_id.tbl == NULL;
-	pthread_mutex_unlock(&share->lock);
+	pthread_mutex_unlock(&exports->lock);
 	/* Its end came sooner, and may not have seen whose it is. */
 	if (is_over)
 		drop_offers_ref(exported);
@@ -468,11 +470,11 @@ void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count)
 
 struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name)
 {
-	pthread_mutex_lock(&conn->share.lock);
-	struct kvt_export *found = find_name(&conn->share, name, strlen(name));
+	pthread_mutex_lock(&conn->exports.lock);
+	struct kvt_export *found = find_name(&conn->exports, name, strlen(name));
 	if (found != NULL)
 		kvi_ref_take(&found->ref);
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_unlock(&conn->exports.lock);
 	return found;
 }
 
@@ -486,22 +488,23 @@ void kvt_export_close(struct kvt_export *exported)
 
 void kvi_exports_end(struct kvt_conn *conn)
 {
-	struct kvi_share *share = &conn->share;
+	struct kvi_exports *exports = &conn->exports;
 	for (;;) {
-		/* Those that are left, one by one: a worker's lock goes before the share's. */
-		pthread_mutex_lock(&share->lock);
-		struct kvt_export *found = share->exports;
+		/* Those that are left, one by one: a worker's lock is taken before that of the
+		 * exports. */
+		pthread_mutex_lock(&exports->lock);
+		struct kvt_export *found = exports->by_id;
 		if (found != NULL) {
 			kvi_ref_take(&found->ref);
-			forget(share, found);
+			forget_export(exports, found);
 		}
-		pthread_mutex_unlock(&share->lock);
+		pthread_mutex_unlock(&exports->lock);
 		if (found == NULL)
 			return;
 		deregister(found);
-		kvi_worker_lock(found->home->part->worker);
-		confirm(found);
-		kvi_worker_unlock(found->home->part->worker);
+		kvi_worker_lock(found->home->shard->worker);
+		confirm_export(found);
+		kvi_worker_unlock(found->home->shard->worker);
 		drop_offers_ref(found);
 		kvi_ref_drop(&found->ref);
 	}

@@ -17,7 +17,7 @@ static size_t get_held_len(const struct kvi_event *event)
 }
 
 /* One with room for len bytes. NULL: no memory. */
-static struct kvi_event *make(struct kvi_link *link, size_t len)
+static struct kvi_event *make_notification(struct kvi_link *link, size_t len)
 {
 	struct kvi_event *event = kvi_event_alloc(link->conn, KVT_EVENT_NOTIFICATION, len);
 	if (event == NULL)
@@ -36,7 +36,7 @@ static void deliver(struct kvi_link *link, struct kvi_event *event,
 	event->event.err = message->notify.code;
 	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
 	kvi_inbox_put_event(&link->conn->engine->inbox, event);
-	link->part->worker->owes_tell = true;
+	link->shard->worker->owes_tell = true;
 	kvi_link_send(link, &noted);
 }
 
@@ -52,7 +52,7 @@ enum kvt_err kvi_notification_on_notify(struct kvi_link *link, const struct kvi_
 	} else {
 		if (notify->data.len > KVT_NOTIFY_LEN_MAX)
 			return KVT_E_PROTOCOL;
-		event = make(link, notify->data.len);
+		event = make_notification(link, notify->data.len);
 		if (event == NULL)
 			return KVT_E_NO_MEMORY;
 		if (notify->data.len > 0)
@@ -66,7 +66,7 @@ enum kvt_err kvi_notification_on_begin(struct kvi_link *link, const struct kvi_m
 {
 	if (link->partial != NULL)
 		return KVT_E_PROTOCOL;
-	link->partial = make(link, message->notify_begin.len);
+	link->partial = make_notification(link, message->notify_begin.len);
 	if (link->partial == NULL)
 		return KVT_E_NO_MEMORY;
 	link->partial_number = message->notify_begin.transfer;

@@ -19,10 +19,10 @@
 #include "base/error.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/paged/ask.h"
+#include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
 #include "engine/transfer/inbox.h"
 
 static struct kvi_paged *paged_of(struct kvt_transfer *transfer)
@@ -40,7 +40,7 @@ static void complete_if_done(struct kvi_paged *paged)
 }
 
 /* Say SYNC or NOTIFY, now or when there is room. */
-static void confirm(struct kvi_paged *paged)
+static void send_confirmation(struct kvi_paged *paged)
 {
 	paged->state = KVI_PAGED_CONFIRMING;
 	kvi_link_await_room(paged->home, &paged->transfer.waiter);
@@ -81,7 +81,7 @@ static bool is_unsettled(const struct kvi_paged *paged)
 	return paged->in_order && paged->transfer.segments > 0 && !paged->noted;
 }
 
-static bool begin(struct kvi_waiter *waiter)
+static bool paged_begin(struct kvi_waiter *waiter)
 {
 	struct kvt_transfer *transfer = kvi_container_of(waiter, struct kvt_transfer, waiter);
 	struct kvi_paged *paged = paged_of(transfer);
@@ -130,7 +130,7 @@ static void end_given_up(struct kvi_paged *paged)
 			kvi_link_send(paged->home, &sync);
 		paged->settling = !paged->told;
 	} else if (paged->notify != NULL && !paged->said) {
-		confirm(paged);
+		send_confirmation(paged);
 	} else {
 		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
 	}
@@ -138,7 +138,7 @@ static void end_given_up(struct kvi_paged *paged)
 
 enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message)
 {
-	struct kvi_entry *entry = kvi_table_find(&link->part->paged, message->sync.transfer, 0);
+	struct kvi_entry *entry = kvi_table_find(&link->shard->paged, message->sync.transfer, 0);
 	if (entry == NULL)
 		return KVT_OK; /* it was given up meanwhile */
 	struct kvi_paged *paged = kvi_container_of(entry, struct kvi_paged, entry);
@@ -166,13 +166,13 @@ void kvi_paged_on_all_posted(struct kvi_spread *spread)
 {
 	struct kvi_paged *paged = paged_of(spread->transfer);
 	if (paged->in_order && paged->state == KVI_PAGED_MOVING)
-		confirm(paged);
+		send_confirmation(paged);
 }
 
 void kvi_paged_on_ended(struct kvi_spread *spread)
 {
 	struct kvi_paged *paged = paged_of(spread->transfer);
-	bool failed = atomic_load(&spread->failed) || paged->home->part->cut;
+	bool failed = atomic_load(&spread->failed) || paged->home->shard->severed;
 	paged->transfer.segments += kvi_spread_finish(spread);
 	if (failed)
 		return; /* the connection is being torn down, which ends the transfer */
@@ -184,7 +184,7 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 	else if (paged->state != KVI_PAGED_MOVING)
 		complete_if_done(paged);
 	else if (paged->in_order || paged->notify != NULL)
-		confirm(paged);
+		send_confirmation(paged);
 	else
 		kvi_transfer_complete(&paged->transfer, NULL);
 }
@@ -213,16 +213,16 @@ static void enter_pools(struct kvi_paged *paged)
 	}
 }
 
-static void start(struct kvt_transfer *transfer)
+static void paged_start(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	struct kvi_part *part = paged->home->part;
+	struct kvi_shard *shard = paged->home->shard;
 	struct kvt_error error = { .code = KVT_OK };
-	bool added = kvi_table_add(&part->paged, &paged->entry, paged->number, 0);
+	bool added = kvi_table_add(&shard->paged, &paged->entry, paged->number, 0);
 	enter_pools(paged);
 	if (!added)
 		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
-	else if (part->cut)
+	else if (shard->severed)
 		kvi_conn_check(transfer->conn, &error);
 	else
 		check_pairs(paged, &error);
@@ -236,13 +236,13 @@ static void start(struct kvt_transfer *transfer)
 		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)
 			kvi_transfer_give_up(transfer, KVT_E_NO_MEMORY, "no memory for a transfer");
 	} else if (paged->notify != NULL) {
-		confirm(paged);
+		send_confirmation(paged);
 	} else {
 		kvi_transfer_complete(transfer, NULL);
 	}
 }
 
-static void give_up(struct kvt_transfer *transfer)
+static void paged_give_up(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	if (!paged->begun) /* nothing else may come between its parts */
@@ -257,7 +257,7 @@ static void give_up(struct kvt_transfer *transfer)
 }
 
 /* The notification of failure is not taken in time. Nothing is posted, so the transfer can end without it. */
-static bool end_late(struct kvt_transfer *transfer)
+static bool paged_end_late(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	if (kvi_spread_is_active(&paged->spread) || is_unsettled(paged))
@@ -273,7 +273,7 @@ static bool end_late(struct kvt_transfer *transfer)
 	return true;
 }
 
-static void tell_timeout(const struct kvt_transfer *transfer, char *text, size_t len)
+static void paged_format_timeout(const struct kvt_transfer *transfer, char *text, size_t len)
 {
 	const struct kvi_paged *paged =
 		kvi_container_of(transfer, const struct kvi_paged, transfer);
@@ -298,12 +298,12 @@ void kvi_paged_leave(struct kvi_paged *paged)
 		kvi_remote_leave(paged->pairs[--paged->entered].remote);
 }
 
-static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+static void paged_settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_counters *counters = &transfer->conn->counters;
 	bool reads = paged->direction == KVT_READ;
-	kvi_table_remove(&paged->home->part->paged, &paged->entry);
+	kvi_table_remove(&paged->home->shard->paged, &paged->entry);
 	for (size_t i = 0; i < paged->pair_count; i++)
 		kvi_list_remove(&paged->pairs[i].node);
 	kvi_paged_leave(paged);
@@ -336,12 +336,12 @@ void kvi_paged_free(struct kvt_transfer *transfer)
 }
 
 const struct kvi_transfer_kind kvi_paged_kind = {
-	.start = start,
-	.begin = begin,
-	.give_up = give_up,
-	.end_late = end_late,
-	.tell_timeout = tell_timeout,
-	.settle = settle,
+	.start = paged_start,
+	.begin = paged_begin,
+	.give_up = paged_give_up,
+	.end_late = paged_end_late,
+	.format_timeout = paged_format_timeout,
+	.settle = paged_settle,
 	.free = kvi_paged_free,
 };
 
@@ -355,20 +355,20 @@ static bool uses_remote(const struct kvi_paged *paged, const struct kvt_remote *
 	return false;
 }
 
-void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote)
+void kvi_paged_stop_remote(struct kvi_shard *shard, const struct kvt_remote *remote)
 {
-	if (part->cut)
+	if (shard->severed)
 		return;
-	kvi_list_for_each (node, next_node, &part->transfers) {
+	kvi_list_for_each (node, next_node, &shard->transfers) {
 		struct kvt_transfer *transfer =
-			kvi_container_of(node, struct kvt_transfer, part_node);
+			kvi_container_of(node, struct kvt_transfer, shard_node);
 		if (transfer->kind == &kvi_paged_kind && uses_remote(paged_of(transfer), remote))
 			kvi_transfer_give_up(transfer, KVT_E_WITHDRAWN,
 					     "the peer has withdrawn this memory");
 	}
 }
 
-static bool is_quiet(const void *in_flight)
+static bool is_pool_quiet(const void *in_flight)
 {
 	return kvi_list_is_empty(in_flight);
 }
@@ -383,12 +383,13 @@ void kvi_paged_stop_pool(const struct kvt_pool *pool)
 		kvi_list_for_each (node, next_node, in_flight) {
 			struct kvi_paged *paged =
 				kvi_container_of(node, struct kvi_pair, node)->paged;
-			if (!paged->home->part->cut)
+			if (!paged->home->shard->severed)
 				kvi_transfer_give_up(&paged->transfer, KVT_E_CLOSED,
 						     "the pool was closed on this side");
 		}
 		kvi_worker_flush_unlock(worker);
-		/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
-		kvi_worker_await(worker, is_quiet, in_flight);
+		/* Bounded as a transfer's end is: the quiesce time, or the connection is
+		 * severed. */
+		kvi_worker_await(worker, is_pool_quiet, in_flight);
 	}
 }

@@ -62,7 +62,7 @@ struct kvi_paged {
 	struct kvi_cursor cursor;
 
 	/* under worker lock */
-	struct kvi_entry entry; /* in part->paged of its home lane */
+	struct kvi_entry entry; /* in shard->paged of its home lane */
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
@@ -78,8 +78,8 @@ struct kvi_paged {
 enum kvt_err kvi_paged_on_sync(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_paged_on_noted(struct kvi_link *link, const struct kvi_message *message);
 
-/* End the transfers of a remote that are at home on one part: it is withdrawn. */
-void kvi_paged_stop_remote(struct kvi_part *part, const struct kvt_remote *remote);
+/* End the transfers of a remote that are at home on one shard: it is withdrawn. */
+void kvi_paged_stop_remote(struct kvi_shard *shard, const struct kvt_remote *remote);
 
 /* End the transfers of a pool, and wait until they have: it is being closed. */
 void kvi_paged_stop_pool(const struct kvt_pool *pool);

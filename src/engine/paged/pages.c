@@ -14,10 +14,10 @@
 #include "base/copy.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/paged/ask.h"
+#include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
 
 static uint8_t *get_local(const struct kvi_pair *pair, const struct kvi_piece *piece)
 {
@@ -117,8 +117,8 @@ static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, siz
 		kvi_plan_peek(&pair->plan, &paged->cursor, left, &piece);
 		if (segment->span_count > 0 && is_packed(paged, &piece))
 			return;
-		struct kvi_grant remote =
-			kvi_remote_get_grant(pair->remote, piece.remote_extent, segment->link);
+		struct kvi_rkey remote =
+			kvi_remote_get_rkey(pair->remote, piece.remote_extent, segment->link);
 		remote.address += piece.remote_offset;
 		segment->spans[segment->span_count++] = (struct kvi_span){
 			.base = get_local(pair, &piece),
@@ -142,7 +142,7 @@ static enum kvi_segment_kind get_kind(const struct kvi_paged *paged)
 /* Cut a pack off the plan; under its lock. */
 static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segment, size_t len)
 {
-	struct kvi_pack *pack = kvi_stage_take(segment->link);
+	struct kvi_pack *pack = kvi_staging_take(segment->link);
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
 	len = kvi_link_get_segment_len(segment->link, len);
@@ -153,28 +153,29 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	return KVI_TAKEN;
 }
 
-/* Cut a question off the plan; under its lock. */
-static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *segment)
+/* Cut a read request off the plan; under its lock. */
+static enum kvi_taken cut_read_request(struct kvi_paged *paged, struct kvi_segment *segment)
 {
 	const struct kvi_link *link = segment->link;
-	if (link->questions >= KVI_QUESTIONS_MAX || link->questions_len >= link->flight.limit)
+	if (link->read_requests >= KVI_READ_REQUESTS_MAX ||
+	    link->read_requests_len >= link->flight.limit)
 		return KVI_TAKEN_LATER;
 	size_t max_count = kvi_link_get_room(link) / KVI_WIRE_SPAN_LEN;
 	struct kvi_cursor from = paged->cursor;
-	size_t limit = kvi_link_get_segment_len(link, kvi_stage_get_slot_len(link)), len;
+	size_t limit = kvi_link_get_segment_len(link, kvi_staging_get_buffer_len(link)), len;
 	uint32_t count = cut_off(paged, limit, 0, (uint32_t)max_count, &len);
-	struct kvi_question *question =
-		kvi_alloc(sizeof(*question) + (size_t)count * KVI_WIRE_SPAN_LEN);
-	if (question == NULL) {
+	struct kvi_read_request *read_request =
+		kvi_alloc(sizeof(*read_request) + (size_t)count * KVI_WIRE_SPAN_LEN);
+	if (read_request == NULL) {
 		paged->cursor = from;
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
 		return KVI_TAKEN_LATER;
 	}
-	question->pair = get_pair(paged);
-	question->from = from;
-	question->span_count = count;
+	read_request->pair = get_pair(paged);
+	read_request->from = from;
+	read_request->span_count = count;
 	segment->cargo_kind = &kvi_question_cargo;
-	segment->cargo = question;
+	segment->cargo = read_request;
 	segment->asked_len = len;
 	return KVI_TAKEN;
 }
@@ -182,12 +183,12 @@ static enum kvi_taken cut_question(struct kvi_paged *paged, struct kvi_segment *
 static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segment)
 {
 	const struct kvi_link *link = segment->link;
-	size_t pack_len = kvi_stage_get_len(link);
+	size_t pack_len = kvi_staging_get_len(link);
 	struct kvi_piece piece;
 	kvi_plan_peek(&get_pair(paged)->plan, &paged->cursor, paged->segment_len, &piece);
 	bool is_small = is_packed(paged, &piece);
-	if (is_small && paged->direction == KVT_READ && kvi_stage_is_offered(link))
-		return cut_question(paged, segment);
+	if (is_small && paged->direction == KVT_READ && kvi_staging_is_offered(link))
+		return cut_read_request(paged, segment);
 	if (!kvi_link_may_write(link))
 		return KVI_TAKEN_LATER;
 	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
@@ -197,15 +198,15 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 	return KVI_TAKEN;
 }
 
-/* Write the spans that were cut off into the question. */
-static void fill_question(struct kvi_question *question)
+/* Write the spans that were cut off into the read request. */
+static void fill_read_request(struct kvi_read_request *read_request)
 {
-	const struct kvi_pair *pair = question->pair;
-	struct kvi_cursor cursor = question->from;
-	for (uint32_t i = 0; i < question->span_count; i++) {
+	const struct kvi_pair *pair = read_request->pair;
+	struct kvi_cursor cursor = read_request->from;
+	for (uint32_t i = 0; i < read_request->span_count; i++) {
 		struct kvi_piece piece;
 		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
-		encode_span(&piece, question->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
+		encode_span(&piece, read_request->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
 		kvi_plan_advance(&pair->plan, &cursor, piece.len);
 	}
 }
@@ -230,10 +231,10 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
-		kvi_stage_fill_span(segment->link, segment->cargo, &segment->spans[0]);
+		kvi_staging_fill_span(segment->link, segment->cargo, &segment->spans[0]);
 	} else if (segment->cargo_kind == &kvi_question_cargo) {
-		fill_question(segment->cargo);
-		segment->kind = KVI_SEGMENT_ASK;
+		fill_read_request(segment->cargo);
+		segment->kind = KVI_SEGMENT_READ_REQUEST;
 		segment->awaits_ack = true;
 	}
 	return taken;

@@ -145,7 +145,7 @@ static enum kvt_err fail_overlap(size_t number, uint64_t start, bool by_blocks,
 
 /* ---- blocks ---- */
 
-static inline int64_t get_index(const void *indices, size_t index_len, size_t i)
+static inline int64_t get_block_index(const void *indices, size_t index_len, size_t i)
 {
 	return index_len == 4 ? ((const int32_t *)indices)[i] : ((const int64_t *)indices)[i];
 }
@@ -217,7 +217,7 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 					count);
 		for (size_t i = 0; i < count && found == SIZE_MAX; i++) {
-			uint64_t index = (uint64_t)get_index(indices, request->index_len, i);
+			uint64_t index = (uint64_t)get_block_index(indices, request->index_len, i);
 			uint64_t bit = UINT64_C(1) << index % 64;
 			if (map[index / 64] & bit)
 				found = i;
@@ -230,16 +230,16 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 					count);
 		for (size_t i = 0; i < count; i++)
-			ranges[i] =
-				(struct range){ (uint64_t)get_index(indices, request->index_len, i),
-						1, i };
+			ranges[i] = (struct range){
+				(uint64_t)get_block_index(indices, request->index_len, i), 1, i
+			};
 		found = find_overlap(ranges, count);
 		kvi_free(ranges);
 	}
 	if (found == SIZE_MAX)
 		return KVT_OK;
-	return fail_overlap(found, (uint64_t)get_index(indices, request->index_len, found), true,
-			    error);
+	return fail_overlap(found, (uint64_t)get_block_index(indices, request->index_len, found),
+			    true, error);
 }
 
 static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_request *request,
@@ -251,8 +251,8 @@ static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_re
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 				request->count);
 	for (size_t i = 0; i < request->count; i++) {
-		int64_t local = get_index(request->local_idx, request->index_len, i);
-		int64_t remote = get_index(request->remote_idx, request->index_len, i);
+		int64_t local = get_block_index(request->local_idx, request->index_len, i);
+		int64_t remote = get_block_index(request->remote_idx, request->index_len, i);
 		if (local < 0 || (uint64_t)local >= local_count)
 			return fail_index("local", local, i, local_count, error);
 		if (remote < 0 || (uint64_t)remote >= remote_count)

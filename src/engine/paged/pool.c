@@ -14,7 +14,7 @@
 #include "engine/core/abi.h"
 #include "engine/core/engine.h"
 #include "engine/paged/paged.h"
-#include "engine/paged/share.h"
+#include "engine/paged/exports.h"
 
 enum { HUGE_PAGE_LEN = 2 * 1024 * 1024 };
 
@@ -39,7 +39,9 @@ static void release_pool(struct kvi_ref *ref)
 struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,
 				       const struct kvi_link *link)
 {
-	return pool->windows == NULL ? NULL : kvi_window_get_memory(pool->windows[extent], link);
+	return pool->registrations == NULL
+		       ? NULL
+		       : kvi_registration_get_memory(pool->registrations[extent], link);
 }
 
 /* ---- open ---- */
@@ -125,35 +127,37 @@ static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
 	return KVT_OK;
 }
 
-void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_window **windows)
+void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_registration **registrations)
 {
-	for (size_t i = 0; windows != NULL && i < pool->layout.extent_count; i++)
-		kvi_window_close(windows[i]);
-	kvi_free(windows);
+	for (size_t i = 0; registrations != NULL && i < pool->layout.extent_count; i++)
+		kvi_registration_close(registrations[i]);
+	kvi_free(registrations);
 }
 
 enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *conn, unsigned access,
-			       struct kvi_window ***windows, struct kvt_error *error)
+			       struct kvi_registration ***registrations, struct kvt_error *error)
 {
 	const struct kvi_layout *layout = &pool->layout;
-	*windows = kvi_alloc_array(layout->extent_count, sizeof(**windows));
-	if (*windows == NULL)
+	*registrations = kvi_alloc_array(layout->extent_count, sizeof(**registrations));
+	if (*registrations == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to register a pool");
 	enum kvt_err err = KVT_OK;
 	for (size_t i = 0; err == KVT_OK && i < layout->extent_count; i++) {
 		void *base = pool->bases[i];
 		size_t len = kvi_extent_get_len(layout, i);
-		struct kvi_window **window = &(*windows)[i];
-		err = conn == NULL ? kvi_window_open_local(pool->engine, base, len, window, error)
-				   : kvi_window_open(conn, base, len, access, window, error);
+		struct kvi_registration **registration = &(*registrations)[i];
+		err = conn == NULL
+			      ? kvi_registration_open_local(pool->engine, base, len, registration,
+							    error)
+			      : kvi_registration_open(conn, base, len, access, registration, error);
 	}
 	return err;
 }
 
-static void close_windows(struct kvt_pool *pool)
+static void close_local_registrations(struct kvt_pool *pool)
 {
-	kvi_pool_deregister(pool, pool->windows);
-	pool->windows = NULL;
+	kvi_pool_deregister(pool, pool->registrations);
+	pool->registrations = NULL;
 }
 
 enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_config *given,
@@ -185,9 +189,9 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 	if (err != KVT_OK)
 		goto err_free;
 	if (kvi_engine_get_caps(engine)->local_memory)
-		err = kvi_pool_register(pool, NULL, 0, &pool->windows, error);
+		err = kvi_pool_register(pool, NULL, 0, &pool->registrations, error);
 	if (err != KVT_OK)
-		goto err_close_windows;
+		goto err_close_registrations;
 	kvi_ref_take(&engine->ref);
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_append(&engine->pools, &pool->node);
@@ -196,8 +200,8 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 	kvi_engine_leave(engine);
 	return KVT_OK;
 
-err_close_windows:
-	close_windows(pool);
+err_close_registrations:
+	close_local_registrations(pool);
 err_free:
 	free_pool(pool);
 err_leave:
@@ -217,7 +221,7 @@ void kvi_pools_stop(struct kvt_engine *engine)
 	struct kvi_list *node;
 	pthread_mutex_lock(&engine->lock);
 	while ((node = kvi_list_take_first(&engine->pools)) != NULL)
-		close_windows(kvi_container_of(node, struct kvt_pool, node));
+		close_local_registrations(kvi_container_of(node, struct kvt_pool, node));
 	pthread_mutex_unlock(&engine->lock);
 }
 
@@ -251,7 +255,7 @@ void kvt_pool_stop(struct kvt_pool *pool)
 	/* An engine that is stopping deregisters it itself, before it closes its queues. */
 	pthread_mutex_lock(&engine->lock);
 	if (!kvi_list_is_empty(&pool->node))
-		close_windows(pool);
+		close_local_registrations(pool);
 	kvi_list_remove(&pool->node);
 	pthread_mutex_unlock(&engine->lock);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pool.h - a pool: local memory as blocks, for paged transfers. What peers may do with it is an
- * export's business (share.h).
+ * export's business (exports.h).
  */
 #ifndef KVI_ENGINE_POOL_H
 #define KVI_ENGINE_POOL_H
@@ -12,7 +12,7 @@
 #include "base/list.h"
 #include "engine/core/ref.h"
 #include "engine/lane/link.h"
-#include "engine/lane/window.h"
+#include "engine/lane/registration.h"
 #include "engine/paged/plan.h"
 
 struct kvt_pool {
@@ -32,7 +32,7 @@ struct kvt_pool {
 	struct kvi_list exports;
 
 	/* immutable until the pool is closed or the engine stops, when nothing uses them any more */
-	struct kvi_window **windows; /* of the extents, where the provider needs them; else NULL */
+	struct kvi_registration **registrations; /* of the extents, where needed; else NULL */
 
 	/* atomic */
 	atomic_bool closing;
@@ -45,12 +45,12 @@ struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t exten
 
 /*
  * Register all extents: for the peer of conn, with that access, or, where conn is NULL, for operations of our
- * own. What was made is in *windows even on failure. NO_MEMORY, and what the fabric says.
+ * own. What was made is in *registrations even on failure. NO_MEMORY, and what the fabric says.
  */
 enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *conn, unsigned access,
-			       struct kvi_window ***windows, struct kvt_error *error);
+			       struct kvi_registration ***registrations, struct kvt_error *error);
 /* NULL is allowed. */
-void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_window **windows);
+void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_registration **registrations);
 
 /* Where a span of the peer's is; NULL: it is not within its extent. */
 static inline uint8_t *kvi_pool_place(const struct kvt_pool *pool, const struct kvi_wire_span *span)

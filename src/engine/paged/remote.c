@@ -12,17 +12,17 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/paged/paged.h"
-#include "engine/paged/share.h"
-#include "engine/paged/stage.h"
+#include "engine/paged/exports.h"
+#include "engine/paged/staging.h"
 
 /* ---- references and use ---- */
 
-/* Under share.lock. */
-static void forget(struct kvi_share *share, struct kvt_remote *remote)
+/* Under exports.lock. */
+static void forget_remote(struct kvi_exports *exports, struct kvt_remote *remote)
 {
 	if (remote->by_id.tbl == NULL)
 		return;
-	HASH_DELETE(by_id, share->remotes, remote);
+	HASH_DELETE(by_id, exports->remotes, remote);
 	remote->by_id.tbl = NULL;
 }
 
@@ -30,11 +30,11 @@ static void release_remote(struct kvi_ref *ref)
 {
 	struct kvt_remote *remote = kvi_container_of(ref, struct kvt_remote, ref);
 	struct kvt_conn *conn = remote->conn;
-	pthread_mutex_lock(&conn->share.lock);
-	forget(&conn->share, remote);
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
+	forget_remote(&conn->exports, remote);
+	pthread_mutex_unlock(&conn->exports.lock);
 	kvi_free(remote->layout.extents);
-	kvi_free(remote->grants);
+	kvi_free(remote->rkeys);
 	kvi_free(remote);
 	kvi_ref_drop(&conn->ref);
 }
@@ -57,7 +57,7 @@ static void confirm_if_quiet(struct kvt_remote *remote)
 		return;
 	remote->confirm.run = send_withdrawn;
 	kvi_ref_take(&remote->ref);
-	kvi_worker_push(remote->home->part->worker, &remote->confirm);
+	kvi_worker_push(remote->home->shard->worker, &remote->confirm);
 }
 
 bool kvi_remote_enter(struct kvt_remote *remote)
@@ -75,30 +75,30 @@ void kvi_remote_leave(struct kvt_remote *remote)
 		confirm_if_quiet(remote);
 }
 
-struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
-				      const struct kvi_link *link)
+struct kvi_rkey kvi_remote_get_rkey(const struct kvt_remote *remote, size_t extent,
+				    const struct kvi_link *link)
 {
-	const struct kvi_wire_grant *grant =
-		&remote->grants[extent * remote->grant_count + link->index % remote->grant_count];
-	return (struct kvi_grant){ .address = grant->address, .key = grant->key };
+	const struct kvi_wire_rkey *rkey =
+		&remote->rkeys[extent * remote->rkey_count + link->index % remote->rkey_count];
+	return (struct kvi_rkey){ .address = rkey->address, .key = rkey->key };
 }
 
-/* With a reference; under share.lock. */
-static struct kvt_remote *find_id(struct kvi_share *share, uint64_t id)
+/* With a reference; under exports.lock. */
+static struct kvt_remote *look_up_remote(struct kvi_exports *exports, uint64_t id)
 {
 	struct kvt_remote *found;
-	HASH_FIND(by_id, share->remotes, &id, sizeof(id), found);
+	HASH_FIND(by_id, exports->remotes, &id, sizeof(id), found);
 	if (found == NULL || kvi_ref_try_take(&found->ref))
 		return found;
-	forget(share, found); /* who releases it comes too late for that */
+	forget_remote(exports, found); /* who releases it comes too late for that */
 	return NULL;
 }
 
 static struct kvt_remote *find_remote(struct kvt_conn *conn, uint64_t id)
 {
-	pthread_mutex_lock(&conn->share.lock);
-	struct kvt_remote *found = find_id(&conn->share, id);
-	pthread_mutex_unlock(&conn->share.lock);
+	pthread_mutex_lock(&conn->exports.lock);
+	struct kvt_remote *found = look_up_remote(&conn->exports, id);
+	pthread_mutex_unlock(&conn->exports.lock);
 	return found;
 }
 
@@ -110,10 +110,10 @@ struct stop {
 	struct kvt_remote *remote;
 };
 
-static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
+static void run_remote_stop(struct kvi_worker *worker, struct kvi_command *command)
 {
 	struct stop *stop = kvi_container_of(command, struct stop, command);
-	kvi_paged_stop_remote(&stop->remote->conn->parts[worker->index], stop->remote);
+	kvi_paged_stop_remote(&stop->remote->conn->shards[worker->index], stop->remote);
 	kvi_ref_drop(&stop->remote->ref);
 	kvi_free(stop);
 }
@@ -130,7 +130,7 @@ static void stop_elsewhere(struct kvt_remote *remote, const struct kvi_worker *h
 				      "no memory to stop the transfers of a remote");
 			return;
 		}
-		stop->command.run = run_stop;
+		stop->command.run = run_remote_stop;
 		stop->remote = remote;
 		kvi_ref_take(&remote->ref);
 		kvi_worker_push(engine->workers[i], &stop->command);
@@ -148,8 +148,8 @@ enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_mess
 		return KVT_OK;
 	}
 	atomic_store(&remote->withdrawn, true);
-	kvi_paged_stop_remote(link->part, remote);
-	stop_elsewhere(remote, link->part->worker);
+	kvi_paged_stop_remote(link->shard, remote);
+	stop_elsewhere(remote, link->shard->worker);
 	confirm_if_quiet(remote);
 	kvi_ref_drop(&remote->ref);
 	return KVT_OK;
@@ -181,22 +181,22 @@ static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_desc
 	struct kvi_layout *layout = &remote->layout;
 	remote->id = descriptor->id;
 	remote->access = descriptor->access;
-	remote->grant_count = descriptor->grant_count;
+	remote->rkey_count = descriptor->rkey_count;
 	remote->home = &remote->conn->links[descriptor->id % remote->conn->lane_count];
 	layout->block_len = descriptor->block_len;
 	layout->extent_count = descriptor->extent_count;
 	layout->extents = kvi_alloc_array(descriptor->extent_count, sizeof(layout->extents[0]));
-	remote->grants = kvi_alloc_array((size_t)descriptor->extent_count * remote->grant_count,
-					 sizeof(remote->grants[0]));
-	if (layout->extents == NULL || remote->grants == NULL)
+	remote->rkeys = kvi_alloc_array((size_t)descriptor->extent_count * remote->rkey_count,
+					sizeof(remote->rkeys[0]));
+	if (layout->extents == NULL || remote->rkeys == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
 	for (uint32_t i = 0; i < descriptor->extent_count; i++) {
 		struct kvi_descriptor_extent extent;
 		kvi_descriptor_decode_extent(descriptor, bytes, i, &extent);
 		layout->extents[i].count = extent.count;
 		layout->extents[i].stride = extent.stride;
-		memcpy(&remote->grants[i * remote->grant_count], extent.grants,
-		       remote->grant_count * sizeof(remote->grants[0]));
+		memcpy(&remote->rkeys[i * remote->rkey_count], extent.rkeys,
+		       remote->rkey_count * sizeof(remote->rkeys[0]));
 	}
 	if (!kvi_layout_complete(layout))
 		return kvi_fail(error, KVT_E_INVALID, 0, "the descriptor describes no blocks");
@@ -204,16 +204,16 @@ static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_desc
 }
 
 /* The owner has agreed; another thread may have been quicker. NULL: no memory. */
-static struct kvt_remote *publish(struct kvt_remote *made)
+static struct kvt_remote *publish_remote(struct kvt_remote *made)
 {
-	struct kvi_share *share = &made->conn->share;
-	pthread_mutex_lock(&share->lock);
-	struct kvt_remote *published = find_id(share, made->id);
+	struct kvi_exports *exports = &made->conn->exports;
+	pthread_mutex_lock(&exports->lock);
+	struct kvt_remote *published = look_up_remote(exports, made->id);
 	if (published == NULL) {
-		HASH_ADD(by_id, share->remotes, id, sizeof(made->id), made);
+		HASH_ADD(by_id, exports->remotes, id, sizeof(made->id), made);
 		published = made->by_id.tbl != NULL ? made : NULL;
 	}
-	pthread_mutex_unlock(&share->lock);
+	pthread_mutex_unlock(&exports->lock);
 	return published;
 }
 
@@ -231,7 +231,7 @@ static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, si
 	kvi_ref_init(&remote->ref, 1, release_remote);
 	kvi_ref_take(&conn->ref);
 	err = fill_remote(remote, &descriptor, bytes, error);
-	struct kvt_remote *published = err == KVT_OK ? publish(remote) : NULL;
+	struct kvt_remote *published = err == KVT_OK ? publish_remote(remote) : NULL;
 	if (published != remote)
 		kvi_ref_drop(&remote->ref);
 	if (err == KVT_OK && published == NULL)
@@ -255,7 +255,7 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	err = kvi_owner_attach(conn, imported->id, deadline_ns, error);
 	/* The owner fills them with the small blocks that are read. */
 	if (err == KVT_OK && (imported->access & KVT_ACCESS_READ) != 0)
-		err = kvi_stages_offer(conn, error);
+		err = kvi_staging_offer(conn, error);
 	if (err == KVT_OK)
 		*remote = imported;
 	else
@@ -263,8 +263,8 @@ static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t l
 	return err;
 }
 
-static enum kvt_err enter(struct kvt_conn *conn, int64_t timeout_ns, int64_t *deadline_ns,
-			  struct kvt_error *error)
+static enum kvt_err enter_remote(struct kvt_conn *conn, int64_t timeout_ns, int64_t *deadline_ns,
+				 struct kvt_error *error)
 {
 	int64_t wait_ns;
 	if (conn == NULL || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
@@ -287,7 +287,7 @@ enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t 
 			       struct kvt_error *error)
 {
 	int64_t deadline_ns;
-	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
+	enum kvt_err err = enter_remote(conn, timeout_ns, &deadline_ns, error);
 	if (err != KVT_OK)
 		return err;
 	if (bytes == NULL || remote == NULL)
@@ -302,7 +302,7 @@ enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t ti
 			     struct kvt_remote **remote, struct kvt_error *error)
 {
 	int64_t deadline_ns;
-	enum kvt_err err = enter(conn, timeout_ns, &deadline_ns, error);
+	enum kvt_err err = enter_remote(conn, timeout_ns, &deadline_ns, error);
 	if (err != KVT_OK)
 		return err;
 	uint8_t *bytes = NULL;

@@ -12,7 +12,7 @@
 #include "engine/core/engine.h"
 #include "engine/paged/paged.h"
 #include "engine/paged/pool.h"
-#include "engine/paged/share.h"
+#include "engine/paged/exports.h"
 
 /* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
 enum { LARGE_LEN = 64 * 1024 };
@@ -29,8 +29,8 @@ struct options {
 };
 
 /* Options' timeout becomes a length of time. */
-static enum kvt_err make(struct kvt_conn *conn, struct options *options,
-			 struct kvi_paged **paged_out, struct kvt_error *error)
+static enum kvt_err make_transfer(struct kvt_conn *conn, struct options *options,
+				  struct kvi_paged **paged_out, struct kvt_error *error)
 {
 	enum kvt_err err = kvi_transfer_check_start(conn, KVI_SEND_NS, &options->timeout_ns, error);
 	if (err == KVT_OK)
@@ -81,7 +81,7 @@ static enum kvt_err submit(struct kvi_paged *paged, const struct options *option
 				       "the peer has withdrawn this memory");
 	if (err == KVT_OK)
 		err = kvi_transfer_start(&paged->transfer, paged->home->conn,
-					 paged->home->part->worker, options->timeout_ns, error);
+					 paged->home->shard->worker, options->timeout_ns, error);
 	if (err == KVT_OK) {
 		*transfer = &paged->transfer;
 		return KVT_OK;
@@ -144,14 +144,14 @@ static void add_pair(struct kvi_paged *paged, struct kvt_pool *pool, struct kvt_
 }
 
 /* A transfer between two sides. */
-static enum kvt_err prepare(enum kvt_direction direction, struct kvt_pool *pool,
-			    struct kvt_remote *remote, struct options *options,
-			    struct kvi_paged **paged_out, struct kvt_error *error)
+static enum kvt_err prepare_request(enum kvt_direction direction, struct kvt_pool *pool,
+				    struct kvt_remote *remote, struct options *options,
+				    struct kvi_paged **paged_out, struct kvt_error *error)
 {
 	struct kvi_paged *paged;
 	enum kvt_err err = check_sides(direction, pool, remote, error);
 	if (err == KVT_OK)
-		err = make(remote->conn, options, &paged, error);
+		err = make_transfer(remote->conn, options, &paged, error);
 	if (err != KVT_OK)
 		return err;
 	paged->direction = direction;
@@ -218,7 +218,8 @@ enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };
 	struct kvi_paged *paged;
-	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
+	err = prepare_request(request.direction, request.pool, request.remote, &options, &paged,
+			      error);
 	if (err != KVT_OK)
 		return err;
 	err = plan_blocks(&paged->one, &request, error);
@@ -242,7 +243,8 @@ enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_t
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };
 	struct kvi_paged *paged;
-	err = prepare(request.direction, request.pool, request.remote, &options, &paged, error);
+	err = prepare_request(request.direction, request.pool, request.remote, &options, &paged,
+			      error);
 	if (err != KVT_OK)
 		return err;
 	err = kvi_plan_init_spans(&paged->one.plan, &request.pool->layout, &request.remote->layout,
@@ -297,7 +299,7 @@ static enum kvt_err make_for_parts(const struct kvt_parts_request *request, stru
 				request->part_count, KVT_PARTS_MAX);
 	enum kvt_err err = read_part(request, 0, &part, error);
 	if (err == KVT_OK)
-		err = make(part.remote->conn, options, paged, error);
+		err = make_transfer(part.remote->conn, options, paged, error);
 	if (err != KVT_OK || request->part_count == 1)
 		return err;
 	(*paged)->pairs = kvi_alloc_array(request->part_count, sizeof((*paged)->pairs[0]));
@@ -350,7 +352,7 @@ enum kvt_err kvt_notify_start(const struct kvt_notify_request *given,
 	if (request.err != KVT_OK && kvt_err_get_scope(request.err) == KVT_SCOPE_NONE)
 		return kvi_fail(error, KVT_E_INVALID, 0, "%d is no error code", (int)request.err);
 	struct kvi_paged *paged;
-	err = make(request.conn, &options, &paged, error);
+	err = make_transfer(request.conn, &options, &paged, error);
 	if (err != KVT_OK)
 		return err;
 	paged->notify_err = request.err;

@@ -45,7 +45,7 @@ struct wait {
 	int64_t began_ns;
 	int64_t look_ns;
 	bool ends_when_late;
-	bool is_guest;
+	bool is_inline;
 	enum kvi_patience_end end;
 	int count; /* of events */
 	int wait_errno;
@@ -58,7 +58,8 @@ static void ask(struct kvi_worker *worker, struct wait *wait, int timeout_ms)
 	wait->wait_errno = errno;
 }
 
-/* Look for work without sleeping. True when there is some, or a guest who looks in our place. */
+/* Look for work without sleeping. True when there is some, or an inline driver who looks in our
+ * place. */
 static bool look(struct kvi_worker *worker, struct wait *wait)
 {
 	int64_t last_ns = wait->began_ns;
@@ -68,7 +69,7 @@ static bool look(struct kvi_worker *worker, struct wait *wait)
 		ask(worker, wait, 0);
 		if (wait->count != 0)
 			return true;
-		if (!wait->is_guest && atomic_load(&worker->guest)) {
+		if (!wait->is_inline && atomic_load(&worker->inline_progress)) {
 			wait->end = KVI_PATIENCE_WOKEN;
 			return true;
 		}
@@ -107,8 +108,8 @@ static bool take_events(struct kvi_worker *worker, const struct wait *wait)
 		else if (wait->events[i].data.u32 == KVI_FD_EVENTS)
 			worker->events_due = true;
 	}
-	/* Whoever clears a wake does the work that it tells of. Stopping is the thread's own: a guest
-	 * that took its wake gives it back. */
+	/* Whoever clears a wake does the work that it tells of. Stopping is the thread's own: an
+	 * inline driver that took its wake gives it back. */
 	if (atomic_load(&worker->stopping))
 		kvi_wake(&worker->wake);
 	if (wait->count < 0 && wait->wait_errno == EINTR)
@@ -136,9 +137,9 @@ bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
 	worker->retry_soon = false;
 
-	struct kvi_patience *patience = worker->guest_sleeps ? &worker->guest_patience
-							     : &worker->patience;
-	struct wait wait = { .began_ns = kvi_clock_now(), .is_guest = worker->guest_sleeps };
+	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
+							      : &worker->patience;
+	struct wait wait = { .began_ns = kvi_clock_now(), .is_inline = worker->inline_sleeps };
 	wait.look_ns = kvi_patience_get(patience, wait.began_ns);
 	if (wait.look_ns > until_ns - wait.began_ns)
 		wait.look_ns = until_ns - wait.began_ns;

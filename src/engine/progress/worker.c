@@ -83,9 +83,10 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 		for (size_t i = 0; i < rail_count; i++)
 			did |= poll_events(worker, worker->cqs[i]);
 	}
-	/* A guest flushes all before it sleeps or goes, so its ACKs may wait for its next message. */
-	bool has_guest = atomic_load_explicit(&worker->guest, memory_order_relaxed);
-	did |= kvi_worker_flush(worker, has_guest ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+	/* An inline driver flushes all before it sleeps or goes, so its ACKs may wait for its next
+	 * message. */
+	bool is_inline = atomic_load_explicit(&worker->inline_progress, memory_order_relaxed);
+	did |= kvi_worker_flush(worker, is_inline ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
 	/* Waking takes longer than posting, and the peer waits for what is posted. */
 	if (worker->owes_tell) {
 		worker->calls->tell(&worker->engine->inbox, worker);
@@ -98,38 +99,38 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 
 /* ---- sleeping ---- */
 
-/* What a guest left to be posted with its next message, and it has not come again. */
-static void flush_for_guest(struct kvi_worker *worker)
+/* What an inline driver left to be posted with its next message, and it has not come again. */
+static void flush_after_inline(struct kvi_worker *worker)
 {
-	if (atomic_load(&worker->guest) || pthread_mutex_trylock(&worker->lock) != 0)
+	if (atomic_load(&worker->inline_progress) || pthread_mutex_trylock(&worker->lock) != 0)
 		return;
-	if (!atomic_load(&worker->guest))
+	if (!atomic_load(&worker->inline_progress))
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	pthread_mutex_unlock(&worker->lock);
 }
 
 /*
- * Until no guest has come for a while. The guest's side of the deep wait: it clears `guest`, then looks
- * at `parked_deep`; we set `parked_deep`, then look at `guest`. Both are sequentially consistent, so
- * one of the two sees the other.
+ * Until no inline driver has come for a while. The inline driver's side of the deep wait: it clears
+ * `inline_progress`, then looks at `parked_deep`; we set `parked_deep`, then look at
+ * `inline_progress`. Both are sequentially consistent, so one of the two sees the other.
  */
 static void park(struct kvi_worker *worker)
 {
-	unsigned entries = atomic_load(&worker->guest_entries);
+	unsigned entries = atomic_load(&worker->inline_entries);
 	pthread_mutex_lock(&worker->park_lock);
 	while (!atomic_load(&worker->stopping)) {
 		if (kvi_cond_wait(&worker->park, &worker->park_lock, kvi_deadline_after(PARK_NS)))
 			break;
-		flush_for_guest(worker);
-		unsigned now_entries = atomic_load(&worker->guest_entries);
+		flush_after_inline(worker);
+		unsigned now_entries = atomic_load(&worker->inline_entries);
 		if (now_entries != entries) {
 			entries = now_entries;
 			continue;
 		}
-		if (!atomic_load(&worker->guest))
+		if (!atomic_load(&worker->inline_progress))
 			break;
 		atomic_store(&worker->parked_deep, true);
-		while (atomic_load(&worker->guest) && !atomic_load(&worker->stopping))
+		while (atomic_load(&worker->inline_progress) && !atomic_load(&worker->stopping))
 			kvi_cond_wait(&worker->park, &worker->park_lock, KVI_NEVER);
 		atomic_store(&worker->parked_deep, false);
 	}
@@ -154,7 +155,7 @@ static void give_way(struct kvi_worker *worker)
 	pthread_mutex_lock(&worker->lock);
 }
 
-static void *run_thread(void *arg)
+static void *run_worker(void *arg)
 {
 	struct kvi_worker *worker = arg;
 	pthread_mutex_lock(&worker->lock);
@@ -162,9 +163,9 @@ static void *run_thread(void *arg)
 		give_way(worker);
 		if (kvi_worker_progress(worker))
 			continue;
-		if (atomic_load(&worker->guest)) {
+		if (atomic_load(&worker->inline_progress)) {
 			/* We may have taken a wake that was a visitor's, who waits for more than this worker does. */
-			if (worker->visited && worker->guest_sleeps)
+			if (worker->visited && worker->inline_sleeps)
 				kvi_wake(&worker->wake);
 			worker->parked = true;
 			pthread_mutex_unlock(&worker->lock);
@@ -238,8 +239,9 @@ void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *co
 
 void kvi_worker_leave_posting(struct kvi_worker *worker)
 {
-	/* A parked thread looks in before long, and a guest that comes posts all before it sleeps. */
-	if (!worker->parked || atomic_load_explicit(&worker->guest, memory_order_relaxed))
+	/* A parked thread looks in before long, and an inline driver that comes posts all before it
+	 * sleeps. */
+	if (!worker->parked || atomic_load_explicit(&worker->inline_progress, memory_order_relaxed))
 		kvi_wake(&worker->wake);
 }
 
@@ -247,15 +249,16 @@ void kvi_worker_signal(struct kvi_worker *worker)
 {
 	if (worker->waiters > 0)
 		pthread_cond_broadcast(&worker->done);
-	if (worker->guest_sleeps)
+	if (worker->inline_sleeps)
 		kvi_wake(&worker->wake);
 }
 
-/* With a fixed time to poll, a guest asks the queues themselves for half of it: that is the quickest, but
- * bytes that a peer writes complete nothing. The other half is sleep.c's look, which sees them. */
+/* With a fixed time to poll, an inline driver asks the queues themselves for half of it: that is
+ * the quickest, but bytes that a peer writes complete nothing. The other half is sleep.c's look,
+ * which sees them. */
 static bool polls_on(const struct kvi_worker *worker, int64_t *since_ns)
 {
-	const struct kvi_patience *patience = &worker->guest_patience;
+	const struct kvi_patience *patience = &worker->inline_patience;
 	if (patience->adapts || patience->most_ns == 0)
 		return false;
 	int64_t now = kvi_clock_now();
@@ -264,22 +267,22 @@ static bool polls_on(const struct kvi_worker *worker, int64_t *since_ns)
 	return now - *since_ns < patience->most_ns;
 }
 
-/* Drive as the guest until is_done or the deadline; under lock. False on a signal. */
+/* Drive as the inline driver until is_done or the deadline; under lock. False on a signal. */
 static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		  int64_t deadline_ns)
 {
 	bool undisturbed = true;
 	int64_t polled_since_ns = 0;
-	kvi_patience_begin(&worker->guest_patience, kvi_clock_now());
+	kvi_patience_begin(&worker->inline_patience, kvi_clock_now());
 	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
 		give_way(worker);
 		if (worker->stopped || (worker->visited && worker->waiters > 0))
 			break;
 		/* No poll before the sleep: its fi_trywait() already tells of completions that are pending. */
 		if (!polls_on(worker, &polled_since_ns)) {
-			worker->guest_sleeps = true;
+			worker->inline_sleeps = true;
 			undisturbed = kvi_worker_sleep(worker, deadline_ns);
-			worker->guest_sleeps = false;
+			worker->inline_sleeps = false;
 		}
 		if (!worker->stopped && kvi_worker_progress(worker))
 			polled_since_ns = 0;
@@ -290,7 +293,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 
 	bool others_wait = worker->waiters > 0 ||
 			   (worker->visited && atomic_load(&worker->engine->inbox.pollers) > 0);
-	atomic_store(&worker->guest, false);
+	atomic_store(&worker->inline_progress, false);
 	if (others_wait || atomic_load(&worker->parked_deep))
 		unpark(worker);
 	return undisturbed;
@@ -311,8 +314,8 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 
 		bool expected = false;
 		bool whole = true;
-		if (atomic_compare_exchange_strong(&worker->guest, &expected, true)) {
-			atomic_fetch_add(&worker->guest_entries, 1);
+		if (atomic_compare_exchange_strong(&worker->inline_progress, &expected, true)) {
+			atomic_fetch_add(&worker->inline_entries, 1);
 			whole = drive(worker, is_done, arg, slice_end);
 		} else {
 			worker->waiters++;
@@ -343,8 +346,8 @@ bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg
 	bool whole = false;
 	kvi_worker_lock(worker);
 	if (!worker->stopped && worker->waiters == 0 &&
-	    atomic_compare_exchange_strong(&worker->guest, &expected, true)) {
-		atomic_fetch_add(&worker->guest_entries, 1);
+	    atomic_compare_exchange_strong(&worker->inline_progress, &expected, true)) {
+		atomic_fetch_add(&worker->inline_entries, 1);
 		worker->visited = true;
 		drive(worker, is_done, arg, until_ns);
 		worker->visited = false;
@@ -376,7 +379,7 @@ void kvi_engine_meet_workers(struct kvt_engine *engine)
 
 /* ---- open and stop ---- */
 
-static enum kvt_err watch(struct kvi_worker *worker, int fd, uint32_t what)
+static enum kvt_err watch_worker(struct kvi_worker *worker, int fd, uint32_t what)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = what };
 	if (fd >= 0 && epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
@@ -393,8 +396,8 @@ static enum kvt_err open_queues(struct kvi_worker *worker, struct kvt_error *err
 			return err;
 		int fds[2];
 		kvi_cq_get_fds(worker->cqs[i], fds);
-		if (watch(worker, fds[0], KVI_FD_COMPLETIONS) == KVT_OK &&
-		    watch(worker, fds[1], KVI_FD_EVENTS) == KVT_OK)
+		if (watch_worker(worker, fds[0], KVI_FD_COMPLETIONS) == KVT_OK &&
+		    watch_worker(worker, fds[1], KVI_FD_EVENTS) == KVT_OK)
 			continue;
 		err = kvi_fail(error, KVT_E_FABRIC, errno,
 			       "cannot wait for the queues of worker %u", worker->index);
@@ -439,7 +442,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	kvi_list_init(&worker->dirty_links);
 	const struct kvi_settings *settings = &engine->settings;
 	kvi_patience_init(&worker->patience, settings->spin_ns, settings->spin_adapts);
-	kvi_patience_init(&worker->guest_patience,
+	kvi_patience_init(&worker->inline_patience,
 			  settings->spin_adapts ? settings->spin_ns : settings->spin_ns / 2,
 			  settings->spin_adapts);
 	pthread_mutex_init(&worker->lock, NULL);
@@ -454,7 +457,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 		goto err_free;
 	}
 	worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (worker->epoll_fd < 0 || watch(worker, worker->wake.fd, KVI_FD_WAKE) != KVT_OK) {
+	if (worker->epoll_fd < 0 || watch_worker(worker, worker->wake.fd, KVI_FD_WAKE) != KVT_OK) {
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "no descriptor for worker %u", index);
 		goto err_close_epoll;
 	}
@@ -464,7 +467,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 
 	char name[16];
 	snprintf(name, sizeof(name), "kvt-worker-%u", index);
-	err = kvi_thread_start(&worker->thread, name, run_thread, worker);
+	err = kvi_thread_start(&worker->thread, name, run_worker, worker);
 	if (err != KVT_OK) {
 		kvi_fail(error, err, 0, "cannot start the thread of worker %u", index);
 		goto err_close_queues;
@@ -497,8 +500,9 @@ void kvi_worker_stop(struct kvi_worker *worker)
 	close_queues(worker);
 	kvi_worker_unlock(worker);
 
-	/* A guest may still be on its way out of epoll_wait; the descriptors must outlive it. */
-	while (atomic_load(&worker->guest)) {
+	/* An inline driver may still be on its way out of epoll_wait; the descriptors must outlive
+	 * it. */
+	while (atomic_load(&worker->inline_progress)) {
 		kvi_wake(&worker->wake);
 		sched_yield();
 	}

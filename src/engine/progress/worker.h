@@ -4,10 +4,11 @@
  * and a thread. Whoever holds the lock drives progress; every fabric call on the worker's objects
  * happens under it.
  *
- * Who sleeps. Normally the worker's thread sleeps on the queues' file descriptors and drives. A caller
- * that waits becomes the guest: it sleeps and drives in the thread's place, so that a ping-pong pays
- * no thread switch, while the thread is parked. A parked thread looks every 250 us whether guests still
- * come, and drives again when none did; when one guest stays, it sleeps until that guest leaves.
+ * Who sleeps. Normally the worker's thread sleeps on the queues' file descriptors and drives. A
+ * caller that waits makes inline progress: it sleeps and drives in the thread's place, so that a
+ * ping-pong pays no thread switch, while the thread is parked. A parked thread looks every 250 us
+ * whether inline drivers still come, and drives again when none did; when one inline driver stays,
+ * it sleeps until that inline driver leaves.
  */
 #ifndef KVI_ENGINE_WORKER_H
 #define KVI_ENGINE_WORKER_H
@@ -82,10 +83,10 @@ struct kvi_worker {
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
 	bool owes_tell;		     /* the application is to be woken for what came */
-	bool guest_sleeps;
-	bool visited; /* the guest is a visitor, who goes when a caller waits for a transfer */
+	bool inline_sleeps;
+	bool visited; /* the inline driver is a visitor, who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
-	struct kvi_patience guest_patience;
+	struct kvi_patience inline_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
 	bool stopped;	 /* the cqs are closed */
@@ -98,10 +99,10 @@ struct kvi_worker {
 	struct kvi_mailbox commands;
 
 	/* atomic */
-	atomic_uint wanted; /* threads that wait for lock, but for those that drive */
-	atomic_bool guest;  /* a caller drives */
-	atomic_uint guest_entries;
-	atomic_bool parked_deep; /* the thread waits until the guest leaves */
+	atomic_uint wanted;	     /* threads that wait for lock, but for those that drive */
+	atomic_bool inline_progress; /* a caller drives */
+	atomic_uint inline_entries;
+	atomic_bool parked_deep; /* the thread waits until the inline driver leaves */
 	atomic_bool stopping;
 };
 

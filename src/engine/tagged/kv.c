@@ -10,34 +10,34 @@
 #include "engine/core/abi.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 #include "engine/transfer/transfer.h"
 
 static void release_kv(struct kvi_ref *ref)
 {
 	struct kvt_kv *kv = kvi_container_of(ref, struct kvt_kv, ref);
-	kvi_window_close(kv->window);
+	kvi_registration_close(kv->registration);
 	kvi_ref_drop(&kv->conn->ref);
 	kvi_free(kv);
 }
 
-/* Bind kv to its tag's channel; under the lock of the home worker. */
-static enum kvt_err bind_channel(struct kvt_kv *kv, struct kvt_error *error)
+/* Bind kv to the queue of its tag; under the lock of the home worker. */
+static enum kvt_err bind_tag_queue(struct kvt_kv *kv, struct kvt_error *error)
 {
 	struct kvt_conn *conn = kv->conn;
 	/* When a connection has ended, its eager messages can still be received. The application opens its KVs in
 	 * the usual order, so those without messages must open, too. */
-	if (kv->link->part->cut && atomic_load(&conn->arrivals) == 0)
+	if (kv->link->shard->severed && atomic_load(&conn->arrivals) == 0)
 		return kvi_conn_check(conn, error);
-	struct kvi_channel *channel = kvi_channel_get(kv->link->part, kv->link, kv->tag);
-	if (channel == NULL)
+	struct kvi_tag_queue *queue = kvi_tag_queue_get(kv->link->shard, kv->link, kv->tag);
+	if (queue == NULL)
 		return kvi_fail(error, KVT_E_LIMIT, 0,
 				"no room for another KV; a connection has at most %d", KVI_KVS_MAX);
-	if (channel->kv != NULL)
+	if (queue->kv != NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "tag %llu is in use on this connection",
 				(unsigned long long)kv->tag);
-	channel->kv = kv;
-	kv->channel = channel;
+	queue->kv = kv;
+	kv->queue = queue;
 	return KVT_OK;
 }
 
@@ -51,14 +51,14 @@ static enum kvt_err bind_tag(struct kvt_kv *kv, uint64_t tag, struct kvt_error *
 	for (;;) {
 		uint64_t number = atomic_load(&conn->next_auto_tag);
 		kv->tag = tag == KVT_TAG_AUTO ? number | KVT_TAG_MAX : tag;
-		kv->link = &conn->links[kvi_channel_get_home(kv->tag, conn->lane_count)];
-		kv->worker = kv->link->part->worker;
+		kv->link = &conn->links[kvi_tag_queue_get_home(kv->tag, conn->lane_count)];
+		kv->worker = kv->link->shard->worker;
 
 		kvi_worker_lock(kv->worker);
 		bool mine =
 			tag != KVT_TAG_AUTO ||
 			atomic_compare_exchange_strong(&conn->next_auto_tag, &number, number + 1);
-		enum kvt_err err = mine ? bind_channel(kv, error) : KVT_E_AGAIN;
+		enum kvt_err err = mine ? bind_tag_queue(kv, error) : KVT_E_AGAIN;
 		kvi_worker_unlock(kv->worker);
 		if (err != KVT_E_AGAIN)
 			return err;
@@ -101,8 +101,8 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *give
 
 	if (config.len > 0 && kvi_engine_get_caps(conn->engine)->local_memory &&
 	    kvi_conn_check(conn, NULL) == KVT_OK) {
-		err = kvi_window_open(conn, kv->base, kv->len, KVI_ACCESS_LOCAL, &kv->window,
-				      error);
+		err = kvi_registration_open(conn, kv->base, kv->len, KVI_ACCESS_LOCAL,
+					    &kv->registration, error);
 		if (err != KVT_OK)
 			goto err_drop;
 	}
@@ -121,7 +121,7 @@ err_leave:
 	return err;
 }
 
-static bool is_quiet(const void *arg)
+static bool is_kv_quiet(const void *arg)
 {
 	const struct kvt_kv *kv = arg;
 	return kv->in_flight == 0;
@@ -134,18 +134,18 @@ void kvt_kv_close(struct kvt_kv *kv)
 	struct kvi_worker *worker = kv->worker;
 	kvi_worker_lock(worker);
 	kv->closing = true;
-	if (!kv->link->part->cut) {
-		kvi_channel_give_up(kv->channel, KVT_E_CLOSED, "the KV was closed on this side");
+	if (!kv->link->shard->severed) {
+		kvi_tag_queue_give_up(kv->queue, KVT_E_CLOSED, "the KV was closed on this side");
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	}
 	kvi_worker_unlock(worker);
 
-	/* Bounded as a transfer's end is: the quiesce time, or the connection is cut. */
-	kvi_worker_await(worker, is_quiet, kv);
+	/* Bounded as a transfer's end is: the quiesce time, or the connection is severed. */
+	kvi_worker_await(worker, is_kv_quiet, kv);
 
 	kvi_worker_lock(worker);
-	kvi_channel_close_kv(kv->channel);
-	kv->channel = NULL;
+	kvi_tag_queue_close_kv(kv->queue);
+	kv->queue = NULL;
 	kvi_worker_flush_unlock(worker);
 	kvi_count(&kv->conn->counters, KVI_COUNT_KVS, -1);
 	kvi_ref_drop(&kv->ref);

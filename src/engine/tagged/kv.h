@@ -8,9 +8,9 @@
 #include <stdatomic.h>
 
 #include "engine/core/ref.h"
-#include "engine/lane/window.h"
+#include "engine/lane/registration.h"
 #include "engine/progress/worker.h"
-#include "engine/tagged/channel.h"
+#include "engine/tagged/tag_queue.h"
 
 struct kvt_kv {
 	/* immutable after open */
@@ -23,8 +23,8 @@ struct kvt_kv {
 	bool read_only;
 
 	/* under worker lock */
-	struct kvi_window *window;   /* local registration, where the provider needs one */
-	struct kvi_channel *channel; /* NULL: closed */
+	struct kvi_registration *registration; /* local registration, where the provider needs one */
+	struct kvi_tag_queue *queue;	       /* NULL: closed */
 	unsigned in_flight;
 	bool closing;
 

@@ -5,19 +5,19 @@
 #ifndef KVI_ENGINE_RECV_H
 #define KVI_ENGINE_RECV_H
 
-#include "engine/tagged/channel.h"
-#include "engine/tagged/exchange.h"
+#include "engine/tagged/tag_queue.h"
+#include "engine/tagged/tagged.h"
 
 /* A new receive: takes what has arrived, or waits for it. */
-void kvi_recv_start(struct kvi_exchange *receive);
+void kvi_recv_start(struct kvi_tagged *receive);
 
-enum kvt_err kvi_recv_on_eager(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_recv_on_start(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_recv_on_fin(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_recv_on_cack(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_recv_on_abort(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_eager(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_start(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_fin(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_cack(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_recv_on_abort(struct kvi_tag_queue *queue, const struct kvi_message *message);
 
 /* Stop: completes with transfer->reason, now or when the sender has confirmed. */
-void kvi_recv_give_up(struct kvi_exchange *receive);
+void kvi_recv_give_up(struct kvi_tagged *receive);
 
 #endif

@@ -2,9 +2,10 @@
 /*
  * send.c - EAGER or START, the CTS, the writing, FIN, and every way a send ends.
  *
- * Design notes. A send completes only when no segment of it is posted: until then the fabric reads its
- * buffer. While segments are out its state is WRITING, STOPPING or FINISHED, and on_written() is where
- * all three end. What an EAGER carries was copied into the packet, so such a send can end at any time.
+ * Design notes. A send completes only when no segment of it is posted: until then the fabric reads
+ * its buffer. While segments are out its state is WRITING, STOPPING or FINISHED, and
+ * on_send_written() is where all three end. What an EAGER carries was copied into the packet, so
+ * such a send can end at any time.
  */
 #include "engine/tagged/send.h"
 
@@ -13,8 +14,8 @@
 #include "base/clock.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/lane/window.h"
-#include "engine/progress/part.h"
+#include "engine/lane/registration.h"
+#include "engine/progress/shard.h"
 #include "engine/tagged/kv.h"
 
 /* A larger message is better written into its place than kept waiting. */
@@ -22,24 +23,24 @@ enum { AWAIT_WINDOW_LEN = 4096 };
 
 static const struct kvi_spread_source writing_source;
 
-static void send_fin(const struct kvi_exchange *send)
+static void send_fin(const struct kvi_tagged *send)
 {
 	struct kvi_message fin = {
 		.type = KVI_MESSAGE_FIN,
-		.tag = send->channel->tag,
+		.tag = send->queue->tag,
 		.fin = { .seq = send->seq, .generation = send->generation, .len = send->len },
 	};
-	kvi_link_send(send->channel->link, &fin);
+	kvi_link_send(send->queue->link, &fin);
 }
 
-static void send_abort(const struct kvi_exchange *send)
+static void send_abort(const struct kvi_tagged *send)
 {
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_ABORT,
-		.tag = send->channel->tag,
+		.tag = send->queue->tag,
 		.abort = { .seq = send->seq, .code = send->transfer.reason.code },
 	};
-	kvi_link_send(send->channel->link, &message);
+	kvi_link_send(send->queue->link, &message);
 }
 
 void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message_cancel *cancel)
@@ -48,25 +49,25 @@ void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message
 	kvi_link_send(link, &cack);
 }
 
-static struct kvi_exchange *find_send(struct kvi_channel *channel, uint64_t seq)
+static struct kvi_tagged *find_send(struct kvi_tag_queue *queue, uint64_t seq)
 {
-	struct kvi_entry *entry = kvi_table_find(&channel->link->part->sends, channel->tag, seq);
-	return entry == NULL ? NULL : kvi_container_of(entry, struct kvi_exchange, entry);
+	struct kvi_entry *entry = kvi_table_find(&queue->link->shard->sends, queue->tag, seq);
+	return entry == NULL ? NULL : kvi_container_of(entry, struct kvi_tagged, entry);
 }
 
 /* ---- the first message ---- */
 
-void kvi_send_start(struct kvi_exchange *send)
+void kvi_send_start(struct kvi_tagged *send)
 {
 	send->state = KVI_SEND_WAITING;
-	kvi_list_append(&send->channel->sends, &send->node);
-	kvi_link_await_room(send->channel->link, &send->transfer.waiter);
+	kvi_list_append(&send->queue->sends, &send->node);
+	kvi_link_await_room(send->queue->link, &send->transfer.waiter);
 }
 
-/* Start writing into what a CTS grants. */
-static void begin_writing(struct kvi_exchange *send, const struct kvi_message_cts *cts)
+/* Start writing into the memory of a CTS. */
+static void begin_writing(struct kvi_tagged *send, const struct kvi_message_cts *cts)
 {
-	struct kvi_link *home = send->channel->link;
+	struct kvi_link *home = send->queue->link;
 	struct kvt_conn *conn = send->transfer.conn;
 	struct kvi_writing *writing = &send->writing;
 	struct kvt_kv *kv = send->kv;
@@ -74,10 +75,10 @@ static void begin_writing(struct kvi_exchange *send, const struct kvi_message_ct
 	struct kvt_error error = { .code = KVT_OK };
 
 	/* A send whose receive was taken back begins again, with the registration that it has. */
-	if (caps->local_memory && send->window == NULL &&
-	    !kvi_window_holds(kv->window, send->base, send->len) &&
-	    kvi_window_open(conn, send->base, send->len, KVI_ACCESS_LOCAL, &send->window, &error) !=
-		    KVT_OK)
+	if (caps->local_memory && send->registration == NULL &&
+	    !kvi_registration_holds(kv->registration, send->base, send->len) &&
+	    kvi_registration_open(conn, send->base, send->len, KVI_ACCESS_LOCAL,
+				  &send->registration, &error) != KVT_OK)
 		goto err_give_up;
 
 	send->generation = cts->generation;
@@ -90,10 +91,10 @@ static void begin_writing(struct kvi_exchange *send, const struct kvi_message_ct
 	/* On the home lane FIN, and whatever else we say of it, comes behind the writes. */
 	writing->kind = only_home && caps->send_after_write ? KVI_SEGMENT_ORDERED
 							    : KVI_SEGMENT_WRITE;
-	writing->source = send->window != NULL ? send->window : kv->window;
-	writing->grant_count = cts->grant_count;
-	for (size_t i = 0; i < cts->grant_count; i++)
-		writing->grants[i] = cts->grants[i];
+	writing->source = send->registration != NULL ? send->registration : kv->registration;
+	writing->rkey_count = cts->rkey_count;
+	for (size_t i = 0; i < cts->rkey_count; i++)
+		writing->rkeys[i] = cts->rkeys[i];
 	atomic_store(&writing->cursor, 0);
 	error.code = kvi_spread_start(&writing->spread, home, only_home);
 	if (error.code != KVT_OK)
@@ -106,11 +107,11 @@ err_give_up:
 			     error.text[0] != '\0' ? error.text : kvt_err_get_text(error.code));
 }
 
-bool kvi_send_begin(struct kvi_exchange *send)
+bool kvi_send_begin(struct kvi_tagged *send)
 {
-	struct kvi_channel *channel = send->channel;
-	struct kvi_link *link = channel->link;
-	const uint64_t seq = channel->next_send_seq;
+	struct kvi_tag_queue *queue = send->queue;
+	struct kvi_link *link = queue->link;
+	const uint64_t seq = queue->next_send_seq;
 	const struct kvi_view meta = { send->transfer.meta, send->transfer.meta_len };
 	bool eager = send->len <= send->transfer.conn->eager_len &&
 		     kvi_message_get_charge(send->transfer.meta_len, send->len) <=
@@ -122,47 +123,47 @@ bool kvi_send_begin(struct kvi_exchange *send)
 		return false;
 	struct kvi_message message = {
 		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
-		.tag = channel->tag,
+		.tag = queue->tag,
 	};
 	if (eager)
 		message.eager = (struct kvi_message_eager){ seq, meta, { send->base, send->len } };
 	else
 		message.start = (struct kvi_message_start){ seq, send->len, meta };
-	if (!kvi_table_add(&link->part->sends, &send->entry, channel->tag, seq)) {
+	if (!kvi_table_add(&link->shard->sends, &send->entry, queue->tag, seq)) {
 		kvi_transfer_give_up(&send->transfer, KVT_E_NO_MEMORY, "no memory for a send");
 		return true;
 	}
 	if (!kvi_link_try_send(link, &message)) {
-		kvi_table_remove(&link->part->sends, &send->entry);
+		kvi_table_remove(&link->shard->sends, &send->entry);
 		return false;
 	}
 
 	kvi_list_remove(&send->transfer.waiter.node);
 	send->seq = seq;
-	channel->next_send_seq++;
+	queue->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
 	link->eager_sends += eager;
 
-	if (channel->early.generation == 0 || channel->early.seq != seq)
+	if (queue->early.generation == 0 || queue->early.seq != seq)
 		return true;
-	const struct kvi_message_cts early = channel->early;
-	channel->early.generation = 0; /* void for an eager message, and where it is too small */
+	const struct kvi_message_cts early = queue->early;
+	queue->early.generation = 0; /* void for an eager message, and where it is too small */
 	if (!eager && send->len > 0 && send->len <= early.capacity)
 		begin_writing(send, &early);
 	return true;
 }
 
-enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_cts(struct kvi_tag_queue *queue, const struct kvi_message *message)
 {
 	const struct kvi_message_cts *cts = &message->cts;
-	if (cts->seq >= channel->next_send_seq) {
+	if (cts->seq >= queue->next_send_seq) {
 		/* At most one is unmatched, for the next message. */
-		if (cts->seq != channel->next_send_seq || channel->early.generation != 0)
+		if (cts->seq != queue->next_send_seq || queue->early.generation != 0)
 			return KVT_E_PROTOCOL;
-		channel->early = *cts;
+		queue->early = *cts;
 		return KVT_OK;
 	}
-	struct kvi_exchange *send = find_send(channel, cts->seq);
+	struct kvi_tagged *send = find_send(queue, cts->seq);
 	if (send == NULL || send->state == KVI_SEND_EAGER)
 		return KVT_OK; /* ended, or sent before the CTS came: void by 6.3 */
 	if (send->state != KVI_SEND_STARTED)
@@ -174,7 +175,7 @@ enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_messa
 
 /* ---- the writing ---- */
 
-static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment *segment)
+static enum kvi_taken take_write(struct kvi_spread *spread, struct kvi_segment *segment)
 {
 	struct kvi_writing *writing = kvi_container_of(spread, struct kvi_writing, spread);
 	struct kvi_link *link = segment->link;
@@ -187,15 +188,16 @@ static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment
 	size_t left = writing->len - offset;
 	if (left <= len)
 		atomic_store(&spread->exhausted, true);
-	const struct kvi_wire_grant *grant = &writing->grants[link->index % writing->grant_count];
+	const struct kvi_wire_rkey *rkey = &writing->rkeys[link->index % writing->rkey_count];
 	segment->kind = writing->kind;
 	segment->span_count = 1;
 	segment->spans[0] = (struct kvi_span){
 		.base = (void *)(writing->base + offset),
 		.len = left < len ? left : len,
-		.memory = writing->source == NULL ? NULL
-						  : kvi_window_get_memory(writing->source, link),
-		.remote = { .address = grant->address + offset, .key = grant->key },
+		.memory = writing->source == NULL
+				  ? NULL
+				  : kvi_registration_get_memory(writing->source, link),
+		.remote = { .address = rkey->address + offset, .key = rkey->key },
 	};
 	return KVI_TAKEN;
 }
@@ -203,7 +205,7 @@ static enum kvi_taken take_segment(struct kvi_spread *spread, struct kvi_segment
 /* Every segment is posted, on the only lane in use. */
 static void on_all_posted(struct kvi_spread *spread)
 {
-	struct kvi_exchange *send = kvi_exchange_of(spread->transfer);
+	struct kvi_tagged *send = kvi_tagged_of(spread->transfer);
 	if (send->state != KVI_SEND_WRITING || send->writing.kind != KVI_SEGMENT_ORDERED)
 		return;
 	send_fin(send);
@@ -211,10 +213,10 @@ static void on_all_posted(struct kvi_spread *spread)
 }
 
 /* Nothing of the send is posted any more. */
-static void on_written(struct kvi_spread *spread)
+static void on_send_written(struct kvi_spread *spread)
 {
-	struct kvi_exchange *send = kvi_exchange_of(spread->transfer);
-	bool failed = atomic_load(&spread->failed) || send->channel->link->part->cut;
+	struct kvi_tagged *send = kvi_tagged_of(spread->transfer);
+	bool failed = atomic_load(&spread->failed) || send->queue->link->shard->severed;
 	send->transfer.segments += kvi_spread_finish(spread);
 	if (failed)
 		return; /* the connection is being torn down, which ends the send */
@@ -224,35 +226,35 @@ static void on_written(struct kvi_spread *spread)
 		send->state = KVI_SEND_FINISHED;
 	} else if (send->state == KVI_SEND_FINISHED) {
 		if (send->acked)
-			kvi_exchange_complete(send, NULL);
+			kvi_tagged_complete(send, NULL);
 		else if (send->transfer.reason.code != KVT_OK)
-			kvi_exchange_complete(send, &send->transfer.reason);
+			kvi_tagged_complete(send, &send->transfer.reason);
 	} else if (send->state == KVI_SEND_STOPPING) {
 		if (send->peer_cancelled)
-			kvi_send_cack(send->channel->link, send->channel->tag,
+			kvi_send_cack(send->queue->link, send->queue->tag,
 				      &(struct kvi_message_cancel){ send->seq, send->generation });
 		send->peer_cancelled = false;
 		send->state = KVI_SEND_STARTED;
 		if (send->transfer.reason.code != KVT_OK) {
 			send_abort(send);
-			kvi_exchange_complete(send, &send->transfer.reason);
+			kvi_tagged_complete(send, &send->transfer.reason);
 		}
 	}
 }
 
 static const struct kvi_spread_source writing_source = {
-	.take = take_segment,
+	.take = take_write,
 	.on_all_posted = on_all_posted,
-	.on_ended = on_written,
+	.on_ended = on_send_written,
 };
 
 /* ---- answers ---- */
 
-enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_message *message)
 {
-	struct kvi_exchange *send = find_send(channel, message->ack.seq);
+	struct kvi_tagged *send = find_send(queue, message->ack.seq);
 	if (send == NULL)
-		return message->ack.seq < channel->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
+		return message->ack.seq < queue->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
 	if (send->state == KVI_SEND_FINISHED) {
 		send->acked = true;
 		if (kvi_spread_is_active(&send->writing.spread))
@@ -262,15 +264,15 @@ enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_messa
 	} else if (send->state != KVI_SEND_EAGER) {
 		return KVT_E_PROTOCOL;
 	}
-	kvi_exchange_complete(send, NULL);
+	kvi_tagged_complete(send, NULL);
 	return KVT_OK;
 }
 
 /* ---- giving up ---- */
 
-enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_refused(struct kvi_tag_queue *queue, const struct kvi_message *message)
 {
-	struct kvi_exchange *send = find_send(channel, message->refused.seq);
+	struct kvi_tagged *send = find_send(queue, message->refused.seq);
 	if (send != NULL) {
 		send->was_refused = true;
 		send->refused_len = message->refused.capacity;
@@ -278,27 +280,27 @@ enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_m
 	return KVT_OK;
 }
 
-enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message)
+enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_message *message)
 {
 	const struct kvi_message_cancel *cancel = &message->cancel;
-	if (channel->early.generation == cancel->generation)
-		channel->early.generation = 0;
-	struct kvi_exchange *send = find_send(channel, cancel->seq);
+	if (queue->early.generation == cancel->generation)
+		queue->early.generation = 0;
+	struct kvi_tagged *send = find_send(queue, cancel->seq);
 	if (send != NULL && send->generation == cancel->generation) {
 		if (send->state == KVI_SEND_WRITING || send->state == KVI_SEND_STOPPING) {
 			send->state = KVI_SEND_STOPPING;
 			send->peer_cancelled = true;
 			kvi_spread_stop(&send->writing.spread);
-			return KVT_OK; /* on_written() answers */
+			return KVT_OK; /* on_send_written() answers */
 		}
 		if (send->state == KVI_SEND_FINISHED)
 			return KVT_OK; /* the FIN is the answer */
 	}
-	kvi_send_cack(channel->link, message->tag, cancel);
+	kvi_send_cack(queue->link, message->tag, cancel);
 	return KVT_OK;
 }
 
-void kvi_send_give_up(struct kvi_exchange *send)
+void kvi_send_give_up(struct kvi_tagged *send)
 {
 	if (send->transfer.reason.code == KVT_E_TIMEOUT && send->was_refused) {
 		send->transfer.reason.code = KVT_E_TOO_LARGE;
@@ -309,11 +311,11 @@ void kvi_send_give_up(struct kvi_exchange *send)
 	switch (send->state) {
 	case KVI_SEND_WAITING:
 	case KVI_SEND_EAGER:
-		kvi_exchange_complete(send, &send->transfer.reason);
+		kvi_tagged_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_STARTED:
 		send_abort(send);
-		kvi_exchange_complete(send, &send->transfer.reason);
+		kvi_tagged_complete(send, &send->transfer.reason);
 		break;
 	case KVI_SEND_WRITING:
 	case KVI_SEND_STOPPING:
@@ -323,7 +325,7 @@ void kvi_send_give_up(struct kvi_exchange *send)
 		break;
 	case KVI_SEND_FINISHED:
 		if (!kvi_spread_is_active(&send->writing.spread))
-			kvi_exchange_complete(send, &send->transfer.reason);
+			kvi_tagged_complete(send, &send->transfer.reason);
 		else
 			kvi_transfer_await_quiet(&send->transfer);
 		break;

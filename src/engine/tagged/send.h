@@ -5,24 +5,24 @@
 #ifndef KVI_ENGINE_SEND_H
 #define KVI_ENGINE_SEND_H
 
-#include "engine/tagged/channel.h"
-#include "engine/tagged/exchange.h"
+#include "engine/tagged/tag_queue.h"
+#include "engine/tagged/tagged.h"
 
 /* A new send: its first message goes out now or when the link has room. */
-void kvi_send_start(struct kvi_exchange *send);
+void kvi_send_start(struct kvi_tagged *send);
 
 /* Send the first message of a waiting send. False when the link has no room. */
-bool kvi_send_begin(struct kvi_exchange *send);
+bool kvi_send_begin(struct kvi_tagged *send);
 
-enum kvt_err kvi_send_on_cts(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_send_on_ack(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_send_on_refused(struct kvi_channel *channel, const struct kvi_message *message);
-enum kvt_err kvi_send_on_cancel(struct kvi_channel *channel, const struct kvi_message *message);
+enum kvt_err kvi_send_on_cts(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_send_on_refused(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_message *message);
 
 /* Nothing is posted under that CTS, nor will be; also where no send is known. */
 void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message_cancel *cancel);
 
 /* Stop: completes with transfer->reason, now or when what is posted has completed. */
-void kvi_send_give_up(struct kvi_exchange *send);
+void kvi_send_give_up(struct kvi_tagged *send);
 
 #endif

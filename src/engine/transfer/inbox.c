@@ -46,7 +46,8 @@ static void clear_if_empty(struct kvi_inbox *inbox)
 		kvi_wake_clear(&inbox->wake);
 }
 
-/* Somebody's wait is over; under lock. by: the worker whose lock is held, which wakes its own guest. */
+/* Somebody's wait is over; under lock. by: the worker whose lock is held, which wakes its own
+ * inline driver. */
 static void tell(struct kvi_inbox *inbox, struct kvi_worker *by)
 {
 	/* Who begins to watch says so, and then looks whether we told; we do it the other way round. */
@@ -242,9 +243,9 @@ enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **
 }
 
 /* The peer may send as much again. */
-static void return_window(struct kvi_link *link, size_t len)
+static void return_event_window(struct kvi_link *link, size_t len)
 {
-	struct kvi_worker *worker = link->part->worker;
+	struct kvi_worker *worker = link->shard->worker;
 	kvi_worker_lock(worker);
 	kvi_link_return_window(link, 0, len);
 	if (!worker->stopped)
@@ -261,7 +262,7 @@ void kvt_event_free(struct kvt_event *public_event)
 	if (kvi_engine_is_forked(conn->engine))
 		return;
 	if (event->link != NULL)
-		return_window(event->link, event->event.len);
+		return_event_window(event->link, event->event.len);
 	kvi_free(event);
 	kvi_ref_drop(&conn->ref);
 }

@@ -7,9 +7,10 @@
  * their connection is closed. Events of a connection that the application does not have yet wait in the
  * connection; what such connections keep, messages included, is counted here. lock is a leaf.
  *
- * Who waits for it (kvt_engine_wait()) visits the worker that told last, and drives it as a guest does, as long as the
- * application comes back soon from what it was told, has no other thread that drives, and did not ask for the
- * descriptor: whoever may rely on the worker's own thread keeps it. Else it sleeps on the descriptor.
+ * Who waits for it (kvt_engine_wait()) visits the worker that told last, and drives it as an inline
+ * driver does, as long as the application comes back soon from what it was told, has no other
+ * thread that drives, and did not ask for the descriptor: whoever may rely on the worker's own
+ * thread keeps it. Else it sleeps on the descriptor.
  */
 #ifndef KVI_ENGINE_INBOX_H
 #define KVI_ENGINE_INBOX_H

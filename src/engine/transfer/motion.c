@@ -21,7 +21,7 @@ static uint64_t get_moved(const struct kvt_conn *conn)
 {
 	uint64_t moved = 0;
 	for (unsigned i = 0; i < conn->engine->worker_count; i++)
-		moved += atomic_load_explicit(&conn->parts[i].moved, memory_order_relaxed);
+		moved += atomic_load_explicit(&conn->shards[i].moved, memory_order_relaxed);
 	for (unsigned i = 0; i < conn->lane_count; i++)
 		moved += kvi_flow_get_moved(&conn->links[i].flow);
 	return moved;

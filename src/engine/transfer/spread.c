@@ -10,7 +10,7 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 #include "engine/transfer/transfer.h"
 
 enum {
@@ -25,7 +25,7 @@ static bool is_exhausted(const struct kvi_stripe *stripe);
 /* Where it waits for its turn. */
 static struct kvi_list *get_queue(const struct kvi_stripe *stripe)
 {
-	return stripe->only != NULL ? &stripe->only->stripes : &stripe->part->stripes;
+	return stripe->only != NULL ? &stripe->only->stripes : &stripe->shard->stripes;
 }
 
 /* Have the lanes that it may use look at it. */
@@ -35,7 +35,7 @@ static void touch_lanes(const struct kvi_stripe *stripe)
 		kvi_link_touch(stripe->only);
 		return;
 	}
-	kvi_list_for_each (node, next_node, &stripe->part->links)
+	kvi_list_for_each (node, next_node, &stripe->shard->links)
 		kvi_link_touch(kvi_container_of(node, struct kvi_link, node));
 }
 
@@ -44,9 +44,9 @@ static void begin_stripe(struct kvi_worker *worker, struct kvi_command *command)
 	(void)worker;
 	struct kvi_stripe *stripe = kvi_container_of(command, struct kvi_stripe, begin);
 	kvi_list_append(get_queue(stripe), &stripe->node);
-	if (stripe->part->cut)
+	if (stripe->shard->severed)
 		drop_stripe(
-			stripe); /* the lanes here were cut before those of the transfer's worker */
+			stripe); /* the lanes here were severed before those of the transfer's worker */
 	else
 		touch_lanes(stripe);
 }
@@ -73,10 +73,10 @@ static void run_ended(struct kvi_worker *worker, struct kvi_command *command)
 enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, bool only_home)
 {
 	struct kvt_conn *conn = home->conn;
-	struct kvi_worker *home_worker = home->part->worker;
+	struct kvi_worker *home_worker = home->shard->worker;
 	unsigned count = 1;
 	for (unsigned i = 0; !only_home && i < conn->engine->worker_count; i++)
-		if (i != home_worker->index && !kvi_list_is_empty(&conn->parts[i].links))
+		if (i != home_worker->index && !kvi_list_is_empty(&conn->shards[i].links))
 			count++;
 	spread->stripes = count == 1 ? &spread->single
 				     : kvi_alloc_array(count, sizeof(struct kvi_stripe));
@@ -92,15 +92,15 @@ enum kvt_err kvi_spread_start(struct kvi_spread *spread, struct kvi_link *home, 
 
 	struct kvi_stripe *stripe = spread->stripes;
 	*stripe = (struct kvi_stripe){ .spread = spread,
-				       .part = home->part,
+				       .shard = home->shard,
 				       .only = only_home ? home : NULL };
 	kvi_list_init(&stripe->node);
 	begin_stripe(home_worker, &stripe->begin);
 	for (unsigned i = 0; count > 1 && i < conn->engine->worker_count; i++) {
-		if (i == home_worker->index || kvi_list_is_empty(&conn->parts[i].links))
+		if (i == home_worker->index || kvi_list_is_empty(&conn->shards[i].links))
 			continue;
 		stripe++;
-		*stripe = (struct kvi_stripe){ .spread = spread, .part = &conn->parts[i] };
+		*stripe = (struct kvi_stripe){ .spread = spread, .shard = &conn->shards[i] };
 		kvi_list_init(&stripe->node);
 		stripe->begin.run = begin_stripe;
 		kvi_worker_push(conn->engine->workers[i], &stripe->begin);
@@ -139,7 +139,7 @@ static void leave(struct kvi_spread *spread, struct kvi_worker *worker)
 static void end_stripe(struct kvi_stripe *stripe)
 {
 	kvi_list_remove(&stripe->node);
-	leave(stripe->spread, stripe->part->worker);
+	leave(stripe->spread, stripe->shard->worker);
 }
 
 static bool is_exhausted(const struct kvi_stripe *stripe)
@@ -159,7 +159,7 @@ static void hurry(struct kvi_stripe *stripe)
 	touch_lanes(stripe);
 }
 
-static void run_stop(struct kvi_worker *worker, struct kvi_command *command)
+static void run_stripe_stop(struct kvi_worker *worker, struct kvi_command *command)
 {
 	struct kvi_stripe *stripe = kvi_container_of(command, struct kvi_stripe, stop);
 	struct kvi_spread *spread = stripe->spread;
@@ -186,8 +186,8 @@ void kvi_spread_stop(struct kvi_spread *spread)
 	hurry(&spread->stripes[0]);
 	for (size_t i = 1; i < spread->stripe_count && hold(spread); i++) {
 		struct kvi_stripe *stripe = &spread->stripes[i];
-		stripe->stop.run = run_stop;
-		kvi_worker_push(stripe->part->worker, &stripe->stop);
+		stripe->stop.run = run_stripe_stop;
+		kvi_worker_push(stripe->shard->worker, &stripe->stop);
 	}
 }
 
@@ -204,7 +204,7 @@ bool kvi_link_may_write(const struct kvi_link *link)
 static size_t get_len(const struct kvi_segment *segment)
 {
 	size_t len = 0;
-	if (segment->kind == KVI_SEGMENT_ASK)
+	if (segment->kind == KVI_SEGMENT_READ_REQUEST)
 		return segment->asked_len;
 	for (unsigned i = 0; i < segment->span_count; i++)
 		len += segment->spans[i].len;
@@ -221,9 +221,9 @@ size_t kvi_link_get_segment_len(const struct kvi_link *link, size_t max_len)
 static void count(struct kvi_segment *segment, int sign)
 {
 	struct kvi_link *link = segment->link;
-	if (segment->kind == KVI_SEGMENT_ASK) {
-		link->questions += (unsigned)sign;
-		link->questions_len += (size_t)sign * get_len(segment);
+	if (segment->kind == KVI_SEGMENT_READ_REQUEST) {
+		link->read_requests += (unsigned)sign;
+		link->read_requests_len += (size_t)sign * get_len(segment);
 		return;
 	}
 	link->writes += (unsigned)sign;
@@ -264,7 +264,8 @@ static const char *get_name(const struct kvi_segment *segment)
 static void mark_posted(struct kvi_segment *segment)
 {
 	const struct kvi_link *link = segment->link;
-	segment->ahead = segment->kind == KVI_SEGMENT_ASK ? link->questions_len : link->writes_len;
+	segment->ahead = segment->kind == KVI_SEGMENT_READ_REQUEST ? link->read_requests_len
+								   : link->writes_len;
 	segment->posted_ns = kvi_clock_now();
 	segment->stripe->total++;
 }
@@ -286,7 +287,7 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 	struct kvi_segment *segment = kvi_container_of(post, struct kvi_segment, post);
 	struct kvi_link *link = segment->link;
 	struct kvi_spread *spread = segment->stripe->spread;
-	link->part->posted--;
+	link->shard->posted--;
 	if (completion->err != KVT_OK) {
 		atomic_store(&spread->failed, true);
 		atomic_store(&spread->exhausted, true);
@@ -297,7 +298,7 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 			kvi_link_fail(link, completion->err, completion->provider_errno,
 				      get_name(segment));
 	} else {
-		kvi_part_count_moved(link->part);
+		kvi_shard_count_moved(link->shard);
 		learn(segment);
 	}
 	release_cargo(segment);
@@ -307,7 +308,7 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 
 void kvi_segment_on_ack(struct kvi_segment *segment)
 {
-	bool was_asked = segment->kind == KVI_SEGMENT_ASK;
+	bool was_asked = segment->kind == KVI_SEGMENT_READ_REQUEST;
 	/* Unpacked before the provider tells that it was written: the completion is on its way. */
 	bool is_written = was_asked || segment->cargo_kind == NULL;
 	segment->awaits_ack = false;
@@ -337,7 +338,7 @@ static void retire(struct kvi_stripe *stripe)
 	struct kvi_spread *spread = stripe->spread;
 	/* Else a write that fails is dropped, and what follows it would tell of bytes that never came. */
 	bool may_follow = !stripe->may_fault ||
-			  kvi_engine_get_caps(stripe->part->conn->engine)->stops_at_fault;
+			  kvi_engine_get_caps(stripe->shard->conn->engine)->stops_at_fault;
 	kvi_list_remove(&stripe->node);
 	if (stripe->posted == 0)
 		end_stripe(stripe);
@@ -354,7 +355,7 @@ static void retire_if_exhausted(struct kvi_stripe *stripe)
 /* Post a segment. False: it is left as link->held, or the connection fails. */
 static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
-	if (segment->kind == KVI_SEGMENT_ASK) {
+	if (segment->kind == KVI_SEGMENT_READ_REQUEST) {
 		segment->is_delivered = true;
 		mark_posted(segment);
 		segment->cargo_kind->on_posted(segment);
@@ -365,7 +366,7 @@ static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 	segment->post.on_done = on_segment_done;
 	enum kvt_err err = post(segment);
 	if (err == KVT_OK) {
-		link->part->posted++;
+		link->shard->posted++;
 		mark_posted(segment);
 		segment->stripe->may_fault |= segment->cargo_kind == NULL;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
@@ -416,11 +417,11 @@ static struct kvi_segment *take_from(struct kvi_list *queue, struct kvi_segment 
 }
 
 /* The two queues that a lane serves take turns. */
-static struct kvi_segment *take_segment(struct kvi_link *link)
+static struct kvi_segment *take_next_segment(struct kvi_link *link)
 {
 	struct kvi_segment *segment = kvi_container_of(kvi_list_get_first(&link->free_segments),
 						       struct kvi_segment, node);
-	struct kvi_list *queues[] = { &link->stripes, &link->part->stripes };
+	struct kvi_list *queues[] = { &link->stripes, &link->shard->stripes };
 	struct kvi_segment *taken = NULL;
 	for (unsigned i = 0; taken == NULL && i < 2; i++) {
 		taken = take_from(queues[link->shared_turn], segment);
@@ -454,16 +455,17 @@ static bool pump(struct kvi_link *link)
 		did = true;
 	}
 	retire_exhausted(&link->stripes);
-	retire_exhausted(&link->part->stripes);
-	/* Slots are written in the order they were taken: a writer that is blocked blocks those behind it. */
+	retire_exhausted(&link->shard->stripes);
+	/* Staging buffers are written in the order they were taken: a writer that is blocked blocks
+	 * those behind it. */
 	if (!link->poster->pump(link, &did))
 		return did;
 	bool is_wanted = !kvi_list_is_empty(&link->stripes) ||
-			 !kvi_list_is_empty(&link->part->stripes);
+			 !kvi_list_is_empty(&link->shard->stripes);
 	if (!is_wanted || !kvi_link_make_segments(link))
 		return did;
 	while (!kvi_list_is_empty(&link->free_segments)) {
-		struct kvi_segment *segment = take_segment(link);
+		struct kvi_segment *segment = take_next_segment(link);
 		if (segment == NULL || !post_segment(link, segment))
 			break;
 		did = true;
@@ -505,9 +507,9 @@ static void drop_queue(struct kvi_list *queue)
 		drop_stripe(kvi_container_of(node, struct kvi_stripe, node));
 }
 
-void kvi_stripes_drop(struct kvi_part *part)
+void kvi_stripes_drop(struct kvi_shard *shard)
 {
-	kvi_list_for_each (node, next_node, &part->links) {
+	kvi_list_for_each (node, next_node, &shard->links) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, node);
 		for (unsigned i = 0; link->segments != NULL && i < KVI_SEGMENTS; i++) {
 			struct kvi_segment *segment = &link->segments[i];
@@ -523,5 +525,5 @@ void kvi_stripes_drop(struct kvi_part *part)
 		link->held = NULL;
 		drop_queue(&link->stripes);
 	}
-	drop_queue(&part->stripes);
+	drop_queue(&shard->stripes);
 }

@@ -18,7 +18,7 @@
 #include "wire/wire.h"
 
 struct kvi_link;
-struct kvi_part;
+struct kvi_shard;
 struct kvi_segment;
 struct kvi_spread;
 struct kvt_conn;
@@ -27,11 +27,11 @@ struct kvt_transfer;
 /* One worker's share; under that worker's lock. */
 struct kvi_stripe {
 	struct kvi_spread *spread;
-	struct kvi_part *part;
-	struct kvi_list node; /* in a queue of its lane, or of the part, while something is left */
+	struct kvi_shard *shard;
+	struct kvi_list node; /* in a queue of its lane, or of the shard, while something is left */
 	struct kvi_command begin;
 	struct kvi_command stop;
-	struct kvi_link *only; /* the one lane to use; NULL: all of the part */
+	struct kvi_link *only; /* the one lane to use; NULL: all of the shard */
 	unsigned posted;       /* segments out, or held by a link */
 	unsigned total;
 	bool may_fault; /* it had segments out of the application's memory */
@@ -98,8 +98,9 @@ uint64_t kvi_spread_finish(struct kvi_spread *spread);
 /* Post what the dirty links of the worker can post, messages and segments: its calls->flush. */
 bool kvi_links_flush(struct kvi_worker *worker, unsigned how);
 
-/* The lanes of the part are cut, and nothing is posted there any more: every share that is left ends. */
-void kvi_stripes_drop(struct kvi_part *part);
+/* The lanes of the shard are severed, and nothing is posted there any more: every share that is
+ * left ends. */
+void kvi_stripes_drop(struct kvi_shard *shard);
 
 /* Whether the lane has room for another operation, and how long that may be: at most max_len. */
 bool kvi_link_may_write(const struct kvi_link *link);

@@ -15,7 +15,7 @@
 #include "engine/core/abi.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
-#include "engine/progress/part.h"
+#include "engine/progress/shard.h"
 #include "engine/transfer/inbox.h"
 #include "engine/transfer/motion.h"
 
@@ -24,7 +24,7 @@
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
 {
 	struct kvi_counters *counters = &transfer->conn->counters;
-	kvi_list_remove(&transfer->part_node);
+	kvi_list_remove(&transfer->shard_node);
 	kvi_list_remove(&transfer->waiter.node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	if (error != NULL)
@@ -105,7 +105,7 @@ void kvi_transfer_on_due(struct kvi_timer *timer)
 		return;
 	}
 	char text[KVT_TEXT_LEN];
-	transfer->kind->tell_timeout(transfer, text, sizeof(text));
+	transfer->kind->format_timeout(transfer, text, sizeof(text));
 	kvi_transfer_give_up(transfer, KVT_E_TIMEOUT, text);
 }
 
@@ -114,7 +114,7 @@ void kvi_transfer_on_due(struct kvi_timer *timer)
 static void start_on_worker(struct kvi_worker *worker, struct kvi_command *command)
 {
 	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, start);
-	kvi_list_append(&transfer->conn->parts[worker->index].transfers, &transfer->part_node);
+	kvi_list_append(&transfer->conn->shards[worker->index].transfers, &transfer->shard_node);
 	transfer->kind->start(transfer);
 }
 
@@ -123,8 +123,8 @@ static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *comm
 	(void)worker;
 	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, cancel);
 	bool done = atomic_load(&transfer->done);
-	/* After the lanes are cut the tear-down ends it. */
-	if (!done && !transfer->conn->parts[transfer->worker->index].cut)
+	/* After the lanes are severed the tear-down ends it. */
+	if (!done && !transfer->conn->shards[transfer->worker->index].severed)
 		kvi_transfer_give_up(transfer, KVT_E_CANCELLED, "cancelled by this side");
 	kvi_ref_drop(&transfer->ref);
 }
@@ -158,7 +158,7 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	transfer->deadline_ns = kvi_deadline_after(timeout_ns);
 	transfer->start.run = start_on_worker;
 	transfer->cancel.run = cancel_on_worker;
-	kvi_list_init(&transfer->part_node);
+	kvi_list_init(&transfer->shard_node);
 	transfer->waiter.begin = transfer->kind->begin;
 	kvi_list_init(&transfer->waiter.node);
 	kvi_list_init(&transfer->inbox_node);
@@ -260,8 +260,8 @@ void kvt_transfer_free(struct kvt_transfer *transfer)
 		return;
 	if (!is_done(transfer)) {
 		kvt_transfer_cancel(transfer);
-		/* Bounded: a transfer that is given up ends within the quiesce time, or its connection
-		 * is cut. The hook may end a wait early, so we wait again. */
+		/* Bounded: a transfer that is given up ends within the quiesce time, or its
+		 * connection is severed. The hook may end a wait early, so we wait again. */
 		while (kvt_transfer_wait(transfer, KVT_FOREVER) != KVT_OK)
 			;
 	}

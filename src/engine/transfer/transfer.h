@@ -4,7 +4,7 @@
  *
  * A transfer belongs to one worker, under whose lock all its state stands. It completes exactly once,
  * in kvi_transfer_complete(), and only when nothing of it is posted and the peer can no longer reach its
- * buffer (rule Q, docs/protocol.md 6.4). Kinds are exchange.h (sends and receives) and paged.h.
+ * buffer (rule Q, docs/protocol.md 6.4). Kinds are tagged.h (sends and receives) and paged.h.
  */
 #ifndef KVI_ENGINE_TRANSFER_H
 #define KVI_ENGINE_TRANSFER_H
@@ -24,10 +24,11 @@ struct kvi_transfer_kind {
 	bool (*begin)(struct kvi_waiter *waiter);
 	/* Stop, for transfer->reason: completes now or when it is quiet. */
 	void (*give_up)(struct kvt_transfer *transfer);
-	/* It is given up and should be quiet. False: it is not, and only waiting helps, or a cut. */
+	/* It is given up and should be quiet. False: it is not, and only waiting helps, or severing
+	 * the connection. */
 	bool (*end_late)(struct kvt_transfer *transfer);
 	/* What was not done in time, for a human. */
-	void (*tell_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
+	void (*format_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
 	/* It completes, with error or, if NULL, with success: let go of everything, and count. */
 	void (*settle)(struct kvt_transfer *transfer, const struct kvt_error *error);
 	/* Nobody has it any more. */
@@ -48,10 +49,10 @@ struct kvt_transfer {
 	struct kvi_command cancel;
 
 	/* under worker lock */
-	struct kvi_list part_node; /* in part->transfers */
-	struct kvi_waiter waiter;  /* for room on its link */
-	struct kvi_timer timer;	   /* in worker->timers */
-	struct kvt_error reason;   /* why it is being given up; code KVT_OK: it is not */
+	struct kvi_list shard_node; /* in shard->transfers */
+	struct kvi_waiter waiter;   /* for room on its link */
+	struct kvi_timer timer;	    /* in worker->timers */
+	struct kvt_error reason;    /* why it is being given up; code KVT_OK: it is not */
 	int64_t gave_up_ns;
 
 	/* under the inbox's lock */
@@ -92,10 +93,10 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 /* Set or, with KVI_NEVER, clear the deadline. */
 void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns);
 
-/* It was given up, and is not quiet yet: wait as long as bytes move, then cut the connection. */
+/* It was given up, and is not quiet yet: wait as long as bytes move, then sever the connection. */
 void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
 
-/* The deadline has passed: give up, or, when giving up took too long, cut the connection. */
+/* The deadline has passed: give up, or, when giving up took too long, sever the connection. */
 void kvi_transfer_on_due(struct kvi_timer *timer);
 
 /* Begin to give up with reason; completes now or when it is quiet. Not for one that is done. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_exchange.c - what send and receive do when nothing goes wrong, and when sizes do not fit. */
+/* check_tagged.c - what send and receive do when nothing goes wrong, and when sizes do not fit. */
 #include "bed.h"
 
 #include <stdlib.h>
@@ -104,7 +104,7 @@ START_TEST(a_kv_whose_message_nobody_takes_does_not_block_another)
 }
 END_TEST
 
-START_TEST(a_grant_made_early_is_void_when_an_eager_message_comes)
+START_TEST(an_early_cts_is_void_when_an_eager_message_comes)
 {
 	uint8_t *target = make_filled(LARGE_LEN, 0), *source = make_pattern(LARGE_LEN, 2);
 	uint8_t small[] = { 1, 2, 3 };
@@ -112,13 +112,13 @@ START_TEST(a_grant_made_early_is_void_when_an_eager_message_comes)
 	struct kvt_kv *near = open_kv(bed.near.conn, 7), *far = open_kv(bed.far.conn, 7);
 	struct kvt_transfer *receive = start_recv(far, target, LARGE_LEN);
 	wait_until(fake_get_counts().memories == 1);
-	rest(5 * KVI_MS); /* the grant is with the sender */
+	rest(5 * KVI_MS); /* the CTS is with the sender */
 	finish(start_send(near, small, 3), KVT_OK);
 	ck_assert_uint_eq(finish(receive, KVT_OK), 3);
 	ck_assert_int_eq(memcmp(target, small, 3), 0);
 	ck_assert_uint_eq(fake_get_counts().memories, 0);
 
-	/* And when it crosses the grant. */
+	/* And when it crosses the CTS. */
 	for (unsigned i = 0; i < 20; i++) {
 		receive = start_recv(far, target, LARGE_LEN);
 		finish(start_send(near, small, 3), KVT_OK);
@@ -137,7 +137,7 @@ START_TEST(a_message_too_large_stays_for_a_larger_receive)
 {
 	static const size_t sent[] = { 1000, LARGE_LEN, LARGE_LEN };
 	static const size_t allowed[] = { 999, 4096,
-					  LARGE_LEN - 1 }; /* the last one grants early */
+					  LARGE_LEN - 1 }; /* the last one sends an early CTS */
 	size_t len = sent[_i];
 	uint8_t *source = make_pattern(len, 1), *target = make_filled(len, 0);
 	bed_open(&bed, NULL);
@@ -264,7 +264,7 @@ START_TEST(a_receive_that_times_out_before_its_message_loses_nothing)
 	struct kvt_kv *near = open_kv(bed.near.conn, 7), *far = open_kv(bed.far.conn, 7);
 	finish(start_recv_within(far, target, len, 20 * KVI_MS), KVT_E_TIMEOUT);
 	finish(start_recv_within(far, target, LARGE_LEN, 20 * KVI_MS),
-	       KVT_E_TIMEOUT); /* had granted early */
+	       KVT_E_TIMEOUT); /* had sent an early CTS */
 	struct kvt_transfer *send = start_send(near, source, len);
 	rest(20 * KVI_MS);
 	ck_assert(holds_only(target, LARGE_LEN, 0));
@@ -352,14 +352,14 @@ END_TEST
 
 int main(void)
 {
-	TCase *tests = tcase_create("exchange");
+	TCase *tests = tcase_create("tagged");
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, a_receive_that_waits_gets_the_message_whatever_its_size, 0,
 			    LEN_COUNT);
 	tcase_add_loop_test(tests, a_message_waits_for_its_receive_whatever_its_size, 0, LEN_COUNT);
 	tcase_add_test(tests, messages_of_a_kv_keep_their_order_across_sizes);
 	tcase_add_test(tests, a_kv_whose_message_nobody_takes_does_not_block_another);
-	tcase_add_test(tests, a_grant_made_early_is_void_when_an_eager_message_comes);
+	tcase_add_test(tests, an_early_cts_is_void_when_an_eager_message_comes);
 	tcase_add_loop_test(tests, a_message_too_large_stays_for_a_larger_receive, 0, 3);
 	tcase_add_test(tests, a_sender_that_was_refused_learns_why_it_timed_out);
 	tcase_add_loop_test(tests, meta_travels_with_its_message, 0, 8);
@@ -367,5 +367,5 @@ int main(void)
 	tcase_add_loop_test(tests, a_receive_that_times_out_before_its_message_loses_nothing, 0, 2);
 	tcase_add_test(tests, a_send_that_gives_up_before_its_receive_is_skipped);
 	tcase_add_test(tests, wrong_requests_are_refused_with_a_sentence);
-	return run_tests("engine_exchange", tests);
+	return run_tests("engine_tagged", tests);
 }

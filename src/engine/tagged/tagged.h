@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exchange.h - the transfers of a KV: one message, sent or received. An exchange belongs to one channel;
- * send.c and recv.c move it through its states.
+ * tagged.h - the transfers of a KV: one message, sent or received. A tagged transfer belongs to one
+ * tag queue; send.c and recv.c move it through its states.
  */
-#ifndef KVI_ENGINE_EXCHANGE_H
-#define KVI_ENGINE_EXCHANGE_H
+#ifndef KVI_ENGINE_TAGGED_H
+#define KVI_ENGINE_TAGGED_H
 
 #include "base/table.h"
 #include "engine/lane/link.h"
@@ -12,10 +12,10 @@
 #include "engine/transfer/transfer.h"
 
 struct kvi_arrival;
-struct kvi_channel;
-struct kvi_window;
+struct kvi_tag_queue;
+struct kvi_registration;
 
-enum kvi_exchange_state {
+enum kvi_tagged_state {
 	KVI_NEW, /* not yet seen by its worker */
 
 	KVI_SEND_WAITING,  /* for room on the link */
@@ -27,13 +27,13 @@ enum kvi_exchange_state {
 
 	KVI_RECV_QUEUED,  /* no CTS is out */
 	KVI_RECV_EARLY,	  /* CTS is out, for the next message */
-	KVI_RECV_GRANTED, /* CTS is out, for the message whose START came */
+	KVI_RECV_MATCHED, /* CTS is out, for the message whose START came */
 	KVI_RECV_CANCELLING, /* CANCEL is out; CACK or FIN to come. Not given up: another message goes first */
 
 	KVI_DONE,
 };
 
-/* The writing of a send: bytes from one place to what a CTS granted. */
+/* The writing of a send: bytes from one place to the memory of a CTS. */
 struct kvi_writing {
 	struct kvi_spread spread;
 
@@ -42,15 +42,15 @@ struct kvi_writing {
 	size_t len;
 	size_t segment_len;
 	enum kvi_segment_kind kind;
-	const struct kvi_window *source; /* registration of the source, where needed */
-	size_t grant_count;
-	struct kvi_wire_grant grants[KVI_RAILS_MAX];
+	const struct kvi_registration *source; /* registration of the source */
+	size_t rkey_count;
+	struct kvi_wire_rkey rkeys[KVI_RAILS_MAX];
 
 	/* atomic */
 	_Atomic(size_t) cursor;
 };
 
-struct kvi_exchange {
+struct kvi_tagged {
 	struct kvt_transfer transfer;
 
 	/* immutable after start */
@@ -60,31 +60,31 @@ struct kvi_exchange {
 	size_t len; /* of the message, or what the receive allows */
 
 	/* under worker lock */
-	enum kvi_exchange_state state;
-	struct kvi_channel *channel;
-	struct kvi_list node;	/* in a list of its channel */
-	struct kvi_entry entry; /* in part->sends or part->granted */
+	enum kvi_tagged_state state;
+	struct kvi_tag_queue *queue;
+	struct kvi_list node;	/* in a list of its tag queue */
+	struct kvi_entry entry; /* in shard->sends or shard->matched */
 	uint64_t seq;
 	uint64_t generation;
-	struct kvi_window *window; /* receive: what the CTS grants; send: the source, where needed */
-	struct kvi_arrival *arrival; /* receive: the START it is matched to */
-	struct kvi_writing writing;  /* send */
+	struct kvi_registration *registration; /* receive: the memory of the CTS; send: the source */
+	struct kvi_arrival *arrival;	       /* receive: the START it is matched to */
+	struct kvi_writing writing;	       /* send */
 	bool acked;
 	bool peer_cancelled; /* STOPPING because of the peer's CANCEL, not of our giving up */
 	size_t refused_len;  /* what the peer's receive allowed, when it refused */
 	bool was_refused;
 };
 
-static inline struct kvi_exchange *kvi_exchange_of(struct kvt_transfer *transfer)
+static inline struct kvi_tagged *kvi_tagged_of(struct kvt_transfer *transfer)
 {
-	return kvi_container_of(transfer, struct kvi_exchange, transfer);
+	return kvi_container_of(transfer, struct kvi_tagged, transfer);
 }
 
-/* As kvi_transfer_complete() and kvi_transfer_set_deadline(), which all that ends an exchange uses. */
-static inline void kvi_exchange_complete(struct kvi_exchange *exchange,
-					 const struct kvt_error *error)
+/* As kvi_transfer_complete() and kvi_transfer_set_deadline(), which all that ends a tagged transfer
+ * uses. */
+static inline void kvi_tagged_complete(struct kvi_tagged *tagged, const struct kvt_error *error)
 {
-	kvi_transfer_complete(&exchange->transfer, error);
+	kvi_transfer_complete(&tagged->transfer, error);
 }
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * share.h - what the two sides of a connection let each other see: exports of ours, remotes of theirs
+ * exports.h - what the two sides of a connection let each other see: exports of ours, remotes of theirs
  * (docs/protocol.md 7.1, 7.2).
  *
- * An export is withdrawn as rule Q says: told, confirmed by the peer or its lanes cut, and only then
- * deregistered. A peer that never asked for it has nothing to confirm. Who imports asks the owner first,
- * so a remote is never older than its export's withdrawal.
+ * An export is withdrawn as rule Q says: told, confirmed by the peer or its lanes severed, and only
+ * then deregistered. A peer that never asked for it has nothing to confirm. Who imports asks the
+ * owner first, so a remote is never older than its export's withdrawal.
  */
-#ifndef KVI_ENGINE_SHARE_H
-#define KVI_ENGINE_SHARE_H
+#ifndef KVI_ENGINE_EXPORTS_H
+#define KVI_ENGINE_EXPORTS_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,8 +21,8 @@
 #include "wire/wire.h"
 
 struct kvi_link;
-struct kvi_share;
-struct kvi_window;
+struct kvi_exports;
+struct kvi_registration;
 struct kvt_conn;
 struct kvt_export;
 struct kvt_offer;
@@ -47,11 +47,11 @@ struct kvt_export {
 	size_t descriptor_len;
 	struct kvi_link *home; /* what is said of it goes there */
 
-	/* under share.lock */
-	UT_hash_handle by_id;	     /* in share.exports */
-	UT_hash_handle by_name;	     /* in share.named */
-	struct kvi_window **windows; /* of the extents; NULL once closed */
-	bool attached;		     /* the peer knows it */
+	/* under exports.lock */
+	UT_hash_handle by_id;			 /* in exports.by_id */
+	UT_hash_handle by_name;			 /* in exports.by_name */
+	struct kvi_registration **registrations; /* of the extents; NULL once closed */
+	bool attached;				 /* the peer knows it */
 
 	/* under engine->lock */
 	struct kvi_list pool_node;
@@ -69,12 +69,12 @@ struct kvt_remote {
 	uint64_t id;
 	unsigned access;
 	struct kvi_layout layout;
-	size_t grant_count;
-	struct kvi_wire_grant *grants; /* grant_count for each extent */
+	size_t rkey_count;
+	struct kvi_wire_rkey *rkeys; /* rkey_count for each extent */
 	struct kvi_link *home;
 
-	/* under share.lock */
-	UT_hash_handle by_id; /* in share.remotes */
+	/* under exports.lock */
+	UT_hash_handle by_id; /* in exports.remotes */
 
 	/* atomic */
 	atomic_bool withdrawn;
@@ -84,11 +84,11 @@ struct kvt_remote {
 	struct kvi_ref ref;	    /* the handles' and one a transfer's */
 };
 
-void kvi_share_init(struct kvi_share *share);
-void kvi_share_destroy(struct kvi_share *share);
+void kvi_exports_init(struct kvi_exports *exports);
+void kvi_exports_destroy(struct kvi_exports *exports);
 
-/* The lanes are cut: no export can be reached any more, nobody answers. */
-void kvi_share_end(struct kvt_conn *conn);
+/* The lanes are severed: no export can be reached any more, nobody answers. */
+void kvi_exports_on_severed(struct kvt_conn *conn);
 
 /* export.c */
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
@@ -114,8 +114,8 @@ void kvi_exports_end(struct kvt_conn *conn);
 /* A transfer begins to use the remote, and ends. False: it is withdrawn. */
 bool kvi_remote_enter(struct kvt_remote *remote);
 void kvi_remote_leave(struct kvt_remote *remote);
-struct kvi_grant kvi_remote_get_grant(const struct kvt_remote *remote, size_t extent,
-				      const struct kvi_link *link);
+struct kvi_rkey kvi_remote_get_rkey(const struct kvt_remote *remote, size_t extent,
+				    const struct kvi_link *link);
 enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
 
 /* owner.c: ask the peer, and wait for its answer. */
@@ -125,6 +125,6 @@ enum kvt_err kvi_owner_attach(struct kvt_conn *conn, uint64_t id, int64_t deadli
 enum kvt_err kvi_owner_find(struct kvt_conn *conn, const char *name, int64_t deadline_ns,
 			    uint8_t **bytes, size_t *len, struct kvt_error *error);
 enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message *message);
-void kvi_asks_end(struct kvt_conn *conn);
+void kvi_queries_end(struct kvt_conn *conn);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_goodbye.c - closing in order: KVs, connections and engines, idle and in the middle of messages.
+ * test_orderly_close.c - closing in order: KVs, connections and engines, idle and in the middle of messages.
  */
 #include "bed.h"
 
@@ -34,7 +34,7 @@ static void end_both_ways(struct both_ways *both, enum kvt_err send_err, enum kv
 	finish(both->receive, receive_err);
 	put_canary(both->target, LARGE_LEN);
 	rest(20 * MS);
-	expect_fenced(both->target, LARGE_LEN);
+	expect_severed(both->target, LARGE_LEN);
 	free(both->source);
 	free(both->target);
 	kvt_kv_close(both->kvs[0]);
@@ -236,9 +236,9 @@ START_TEST(a_kv_that_the_peer_closes_ends_its_messages_and_no_others)
 }
 END_TEST
 
-TCase *make_goodbye_tests(void)
+TCase *make_orderly_close_tests(void)
 {
-	TCase *tests = tcase_create("goodbye");
+	TCase *tests = tcase_create("orderly_close");
 	tcase_add_test(tests, a_peer_that_closes_politely_ends_what_waits_with_peer_closed);
 	tcase_add_test(tests, small_messages_are_received_after_their_sender_has_gone);
 	tcase_add_test(tests, a_connection_accepted_late_still_has_what_its_caller_sent);

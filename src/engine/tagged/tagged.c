@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exchange.c - starting and ending sends and receives.
+ * tagged.c - starting and ending sends and receives.
  */
-#include "engine/tagged/exchange.h"
+#include "engine/tagged/tagged.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,87 +12,87 @@
 #include "base/error.h"
 #include "engine/core/abi.h"
 #include "engine/core/conn.h"
-#include "engine/lane/window.h"
-#include "engine/progress/part.h"
+#include "engine/lane/registration.h"
+#include "engine/progress/shard.h"
 #include "engine/tagged/kv.h"
 #include "engine/tagged/recv.h"
 #include "engine/tagged/send.h"
 
 /* ---- as a kind of transfers ---- */
 
-static void start(struct kvt_transfer *transfer)
+static void tagged_start(struct kvt_transfer *transfer)
 {
-	struct kvi_exchange *exchange = kvi_exchange_of(transfer);
-	struct kvt_kv *kv = exchange->kv;
+	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
+	struct kvt_kv *kv = tagged->kv;
 	struct kvt_error error;
 	kv->in_flight++;
-	exchange->channel = kv->channel;
+	tagged->queue = kv->queue;
 	/* What the peer sent eagerly is here, whatever has become of the peer. */
-	bool has_arrived = !kv->closing && !exchange->is_send &&
-			   kvi_arrival_get_first(kv->channel) != NULL;
+	bool has_arrived = !kv->closing && !tagged->is_send &&
+			   kvi_arrival_get_first(kv->queue) != NULL;
 	if (kv->closing) {
 		kvi_fail(&error, KVT_E_CLOSED, 0, "the KV is closed");
 		kvi_transfer_complete(transfer, &error);
-	} else if (kv->link->part->cut && !has_arrived) {
+	} else if (kv->link->shard->severed && !has_arrived) {
 		kvi_conn_check(transfer->conn, &error);
 		kvi_transfer_complete(transfer, &error);
-	} else if (kv->channel->peer_gone && !has_arrived) {
+	} else if (kv->queue->peer_closed && !has_arrived) {
 		kvi_fail(&error, KVT_E_PEER_CLOSED, 0, "the peer closed this KV");
 		kvi_transfer_complete(transfer, &error);
 	} else {
 		kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
-		if (exchange->is_send)
-			kvi_send_start(exchange);
+		if (tagged->is_send)
+			kvi_send_start(tagged);
 		else
-			kvi_recv_start(exchange);
+			kvi_recv_start(tagged);
 	}
 }
 
-static bool begin(struct kvi_waiter *waiter)
+static bool tagged_begin(struct kvi_waiter *waiter)
 {
-	return kvi_send_begin(kvi_container_of(waiter, struct kvi_exchange, transfer.waiter));
+	return kvi_send_begin(kvi_container_of(waiter, struct kvi_tagged, transfer.waiter));
 }
 
-static void give_up(struct kvt_transfer *transfer)
+static void tagged_give_up(struct kvt_transfer *transfer)
 {
-	struct kvi_exchange *exchange = kvi_exchange_of(transfer);
-	if (exchange->is_send)
-		kvi_send_give_up(exchange);
+	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
+	if (tagged->is_send)
+		kvi_send_give_up(tagged);
 	else
-		kvi_recv_give_up(exchange);
+		kvi_recv_give_up(tagged);
 }
 
-static bool end_late(struct kvt_transfer *transfer)
+static bool tagged_end_late(struct kvt_transfer *transfer)
 {
 	(void)transfer;
 	return false;
 }
 
-static void tell_timeout(const struct kvt_transfer *transfer, char *text, size_t len)
+static void tagged_format_timeout(const struct kvt_transfer *transfer, char *text, size_t len)
 {
-	const struct kvi_exchange *exchange =
-		kvi_container_of(transfer, const struct kvi_exchange, transfer);
+	const struct kvi_tagged *tagged =
+		kvi_container_of(transfer, const struct kvi_tagged, transfer);
 	double seconds = (double)(kvi_clock_now() - transfer->started_ns) / (double)KVI_SECOND;
-	if (!exchange->is_send)
+	if (!tagged->is_send)
 		snprintf(text, len, "nothing was received within %.1f s", seconds);
-	else if (exchange->state == KVI_SEND_FINISHED || exchange->state == KVI_SEND_EAGER)
+	else if (tagged->state == KVI_SEND_FINISHED || tagged->state == KVI_SEND_EAGER)
 		snprintf(text, len,
 			 "the peer did not confirm within %.1f s; whether it has the message is "
 			 "unknown",
 			 seconds);
-	else if (exchange->state == KVI_SEND_WRITING)
-		snprintf(text, len, "%zu bytes could not be written within %.1f s", exchange->len,
+	else if (tagged->state == KVI_SEND_WRITING)
+		snprintf(text, len, "%zu bytes could not be written within %.1f s", tagged->len,
 			 seconds);
 	else
-		snprintf(text, len, "the peer did not receive %zu bytes within %.1f s",
-			 exchange->len, seconds);
+		snprintf(text, len, "the peer did not receive %zu bytes within %.1f s", tagged->len,
+			 seconds);
 }
 
-static void count_success(struct kvi_exchange *exchange)
+static void count_success(struct kvi_tagged *tagged)
 {
-	struct kvt_transfer *transfer = &exchange->transfer;
+	struct kvt_transfer *transfer = &tagged->transfer;
 	struct kvi_counters *counters = &transfer->conn->counters;
-	if (exchange->is_send) {
+	if (tagged->is_send) {
 		kvi_count(counters, KVI_COUNT_SENDS, 1);
 		kvi_count(counters, KVI_COUNT_BYTES_SENT, (int64_t)transfer->result_len);
 		if (transfer->segments == 0)
@@ -104,65 +104,64 @@ static void count_success(struct kvi_exchange *exchange)
 	}
 }
 
-static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+static void tagged_settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 {
-	struct kvi_exchange *exchange = kvi_exchange_of(transfer);
-	kvi_window_close(exchange->window);
-	exchange->window = NULL;
-	kvi_arrival_free(exchange->arrival);
-	exchange->arrival = NULL;
-	kvi_list_remove(&exchange->node);
-	kvi_table_remove(exchange->is_send ? &exchange->kv->link->part->sends
-					   : &exchange->kv->link->part->granted,
-			 &exchange->entry);
-	if (exchange->state == KVI_SEND_EAGER && --exchange->kv->link->eager_sends == 0)
-		kvi_link_touch(exchange->kv->link); /* who waits for the window waits in vain now */
-	exchange->state = KVI_DONE;
-	exchange->channel = NULL;
-	exchange->kv->in_flight--;
-	if (error == NULL && exchange->is_send)
-		transfer->result_len = exchange->len;
+	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
+	kvi_registration_close(tagged->registration);
+	tagged->registration = NULL;
+	kvi_arrival_free(tagged->arrival);
+	tagged->arrival = NULL;
+	kvi_list_remove(&tagged->node);
+	kvi_table_remove(tagged->is_send ? &tagged->kv->link->shard->sends
+					 : &tagged->kv->link->shard->matched,
+			 &tagged->entry);
+	if (tagged->state == KVI_SEND_EAGER && --tagged->kv->link->eager_sends == 0)
+		kvi_link_touch(tagged->kv->link); /* who waits for the window waits in vain now */
+	tagged->state = KVI_DONE;
+	tagged->queue = NULL;
+	tagged->kv->in_flight--;
+	if (error == NULL && tagged->is_send)
+		transfer->result_len = tagged->len;
 	if (error == NULL)
-		count_success(exchange);
+		count_success(tagged);
 }
 
-static void free_exchange(struct kvt_transfer *transfer)
+static void free_tagged(struct kvt_transfer *transfer)
 {
-	struct kvi_exchange *exchange = kvi_exchange_of(transfer);
-	kvi_ref_drop(&exchange->kv->ref);
-	kvi_free(exchange);
+	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
+	kvi_ref_drop(&tagged->kv->ref);
+	kvi_free(tagged);
 }
 
-static const struct kvi_transfer_kind exchange_kind = {
-	.start = start,
-	.begin = begin,
-	.give_up = give_up,
-	.end_late = end_late,
-	.tell_timeout = tell_timeout,
-	.settle = settle,
-	.free = free_exchange,
+static const struct kvi_transfer_kind tagged_kind = {
+	.start = tagged_start,
+	.begin = tagged_begin,
+	.give_up = tagged_give_up,
+	.end_late = tagged_end_late,
+	.format_timeout = tagged_format_timeout,
+	.settle = tagged_settle,
+	.free = free_tagged,
 };
 
 /* ---- starting ---- */
 
-static enum kvt_err start_exchange(struct kvt_kv *kv, struct kvi_exchange *exchange,
-				   int64_t timeout_ns, struct kvt_transfer **transfer,
-				   struct kvt_error *error)
+static enum kvt_err start_tagged(struct kvt_kv *kv, struct kvi_tagged *tagged, int64_t timeout_ns,
+				 struct kvt_transfer **transfer, struct kvt_error *error)
 {
-	exchange->transfer.kind = &exchange_kind;
-	exchange->transfer.count = 1;
-	exchange->kv = kv;
-	kvi_list_init(&exchange->node);
+	tagged->transfer.kind = &tagged_kind;
+	tagged->transfer.count = 1;
+	tagged->kv = kv;
+	kvi_list_init(&tagged->node);
 	kvi_ref_take(&kv->ref);
 	enum kvt_err err =
-		kvi_transfer_start(&exchange->transfer, kv->conn, kv->worker, timeout_ns, error);
+		kvi_transfer_start(&tagged->transfer, kv->conn, kv->worker, timeout_ns, error);
 	if (err != KVT_OK) {
 		kvi_ref_drop(&kv->ref);
-		kvi_free(exchange->transfer.meta);
-		kvi_free(exchange);
+		kvi_free(tagged->transfer.meta);
+		kvi_free(tagged);
 		return err;
 	}
-	*transfer = &exchange->transfer;
+	*transfer = &tagged->transfer;
 	return KVT_OK;
 }
 
@@ -188,23 +187,23 @@ enum kvt_err kvt_send_start(struct kvt_kv *kv, const struct kvt_send_request *gi
 				"meta has %zu bytes; at most %d are allowed", request.meta_len,
 				KVT_META_LEN_MAX);
 
-	struct kvi_exchange *exchange = kvi_alloc(sizeof(*exchange));
-	if (exchange == NULL)
+	struct kvi_tagged *tagged = kvi_alloc(sizeof(*tagged));
+	if (tagged == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a send");
-	exchange->is_send = true;
-	exchange->base = (uint8_t *)request.base;
-	exchange->len = request.len;
-	exchange->transfer.reap = request.reap;
+	tagged->is_send = true;
+	tagged->base = (uint8_t *)request.base;
+	tagged->len = request.len;
+	tagged->transfer.reap = request.reap;
 	if (request.meta_len > 0) {
 		uint8_t *meta = kvi_alloc_data(request.meta_len);
 		if (meta == NULL) {
-			kvi_free(exchange);
+			kvi_free(tagged);
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a send");
 		}
-		exchange->transfer.meta = memcpy(meta, request.meta, request.meta_len);
-		exchange->transfer.meta_len = request.meta_len;
+		tagged->transfer.meta = memcpy(meta, request.meta, request.meta_len);
+		tagged->transfer.meta_len = request.meta_len;
 	}
-	return start_exchange(kv, exchange, request.timeout_ns, transfer, error);
+	return start_tagged(kv, tagged, request.timeout_ns, transfer, error);
 }
 
 enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *given,
@@ -225,11 +224,11 @@ enum kvt_err kvt_recv_start(struct kvt_kv *kv, const struct kvt_recv_request *gi
 	    (uint8_t *)request.base < kv->base + kv->len)
 		return kvi_fail(error, KVT_E_INVALID, 0, "the KV is read-only memory");
 
-	struct kvi_exchange *exchange = kvi_alloc(sizeof(*exchange));
-	if (exchange == NULL)
+	struct kvi_tagged *tagged = kvi_alloc(sizeof(*tagged));
+	if (tagged == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a receive");
-	exchange->base = request.base;
-	exchange->len = request.len;
-	exchange->transfer.reap = request.reap;
-	return start_exchange(kv, exchange, request.timeout_ns, transfer, error);
+	tagged->base = request.base;
+	tagged->len = request.len;
+	tagged->transfer.reap = request.reap;
+	return start_tagged(kv, tagged, request.timeout_ns, transfer, error);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_exchange.c - messages of every size arrive whole, in order, with their meta, whoever comes first.
+ * test_tagged.c - messages of every size arrive whole, in order, with their meta, whoever comes first.
  */
 #include "bed.h"
 
@@ -270,9 +270,9 @@ START_TEST(messages_of_one_kv_keep_their_order)
 }
 END_TEST
 
-TCase *make_exchange_tests(void)
+TCase *make_tagged_tests(void)
 {
-	TCase *tests = tcase_create("exchange");
+	TCase *tests = tcase_create("tagged");
 	const char *is_long = getenv("KVT_TEST_LONG");
 	tcase_add_loop_test(tests, messages_of_every_size_arrive_whole_whoever_comes_first, 0, 3);
 	tcase_add_loop_test(tests, messages_of_one_kv_keep_their_order, 0, 4);

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * staging.c - staging buffers, packs, and unpacking.
+ *
+ * Design notes. A pack's spans stand in the staging buffer, where the peer can write at any time;
+ * each is read once, into our own memory, then checked, then used. What a peer can change meanwhile
+ * are bytes of its own blocks.
+ */
+#include "engine/paged/staging.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/core/conn.h"
+#include "engine/core/engine.h"
+#include "engine/paged/read_request.h"
+#include "engine/paged/pool.h"
+#include "engine/paged/exports.h"
+#include "engine/transfer/spread.h"
+
+static void free_staging(struct kvi_link *link)
+{
+	struct kvi_staging *staging = link->staging;
+	if (staging == NULL)
+		return;
+	link->staging = NULL;
+	kvi_read_requests_free(staging);
+	kvi_memory_close(staging->in_memory);
+	kvi_memory_close(staging->out_memory);
+	kvi_free(staging->in);
+	kvi_free(staging->out);
+	kvi_free(staging);
+}
+
+const struct kvi_poster kvi_staging_poster = {
+	.pump = kvi_read_requests_pump,
+	.free = free_staging,
+};
+
+static struct kvi_staging *get_staging(struct kvi_link *link)
+{
+	if (link->staging != NULL)
+		return link->staging;
+	struct kvi_staging *staging = kvi_alloc(sizeof(*staging));
+	if (staging == NULL)
+		return NULL;
+	kvi_list_init(&staging->free_packs);
+	kvi_list_init(&staging->incoming);
+	link->staging = staging;
+	return staging;
+}
+
+/* ---- offering staging buffers ---- */
+
+size_t kvi_staging_get_buffer_len(const struct kvi_link *link)
+{
+	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
+	return max_len < KVI_STAGING_BUFFER_LEN ? max_len - max_len % KVI_COPY_LINE
+						: KVI_STAGING_BUFFER_LEN;
+}
+
+static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
+{
+	/* Once a lane is closed, what it has was freed, or will be soon: it gets nothing more. */
+	if (link->lane == NULL)
+		return KVT_OK;
+	struct kvi_staging *staging = get_staging(link);
+	if (staging == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0,
+				"no memory for the staging buffers of a lane");
+	if (staging->in != NULL)
+		return KVT_OK;
+	size_t buffer_len = kvi_staging_get_buffer_len(link);
+	staging->in = kvi_alloc_lines(KVI_STAGING_BUFFERS * buffer_len);
+	if (staging->in == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0,
+				"no memory for the staging buffers of a lane");
+	enum kvt_err err = kvi_memory_open(link->cq, staging->in, KVI_STAGING_BUFFERS * buffer_len,
+					   KVI_ACCESS_REMOTE_WRITE, kvi_conn_make_key(),
+					   &staging->in_memory, error);
+	if (err != KVT_OK) {
+		kvi_free(staging->in);
+		staging->in = NULL;
+		return err;
+	}
+	struct kvi_rkey rkey = kvi_memory_get_rkey(staging->in_memory);
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_STAGING,
+		.staging = {
+			.buffer_count = KVI_STAGING_BUFFERS,
+			.buffer_len = buffer_len,
+			.rkey = { .address = rkey.address, .key = rkey.key },
+		},
+	};
+	kvi_link_send(link, &message);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_staging_offer(struct kvt_conn *conn, struct kvt_error *error)
+{
+	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	enum kvt_err err = KVT_OK;
+	if (caps->pack_below == 0 || !caps->send_after_write)
+		return KVT_OK;
+	for (unsigned i = 0; err == KVT_OK && i < conn->lane_count; i++) {
+		struct kvi_worker *worker = conn->links[i].shard->worker;
+		kvi_worker_lock(worker);
+		err = offer(&conn->links[i], error);
+		kvi_worker_flush_unlock(worker);
+	}
+	return err;
+}
+
+enum kvt_err kvi_staging_on_offer(struct kvi_link *link, const struct kvi_message *message)
+{
+	const struct kvi_message_staging *offered = &message->staging;
+	struct kvi_staging *staging = get_staging(link);
+	size_t max_len = kvi_staging_get_buffer_len(link);
+	if (staging == NULL)
+		return KVT_E_NO_MEMORY;
+	if (staging->buffer_len != 0 || offered->buffer_count == 0 ||
+	    offered->buffer_count > KVI_STAGING_BUFFERS_MAX ||
+	    offered->buffer_len <= KVI_WIRE_SPAN_LEN || offered->buffer_len > UINT32_MAX)
+		return KVT_E_PROTOCOL;
+	staging->rkey.address = offered->rkey.address;
+	staging->rkey.key = offered->rkey.key;
+	staging->buffer_len = offered->buffer_len < max_len ? offered->buffer_len : max_len;
+	staging->peer_buffers = staging->buffers_free = (unsigned)offered->buffer_count;
+	staging->peer_buffer_len = offered->buffer_len;
+	kvi_link_touch(link);
+	return KVT_OK;
+}
+
+/* ---- sending packs ---- */
+
+size_t kvi_staging_get_len(const struct kvi_link *link)
+{
+	const size_t pad = KVI_COPY_LINE - KVI_WIRE_SPAN_LEN;
+	return link->staging == NULL || link->staging->buffer_len < pad
+		       ? 0
+		       : link->staging->buffer_len - pad;
+}
+
+static bool make_packs(struct kvi_link *link, struct kvi_staging *staging)
+{
+	staging->out = kvi_alloc_lines(KVI_PACKS * staging->buffer_len);
+	if (staging->out == NULL)
+		return false;
+	if (kvi_engine_get_caps(link->conn->engine)->local_memory &&
+	    kvi_memory_open(link->cq, staging->out, KVI_PACKS * staging->buffer_len,
+			    KVI_ACCESS_LOCAL, kvi_conn_make_key(), &staging->out_memory,
+			    NULL) != KVT_OK) {
+		kvi_free(staging->out);
+		staging->out = NULL;
+		return false;
+	}
+	for (unsigned i = 0; i < KVI_PACKS; i++) {
+		staging->packs[i].bytes = staging->out + i * staging->buffer_len;
+		kvi_list_append(&staging->free_packs, &staging->packs[i].node);
+	}
+	return true;
+}
+
+struct kvi_pack *kvi_staging_take(struct kvi_link *link)
+{
+	struct kvi_staging *staging = link->staging;
+	if (staging->buffers_free == 0)
+		return NULL;
+	if (staging->out == NULL && !make_packs(link, staging)) {
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to pack blocks on lane %u",
+			      link->index);
+		return NULL;
+	}
+	struct kvi_list *node = kvi_list_take_first(&staging->free_packs);
+	if (node == NULL)
+		return NULL;
+	struct kvi_pack *pack = kvi_container_of(node, struct kvi_pack, node);
+	staging->buffers_free--;
+	pack->buffer = staging->next_buffer;
+	staging->next_buffer = (staging->next_buffer + 1) % staging->peer_buffers;
+	pack->len = 0;
+	pack->span_count = 0;
+	return pack;
+}
+
+void kvi_staging_put(struct kvi_link *link, struct kvi_pack *pack)
+{
+	/* To the front: the one used last is still in the cache. */
+	kvi_list_prepend(&link->staging->free_packs, &pack->node);
+	kvi_link_touch(link);
+}
+
+void kvi_staging_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
+			   struct kvi_span *span)
+{
+	const struct kvi_staging *staging = link->staging;
+	*span = (struct kvi_span){
+		.base = pack->bytes,
+		.len = pack->len,
+		.memory = staging->out_memory,
+		.remote = { .address =
+				    staging->rkey.address + pack->buffer * staging->peer_buffer_len,
+			    .key = staging->rkey.key },
+	};
+}
+
+static void announce(struct kvi_segment *segment)
+{
+	struct kvi_staging *staging = segment->link->staging;
+	const struct kvi_pack *pack = segment->cargo;
+	struct kvi_message message = {
+		.type = KVI_MESSAGE_PACK,
+		.pack = {
+			.buffer = pack->buffer,
+			.export_id = pack->export_id,
+			.span_count = pack->span_count,
+		},
+	};
+	staging->awaiting[pack->buffer] = segment->awaits_ack ? segment : NULL;
+	/* The last one waits for what follows it: the transfer's end in the same packet. */
+	if (atomic_load(&segment->stripe->spread->exhausted))
+		kvi_link_send(segment->link, &message);
+	else
+		kvi_link_send_now(segment->link, &message);
+}
+
+/* The segment ends without waiting for its acknowledgement. */
+static void forget_segment(struct kvi_segment *segment)
+{
+	struct kvi_staging *staging = segment->link->staging;
+	for (unsigned i = 0; i < KVI_STAGING_BUFFERS_MAX; i++)
+		if (staging->awaiting[i] == segment)
+			staging->awaiting[i] = NULL;
+}
+
+static void put_pack(struct kvi_segment *segment)
+{
+	kvi_staging_put(segment->link, segment->cargo);
+}
+
+const struct kvi_cargo_kind kvi_pack_cargo = {
+	.on_posted = announce,
+	.on_failed = forget_segment,
+	.release = put_pack,
+};
+
+enum kvt_err kvi_staging_on_ack(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_staging *staging = link->staging;
+	const uint64_t count = message->pack_ack.buffer_count;
+	if (staging == NULL || count == 0 || count > staging->peer_buffers - staging->buffers_free)
+		return KVT_E_PROTOCOL;
+	for (uint64_t i = 0; i < count; i++) {
+		struct kvi_segment *segment = staging->awaiting[staging->next_ack_buffer];
+		staging->awaiting[staging->next_ack_buffer] = NULL;
+		staging->next_ack_buffer = (staging->next_ack_buffer + 1) % staging->peer_buffers;
+		staging->buffers_free++;
+		if (segment != NULL)
+			kvi_segment_on_ack(segment);
+	}
+	kvi_link_touch(link);
+	return KVT_OK;
+}
+
+/* ---- receiving packs ---- */
+
+bool kvi_staging_is_offered(const struct kvi_link *link)
+{
+	return link->staging != NULL && link->staging->in != NULL;
+}
+
+const uint8_t *kvi_staging_get_buffer(const struct kvi_link *link, uint64_t buffer)
+{
+	return link->staging->in + buffer * kvi_staging_get_buffer_len(link);
+}
+
+/* On several lanes the ACK is sent at once: it completes one of the peer's segments. On a single lane the peer
+ * needs nothing but free staging buffers, so ACKs are sent together. */
+void kvi_staging_release_buffer(struct kvi_link *link)
+{
+	struct kvi_staging *staging = link->staging;
+	staging->unpacked++;
+	if (link->conn->lane_count > 1 || staging->unpacked >= KVI_STAGING_BUFFERS / 2) {
+		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK,
+					   .pack_ack.buffer_count = staging->unpacked };
+		kvi_link_send(link, &ack);
+		staging->unpacked = 0;
+	}
+}
+
+static bool unpack_spans(const struct kvt_pool *pool, const uint8_t *buffer, size_t buffer_len,
+			 size_t span_count)
+{
+	const uint8_t *data = buffer + kvi_pack_get_offset(span_count);
+	size_t left = buffer_len -
+		      kvi_pack_get_offset(span_count); /* a staging buffer is of whole lines */
+	for (size_t i = 0; i < span_count; i++) {
+		struct kvi_wire_span span;
+		kvi_wire_span_decode(buffer + i * KVI_WIRE_SPAN_LEN, &span);
+		uint8_t *to = kvi_pool_place(pool, &span);
+		if (to == NULL || span.len > left)
+			return false;
+		kvi_copy(to, data, span.len);
+		data += span.len;
+		left -= span.len;
+	}
+	return true;
+}
+
+enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message *message)
+{
+	const struct kvi_staging *staging = link->staging;
+	const struct kvi_message_pack *pack = &message->pack;
+	size_t buffer_len = kvi_staging_get_buffer_len(link);
+	if (staging == NULL || staging->in == NULL || pack->buffer >= KVI_STAGING_BUFFERS ||
+	    pack->span_count > buffer_len / KVI_WIRE_SPAN_LEN)
+		return KVT_E_PROTOCOL;
+	const uint8_t *buffer = kvi_staging_get_buffer(link, pack->buffer);
+	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
+	struct kvt_export *exported = kvi_export_find(link->conn, pack->export_id);
+	if (exported != NULL &&
+	    ((exported->access & KVT_ACCESS_WRITE) == 0 ||
+	     !unpack_spans(exported->pool, buffer, buffer_len, pack->span_count)))
+		return KVT_E_PROTOCOL;
+	kvi_staging_release_buffer(link);
+	return KVT_OK;
+}
