@@ -213,8 +213,7 @@ struct kvi_view {
 	size_t len;
 };
 
-/* seq: of the message within tag and direction, from 0. generation: of the receive that a CTS is
- * of. */
+/* seq: of the message within tag and direction, from 0. generation: of a CTS's receive. */
 
 struct kvi_message_eager {
 	uint64_t seq;
@@ -354,7 +353,7 @@ struct kvi_message_notify_drop {
 struct kvi_message {
 	enum kvi_message_type type;
 	uint16_t credits; /* receives reposted since the last message on this lane */
-	uint32_t window;  /* charges of EAGER messages consumed since then */
+	uint32_t window;  /* charges of EAGERs and notifications consumed since then */
 	uint64_t tag;
 	union { /* CREDIT, KV_CLOSED, KV_CLOSED_ACK and LANE_END have nothing more */
 		struct kvi_message_eager eager;

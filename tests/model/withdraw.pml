@@ -6,11 +6,12 @@
  *
  * What is said of the transfer, and its writes, travel on lane a, what is said of the export on lane b;
  * ONE_LANE: they are the same. A transfer is in order: SYNC goes behind its last piece, and NOTED is its
- * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. Severing drops all that is under way.
+ * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. Severing
+ * drops all that is under way.
  *
  * Assertions state: nothing lands in the pool once the withdrawal has returned, or the transfer has
- * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds: the withdrawal
- * returns; with NO_CUT, which takes the quiesce deadline away, by the peer's answer alone.
+ * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds:
+ * the withdrawal returns; with NO_CUT, which takes the quiesce deadline away, by the peer's answer alone.
  *
  * Mutants, each of which must be found:
  *   OWNER_RUSHES  the withdrawal returns without waiting

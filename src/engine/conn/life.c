@@ -264,8 +264,8 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 		sever_shard(&conn->shards[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
-	/* A share of a transfer may be on its way to a shard that was severed already: it ends
-	 * there, before the transfer does that it belongs to. */
+	/* A stripe may be on its way to a shard that was severed already: it ends there, before
+	 * its transfer does. */
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
@@ -309,7 +309,7 @@ void kvi_conn_hand_out(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
 	kvi_inbox_hand_out(&engine->inbox, conn);
-	/* Who takes packets under a worker's lock sees from now on that nothing is to be parked. */
+	/* Who takes packets under a worker's lock sees from now on that nothing is to be left untaken. */
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		struct kvi_worker *worker = engine->workers[i];
 		kvi_worker_lock(worker);

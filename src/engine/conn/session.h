@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * session.h - the control channel of one connection: a socket, the proof of a key, the handshake
- * behind it, the frames after that, heartbeats, close. Control thread only. A server's session has
- * no connection, and takes one deadline from nobody, before the handshake is done.
+ * behind it, the frames after that, heartbeats, close. Control thread only. Until the handshake
+ * is done, a server's session has no connection, and one deadline that nothing moves.
  */
 #ifndef KVI_ENGINE_SESSION_H
 #define KVI_ENGINE_SESSION_H

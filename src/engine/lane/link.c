@@ -385,7 +385,7 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 		packet->len = completion->len;
 		kvi_list_append(&link->untaken, &packet->node);
 	}
-	/* Where much comes at a time more is to come, and what is left untaken is posted later. */
+	/* Where much comes at a time more is to come, and an untaken packet is posted again later. */
 	if (link->lane != NULL &&
 	    (++link->came > link->receive_count / 2 || !kvi_list_is_empty(&link->untaken)))
 		add_receive(link);

@@ -42,7 +42,7 @@ struct kvi_packet {
 	struct kvi_list node;
 	struct kvi_link *link;
 	uint8_t *bytes;
-	size_t len; /* of what came, while left untaken */
+	size_t len; /* of what came, until it is taken */
 };
 
 /* What waits for room to send its first message; under the worker's lock. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * registration.c - registration in all of a connection's domains.
+ * registration.c - registering memory in all of a connection's domains.
  */
 #include "engine/lane/registration.h"
 

@@ -29,7 +29,7 @@ void kvi_registration_close(struct kvi_registration *registration);
 bool kvi_registration_holds(const struct kvi_registration *registration, const void *base,
 			    size_t len);
 
-/* The registration in the domain of link. */
+/* The memory as the domain of link knows it. */
 struct kvi_memory *kvi_registration_get_memory(const struct kvi_registration *registration,
 					       const struct kvi_link *link);
 

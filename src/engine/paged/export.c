@@ -490,8 +490,7 @@ void kvi_exports_end(struct kvt_conn *conn)
 {
 	struct kvi_exports *exports = &conn->exports;
 	for (;;) {
-		/* Those that are left, one by one: a worker's lock is taken before that of the
-		 * exports. */
+		/* Those that are left, one by one: a worker's lock goes before exports->lock. */
 		pthread_mutex_lock(&exports->lock);
 		struct kvt_export *found = exports->by_id;
 		if (found != NULL) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * read_request.h - reading many small blocks: the reader asks the owner for them, who packs them
- * and writes the pack into a staging buffer of the reader's (docs/protocol.md 7.3). A read request
- * is a segment of the reader's, and no more of them are out on a lane than it has segments.
+ * read_request.h - reading many small blocks: the reader sends a read request to the owner, who
+ * packs them and writes the pack into a staging buffer of the reader's (docs/protocol.md 7.3). A
+ * read request is a segment of the reader's: a lane has no more of them out than it has segments.
  *
  * All functions are called under the lock of the link's worker.
  */
@@ -22,11 +22,11 @@ struct kvi_read_request {
 	uint8_t spans[]; /* as on the wire */
 };
 
-/* The cargo of a segment that asks: a struct kvi_read_request. */
+/* The cargo of such a segment: a struct kvi_read_request. */
 extern const struct kvi_cargo_kind kvi_question_cargo;
 
 /*
- * The owner's side, the pump of its poster: answer what the peer has asked on this lane, as far as
+ * The owner's side, the pump of its poster: answer the peer's read requests on this lane, as far as
  * there is room. did: set when something was posted. False: a staging buffer is taken and could not
  * be written yet.
  */

@@ -34,7 +34,7 @@ struct kvi_staging {
 	unsigned next_buffer;	  /* to be written */
 	unsigned next_ack_buffer; /* to be given back, in the same order */
 	struct kvi_segment *awaiting
-		[KVI_STAGING_BUFFERS_MAX]; /* whose segment is not done before that; NULL: none */
+		[KVI_STAGING_BUFFERS_MAX]; /* by buffer: whose segment ends with its PACK_ACK; NULL: none */
 	uint8_t *out;
 	struct kvi_memory *out_memory; /* where the provider needs it */
 	struct kvi_pack packs[KVI_PACKS];
@@ -50,8 +50,7 @@ struct kvi_staging {
 	unsigned incoming_count;
 };
 
-/* Offer staging buffers on every lane of the connection, where packing pays and it has not been
- * done. */
+/* Offer staging buffers on every lane of the connection, once, where packing pays. */
 enum kvt_err kvi_staging_offer(struct kvt_conn *conn, struct kvt_error *error);
 
 /* What packs and answers there are on a lane. */

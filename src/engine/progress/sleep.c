@@ -58,8 +58,7 @@ static void ask(struct kvi_worker *worker, struct wait *wait, int timeout_ms)
 	wait->wait_errno = errno;
 }
 
-/* Look for work without sleeping. True when there is some, or an inline driver who looks in our
- * place. */
+/* Look for work without sleeping. True: there is some, or an inline driver looks now. */
 static bool look(struct kvi_worker *worker, struct wait *wait)
 {
 	int64_t last_ns = wait->began_ns;

@@ -267,7 +267,7 @@ static bool polls_on(const struct kvi_worker *worker, int64_t *since_ns)
 	return now - *since_ns < patience->most_ns;
 }
 
-/* Drive as the inline driver until is_done or the deadline; under lock. False on a signal. */
+/* Drive inline until is_done or the deadline; under lock. False on a signal. */
 static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		  int64_t deadline_ns)
 {
@@ -500,8 +500,7 @@ void kvi_worker_stop(struct kvi_worker *worker)
 	close_queues(worker);
 	kvi_worker_unlock(worker);
 
-	/* An inline driver may still be on its way out of epoll_wait; the descriptors must outlive
-	 * it. */
+	/* An inline driver may still come out of epoll_wait; the descriptors must outlive that. */
 	while (atomic_load(&worker->inline_progress)) {
 		kvi_wake(&worker->wake);
 		sched_yield();

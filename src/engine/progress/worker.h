@@ -7,8 +7,7 @@
  * Who sleeps. Normally the worker's thread sleeps on the queues' file descriptors and drives. A
  * caller that waits makes inline progress: it sleeps and drives in the thread's place, so that a
  * ping-pong pays no thread switch, while the thread is parked. A parked thread looks every 250 us
- * whether inline drivers still come, and drives again when none did; when one inline driver stays,
- * it sleeps until that inline driver leaves.
+ * whether inline drivers still come, and drives again when none did; while one stays, it sleeps.
  */
 #ifndef KVI_ENGINE_WORKER_H
 #define KVI_ENGINE_WORKER_H
@@ -84,7 +83,7 @@ struct kvi_worker {
 	bool events_due;	     /* an event queue's fd was readable */
 	bool owes_tell;		     /* the application is to be woken for what came */
 	bool inline_sleeps;
-	bool visited; /* the inline driver is a visitor, who goes when a caller waits for a transfer */
+	bool visited; /* by an inline driver who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience inline_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */

@@ -23,7 +23,7 @@ struct kvt_kv {
 	bool read_only;
 
 	/* under worker lock */
-	struct kvi_registration *registration; /* local registration, where the provider needs one */
+	struct kvi_registration *registration; /* for our own operations, where needed */
 	struct kvi_tag_queue *queue;	       /* NULL: closed */
 	unsigned in_flight;
 	bool closing;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * recv.c - matching messages with receives, sending CTS, and cancelling it.
+ * recv.c - matching messages with receives; sending CTS, and cancelling them.
  *
  * Design notes. Receives are matched in order: only the first of queue->receives may have a CTS out
  * (EARLY), for the message that comes next; the others wait. Once a START is matched its receive
  * moves to queue->matched and the next one is first. Where the receive of a START is given up, the
- * message goes to the first of those that wait, ahead of all that came later; that one takes its
- * early CTS back first. A CTS is taken back with CANCEL, answered by CACK (the sender writes no
- * more), or FIN (it had finished: the receive succeeds), or the connection is severed. The
- * registration stays open until then: on tcp, closing it does not stop a write under way, and the
- * next write would make the provider drop the whole connection.
+ * message goes to the first of those that wait, ahead of all that came later; that one cancels its
+ * early CTS first. CANCEL is answered by CACK (the sender writes no more) or FIN (it had finished:
+ * the receive succeeds), or the connection is severed. The registration stays open until then: on
+ * tcp, closing it does not stop a write under way, and the next write would make the provider drop
+ * the whole connection.
  */
 #include "engine/tagged/recv.h"
 

@@ -74,7 +74,7 @@ static void begin_writing(struct kvi_tagged *send, const struct kvi_message_cts 
 	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
 	struct kvt_error error = { .code = KVT_OK };
 
-	/* A send whose receive was taken back begins again, with the registration that it has. */
+	/* A send whose CTS was cancelled begins again, with the registration that it has. */
 	if (caps->local_memory && send->registration == NULL &&
 	    !kvi_registration_holds(kv->registration, send->base, send->len) &&
 	    kvi_registration_open(conn, send->base, send->len, KVI_ACCESS_LOCAL,

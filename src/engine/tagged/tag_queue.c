@@ -129,8 +129,7 @@ void kvi_tag_queue_give_up(struct kvi_tag_queue *queue, enum kvt_err code, const
 {
 	struct kvi_list *lists[] = { &queue->sends, &queue->matched, &queue->receives };
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		/* The last first: were the first receive to go, the next would send a CTS for
-		 * nothing. */
+		/* The last first: were the first receive to go, the next would send a CTS. */
 		struct kvi_list *node = lists[i]->prev;
 		while (node != lists[i]) {
 			struct kvi_tagged *tagged = kvi_container_of(node, struct kvi_tagged, node);
@@ -186,8 +185,7 @@ static bool wants_tag_queue(struct kvi_link *link, const struct kvi_message *mes
 	}
 }
 
-/* While our KV_CLOSED is on its way, what comes was meant for the closed KV. True when message was
- * that. */
+/* While our KV_CLOSED is on its way, what comes was meant for the closed KV. True: it was. */
 static bool is_stale(struct kvi_tag_queue *queue, const struct kvi_message *message)
 {
 	if (queue->draining == 0 || message->type == KVI_MESSAGE_KV_CLOSED ||

@@ -42,7 +42,7 @@ struct kvi_writing {
 	size_t len;
 	size_t segment_len;
 	enum kvi_segment_kind kind;
-	const struct kvi_registration *source; /* registration of the source */
+	const struct kvi_registration *source; /* of the bytes at base */
 	size_t rkey_count;
 	struct kvi_wire_rkey rkeys[KVI_RAILS_MAX];
 
@@ -80,8 +80,7 @@ static inline struct kvi_tagged *kvi_tagged_of(struct kvt_transfer *transfer)
 	return kvi_container_of(transfer, struct kvi_tagged, transfer);
 }
 
-/* As kvi_transfer_complete() and kvi_transfer_set_deadline(), which all that ends a tagged transfer
- * uses. */
+/* As kvi_transfer_complete() and kvi_transfer_set_deadline(); tagged transfers use these. */
 static inline void kvi_tagged_complete(struct kvi_tagged *tagged, const struct kvt_error *error)
 {
 	kvi_transfer_complete(&tagged->transfer, error);
