@@ -18,7 +18,8 @@ make_stub() {
 }
 
 # Only those may grow whose size programs tell. (abidiff 2.2 crashes where this names a type without members.)
-growing=$(sed -n 's/^	X(\([a-z_]*\),.*/\1/p' src/engine/abi.h | paste -sd '|' -)
+growing=$(sed -n 's/^	X(\([a-z_]*\),.*/\1/p' src/engine/core/abi.h | paste -sd '|' -)
+: "${growing:?src/engine/core/abi.h names no struct}"
 cat > "$shape_tmp/growth" <<END
 [suppress_type]
   type_kind = struct

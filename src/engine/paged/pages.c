@@ -174,7 +174,7 @@ static enum kvi_taken cut_read_request(struct kvi_paged *paged, struct kvi_segme
 	read_request->pair = get_pair(paged);
 	read_request->from = from;
 	read_request->span_count = count;
-	segment->cargo_kind = &kvi_question_cargo;
+	segment->cargo_kind = &kvi_read_request_cargo;
 	segment->cargo = read_request;
 	segment->asked_len = len;
 	return KVI_TAKEN;
@@ -232,7 +232,7 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
 		kvi_staging_fill_span(segment->link, segment->cargo, &segment->spans[0]);
-	} else if (segment->cargo_kind == &kvi_question_cargo) {
+	} else if (segment->cargo_kind == &kvi_read_request_cargo) {
 		fill_read_request(segment->cargo);
 		segment->kind = KVI_SEGMENT_READ_REQUEST;
 		segment->awaits_ack = true;

@@ -23,7 +23,7 @@ struct kvi_read_request {
 };
 
 /* The cargo of such a segment: a struct kvi_read_request. */
-extern const struct kvi_cargo_kind kvi_question_cargo;
+extern const struct kvi_cargo_kind kvi_read_request_cargo;
 
 /*
  * The owner's side, the pump of its poster: answer the peer's read requests on this lane, as far as
