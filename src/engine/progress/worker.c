@@ -164,8 +164,8 @@ static void *run_worker(void *arg)
 		if (kvi_worker_progress(worker))
 			continue;
 		if (atomic_load(&worker->inline_progress)) {
-			/* We may have taken a wake that was a visitor's, who waits for more than this worker does. */
-			if (worker->visited && worker->inline_sleeps)
+			/* We may have taken the inline driver's wake, or left it ACKs or a retry. */
+			if (worker->inline_sleeps)
 				kvi_wake(&worker->wake);
 			worker->parked = true;
 			pthread_mutex_unlock(&worker->lock);
@@ -192,9 +192,15 @@ void kvi_worker_lock(struct kvi_worker *worker)
 
 void kvi_worker_unlock(struct kvi_worker *worker)
 {
-	if (worker->retry_soon)
+	if (worker->retry_soon || worker->owes_tell)
 		kvi_wake(&worker->wake); /* who sleeps does not know */
 	pthread_mutex_unlock(&worker->lock);
+}
+
+unsigned kvi_worker_get_flush(const struct kvi_worker *worker)
+{
+	/* Beside an inline driver that sleeps the thread sleeps, too. */
+	return worker->parked && !worker->inline_sleeps ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL;
 }
 
 void kvi_worker_flush_unlock(struct kvi_worker *worker)
@@ -218,10 +224,8 @@ void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 	}
 	run_commands(worker); /* those submitted before keep their place */
 	command->run(worker, command);
-	/* A parked thread looks in before long, so ACKs may wait for a message to travel with. */
 	if (!worker->stopped)
-		kvi_worker_flush(worker,
-				 KVI_FLUSH_GATHER | (worker->parked ? KVI_FLUSH_LAZILY : 0));
+		kvi_worker_flush(worker, KVI_FLUSH_GATHER | kvi_worker_get_flush(worker));
 	kvi_worker_unlock(worker);
 }
 
@@ -276,7 +280,8 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	kvi_patience_begin(&worker->inline_patience, kvi_clock_now());
 	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
 		give_way(worker);
-		if (worker->stopped || (worker->visited && worker->waiters > 0))
+		/* What we wait for may have come while the lock was not ours. */
+		if (worker->stopped || is_done(arg) || (worker->visited && worker->waiters > 0))
 			break;
 		/* No poll before the sleep: its fi_trywait() already tells of completions that are pending. */
 		if (!polls_on(worker, &polled_since_ns)) {
@@ -334,6 +339,10 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 			done = is_done(arg);
 			break;
 		}
+	}
+	if (worker->stopped) {
+		run_commands(worker); /* nobody else does any more */
+		done = is_done(arg);
 	}
 	kvi_worker_unlock(worker);
 	return done;

@@ -135,6 +135,9 @@ static inline bool kvi_worker_flush(struct kvi_worker *worker, unsigned how)
 	return worker->calls->flush(worker, how);
 }
 
+/* How to flush what a caller has queued: ACKs may wait for a message to travel with if the thread looks in before
+ * long. */
+unsigned kvi_worker_get_flush(const struct kvi_worker *worker);
 /* The same, all of it unless the worker has stopped, and unlock. */
 void kvi_worker_flush_unlock(struct kvi_worker *worker);
 

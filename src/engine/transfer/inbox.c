@@ -5,6 +5,7 @@
 #include "engine/transfer/inbox.h"
 
 #include <poll.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -107,9 +108,11 @@ size_t kvt_engine_reap(struct kvt_engine *engine, struct kvt_transfer **transfer
 
 struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kind, size_t len)
 {
-	struct kvi_event *event = kvi_alloc(sizeof(*event) + len);
+	struct kvi_event *event = kvi_alloc_data(sizeof(*event) + len);
 	if (event == NULL)
 		return NULL;
+	/* Not the data, which is filled in: a peer that begins and drops notifications must not make us clear 1 MiB each. */
+	memset(event, 0, sizeof(*event));
 	event->event.kind = kind;
 	event->event.conn = conn;
 	event->event.data = event->data;
@@ -249,7 +252,7 @@ static void return_event_window(struct kvi_link *link, size_t len)
 	kvi_worker_lock(worker);
 	kvi_link_return_window(link, 0, len);
 	if (!worker->stopped)
-		kvi_worker_flush(worker, worker->parked ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+		kvi_worker_flush(worker, kvi_worker_get_flush(worker));
 	kvi_worker_unlock(worker);
 }
 
@@ -353,9 +356,11 @@ enum kvt_err kvt_engine_wait(struct kvt_engine *engine, int64_t timeout_ns)
 		return KVT_E_INVALID;
 	if (kvi_engine_is_forked(engine))
 		return KVT_E_FORKED;
+	kvi_ref_take(&engine->ref); /* it may be closed meanwhile */
 	_Atomic int64_t *left_ns = &engine->inbox.left_ns;
 	bool may_visit = kvi_clock_now() - atomic_load(left_ns) <= AWAY_NS;
 	enum kvt_err err = await(engine, may_visit, kvi_deadline_after(wait_ns));
 	atomic_store(left_ns, kvi_clock_now());
+	kvi_ref_drop(&engine->ref);
 	return err;
 }
