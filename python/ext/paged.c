@@ -376,14 +376,19 @@ static int enter_parts(struct parts *parts)
 		return -1;
 	start->engine = engine;
 	kvi_py_begin_start(engine);
+	/* That may run Python code, which may close a pool and wait for its users: before we are one. */
+	for (size_t i = 0; i < parts->count; i++)
+		if (kvi_py_check_pool(engine, PyTuple_GET_ITEM(parts->list[i].item, 0)) == NULL)
+			return -1;
 	while (parts->entered < parts->count) {
 		struct part *part = &parts->list[parts->entered];
-		struct kvi_py_pool *pool =
-			kvi_py_check_pool(start->engine, PyTuple_GET_ITEM(part->item, 0));
+		struct kvi_py_pool *pool = (struct kvi_py_pool *)PyTuple_GET_ITEM(part->item, 0);
+		if (pool->engine != engine) {
+			PyErr_SetString(PyExc_ValueError, "pool is closed");
+			return -1;
+		}
 		struct kvi_py_remote *remote =
-			pool == NULL
-				? NULL
-				: kvi_py_check_remote(start->conn, PyTuple_GET_ITEM(part->item, 2));
+			kvi_py_check_remote(start->conn, PyTuple_GET_ITEM(part->item, 2));
 		if (remote == NULL)
 			return -1;
 		part->pool = pool;

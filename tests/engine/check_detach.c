@@ -58,7 +58,9 @@ END_TEST
 START_TEST(letting_go_of_a_cancelled_transfer_does_not_wait)
 {
 	pages_open((unsigned)_i);
+	uint64_t segments = get_stats(pages.bed.near.engine).segments;
 	struct kvt_transfer *transfer = start_held("told");
+	wait_until(get_stats(pages.bed.near.engine).segments > segments); /* else it ends at once */
 	int64_t started_ns = kvi_clock_now();
 	kvt_transfer_cancel(transfer);
 	kvt_transfer_detach(transfer);

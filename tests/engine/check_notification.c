@@ -165,6 +165,30 @@ START_TEST(half_a_notification_goes_with_its_connection)
 }
 END_TEST
 
+/* All three have one lane. */
+START_TEST(a_withdrawal_does_not_wait_for_the_window_of_a_notification)
+{
+	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
+	pages_open((unsigned)_i * 2);
+	for (unsigned i = 0; i < 2; i++)
+		finish(start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX), KVT_OK);
+	fill_pages(KVT_WRITE, 5);
+	struct kvt_transfer *transfer =
+		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+	wait_until(are_moved(KVT_WRITE, 5));
+	kvt_export_close(pages.exported);
+	pages.exported = NULL;
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
+	for (unsigned i = 0; i < 2; i++)
+		expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_OK);
+	expect_long_notification(3, KVT_NOTIFY_LEN_MAX, KVT_E_WITHDRAWN);
+	finish(transfer, KVT_E_WITHDRAWN);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.near.conn, NULL), KVT_OK);
+	free(bytes);
+	pages_close();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("notification");
@@ -175,5 +199,7 @@ int main(void)
 	tcase_add_test(tests, a_notification_that_is_given_up_between_two_parts_comes_as_a_failure);
 	tcase_add_test(tests, a_write_that_is_given_up_between_two_parts_settles_before_it_is_told);
 	tcase_add_test(tests, half_a_notification_goes_with_its_connection);
+	tcase_add_loop_test(tests, a_withdrawal_does_not_wait_for_the_window_of_a_notification, 0,
+			    WAYS);
 	return run_tests("engine_notification", tests);
 }

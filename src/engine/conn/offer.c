@@ -164,13 +164,12 @@ enum kvt_err kvt_offer_open(struct kvt_engine *engine, struct kvt_pool *pool, un
 		err = export_on_all(offer, error);
 	if (err == KVT_OK)
 		kvi_list_append(&engine->offers, &offer->node);
-	else
-		withdraw(offer);
 	pthread_mutex_unlock(&engine->offers_lock);
 	if (err == KVT_OK) {
 		kvi_ref_take(&pool->ref);
 		*offer_out = offer;
 	} else {
+		withdraw(offer); /* waits for peers, so nobody waits for us meanwhile */
 		free_offer(offer);
 	}
 	kvi_engine_leave(engine);

@@ -120,17 +120,22 @@ static bool paged_begin(struct kvi_waiter *waiter)
  * application, if the transfer has a notification. */
 static void end_given_up(struct kvi_paged *paged)
 {
-	if (paged->begun && !paged->said) {
-		paged->state = KVI_PAGED_CONFIRMING; /* it has kept its place in the queue */
+	bool is_queued = paged->begun && !paged->said; /* it has kept its place */
+	if (is_queued) {
+		paged->state = KVI_PAGED_CONFIRMING;
 		kvi_link_touch(paged->home);
-	} else if (is_unsettled(paged)) {
+	}
+	if (is_unsettled(paged)) {
 		struct kvi_message sync = { .type = KVI_MESSAGE_SYNC,
 					    .sync.transfer = paged->number };
-		if (!paged->told)
+		if (!paged->told && !paged->settling)
 			kvi_link_send(paged->home, &sync);
 		paged->settling = !paged->told;
 	} else if (paged->notify != NULL && !paged->said) {
-		send_confirmation(paged);
+		kvi_paged_leave(
+			paged); /* no byte moves any more: a withdrawal need not wait for the window */
+		if (!is_queued)
+			send_confirmation(paged);
 	} else {
 		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
 	}
@@ -269,6 +274,7 @@ static bool paged_end_late(struct kvt_transfer *transfer)
 		};
 		kvi_link_send(paged->home, &drop);
 	}
+	kvi_link_touch(paged->home); /* what waits behind it may find room */
 	kvi_transfer_complete(transfer, &transfer->reason);
 	return true;
 }

@@ -78,7 +78,8 @@ static struct kvi_segment *find_read_request(const struct kvi_link *link, uint64
 	if (link->segments == NULL || number >= KVI_SEGMENTS)
 		return NULL;
 	struct kvi_segment *segment = &link->segments[number];
-	return segment->cargo_kind == &kvi_read_request_cargo && segment->awaits_ack ? segment : NULL;
+	return segment->cargo_kind == &kvi_read_request_cargo && segment->awaits_ack ? segment
+										     : NULL;
 }
 
 enum kvt_err kvi_read_request_on_filled(struct kvi_link *link, const struct kvi_message *message)
