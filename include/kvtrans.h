@@ -123,7 +123,8 @@ KVT_API const char *kvt_engine_get_provider(const struct kvt_engine *engine);
 /*
  * Take other keys from now on: auth_key as in the configuration, NULL: those that the key file has now. So keys are
  * replaced without a restart: add the new one behind the old one, on all hosts, reload; make it the first, reload;
- * remove the old one, reload. Connections stay as they are. Errors (the keys of before stay): INVALID, NO_MEMORY.
+ * remove the old one, reload. Connections stay as they are. Errors (the keys of before stay): INVALID,
+ * NO_MEMORY, FORKED.
  */
 KVT_API enum kvt_err kvt_engine_reload_keys(struct kvt_engine *engine, const void *auth_key,
 					    size_t auth_key_len, struct kvt_error *error);

@@ -55,7 +55,7 @@ static void write_opening(struct kvi_secure *secure, struct kvi_keyring *ring)
 	struct kvi_key key = { .id = { 0 } };
 	struct kvi_frame frame = {
 		.type = KVI_FRAME_OPENING,
-		.opening = { .version = KVI_WIRE_VERSION,
+		.opening = { .version = KVI_OPENING_VERSION,
 			     .mode = ring->insecure ? KVI_OPENING_INSECURE : KVI_OPENING_NOISE },
 	};
 	if (!ring->insecure)
@@ -86,7 +86,7 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 {
 	struct kvi_frame answer = { .type = KVI_FRAME_ANSWER };
 	uint8_t secret[KVI_KEY_LEN];
-	if (opening->version != KVI_WIRE_VERSION)
+	if (opening->version != KVI_OPENING_VERSION)
 		return fail_secure(secure, KVT_E_VERSION, "the peer opens as another version does");
 	if (secure->insecure != (opening->mode == KVI_OPENING_INSECURE))
 		return fail_secure(secure, KVT_E_AUTH,

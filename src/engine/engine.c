@@ -248,6 +248,8 @@ enum kvt_err kvt_engine_reload_keys(struct kvt_engine *engine, const void *auth_
 {
 	if (engine == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine is given");
+	if (kvi_engine_is_forked(engine))
+		return kvi_fail(error, KVT_E_FORKED, 0, KVI_FORKED_TEXT);
 	return kvi_keyring_reload(&engine->keyring, auth_key, auth_key_len, error);
 }
 

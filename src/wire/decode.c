@@ -147,6 +147,14 @@ static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
 	}
 }
 
+static bool is_zero(const uint8_t *bytes, size_t len)
+{
+	uint8_t all = 0;
+	for (size_t i = 0; i < len; i++)
+		all |= bytes[i];
+	return all == 0;
+}
+
 static void read_opening(struct kvi_reader *reader, struct kvi_opening *opening)
 {
 	opening->version = kvi_read_u16(reader);
@@ -155,6 +163,9 @@ static void read_opening(struct kvi_reader *reader, struct kvi_opening *opening)
 	require(reader, kvi_read_u8(reader) == 0);
 	read_array(reader, opening->key_id, sizeof(opening->key_id));
 	read_array(reader, opening->proof, sizeof(opening->proof));
+	require(reader, opening->mode == KVI_OPENING_NOISE ||
+				(is_zero(opening->key_id, sizeof(opening->key_id)) &&
+				 is_zero(opening->proof, sizeof(opening->proof))));
 }
 
 size_t kvi_record_get_len(const uint8_t header[KVI_RECORD_HEADER_LEN])

@@ -19,6 +19,7 @@
 enum {
 	KVI_WIRE_VERSION_MIN = 1,
 	KVI_WIRE_VERSION = 1,
+	KVI_OPENING_VERSION = 1, /* 3.8: how a call begins, before HELLO agrees on the protocol's */
 	KVI_HELLO_FRAME_MAX = 256,     /* before authentication */
 	KVI_CONTROL_FRAME_MAX = 65519, /* after it: what a record holds */
 	KVI_FRAME_HEADER_LEN = 8,      /* section 2 */

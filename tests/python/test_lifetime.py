@@ -289,6 +289,37 @@ def test_a_forked_child_gets_errors_and_exits_cleanly(run_python):
     assert (status, out) == (0, "done\n"), err
 
 
+def test_a_stranger_is_hung_up_on_whatever_a_forked_child_holds(run_python):
+    status, out, err = run_python(
+        """
+        import os, signal, socket
+        from kvtrans_engine import Engine
+        a, b = Engine("lo", ncpus=1), Engine("lo", ncpus=1)
+        stranger = socket.create_connection(("127.0.0.1", b.port))
+        a.connect("127.0.0.1", b.port)  # behind the stranger, so that one was taken, too
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            signal.pause()
+        try:
+            stranger.settimeout(20)
+            assert stranger.recv(1) == b""
+            for _ in range(3):  # what it says now is nobody's
+                try:
+                    stranger.send(b"x")
+                except OSError:
+                    break
+            assert a.connect("127.0.0.1", b.port)[0], a.last_error
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        a.close(), b.close()
+        print("done")
+        """
+    )
+    assert (status, out) == (0, "done\n"), err
+
+
 def receive_one(connection):
     """Be the server of one message in a process of multiprocessing."""
     with Engine(INTERFACE, ncpus=1, provider=PROVIDER) as engine:

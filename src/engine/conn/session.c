@@ -19,6 +19,19 @@
 #include "engine/conn/life.h"
 #include "engine/core/engine.h"
 
+/* The peer is none that we take, or does not take us. */
+static void turn_away(struct kvi_session *session, enum kvt_err code, const char *text)
+{
+	if (session->conn == NULL) {
+		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
+		kvi_complain(&session->control->complaints,
+			     code == KVT_E_AUTH ? KVI_LOG_WARN : KVI_LOG_INFO, session->host, text);
+		kvi_session_end(session);
+	} else {
+		kvi_conn_fail(session->conn, code, 0, "%s", text);
+	}
+}
+
 /* ---- socket ---- */
 
 /* The peer took the call, and closed it before it had proven anything. */
@@ -30,6 +43,11 @@ static bool has_hung_up(const struct kvi_session *session, int socket_errno)
 
 static void on_socket_lost(struct kvi_session *session, int socket_errno)
 {
+	if (session->conn == NULL && session->secure->state == KVI_SECURE_OPEN) {
+		turn_away(session, KVT_E_PROTOCOL,
+			  "it hung up before it had proven its key: a recorded call, perhaps");
+		return;
+	}
 	if (session->conn == NULL || session->state == KVI_SESSION_CLOSING) {
 		kvi_session_end(session);
 		return;
@@ -170,19 +188,6 @@ static void on_agreed(struct kvi_session *session)
 		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
 	if (err != KVT_OK)
 		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
-}
-
-/* The peer is none that we take, or does not take us. */
-static void turn_away(struct kvi_session *session, enum kvt_err code, const char *text)
-{
-	if (session->conn == NULL) {
-		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
-		kvi_complain(&session->control->complaints,
-			     code == KVT_E_AUTH ? KVI_LOG_WARN : KVI_LOG_INFO, session->host, text);
-		kvi_session_end(session);
-	} else {
-		kvi_conn_fail(session->conn, code, 0, "%s", text);
-	}
 }
 
 /* Say what is to be said first. */
@@ -358,6 +363,7 @@ static void take_records(struct kvi_session *session)
 			break;
 		used += taken.used;
 		if (taken.content != NULL) {
+			session->heard_ns = kvi_clock_now();
 			take_content(session, taken.content, taken.len);
 		} else {
 			kvi_control_believe(session);
@@ -401,8 +407,11 @@ static void send_close(struct kvi_session *session)
 static void pass_deadline(struct kvi_session *session)
 {
 	if (session->conn == NULL) {
-		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
-		kvi_session_end(session);
+		turn_away(session, KVT_E_PROTOCOL,
+			  session->secure->state == KVI_SECURE_OPEN ? "no record came in time: a "
+								      "recorded call, perhaps"
+								    : "no whole OPENING came in "
+								      "time");
 	} else if (session->state == KVI_SESSION_CLOSING) {
 		kvi_session_end(session);
 	} else if (session->peer_closes) {
@@ -472,7 +481,6 @@ static bool take_input(struct kvi_session *session)
 		on_socket_lost(session, socket_errno);
 	if (result != KVI_STREAM_OK)
 		return false;
-	session->heard_ns = kvi_clock_now();
 	take_records(session);
 	return true;
 }

@@ -29,8 +29,12 @@ void kvi_stream_init(struct kvi_stream *stream, int fd, int epoll_fd, void *what
 
 void kvi_stream_close(struct kvi_stream *stream)
 {
-	if (stream->fd >= 0)
+	if (stream->fd >= 0) {
+		/* A forked child may have it, too: then close() alone neither ends the watch nor tells the peer. */
+		epoll_ctl(stream->epoll_fd, EPOLL_CTL_DEL, stream->fd, NULL);
+		shutdown(stream->fd, SHUT_RDWR);
 		close(stream->fd);
+	}
 	stream->fd = -1;
 }
 

@@ -16,8 +16,7 @@ bool kvi_engine_is_forked(const struct kvt_engine *engine)
 enum kvt_err kvi_engine_enter(struct kvt_engine *engine, struct kvt_error *error)
 {
 	if (kvi_engine_is_forked(engine))
-		return kvi_fail(error, KVT_E_FORKED, 0,
-				"this engine belongs to the parent process; open one after fork");
+		return kvi_fail(error, KVT_E_FORKED, 0, KVI_FORKED_TEXT);
 	atomic_fetch_add(&engine->callers, 1);
 	bool fds_lost = atomic_load(&engine->fds_lost);
 	if (!atomic_load(&engine->stopping) && !fds_lost)

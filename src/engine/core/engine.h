@@ -103,6 +103,8 @@ static inline const struct kvi_caps *kvi_engine_get_caps(const struct kvt_engine
 	return kvi_rail_get_caps(engine->rails[0]);
 }
 
+#define KVI_FORKED_TEXT "this engine belongs to the parent process; open one after fork"
+
 /* True in a child of the process that opened the engine. */
 bool kvi_engine_is_forked(const struct kvt_engine *engine);
 

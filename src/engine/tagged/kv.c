@@ -82,8 +82,7 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *give
 		return kvi_fail(error, KVT_E_INVALID, 0, "%zu bytes at %p are no memory",
 				config.len, config.base);
 	if (kvi_engine_is_forked(conn->engine))
-		return kvi_fail(error, KVT_E_FORKED, 0,
-				"this engine belongs to the parent process; open one after fork");
+		return kvi_fail(error, KVT_E_FORKED, 0, KVI_FORKED_TEXT);
 	err = kvi_engine_enter(conn->engine, error);
 	if (err != KVT_OK)
 		return err;

@@ -133,8 +133,7 @@ enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t defau
 				      int64_t *timeout_ns, struct kvt_error *error)
 {
 	if (kvi_engine_is_forked(conn->engine))
-		return kvi_fail(error, KVT_E_FORKED, 0,
-				"this engine belongs to the parent process; open one after fork");
+		return kvi_fail(error, KVT_E_FORKED, 0, KVI_FORKED_TEXT);
 	if (!kvi_timeout_read(*timeout_ns, default_ns, timeout_ns))
 		return kvi_fail(error, KVT_E_INVALID, 0,
 				"timeout_ns is %lld; allowed are " KVI_TIMEOUT_RULE,
