@@ -168,7 +168,7 @@ START_TEST(detached_transfers_end_with_their_engine)
 {
 	pages_open((unsigned)_i);
 	kvt_transfer_detach(start_held("told"));
-	kvt_transfer_detach(start_held(NULL));
+	kvt_transfer_detach(start_blocks(KVT_WRITE, 5, NULL, 0)); /* of the same pages */
 	kvt_engine_stop(pages.bed.near.engine);
 	memset(pages.near_memory, 0, PAGES_LEN);
 	fake_hold(0);

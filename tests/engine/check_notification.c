@@ -20,6 +20,16 @@ static void expect_long_notification(uint32_t seed, size_t len, enum kvt_err err
 	kvt_event_free(event);
 }
 
+/* The far engine has the beginning of one. */
+static bool is_partial(void)
+{
+	struct kvi_link *link = &pages.bed.far.conn->links[0];
+	kvi_worker_lock(link->shard->worker);
+	bool partial = link->partial != NULL;
+	kvi_worker_unlock(link->shard->worker);
+	return partial;
+}
+
 START_TEST(a_long_notification_comes_behind_the_data)
 {
 	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
@@ -49,7 +59,7 @@ START_TEST(long_notifications_that_nobody_takes_wait_as_a_whole)
 	await(transfers[0], KVT_OK);
 	await(transfers[1], KVT_OK);
 	expect_pending(transfers[2], 50 * KVI_MS);
-	ck_assert(!pages.bed.far.conn->links[0].partial);
+	ck_assert(!is_partial());
 	for (unsigned i = 0; i < COUNT; i++) {
 		expect_long_notification(3, KVT_NOTIFY_LEN_MAX - i, KVT_OK);
 		finish(transfers[i], KVT_OK);
@@ -99,7 +109,7 @@ START_TEST(a_notification_that_ends_between_two_parts_is_dropped_by_the_peer)
 	struct kvt_transfer *transfer = start_half(bytes, 100 * KVI_MS);
 	finish(transfer, KVT_E_TIMEOUT);
 	fake_hold(0);
-	wait_until(pages.bed.far.conn->links[0].partial == NULL);
+	wait_until(!is_partial());
 	expect_whole_window(bytes);
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
 	free(bytes);
@@ -125,16 +135,35 @@ START_TEST(a_notification_that_is_given_up_between_two_parts_comes_as_a_failure)
 }
 END_TEST
 
+/* Memory is written under these locks, as each engine has one worker. */
+static bool is_written(void)
+{
+	struct kvi_worker *near = pages.bed.near.conn->links[0].shard->worker;
+	struct kvi_worker *far = pages.bed.far.conn->links[0].shard->worker;
+	kvi_worker_lock(near);
+	kvi_worker_lock(far);
+	bool moved = are_moved(KVT_WRITE, 5);
+	kvi_worker_unlock(far);
+	kvi_worker_unlock(near);
+	return moved;
+}
+
+/* A write that is all there, and whose notification follows. */
+static struct kvt_transfer *write_all(const uint8_t *bytes)
+{
+	struct kvt_transfer *transfer =
+		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
+	wait_until(is_written());
+	return transfer;
+}
+
 /* In order, the parts follow writes that have not completed. */
 START_TEST(a_write_that_is_given_up_between_two_parts_settles_before_it_is_told)
 {
 	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
 	pages_open(SHORT_PACKETS);
-	uint64_t steps = fake_get_counts().steps;
 	fake_hold(FAKE_SEND);
-	struct kvt_transfer *transfer =
-		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
-	wait_until(fake_get_counts().steps > steps && are_moved(KVT_WRITE, 5));
+	struct kvt_transfer *transfer = write_all(bytes);
 	wait_until(is_begun());
 	kvt_transfer_cancel(transfer);
 	expect_pending(transfer, 20 * KVI_MS);
@@ -152,7 +181,7 @@ START_TEST(half_a_notification_goes_with_its_connection)
 	uint8_t *bytes = make_pattern(KVT_NOTIFY_LEN_MAX, 3);
 	pages_open(SHORT_PACKETS);
 	struct kvt_transfer *transfer = start_half(bytes, 0);
-	while (pages.bed.far.conn->links[0].partial == NULL)
+	while (!is_partial())
 		fake_release(1);
 	fake_kill_lanes(NULL);
 	fake_hold(0);
@@ -173,9 +202,7 @@ START_TEST(a_withdrawal_does_not_wait_for_the_window_of_a_notification)
 	for (unsigned i = 0; i < 2; i++)
 		finish(start_notify(pages.bed.near.conn, bytes, KVT_NOTIFY_LEN_MAX), KVT_OK);
 	fill_pages(KVT_WRITE, 5);
-	struct kvt_transfer *transfer =
-		start_blocks_noting(KVT_WRITE, 5, bytes, KVT_NOTIFY_LEN_MAX, 0);
-	wait_until(are_moved(KVT_WRITE, 5));
+	struct kvt_transfer *transfer = write_all(bytes);
 	kvt_export_close(pages.exported);
 	pages.exported = NULL;
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
