@@ -71,7 +71,7 @@ static void check_arguments(struct argp_state *state, const struct arguments *ar
 		argp_error(state, "one of --last, --first and --drop is enough");
 }
 
-static error_t parse_option_of_key(int key, char *text, struct argp_state *state)
+static error_t parse_key_option(int key, char *text, struct argp_state *state)
 {
 	struct arguments *arguments = state->input;
 	switch (key) {
@@ -101,7 +101,7 @@ static error_t parse_option_of_key(int key, char *text, struct argp_state *state
 	}
 }
 
-static void print_version_of_key(FILE *stream, struct argp_state *state)
+static void print_key_version(FILE *stream, struct argp_state *state)
 {
 	(void)state;
 	fprintf(stream, "kvtrans-key %s\n", PACKAGE_VERSION);
@@ -201,14 +201,14 @@ int main(int argc, char **argv)
 {
 	const struct argp parser = {
 		.options = option_table,
-		.parser = parse_option_of_key,
+		.parser = parse_key_option,
 		.args_doc = usage,
 		.doc = doc,
 	};
 	struct arguments arguments = { .command = NULL };
 	struct kvt_error error;
 	argp_err_exit_status = KEY_USAGE;
-	argp_program_version_hook = print_version_of_key;
+	argp_program_version_hook = print_key_version;
 	argp_parse(&parser, argc, argv, 0, NULL, &arguments);
 
 	if (run(&arguments, &error) != KVT_OK) {

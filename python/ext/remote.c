@@ -64,6 +64,31 @@ static int parse_access(const char *text, unsigned *access)
 	return -1;
 }
 
+/* One that is not open yet. */
+static struct kvi_py_export *new_export(struct kvi_py_engine *engine, struct kvi_py_pool *pool)
+{
+	PyTypeObject *type = kvi_py_get_state((PyObject *)engine)->export_type;
+	struct kvi_py_export *exported = (struct kvi_py_export *)type->tp_alloc(type, 0);
+
+	if (exported == NULL)
+		return NULL;
+	exported->owner = engine->owner;
+	exported->pool = Py_NewRef((PyObject *)pool);
+	return exported;
+}
+
+/* Close the export that a table has under key. unknown: what to say when it has none. */
+static bool drop_export(PyObject *table, PyObject *key, const char *unknown)
+{
+	PyObject *exported = Py_XNewRef(PyDict_GetItemWithError(table, key));
+	bool is_known = exported != NULL && PyDict_DelItem(table, key) == 0;
+
+	Py_XDECREF(exported); /* closed here */
+	if (!is_known && !PyErr_Occurred())
+		PyErr_Format(PyExc_ValueError, unknown, key);
+	return is_known;
+}
+
 static PyObject *make_descriptor(struct kvi_py_state *state, const struct kvt_export *exported)
 {
 	struct kvt_error error = { 0 };
@@ -117,12 +142,9 @@ PyObject *kvi_py_export(PyObject *self, PyObject *args, PyObject *kwargs)
 	struct kvi_py_pool *pool = kvi_py_check_pool(engine, pool_object);
 	if (pool == NULL)
 		goto out_conn;
-	struct kvi_py_export *exported =
-		(struct kvi_py_export *)state->export_type->tp_alloc(state->export_type, 0);
+	struct kvi_py_export *exported = new_export(engine, pool);
 	if (exported == NULL)
 		goto out_conn;
-	exported->owner = engine->owner;
-	exported->pool = Py_NewRef(pool_object);
 	pool->users++;
 	PyThreadState *thread = PyEval_SaveThread();
 	enum kvt_err err = kvt_export_open(conn->handle, pool->backing->handle, access, name,
@@ -165,12 +187,9 @@ PyObject *kvi_py_offer(PyObject *self, PyObject *args, PyObject *kwargs)
 	if (pool != NULL && strlen(name) != (size_t)name_len)
 		PyErr_SetString(PyExc_ValueError, "a name has no null character");
 	else if (pool != NULL)
-		exported =
-			(struct kvi_py_export *)state->export_type->tp_alloc(state->export_type, 0);
+		exported = new_export(engine, pool);
 	if (exported == NULL)
 		goto out_engine;
-	exported->owner = engine->owner;
-	exported->pool = Py_NewRef(pool_object);
 	pool->users++;
 	PyThreadState *thread = PyEval_SaveThread();
 	enum kvt_err err = kvt_offer_open(engine->handle, pool->backing->handle, access, name,
@@ -194,8 +213,8 @@ out_engine:
 PyObject *kvi_py_withdraw_offer(PyObject *self, PyObject *what)
 {
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
-	PyObject *exported = NULL;
 	bool is_pool = Py_IS_TYPE(what, kvi_py_get_state(self)->pool_type);
+	bool is_known = true;
 
 	if (!is_pool && !PyUnicode_Check(what)) {
 		PyErr_Format(PyExc_TypeError, "withdraw() takes a name (str) or a Pool, not %.200s",
@@ -204,18 +223,12 @@ PyObject *kvi_py_withdraw_offer(PyObject *self, PyObject *what)
 	}
 	if (kvi_py_enter(engine) < 0)
 		return NULL;
-	if (is_pool) {
+	if (is_pool)
 		kvi_py_drop_exports(engine->offers, what);
-	} else {
-		exported = Py_XNewRef(PyDict_GetItemWithError(engine->offers, what));
-		if (exported == NULL)
-			PyErr_Format(PyExc_ValueError, "nothing is exported to all as %R", what);
-		else
-			(void)PyDict_DelItem(engine->offers, what);
-		Py_XDECREF(exported); /* closed here */
-	}
+	else
+		is_known = drop_export(engine->offers, what, "nothing is exported to all as %R");
 	kvi_py_leave(engine);
-	return is_pool || exported != NULL ? Py_NewRef(Py_None) : NULL;
+	return is_known ? Py_NewRef(Py_None) : NULL;
 }
 
 PyObject *kvi_py_withdraw(PyObject *self, PyObject *what)
@@ -234,15 +247,8 @@ PyObject *kvi_py_withdraw(PyObject *self, PyObject *what)
 			     Py_TYPE(what)->tp_name);
 		is_known = false;
 	} else {
-		PyObject *exported = PyDict_GetItemWithError(conn->exports, what);
-		is_known = exported != NULL;
-		Py_XINCREF(exported);
-		if (is_known && PyDict_DelItem(conn->exports, what) < 0)
-			is_known = false;
-		Py_XDECREF(exported); /* closed here */
-		if (!is_known && !PyErr_Occurred())
-			PyErr_SetString(PyExc_ValueError, "no export of this connection has this "
-							  "descriptor");
+		is_known = drop_export(conn->exports, what,
+				       "no export of this connection has this descriptor");
 	}
 	kvi_py_leave_conn(conn, engine);
 	return is_known ? Py_NewRef(Py_None) : NULL;

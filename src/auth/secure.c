@@ -24,7 +24,7 @@ static enum kvt_err fail_secure(struct kvi_secure *secure, enum kvt_err code, co
 	return code;
 }
 
-static void put_frame_secure(struct kvi_secure *secure, const struct kvi_frame *frame)
+static void put_first_frame(struct kvi_secure *secure, const struct kvi_frame *frame)
 {
 	secure->output_len = kvi_frame_encode(frame, secure->output, sizeof(secure->output));
 }
@@ -62,7 +62,7 @@ static void write_opening(struct kvi_secure *secure, struct kvi_keyring *ring)
 		kvi_keyring_get_first(ring, &key);
 	memcpy(frame.opening.key_id, key.id, KVI_KEY_ID_LEN);
 	memcpy(secure->key_id, key.id, KVI_KEY_ID_LEN);
-	put_frame_secure(secure, &frame);
+	put_first_frame(secure, &frame);
 	if (ring->insecure) {
 		set_open(secure);
 	} else {
@@ -98,8 +98,8 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 		set_open(secure);
 		return KVT_OK;
 	}
-	kvi_keyring_find(ring, opening->key_id,
-			 secret); /* an unknown one's fails as a wrong one does */
+	/* An unknown id fails as a wrong key does. */
+	kvi_keyring_find(ring, opening->key_id, secret);
 	begin_noise(secure, bytes, secret);
 	sodium_memzero(secret, sizeof(secret));
 	enum kvt_err err =
@@ -110,7 +110,7 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 		return fail_secure(secure, KVT_E_AUTH,
 				   "keys differ: the peer has none of this engine's");
 	memcpy(secure->key_id, opening->key_id, KVI_KEY_ID_LEN);
-	put_frame_secure(secure, &answer);
+	put_first_frame(secure, &answer);
 	set_open(secure);
 	return KVT_OK;
 }

@@ -5,33 +5,32 @@
 #include "engine/conn/complaints.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 
-static unsigned find_slot(const char *host)
+static struct kvi_complaint_slot *find_slot(struct kvi_complaints *complaints, const char *host)
 {
-	uint32_t hash = 2166136261;
-	for (; *host != '\0'; host++)
-		hash = (hash ^ (uint8_t)*host) * 16777619;
-	return (hash ^ hash >> 16) % KVI_COMPLAINTS_SLOTS;
+	unsigned hash;
+	HASH_JEN(host, strlen(host), hash);
+	return &complaints->slots[hash % KVI_COMPLAINTS_SLOTS];
 }
 
 void kvi_complain(struct kvi_complaints *complaints, enum kvi_log_level level, const char *host,
 		  const char *text)
 {
-	unsigned slot = find_slot(host);
-	int64_t now_ns = kvi_clock_now();
 	if (!kvi_log_is_on(level))
 		return;
-	if (now_ns < complaints->slots[slot].next_ns) {
-		complaints->slots[slot].held_back++;
+	struct kvi_complaint_slot *slot = find_slot(complaints, host);
+	int64_t now_ns = kvi_clock_now();
+	if (now_ns < slot->next_ns) {
+		slot->held_back++;
 		return;
 	}
 	char more[48] = "";
-	if (complaints->slots[slot].held_back > 0)
-		snprintf(more, sizeof(more), " (and %u more since the last line)",
-			 complaints->slots[slot].held_back);
+	if (slot->held_back > 0)
+		snprintf(more, sizeof(more), " (and %u more since the last line)", slot->held_back);
 	kvi_log(level, "handshake-failed", "%s: %s%s", host, text, more);
-	complaints->slots[slot].held_back = 0;
-	complaints->slots[slot].next_ns = now_ns + KVI_SECOND;
+	*slot = (struct kvi_complaint_slot){ .next_ns = now_ns + KVI_SECOND };
 }

@@ -12,12 +12,14 @@
 
 enum { KVI_COMPLAINTS_SLOTS = 64 };
 
+struct kvi_complaint_slot {
+	int64_t next_ns;
+	unsigned held_back;
+};
+
 /* All zero: there were none. Hosts that fall on one slot share its second. */
 struct kvi_complaints {
-	struct {
-		int64_t next_ns;
-		unsigned held_back;
-	} slots[KVI_COMPLAINTS_SLOTS];
+	struct kvi_complaint_slot slots[KVI_COMPLAINTS_SLOTS];
 };
 
 void kvi_complain(struct kvi_complaints *complaints, enum kvi_log_level level, const char *host,

@@ -98,12 +98,13 @@ static void withdraw(struct kvt_offer *offer)
 		struct kvt_export *found = kvi_export_find_name(conns[i], offer->name);
 		if (found == NULL)
 			continue;
-		if (atomic_load(&found->offer) != offer)
-			kvi_ref_drop(&found->ref);
-		else if (exports != NULL)
+		if (exports != NULL && atomic_load(&found->offer) == offer) {
 			exports[count++] = found;
-		else
+			continue;
+		}
+		if (atomic_load(&found->offer) == offer) /* no memory for all at once */
 			kvi_exports_withdraw(&found, 1);
+		kvi_ref_drop(&found->ref);
 	}
 	if (exports != NULL)
 		kvi_exports_withdraw(exports, count);

@@ -155,18 +155,19 @@ static const uint8_t *place(const struct incoming *incoming, const struct kvt_ex
 static bool fill(const struct incoming *incoming, const struct kvt_export *exported)
 {
 	struct kvi_pack *pack = incoming->pack;
-	size_t room = incoming->link->staging->buffer_len;
+	size_t room = incoming->link->staging->buffer_len, len, next_len = 0;
+	const uint8_t *from = place(incoming, exported, 0, &len);
 	for (uint32_t i = 0; i < incoming->span_count; i++) {
-		size_t len, next_len;
-		const uint8_t *from = place(incoming, exported, i, &len), *next;
 		if (from == NULL || len > room - pack->len)
 			return false;
-		if (len >= KVI_COPY_PAGE && i + 1 < incoming->span_count &&
-		    (next = place(incoming, exported, i + 1, &next_len)) != NULL &&
-		    next_len <= room)
+		bool is_last = i + 1 == incoming->span_count;
+		const uint8_t *next = is_last ? NULL : place(incoming, exported, i + 1, &next_len);
+		if (next != NULL && len >= KVI_COPY_PAGE && next_len <= room)
 			kvi_copy_expect(next, next_len);
 		kvi_copy(pack->bytes + pack->len, from, len);
 		pack->len += len;
+		from = next;
+		len = next_len;
 	}
 	return true;
 }

@@ -28,6 +28,21 @@ struct options {
 	bool reap;
 };
 
+/* Read a request of any kind, as old as it may be. */
+static enum kvt_err read_request(const struct kvi_sized *kind, void *request, const void *given,
+				 struct kvt_transfer **transfer, struct kvt_error *error)
+{
+	if (transfer == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
+	return kvi_sized_read(kind, request, given, error);
+}
+
+static bool are_spans(const void *local_off, const void *remote_off, const void *lens, size_t count)
+{
+	return count <= COUNT_MAX &&
+	       (count == 0 || (local_off != NULL && remote_off != NULL && lens != NULL));
+}
+
 /* Options' timeout becomes a length of time. */
 static enum kvt_err make_transfer(struct kvt_conn *conn, struct options *options,
 				  struct kvi_paged **paged_out, struct kvt_error *error)
@@ -204,9 +219,7 @@ enum kvt_err kvt_blocks_start(const struct kvt_blocks_request *given,
 			      struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	struct kvt_blocks_request request;
-	if (transfer == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
-	enum kvt_err err = kvi_sized_read(&kvi_abi_blocks_request, &request, given, error);
+	enum kvt_err err = read_request(&kvi_abi_blocks_request, &request, given, transfer, error);
 	if (err != KVT_OK)
 		return err;
 	if (request.count > COUNT_MAX ||
@@ -231,14 +244,10 @@ enum kvt_err kvt_spans_start(const struct kvt_spans_request *given, struct kvt_t
 			     struct kvt_error *error)
 {
 	struct kvt_spans_request request;
-	if (transfer == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
-	enum kvt_err err = kvi_sized_read(&kvi_abi_spans_request, &request, given, error);
+	enum kvt_err err = read_request(&kvi_abi_spans_request, &request, given, transfer, error);
 	if (err != KVT_OK)
 		return err;
-	if (request.count > COUNT_MAX ||
-	    (request.count > 0 &&
-	     (request.local_off == NULL || request.remote_off == NULL || request.lens == NULL)))
+	if (!are_spans(request.local_off, request.remote_off, request.lens, request.count))
 		return kvi_fail(error, KVT_E_INVALID, 0, "no valid spans request is given");
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
 				   request.reap };
@@ -262,9 +271,7 @@ static enum kvt_err read_part(const struct kvt_parts_request *request, size_t i,
 		request->part_size, error);
 	if (err != KVT_OK)
 		return err;
-	if (part->count > COUNT_MAX ||
-	    (part->count > 0 &&
-	     (part->local_off == NULL || part->remote_off == NULL || part->lens == NULL)))
+	if (!are_spans(part->local_off, part->remote_off, part->lens, part->count))
 		return kvi_fail(error, KVT_E_INVALID, 0, "part %zu has no valid spans", i);
 	return check_sides(request->direction, part->pool, part->remote, error);
 }
@@ -314,9 +321,7 @@ enum kvt_err kvt_parts_start(const struct kvt_parts_request *given, struct kvt_t
 {
 	struct kvt_parts_request request;
 	struct kvi_paged *paged = NULL;
-	if (transfer == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
-	enum kvt_err err = kvi_sized_read(&kvi_abi_parts_request, &request, given, error);
+	enum kvt_err err = read_request(&kvi_abi_parts_request, &request, given, transfer, error);
 	if (err != KVT_OK)
 		return err;
 	struct options options = { request.notify, request.notify_len, request.timeout_ns,
@@ -338,9 +343,7 @@ enum kvt_err kvt_notify_start(const struct kvt_notify_request *given,
 			      struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	struct kvt_notify_request request;
-	if (transfer == NULL)
-		return kvi_fail(error, KVT_E_INVALID, 0, "no place for the transfer is given");
-	enum kvt_err err = kvi_sized_read(&kvi_abi_notify_request, &request, given, error);
+	enum kvt_err err = read_request(&kvi_abi_notify_request, &request, given, transfer, error);
 	if (err != KVT_OK)
 		return err;
 	if (request.conn == NULL)

@@ -135,11 +135,11 @@ static inline bool kvi_worker_flush(struct kvi_worker *worker, unsigned how)
 	return worker->calls->flush(worker, how);
 }
 
-/* How to flush what a caller has queued: ACKs may wait for a message to travel with if the thread looks in before
- * long. */
-unsigned kvi_worker_get_flush(const struct kvi_worker *worker);
 /* The same, all of it unless the worker has stopped, and unlock. */
 void kvi_worker_flush_unlock(struct kvi_worker *worker);
+/* How a caller flushes what it has queued: ACKs may wait for a message to travel with if the thread looks in before
+ * long. */
+unsigned kvi_worker_get_flush(const struct kvi_worker *worker);
 
 /* One round of progress, under lock. True when something happened. */
 bool kvi_worker_progress(struct kvi_worker *worker);
