@@ -43,7 +43,8 @@ static bool has_hung_up(const struct kvi_session *session, int socket_errno)
 
 static void on_socket_lost(struct kvi_session *session, int socket_errno)
 {
-	if (session->conn == NULL && session->secure->state == KVI_SECURE_OPEN) {
+	if (session->conn == NULL && session->secure->state == KVI_SECURE_OPEN &&
+	    !session->secure->is_proven) {
 		turn_away(session, KVT_E_PROTOCOL,
 			  "it hung up before it had proven its key: a recorded call, perhaps");
 		return;
