@@ -22,13 +22,13 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 }
 
 /* Nobody writes to the target or reads the source any more. */
-static void expect_severed(void)
+static void expect_untouched(void)
 {
 	memset(stage.target, CANARY, MESSAGE_LEN);
 	fake_hold(0);
 	rest(30 * KVI_MS);
-	bool is_severed = holds_only(stage.target, MESSAGE_LEN, CANARY);
-	ck_assert_msg(is_severed, "written after the receive had ended");
+	bool is_untouched = holds_only(stage.target, MESSAGE_LEN, CANARY);
+	ck_assert_msg(is_untouched, "written after the receive had ended");
 }
 
 /* The connection was severed; a new one works. */
@@ -61,7 +61,7 @@ START_TEST(a_receive_given_up_between_writes_ends_when_the_sender_has_stopped)
 	expect_pending(stage.receive, 100 * KVI_MS);
 	fake_hold(0);
 	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
-	expect_severed();
+	expect_untouched();
 	ck_assert_uint_eq(fake_get_counts().memories, 0);
 
 	/* The message is where it was. */
@@ -86,7 +86,7 @@ START_TEST(a_receive_given_up_cuts_the_connection_when_the_sender_does_not_stop)
 	give_up(stage.receive, _i & BY_DEADLINE);
 	finish(stage.receive, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	expect_took(started_ns, 700 * KVI_MS, 2500 * KVI_MS);
-	expect_severed();
+	expect_untouched();
 	finish(stage.send, KVT_E_PEER_LOST);
 	finish(other, KVT_E_PEER_LOST);
 	finish(far_other_receive, KVT_E_PEER_LOST);
@@ -107,7 +107,7 @@ START_TEST(a_send_given_up_between_writes_ends_when_they_are_done)
 	fake_hold(0);
 	finish(stage.send, _i & BY_DEADLINE ? KVT_E_TIMEOUT : KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
-	expect_severed();
+	expect_untouched();
 	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
 	exchange(stage.far, stage.near, MESSAGE_LEN, 3);
 	close_stage();
@@ -124,7 +124,7 @@ START_TEST(a_send_given_up_cuts_the_connection_when_its_writes_do_not_end)
 	expect_took(started_ns, 700 * KVI_MS, 2500 * KVI_MS);
 	memset(stage.source, 0, MESSAGE_LEN);
 	finish(stage.receive, KVT_E_PEER_LOST);
-	expect_severed();
+	expect_untouched();
 	expect_new_connection();
 	close_stage();
 }
@@ -140,7 +140,7 @@ START_TEST(both_sides_may_give_up_at_once)
 	fake_hold(0);
 	finish(stage.send, KVT_E_CANCELLED);
 	finish(stage.receive, KVT_E_CANCELLED);
-	expect_severed();
+	expect_untouched();
 	exchange(stage.near, stage.far, MESSAGE_LEN, 2);
 	close_stage();
 }
@@ -358,7 +358,7 @@ START_TEST(closing_a_kv_cuts_the_connection_when_the_peer_does_not_stop)
 	finish(stage.receive, KVT_E_CLOSED);
 	finish(stage.send, KVT_E_PEER_LOST);
 	stage.far = NULL;
-	expect_severed();
+	expect_untouched();
 	expect_new_connection();
 	close_stage();
 }
@@ -387,7 +387,7 @@ START_TEST(a_lost_lane_ends_what_is_in_flight_on_both_sides)
 	fake_kill_lanes(NULL);
 	finish(stage.send, KVT_E_PEER_LOST);
 	finish(stage.receive, KVT_E_PEER_LOST);
-	expect_severed();
+	expect_untouched();
 	expect_new_connection();
 	close_stage();
 }

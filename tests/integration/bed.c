@@ -399,7 +399,7 @@ void put_canary(uint8_t *bytes, size_t len)
 	memset(bytes, CANARY, len);
 }
 
-void expect_severed(const uint8_t *bytes, size_t len)
+void expect_untouched(const uint8_t *bytes, size_t len)
 {
 	must(holds_only(bytes, len, CANARY), "memory was written after its transfer had ended");
 }

@@ -124,10 +124,10 @@ uint8_t *make_filled(size_t len, uint8_t fill);
 bool holds_only(const uint8_t *bytes, size_t len, uint8_t fill);
 void fill_pattern(uint8_t *bytes, size_t len, uint64_t seed);
 bool holds_pattern(const uint8_t *bytes, size_t len, uint64_t seed);
-/* Fill memory whose transfer has ended; expect_severed() looks whether anybody wrote there
+/* Fill memory whose transfer has ended; expect_untouched() looks whether anybody wrote there
  * since. */
 void put_canary(uint8_t *bytes, size_t len);
-void expect_severed(const uint8_t *bytes, size_t len);
+void expect_untouched(const uint8_t *bytes, size_t len);
 
 /* Of a process that has had an engine: what a provider opens once for all, it never closes. */
 int count_fds(void);

@@ -194,7 +194,7 @@ static struct life see_death(struct kvt_engine *engine, struct peer *peer, bool 
 	kvt_conn_close(conn);
 	must_become(get_stats(engine).connections == 0);
 	expect_no_gauges(engine);
-	expect_severed(bytes, LEN);
+	expect_untouched(bytes, LEN);
 	free(bytes);
 	return life;
 }

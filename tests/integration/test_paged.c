@@ -201,7 +201,7 @@ static void play_exporter(struct peer *test, const void *arg)
 	kvt_export_close(exported);
 	peer_tell(test, 0);
 	peer_hear(test);
-	expect_severed(memory, 4 * KIB);
+	expect_untouched(memory, 4 * KIB);
 	kvt_conn_close(second);
 	kvt_pool_close(pool);
 	free(memory);
@@ -304,7 +304,7 @@ static void play_fall(struct peer *test, const void *arg)
 	kvt_export_close(exported);
 	put_canary(memory, len);
 	rest(20 * MS);
-	expect_severed(memory, len);
+	expect_untouched(memory, len);
 	kvt_pool_close(pool);
 	free(memory);
 	side_close(&side);
@@ -351,7 +351,7 @@ START_TEST(a_peer_that_falls_ends_its_transfers_in_time)
 		peer_signal(&stage.peer, SIGCONT);
 		peer_finish(&stage.peer);
 	}
-	expect_severed(memory, len);
+	expect_untouched(memory, len);
 	kvt_remote_close(remote);
 	kvt_pool_close(pool);
 	stage_close(&stage);
@@ -380,7 +380,7 @@ static void play_withdrawer(struct peer *test, const void *arg)
 		kvt_export_close(exported);
 		put_canary(memory, STORM_LEN);
 		rest(MS);
-		expect_severed(memory, STORM_LEN);
+		expect_untouched(memory, STORM_LEN);
 		enum kvt_err err = take_notification(side.engine);
 		must(err == KVT_OK || err == KVT_E_WITHDRAWN, "%s", kvt_err_get_name(err));
 		peer_tell(test, err == KVT_OK);
@@ -447,7 +447,7 @@ static void play_watchful_owner(struct peer *test, const void *arg)
 		meet_threads(side.conn, pool);
 		put_canary(memory, STORM_LEN);
 		rest(2 * MS);
-		expect_severed(memory, STORM_LEN);
+		expect_untouched(memory, STORM_LEN);
 		meet_threads(side.conn, pool);
 		peer_tell(test, 0);
 	}

@@ -270,6 +270,19 @@ def count_fds():
 
 
 @pytest.fixture
+def expect_fds(count_fds):
+    """At most so many descriptors are open, soon: an engine's thread closes some behind the call that ends them."""
+
+    def expect(most):
+        end = time.monotonic() + 10
+        while count_fds() > most and time.monotonic() < end:
+            time.sleep(0.01)
+        assert count_fds() <= most
+
+    return expect
+
+
+@pytest.fixture
 def large():
     """An array well above the eager limit."""
     return np.arange(1 << 19, dtype=np.float64).reshape(1 << 10, -1)
