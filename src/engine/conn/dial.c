@@ -113,30 +113,12 @@ static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
 static enum kvt_err make_conn(struct kvt_engine *engine, const char *host, uint16_t port, int fd,
 			      struct kvt_conn **conn_out, struct kvt_error *error)
 {
-	pthread_mutex_lock(&engine->lock);
-	bool has_room = engine->conn_count < KVI_CONNECTIONS_MAX;
-	struct kvt_conn *conn = has_room ? kvi_conn_alloc(engine, false) : NULL;
-	if (conn != NULL) {
-		engine->conn_count++;
-		kvi_list_append(&engine->conns, &conn->node);
-	}
-	pthread_mutex_unlock(&engine->lock);
-	if (!has_room)
-		return kvi_fail(error, KVT_E_LIMIT, 0, "an engine has at most %d connections",
-				KVI_CONNECTIONS_MAX);
+	struct kvt_conn *conn = kvi_conn_admit(engine, false, host, port, error);
 	if (conn == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a connection");
-	snprintf(conn->host, sizeof(conn->host), "%s", host);
-	conn->port = port;
-
+		return error->code;
 	enum kvt_err err = kvi_control_adopt(engine->control, conn, fd);
 	if (err != KVT_OK) {
-		pthread_mutex_lock(&engine->lock);
-		engine->conn_count--;
-		kvi_list_remove(&conn->node);
-		pthread_mutex_unlock(&engine->lock);
-		kvi_ref_drop(&conn->ref);
-		kvi_ref_drop(&conn->ref);
+		kvi_conn_dismiss(conn);
 		return kvi_fail(error, err, 0, "no memory for a connection");
 	}
 	*conn_out = conn;

@@ -5,8 +5,11 @@
  */
 #include "engine/conn/life.h"
 
+#include <stdio.h>
+
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/thread.h"
 #include "engine/conn/control.h"
 #include "engine/core/engine.h"
@@ -41,7 +44,7 @@ static void release_conn(struct kvi_ref *ref)
 	kvi_free(conn);
 }
 
-struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
+static struct kvt_conn *alloc_conn(struct kvt_engine *engine, bool is_server)
 {
 	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
 	if (conn == NULL)
@@ -70,6 +73,39 @@ struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server)
 	atomic_store(&conn->next_generation, 1);
 	kvi_ref_take(&engine->ref);
 	return conn;
+}
+
+struct kvt_conn *kvi_conn_admit(struct kvt_engine *engine, bool is_server, const char *host,
+				uint16_t port, struct kvt_error *error)
+{
+	struct kvt_conn *conn = NULL;
+	pthread_mutex_lock(&engine->lock);
+	if (is_server && engine->unaccepted_count >= KVI_UNACCEPTED_MAX)
+		kvi_fail(error, KVT_E_LIMIT, 0, KVI_TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
+	else if (engine->conn_count >= KVI_CONNECTIONS_MAX)
+		kvi_fail(error, KVT_E_LIMIT, 0,
+			 "no room for another connection: an engine has at most %d",
+			 KVI_CONNECTIONS_MAX);
+	else if ((conn = alloc_conn(engine, is_server)) == NULL)
+		kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a connection");
+	if (conn != NULL) {
+		snprintf(conn->host, sizeof(conn->host), "%s", host);
+		conn->port = port;
+		engine->conn_count++;
+		kvi_list_append(&engine->conns, &conn->node);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	return conn;
+}
+
+void kvi_conn_dismiss(struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&conn->engine->lock);
+	conn->engine->conn_count--;
+	kvi_list_remove(&conn->node);
+	pthread_mutex_unlock(&conn->engine->lock);
+	kvi_ref_drop(&conn->ref);
+	kvi_ref_drop(&conn->ref);
 }
 
 static void init_link(struct kvt_conn *conn, unsigned index)

@@ -7,8 +7,14 @@
 
 #include "engine/core/conn.h"
 
-/* A connection in state OPENING with two references: the caller's and the control thread's. */
-struct kvt_conn *kvi_conn_alloc(struct kvt_engine *engine, bool is_server);
+#define KVI_TOO_MANY_WAIT "%d peers wait until the application of this engine accepts them"
+
+/* A connection in state OPENING, among the engine's, with two references: the caller's and the control thread's.
+ * NULL: there is no room, or no memory. */
+struct kvt_conn *kvi_conn_admit(struct kvt_engine *engine, bool is_server, const char *host,
+				uint16_t port, struct kvt_error *error);
+/* It came to nothing before the control thread knew it: free it. */
+void kvi_conn_dismiss(struct kvt_conn *conn);
 
 /* Lay out links and shards for lane_count lanes, as agreed. */
 enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, size_t peer_eager_len,

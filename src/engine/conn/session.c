@@ -116,18 +116,6 @@ static void send_ending(struct kvi_session *session, enum kvi_frame_type type, e
 
 /* ---- handshake ---- */
 
-#define TOO_MANY_WAIT "%d peers wait until the application of this engine accepts them"
-
-/* No connection could be made, or none would find a place when it is ready. */
-static void refuse_peer(struct kvi_session *session, bool too_many_wait)
-{
-	char text[KVT_TEXT_LEN] = "this engine has no room for another peer";
-	if (too_many_wait)
-		snprintf(text, sizeof(text), TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
-	send_ending(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, text);
-	kvi_session_end(session);
-}
-
 /* A server knows its peer now: make the connection and say where its lanes are. */
 static void serve_lanes(struct kvi_session *session)
 {
@@ -136,17 +124,10 @@ static void serve_lanes(struct kvi_session *session)
 	struct kvi_frame frame = { .type = KVI_FRAME_LANES };
 	struct kvt_error error;
 
-	pthread_mutex_lock(&engine->lock);
-	bool too_many_wait = engine->unaccepted_count >= KVI_UNACCEPTED_MAX;
-	bool has_room = !too_many_wait && engine->conn_count < KVI_CONNECTIONS_MAX;
-	struct kvt_conn *conn = has_room ? kvi_conn_alloc(engine, true) : NULL;
-	if (conn != NULL) {
-		engine->conn_count++;
-		kvi_list_append(&engine->conns, &conn->node);
-	}
-	pthread_mutex_unlock(&engine->lock);
+	struct kvt_conn *conn = kvi_conn_admit(engine, true, session->host, session->port, &error);
 	if (conn == NULL) {
-		refuse_peer(session, too_many_wait);
+		send_ending(session, KVI_FRAME_REFUSE, KVT_E_LIMIT, error.text);
+		kvi_session_end(session);
 		return;
 	}
 	kvi_strangers_remove(&session->stranger);
@@ -154,8 +135,6 @@ static void serve_lanes(struct kvi_session *session)
 	conn->session = session;
 	session->state = KVI_SESSION_LANES;
 	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
-	snprintf(conn->host, sizeof(conn->host), "%s", session->host);
-	conn->port = session->port;
 	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 
@@ -246,7 +225,7 @@ static void check_lanes(struct kvi_session *session)
 	    atomic_load(&conn->lanes_connected) < conn->lane_count)
 		return;
 	if (!session->ready_sent && session->is_server && !kvi_conn_take_place(conn)) {
-		kvi_conn_fail(conn, KVT_E_LIMIT, 0, TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
+		kvi_conn_fail(conn, KVT_E_LIMIT, 0, KVI_TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
 		return;
 	}
 	if (!session->ready_sent) {
