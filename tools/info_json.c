@@ -147,7 +147,7 @@ static void add_interfaces(struct writer *writer, const struct info_report *repo
 	end(writer, ']');
 }
 
-static void add_port_list(struct writer *writer, const struct info_report *report)
+static void add_rdma_ports(struct writer *writer, const struct info_report *report)
 {
 	begin(writer, "rdma_ports", '[');
 	for (size_t i = 0; i < report->port_count; i++) {
@@ -249,7 +249,7 @@ void info_print_json(const struct info_report *report)
 	add_text(&writer, "libfabric", version);
 	add_peer(&writer, &report->peer);
 	add_interfaces(&writer, report);
-	add_port_list(&writer, report);
+	add_rdma_ports(&writer, report);
 	add_offers(&writer, report);
 	add_limits(&writer, report);
 	add_advice(&writer, report);

@@ -216,6 +216,44 @@ START_TEST(a_withdrawal_does_not_wait_for_the_window_of_a_notification)
 }
 END_TEST
 
+/* Each time the receiver takes one, another comes: the window is as good as full all the time. */
+START_TEST(a_long_notification_comes_beside_messages_that_never_end)
+{
+	enum { LEN = 2048, IN_FLIGHT = 1500, MESSAGES_MAX = 4000 };
+	static struct kvt_transfer *sends[IN_FLIGHT];
+	struct kvt_event *event = NULL;
+	uint8_t *note = make_pattern(KVT_NOTIFY_LEN_MAX, 3), *bytes = make_pattern(LEN, 4);
+	uint8_t *got = make_filled(LEN, 0);
+	pages_open((unsigned)_i);
+	struct kvt_kv *from = open_kv(pages.bed.near.conn, 5), *to = open_kv(pages.bed.far.conn, 5);
+	for (unsigned i = 0; i < IN_FLIGHT; i++)
+		sends[i] = start_send(from, bytes, LEN);
+	struct kvt_transfer *transfer = start_notify(pages.bed.near.conn, note, KVT_NOTIFY_LEN_MAX);
+	unsigned count = 0;
+	while (kvt_engine_get_event(pages.bed.far.engine, &event) == KVT_E_AGAIN) {
+		ck_assert_msg(count < MESSAGES_MAX, "%u messages went before it", count);
+		finish(start_recv(to, got, LEN), KVT_OK);
+		finish(sends[count % IN_FLIGHT], KVT_OK);
+		sends[count++ % IN_FLIGHT] = start_send(from, bytes, LEN);
+	}
+	ck_assert_uint_eq(event->len, KVT_NOTIFY_LEN_MAX);
+	ck_assert(holds_pattern(event->data, event->len, 3));
+	kvt_event_free(event);
+	finish(transfer, KVT_OK);
+	for (unsigned i = 0; i < IN_FLIGHT; i++) {
+		finish(start_recv(to, got, LEN), KVT_OK);
+		finish(sends[count++ % IN_FLIGHT], KVT_OK);
+	}
+	ck_assert(holds_pattern(got, LEN, 4));
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	free(got);
+	free(bytes);
+	free(note);
+	pages_close();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("notification");
@@ -228,5 +266,6 @@ int main(void)
 	tcase_add_test(tests, half_a_notification_goes_with_its_connection);
 	tcase_add_loop_test(tests, a_withdrawal_does_not_wait_for_the_window_of_a_notification, 0,
 			    WAYS);
+	tcase_add_loop_test(tests, a_long_notification_comes_beside_messages_that_never_end, 0, 2);
 	return run_tests("engine_notification", tests);
 }

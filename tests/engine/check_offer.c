@@ -246,6 +246,30 @@ START_TEST(a_connection_on_which_an_offer_fails_ends_with_that_error)
 }
 END_TEST
 
+/* Closing cannot fail, so it needs no memory but for its words to the peers; who cannot be told is cut off. */
+START_TEST(an_offer_is_withdrawn_though_there_is_no_memory)
+{
+	struct kvt_remote *remotes[2];
+	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
+	pages_open((unsigned)_i);
+	connect_more(0);
+	ck_assert_int_eq(try_offer("cache", KVT_ACCESS_WRITE), KVT_OK);
+	remotes[0] = find(pages.bed.near.conn, "cache");
+	remotes[1] = find(more[0].near, "cache");
+	failing_alloc_arm(1);
+	kvt_offer_close(offer);
+	ck_assert(failing_alloc_has_fired());
+	struct kvt_conn *conns[] = { pages.bed.far.conn, more[0].far };
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(kvt_remote_get_info(remotes[i], &info), KVT_OK);
+		ck_assert(info.withdrawn || kvt_conn_get_status(conns[i], NULL) != KVT_OK);
+		kvt_remote_close(remotes[i]);
+	}
+	disconnect_more(0);
+	pages_close();
+}
+END_TEST
+
 START_TEST(an_offer_outlives_its_engine)
 {
 	pages_open(0);
@@ -268,6 +292,7 @@ int main(void)
 	tcase_add_loop_test(tests, an_offer_goes_with_its_pool_and_peers_are_served_on, 0, 2);
 	tcase_add_loop_test(tests, peers_that_are_lost_leave_nothing_of_an_offer, 0, MAIN_WAYS);
 	tcase_add_test(tests, a_connection_on_which_an_offer_fails_ends_with_that_error);
+	tcase_add_loop_test(tests, an_offer_is_withdrawn_though_there_is_no_memory, 0, 2);
 	tcase_add_test(tests, an_offer_outlives_its_engine);
 	return run_tests("engine_offer", tests);
 }

@@ -6,6 +6,7 @@
 #include "bed.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "support/runner.h"
 
@@ -44,10 +45,57 @@ START_TEST(an_engine_that_threads_wait_in_stops_every_time)
 }
 END_TEST
 
+static atomic_bool is_closing;
+
+/* Every look of a wait is interrupted, so it looks again and again. */
+static int interrupt_always(void *arg)
+{
+	(void)arg;
+	return atomic_load(&is_closing);
+}
+
+static void *close_kv(void *kv)
+{
+	kvt_kv_close(kv);
+	return NULL;
+}
+
+/* It waits for a write that is held, which the stop takes back. */
+START_TEST(a_kv_closes_while_its_engine_is_stopped)
+{
+	static uint8_t source[LARGE_LEN], target[LARGE_LEN];
+	struct kvt_engine_config config = make_config();
+	config.interrupted = interrupt_always;
+	for (unsigned round = 0; round < 20; round++) {
+		pthread_t thread;
+		memset(source, 1, sizeof(source));
+		memset(target, 0, sizeof(target));
+		bed_open(&bed, &config);
+		struct kvt_kv *from = open_kv(bed.near.conn, 5), *to = open_kv(bed.far.conn, 5);
+		struct kvt_transfer *receive = start_recv(to, target, LARGE_LEN);
+		fake_hold(FAKE_WRITE);
+		struct kvt_transfer *send = start_send(from, source, LARGE_LEN);
+		release_until(target, SMALL_SEGMENT_LEN, 0);
+		atomic_store(&is_closing, true);
+		pthread_create(&thread, NULL, close_kv, from);
+		rest(round % 8 * KVI_MS / 4);
+		kvt_engine_stop(bed.near.engine);
+		pthread_join(thread, NULL);
+		fake_hold(0);
+		atomic_store(&is_closing, false);
+		kvt_transfer_free(send);
+		kvt_transfer_free(receive);
+		kvt_kv_close(to);
+		bed_close(&bed);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("stop");
 	tcase_set_timeout(tests, 300);
 	tcase_add_test(tests, an_engine_that_threads_wait_in_stops_every_time);
+	tcase_add_test(tests, a_kv_closes_while_its_engine_is_stopped);
 	return run_tests("engine_stop", tests);
 }

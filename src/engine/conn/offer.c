@@ -88,30 +88,21 @@ static void free_offer(struct kvt_offer *offer)
 	kvi_free(offer);
 }
 
-/* It is in no list any more: withdraw what there is of it. */
-static void withdraw(struct kvt_offer *offer)
+/* It is in no list any more: withdraw what there is of it, from all at the same time. */
+static void withdraw(const struct kvt_offer *offer)
 {
-	size_t conn_count, count = 0;
-	struct kvt_conn **conns = take_conns(offer->pool->engine, &conn_count);
-	struct kvt_export **exports = kvi_alloc_array(conn_count + 1, sizeof(exports[0]));
-	for (size_t i = 0; i < conn_count; i++) {
-		struct kvt_export *found = kvi_export_find_name(conns[i], offer->name);
-		if (found == NULL)
-			continue;
-		if (exports != NULL && atomic_load(&found->offer) == offer) {
-			exports[count++] = found;
-			continue;
-		}
-		if (atomic_load(&found->offer) == offer) /* no memory for all at once */
-			kvi_exports_withdraw(&found, 1);
-		kvi_ref_drop(&found->ref);
+	struct kvt_engine *engine = offer->pool->engine;
+	struct kvi_list exports;
+	kvi_list_init(&exports);
+	pthread_mutex_lock(&engine->lock);
+	kvi_list_for_each (node, next_node, &engine->conns) {
+		struct kvt_conn *conn = kvi_container_of(node, struct kvt_conn, node);
+		struct kvt_export *found = kvi_export_find_offered(conn, offer->name, offer);
+		if (found != NULL)
+			kvi_list_append(&exports, &found->offer_node);
 	}
-	if (exports != NULL)
-		kvi_exports_withdraw(exports, count);
-	for (size_t i = 0; i < count; i++)
-		kvi_ref_drop(&exports[i]->ref);
-	kvi_free(exports);
-	drop_conns(conns, conn_count);
+	pthread_mutex_unlock(&engine->lock);
+	kvi_exports_withdraw(&exports);
 }
 
 static enum kvt_err export_on_all(struct kvt_offer *offer, struct kvt_error *error)

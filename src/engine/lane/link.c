@@ -501,8 +501,10 @@ size_t kvi_link_get_room(const struct kvi_link *link)
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 {
 	uint32_t charge = get_charge(message);
-	if (charge > link->window_left)
+	if (charge > link->window_left) {
+		link->note_lacks_window = true; /* no send comes here without */
 		return false;
+	}
 	/* Answers go first, in packets of their own where they take the space that the message needs. */
 	while (open_packet(link)) {
 		if (append_answers(link) && append(link, message)) {
@@ -623,7 +625,10 @@ static bool begin_waiting(struct kvi_link *link)
 {
 	bool did = false, began;
 	do {
+		if (kvi_list_is_empty(&link->waiting_notes))
+			link->note_lacks_window = false;
 		began = begin_first(&link->waiting);
+		link->note_lacks_window = false;
 		began |= begin_first(&link->waiting_notes);
 		did |= began;
 	} while (began);

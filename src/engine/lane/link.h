@@ -136,7 +136,8 @@ struct kvi_link {
 	unsigned send_credits;
 	unsigned owed_credits;
 	uint64_t window_left;
-	uint64_t window_taken; /* by the peer's messages, and not returned to it */
+	bool note_lacks_window; /* the first that waits of waiting_notes was refused for it */
+	uint64_t window_taken;	/* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 	unsigned eager_sends; /* not acknowledged */
 

@@ -203,6 +203,7 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 	exported->pool = pool;
 	exported->access = access;
 	kvi_list_init(&exported->pool_node);
+	kvi_list_init(&exported->offer_node);
 	kvi_ref_init(&exported->ref, 1, release_export);
 	err = kvi_conn_check(conn, error);
 	if (err == KVT_OK)
@@ -357,7 +358,7 @@ static void await_peer(struct kvt_export *exported, int64_t since_ns)
 	struct kvi_worker *worker = exported->home->shard->worker;
 	int64_t due_ns = kvi_motion_get_first_due();
 	while (!kvi_worker_wait(worker, is_confirmed, exported, due_ns) && due_ns != 0 &&
-	       !worker->stopped)
+	       !atomic_load(&worker->stopped))
 		if (kvi_clock_now() >= due_ns)
 			due_ns = kvi_motion_get_due(conn, since_ns);
 	if (is_confirmed(exported))
@@ -380,15 +381,7 @@ static void drop_offers_ref(struct kvt_export *exported)
 	kvi_ref_drop(&exported->ref);
 }
 
-/* What one withdrawal has to do, from its beginning to its end. */
-struct withdrawal {
-	struct kvt_export *exported;
-	bool first; /* else somebody else does it, and is waited for */
-	bool asked; /* the peer was told */
-	int64_t since_ns;
-};
-
-static struct withdrawal begin_withdrawal(struct kvt_export *exported)
+static struct kvi_withdrawal begin_withdrawal(struct kvt_export *exported)
 {
 	struct kvt_conn *conn = exported->conn;
 	struct kvt_engine *engine = conn->engine;
@@ -407,20 +400,19 @@ static struct withdrawal begin_withdrawal(struct kvt_export *exported)
 		kvi_list_remove(&exported->pool_node);
 		pthread_mutex_unlock(&engine->lock);
 	}
-	return (struct withdrawal){ exported, first, must_confirm, kvi_clock_now() };
+	return (struct kvi_withdrawal){ first, must_confirm, kvi_clock_now() };
 }
 
-static void end_withdrawal(const struct withdrawal *withdrawal)
+static void end_withdrawal(struct kvt_export *exported, struct kvi_withdrawal withdrawal)
 {
-	struct kvt_export *exported = withdrawal->exported;
 	struct kvt_conn *conn = exported->conn;
 	struct kvi_worker *home = exported->home->shard->worker;
-	if (!withdrawal->first) {
+	if (!withdrawal.first) {
 		kvi_worker_await(home, is_closed, exported);
 		return;
 	}
-	if (withdrawal->asked)
-		await_peer(exported, withdrawal->since_ns);
+	if (withdrawal.asked)
+		await_peer(exported, withdrawal.since_ns);
 	atomic_store(&exported->state, KVI_EXPORT_CONFIRMED);
 	/* A worker that found the export before may still unpack into it, under its lock. */
 	kvi_engine_meet_workers(conn->engine);
@@ -451,27 +443,31 @@ void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer)
 
 void kvi_export_withdraw(struct kvt_export *exported)
 {
-	struct withdrawal withdrawal = begin_withdrawal(exported);
-	end_withdrawal(&withdrawal);
+	end_withdrawal(exported, begin_withdrawal(exported));
 }
 
-void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count)
+void kvi_exports_withdraw(struct kvi_list *exports)
 {
-	struct withdrawal *all = kvi_alloc_array(count + 1, sizeof(all[0]));
-	for (size_t i = 0; i < count; i++)
-		if (all != NULL)
-			all[i] = begin_withdrawal(exports[i]);
-		else
-			kvi_export_withdraw(exports[i]);
-	for (size_t i = 0; all != NULL && i < count; i++)
-		end_withdrawal(&all[i]);
-	kvi_free(all);
+	struct kvi_list *first;
+	kvi_list_for_each (node, next_node, exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, offer_node);
+		exported->withdrawal = begin_withdrawal(exported);
+	}
+	while ((first = kvi_list_take_first(exports)) != NULL) {
+		struct kvt_export *exported =
+			kvi_container_of(first, struct kvt_export, offer_node);
+		end_withdrawal(exported, exported->withdrawal);
+		kvi_ref_drop(&exported->ref);
+	}
 }
 
-struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name)
+struct kvt_export *kvi_export_find_offered(struct kvt_conn *conn, const char *name,
+					   const struct kvt_offer *offer)
 {
 	pthread_mutex_lock(&conn->exports.lock);
 	struct kvt_export *found = find_name(&conn->exports, name, strlen(name));
+	if (found != NULL && atomic_load(&found->offer) != offer)
+		found = NULL;
 	if (found != NULL)
 		kvi_ref_take(&found->ref);
 	pthread_mutex_unlock(&conn->exports.lock);

@@ -36,6 +36,13 @@ enum kvi_export_state {
 	KVI_EXPORT_CLOSED,    /* and it is deregistered */
 };
 
+/* What one withdrawal has to do, from its beginning to its end. */
+struct kvi_withdrawal {
+	bool first; /* else somebody else does it, and is waited for */
+	bool asked; /* the peer was told */
+	int64_t since_ns;
+};
+
 struct kvt_export {
 	/* immutable after open */
 	struct kvt_conn *conn;
@@ -55,6 +62,10 @@ struct kvt_export {
 
 	/* under engine->lock */
 	struct kvi_list pool_node;
+
+	/* of the thread that closes its offer */
+	struct kvi_list offer_node;
+	struct kvi_withdrawal withdrawal;
 
 	/* atomic */
 	_Atomic(struct kvt_offer *)
@@ -93,15 +104,16 @@ void kvi_exports_on_severed(struct kvt_conn *conn);
 /* export.c */
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
-/* The same of several. */
-void kvi_exports_withdraw(struct kvt_export *const *exports, size_t count);
+/* The same of all in a list of an offer's, by offer_node, whose references it drops. It needs no memory. */
+void kvi_exports_withdraw(struct kvi_list *exports);
 /* What may be exported so; name may be NULL. */
 enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_pool *pool,
 			      unsigned access, const char *name, struct kvt_error *error);
 /* The caller's reference becomes its own, until it is withdrawn or ends with its connection. */
 void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer);
-/* The open export of that name, with a reference; NULL: there is none. */
-struct kvt_export *kvi_export_find_name(struct kvt_conn *conn, const char *name);
+/* The open export of that name, if it is the offer's, with a reference; NULL: there is none. */
+struct kvt_export *kvi_export_find_offered(struct kvt_conn *conn, const char *name,
+					   const struct kvt_offer *offer);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);

@@ -374,7 +374,7 @@ bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg
 void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg)
 {
 	while (!kvi_worker_wait(worker, is_done, arg, KVI_NEVER))
-		if (worker->stopped)
+		if (atomic_load(&worker->stopped))
 			return;
 }
 
@@ -504,7 +504,7 @@ void kvi_worker_stop(struct kvi_worker *worker)
 
 	kvi_worker_lock(worker);
 	run_commands(worker);
-	worker->stopped = true;
+	atomic_store(&worker->stopped, true);
 	kvi_worker_check_fds(worker);
 	close_queues(worker);
 	kvi_worker_unlock(worker);

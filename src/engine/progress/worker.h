@@ -88,7 +88,6 @@ struct kvi_worker {
 	struct kvi_patience inline_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
-	bool stopped;	 /* the cqs are closed */
 	bool fds_lost;	 /* its descriptors are not ours any more */
 
 	/* under park_lock */
@@ -103,6 +102,7 @@ struct kvi_worker {
 	atomic_uint inline_entries;
 	atomic_bool parked_deep; /* the thread waits until the inline driver leaves */
 	atomic_bool stopping;
+	atomic_bool stopped; /* the cqs are closed; set under lock */
 };
 
 /* Open the queues and start the thread; index names it. */

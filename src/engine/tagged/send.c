@@ -113,7 +113,9 @@ bool kvi_send_begin(struct kvi_tagged *send)
 	struct kvi_link *link = queue->link;
 	const uint64_t seq = queue->next_send_seq;
 	const struct kvi_view meta = { send->transfer.meta, send->transfer.meta_len };
-	bool eager = send->len <= send->transfer.conn->eager_len &&
+	/* A notification takes the window for all of it at once: it would never be left so much of it by sends that
+	 * take what comes back piece by piece. */
+	bool eager = send->len <= send->transfer.conn->eager_len && !link->note_lacks_window &&
 		     kvi_message_get_charge(send->transfer.meta_len, send->len) <=
 			     link->window_left;
 	/* The peer gives back what it consumes with its ACKs. While some are to come, waiting for them takes less of both
