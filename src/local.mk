@@ -175,7 +175,9 @@ src_libkvi_tagged_la_SOURCES = \
 	src/engine/tagged/recv.c \
 	src/engine/tagged/recv.h \
 	src/engine/tagged/send.c \
-	src/engine/tagged/send.h
+	src/engine/tagged/send.h \
+	src/engine/tagged/start_window.c \
+	src/engine/tagged/start_window.h
 
 src_libkvi_paged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_paged_la_CFLAGS = $(KVI_CFLAGS)

@@ -26,6 +26,7 @@ C_TESTS = \
 	tests/engine/check_parts \
 	tests/engine/check_stop \
 	tests/engine/check_times \
+	tests/engine/check_windows \
 	tests/fabric/check_fake \
 	tests/fabric/check_table \
 	tests/faults/check_faults \
@@ -161,6 +162,7 @@ tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
+tests_engine_check_windows_SOURCES = tests/engine/check_windows.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)

@@ -141,6 +141,12 @@ struct kvi_link {
 	uint32_t owed_window;
 	unsigned eager_sends; /* not acknowledged */
 
+	/* Of the windows of STARTs, ours and the peer's, and the tag queues that wait for ours: tagged/start_window.h. */
+	uint64_t starts_out;
+	uint64_t starts_held;
+	struct kvi_list starts_first;
+	struct kvi_list starts_more;
+
 	struct kvi_segment *segments; /* KVI_SEGMENTS; NULL: none was ever wanted */
 	struct kvi_list free_segments;
 	unsigned writes; /* segments that are operations: posted, or held */

@@ -24,6 +24,7 @@
 #include "engine/core/engine.h"
 #include "engine/lane/registration.h"
 #include "engine/progress/shard.h"
+#include "engine/tagged/start_window.h"
 #include "engine/transfer/inbox.h"
 
 static void match(struct kvi_tag_queue *queue);
@@ -178,7 +179,7 @@ static void deliver(struct kvi_tag_queue *queue, struct kvi_tagged *receive,
 		send_ack(queue, arrival->seq);
 	else
 		kvi_link_return_window(queue->link, arrival->meta_len, arrival->len);
-	kvi_arrival_free(arrival);
+	kvi_arrival_free(queue, arrival);
 	kvi_tagged_complete(receive, NULL);
 }
 
@@ -248,19 +249,19 @@ static enum kvt_err queue_arrival(struct kvi_tag_queue *queue, uint64_t seq, siz
 		return KVT_E_NO_MEMORY;
 	kvi_list_init(&arrival->node);
 	arrival->is_start = is_start;
+	arrival->meta_len = meta->len;
 	arrival->meta = kvi_alloc_data(meta->len);
 	arrival->data = kvi_alloc_data(data_len);
 	if ((arrival->meta == NULL && meta->len > 0) || (arrival->data == NULL && data_len > 0)) {
 		if (is_start)
 			kvi_arrival_take(queue, arrival);
-		kvi_arrival_free(arrival);
+		kvi_arrival_free(queue, arrival);
 		return KVT_E_NO_MEMORY;
 	}
 	if (meta->len > 0)
 		memcpy(arrival->meta, meta->bytes, meta->len);
 	if (data_len > 0)
 		kvi_copy(arrival->data, data->bytes, data_len);
-	arrival->meta_len = meta->len;
 	arrival->seq = seq;
 	arrival->len = len;
 	kvi_list_append(&queue->arrivals, &arrival->node);
@@ -317,6 +318,13 @@ enum kvt_err kvi_recv_on_start(struct kvi_tag_queue *queue, const struct kvi_mes
 	if (start->seq != queue->next_arrival_seq || start->len > PTRDIFF_MAX)
 		return KVT_E_PROTOCOL;
 	queue->next_arrival_seq++;
+	if (!kvi_start_window_hold(queue->link, start->meta.len)) {
+		kvi_conn_fail(queue->link->conn, KVT_E_PROTOCOL, 0,
+			      "the peer announces more messages than its window holds: more than "
+			      "%d bytes on lane %u that no receive has taken",
+			      KVI_START_WINDOW, queue->link->index);
+		return KVT_E_PROTOCOL;
+	}
 	settle_cancelling(queue, start->seq, true, start->len);
 	enum kvt_err err = queue_arrival(queue, start->seq, start->len, &start->meta, NULL);
 	if (err == KVT_OK)
@@ -355,7 +363,7 @@ static void put_back(struct kvi_tag_queue *queue, struct kvi_arrival *arrival)
 	    kvi_timers_set(&queue->returned, &started->place, (int64_t)arrival->seq))
 		return;
 	kvi_table_remove(&queue->link->shard->starts, &started->entry);
-	kvi_arrival_free(arrival);
+	kvi_arrival_free(queue, arrival);
 	kvi_conn_fail(queue->link->conn, KVT_E_NO_MEMORY, 0, "no memory for a message");
 }
 
@@ -376,7 +384,7 @@ enum kvt_err kvi_recv_on_fin(struct kvi_tag_queue *queue, const struct kvi_messa
 	receive->transfer.meta_len = arrival->meta_len;
 	receive->transfer.result_len = arrival->len;
 	arrival->meta = NULL;
-	kvi_arrival_free(arrival);
+	kvi_arrival_free(queue, arrival);
 	send_ack(queue, fin->seq);
 	kvi_tagged_complete(receive, NULL);
 	match(queue);
@@ -403,7 +411,7 @@ enum kvt_err kvi_recv_on_abort(struct kvi_tag_queue *queue, const struct kvi_mes
 	struct kvi_arrival *arrival = find_arrival(queue, message->abort.seq);
 	if (arrival != NULL) {
 		kvi_arrival_take(queue, arrival);
-		kvi_arrival_free(arrival);
+		kvi_arrival_free(queue, arrival);
 	}
 	struct kvi_tagged *receive = find_matched(queue, message->abort.seq, 0);
 	if (receive != NULL && receive->state == KVI_RECV_CANCELLING) {

@@ -17,6 +17,7 @@
 #include "engine/lane/registration.h"
 #include "engine/progress/shard.h"
 #include "engine/tagged/kv.h"
+#include "engine/tagged/start_window.h"
 
 /* A larger message is better written into its place than kept waiting. */
 enum { AWAIT_WINDOW_LEN = 4096 };
@@ -109,6 +110,16 @@ err_give_up:
 
 bool kvi_send_begin(struct kvi_tagged *send)
 {
+	enum kvi_send_begun begun = KVI_SEND_NO_WINDOW;
+	if (!kvi_start_window_is_awaited(send->queue))
+		begun = kvi_send_try(send);
+	if (begun == KVI_SEND_NO_WINDOW)
+		kvi_start_window_await(send);
+	return begun != KVI_SEND_NO_ROOM;
+}
+
+enum kvi_send_begun kvi_send_try(struct kvi_tagged *send)
+{
 	struct kvi_tag_queue *queue = send->queue;
 	struct kvi_link *link = queue->link;
 	const uint64_t seq = queue->next_send_seq;
@@ -122,7 +133,9 @@ bool kvi_send_begin(struct kvi_tagged *send)
 	 * sides than a START with all that follows. */
 	if (!eager && send->len <= AWAIT_WINDOW_LEN &&
 	    send->len <= send->transfer.conn->eager_len && link->eager_sends > 0)
-		return false;
+		return KVI_SEND_NO_ROOM;
+	if (!eager && !kvi_start_window_has_room(send))
+		return KVI_SEND_NO_WINDOW;
 	struct kvi_message message = {
 		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
 		.tag = queue->tag,
@@ -133,11 +146,11 @@ bool kvi_send_begin(struct kvi_tagged *send)
 		message.start = (struct kvi_message_start){ seq, send->len, meta };
 	if (!kvi_table_add(&link->shard->sends, &send->entry, queue->tag, seq)) {
 		kvi_transfer_give_up(&send->transfer, KVT_E_NO_MEMORY, "no memory for a send");
-		return true;
+		return KVI_SEND_BEGUN;
 	}
 	if (!kvi_link_try_send(link, &message)) {
 		kvi_table_remove(&link->shard->sends, &send->entry);
-		return false;
+		return KVI_SEND_NO_ROOM;
 	}
 
 	kvi_list_remove(&send->transfer.waiter.node);
@@ -145,14 +158,16 @@ bool kvi_send_begin(struct kvi_tagged *send)
 	queue->next_send_seq++;
 	send->state = eager ? KVI_SEND_EAGER : KVI_SEND_STARTED;
 	link->eager_sends += eager;
+	if (!eager)
+		kvi_start_window_take(send);
 
 	if (queue->early.generation == 0 || queue->early.seq != seq)
-		return true;
+		return KVI_SEND_BEGUN;
 	const struct kvi_message_cts early = queue->early;
 	queue->early.generation = 0; /* void for an eager message, and where it is too small */
 	if (!eager && send->len > 0 && send->len <= early.capacity)
 		begin_writing(send, &early);
-	return true;
+	return KVI_SEND_BEGUN;
 }
 
 enum kvt_err kvi_send_on_cts(struct kvi_tag_queue *queue, const struct kvi_message *message)

@@ -14,6 +14,15 @@ void kvi_send_start(struct kvi_tagged *send);
 /* Send the first message of a waiting send. False when the link has no room. */
 bool kvi_send_begin(struct kvi_tagged *send);
 
+enum kvi_send_begun {
+	KVI_SEND_BEGUN,	    /* it has left the queue that it waited in */
+	KVI_SEND_NO_ROOM,   /* on the link */
+	KVI_SEND_NO_WINDOW, /* for a START */
+};
+
+/* The same, of the first send of its tag. */
+enum kvi_send_begun kvi_send_try(struct kvi_tagged *send);
+
 enum kvt_err kvi_send_on_cts(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_send_on_refused(struct kvi_tag_queue *queue, const struct kvi_message *message);

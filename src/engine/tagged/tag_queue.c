@@ -14,6 +14,7 @@
 #include "engine/tagged/kv.h"
 #include "engine/tagged/recv.h"
 #include "engine/tagged/send.h"
+#include "engine/tagged/start_window.h"
 #include "engine/transfer/inbox.h"
 
 unsigned kvi_tag_queue_get_home(uint64_t tag, unsigned lane_count)
@@ -52,6 +53,7 @@ struct kvi_tag_queue *kvi_tag_queue_get(struct kvi_shard *shard, struct kvi_link
 	kvi_list_init(&queue->arrivals);
 	kvi_list_init(&queue->receives);
 	kvi_list_init(&queue->matched);
+	kvi_start_window_init(queue);
 	HASH_ADD_BYHASHVALUE(hh, shard->tag_queues, tag, sizeof(queue->tag), kvi_hash_number(tag),
 			     queue);
 	if (queue->hh.tbl == NULL) {
@@ -66,6 +68,10 @@ struct kvi_tag_queue *kvi_tag_queue_get(struct kvi_shard *shard, struct kvi_link
 _Static_assert(sizeof(struct kvi_arrival) + 3 * 32 <= KVI_MESSAGE_CHARGE, "a message that nobody "
 									  "receives costs no more "
 									  "than its charge");
+
+/* Three blocks, and a place in a table and among the timers, which grow twofold. */
+_Static_assert(sizeof(struct kvi_started) + 2 * 32 + 2 * 2 * sizeof(void *) <= KVI_START_CHARGE,
+	       "a START costs no more than its charge");
 
 struct kvi_arrival *kvi_arrival_get_first(const struct kvi_tag_queue *queue)
 {
@@ -89,10 +95,10 @@ void kvi_arrival_take(struct kvi_tag_queue *queue, struct kvi_arrival *arrival)
 	}
 }
 
-void kvi_arrival_free(struct kvi_arrival *arrival)
+void kvi_arrival_free(struct kvi_tag_queue *queue, struct kvi_arrival *arrival)
 {
-	if (arrival == NULL)
-		return;
+	if (arrival->is_start)
+		kvi_start_window_release(queue->link, arrival->meta_len);
 	kvi_free(arrival->meta);
 	kvi_free(arrival->data);
 	kvi_free(arrival);
@@ -105,13 +111,14 @@ static void drop_arrivals(struct kvi_tag_queue *queue)
 		kvi_arrival_take(queue, arrival);
 		if (!arrival->is_start)
 			kvi_link_return_window(queue->link, arrival->meta_len, arrival->len);
-		kvi_arrival_free(arrival);
+		kvi_arrival_free(queue, arrival);
 	}
 }
 
 static void free_tag_queue(struct kvi_shard *shard, struct kvi_tag_queue *queue)
 {
 	drop_arrivals(queue);
+	kvi_start_window_leave(queue);
 	kvi_timers_free(&queue->returned);
 	HASH_DELETE(hh, shard->tag_queues, queue);
 	atomic_fetch_sub(&shard->conn->tag_queue_count, 1);
@@ -257,14 +264,14 @@ static void drop_starts(struct kvi_tag_queue *queue)
 	while ((place = kvi_timers_get_first(&queue->returned)) != NULL) {
 		struct kvi_started *started = kvi_container_of(place, struct kvi_started, place);
 		kvi_arrival_take(queue, &started->arrival);
-		kvi_arrival_free(&started->arrival);
+		kvi_arrival_free(queue, &started->arrival);
 	}
 	kvi_list_for_each (node, next_node, &queue->arrivals) {
 		struct kvi_arrival *arrival = kvi_container_of(node, struct kvi_arrival, node);
 		if (!arrival->is_start)
 			continue;
 		kvi_arrival_take(queue, arrival);
-		kvi_arrival_free(arrival);
+		kvi_arrival_free(queue, arrival);
 	}
 }
 

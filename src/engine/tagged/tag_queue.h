@@ -50,6 +50,10 @@ struct kvi_tag_queue {
 	uint64_t next_send_seq;
 	struct kvi_list sends;	      /* in flight, from their first message on, by seq */
 	struct kvi_message_cts early; /* came before the send it is for; generation 0: none */
+	uint64_t starts_out;	      /* of the window of STARTs; start_window.h */
+	struct kvi_list held;	      /* sends that wait for it, by their waiter */
+	struct kvi_list held_node;    /* in a list of the link while they do, or: */
+	struct kvi_waiter waiter;     /* their turn to send */
 
 	uint64_t next_arrival_seq;
 	struct kvi_list arrivals; /* never matched, by seq */
@@ -97,6 +101,6 @@ struct kvi_arrival *kvi_arrival_get_first(const struct kvi_tag_queue *queue);
 
 /* Take an arrival out of its tag queue; it is the caller's. */
 void kvi_arrival_take(struct kvi_tag_queue *queue, struct kvi_arrival *arrival);
-void kvi_arrival_free(struct kvi_arrival *arrival);
+void kvi_arrival_free(struct kvi_tag_queue *queue, struct kvi_arrival *arrival);
 
 #endif

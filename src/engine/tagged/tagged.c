@@ -17,6 +17,7 @@
 #include "engine/tagged/kv.h"
 #include "engine/tagged/recv.h"
 #include "engine/tagged/send.h"
+#include "engine/tagged/start_window.h"
 
 /* ---- as a kind of transfers ---- */
 
@@ -109,8 +110,10 @@ static void tagged_settle(struct kvt_transfer *transfer, const struct kvt_error 
 	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
 	kvi_registration_close(tagged->registration);
 	tagged->registration = NULL;
-	kvi_arrival_free(tagged->arrival);
+	if (tagged->arrival != NULL)
+		kvi_arrival_free(tagged->queue, tagged->arrival);
 	tagged->arrival = NULL;
+	kvi_start_window_return(tagged);
 	kvi_list_remove(&tagged->node);
 	kvi_table_remove(tagged->is_send ? &tagged->kv->link->shard->sends
 					 : &tagged->kv->link->shard->matched,

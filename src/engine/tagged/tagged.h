@@ -69,6 +69,7 @@ struct kvi_tagged {
 	struct kvi_registration *registration; /* receive: the memory of the CTS; send: the source */
 	struct kvi_arrival *arrival;	       /* receive: the START it is matched to */
 	struct kvi_writing writing;	       /* send */
+	uint32_t start_charge; /* send: what its START has of the window of STARTs; start_window.h */
 	bool acked;
 	bool peer_cancelled; /* STOPPING because of the peer's CANCEL, not of our giving up */
 	size_t refused_len;  /* what the peer's receive allowed, when it refused */
