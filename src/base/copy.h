@@ -24,9 +24,22 @@ static inline void kvi_copy(void *to, const void *from, size_t len)
 {
 	uint8_t *out = to;
 	const uint8_t *in = from;
-	if (len == sizeof(uint64_t)) {
-		memcpy(out, in, sizeof(uint64_t)); /* a load and a store, where a call costs more */
+	/* A load or four and as many stores, where a call costs more. */
+	switch (len) {
+	case 8:
+		memcpy(out, in, 8);
 		return;
+	case 16:
+		memcpy(out, in, 16);
+		return;
+	case 32:
+		memcpy(out, in, 32);
+		return;
+	case KVI_COPY_LINE:
+		memcpy(out, in, KVI_COPY_LINE);
+		return;
+	default:
+		break;
 	}
 	if (len >= KVI_COPY_SHORT && (((uintptr_t)out | (uintptr_t)in) % KVI_COPY_LINE) != 0) {
 		/* Of a length that the compiler knows: it becomes loads and stores, not a call. */

@@ -121,12 +121,58 @@ static uint64_t follow(const struct kvi_plan *plan, struct meeting *meeting, siz
 	return count;
 }
 
+/* Taking many at a time gives the pieces that peeking and advancing give, up to where the limits say. */
+static void expect_taken(const struct kvi_plan *plan, size_t max_len)
+{
+	struct kvi_cursor cursor = { 0 }, other = { 0 };
+	while (!kvi_cursor_is_at_end(plan, &cursor)) {
+		struct kvi_piece pieces[KVI_PIECES];
+		struct kvi_taking taking = {
+			.piece_max = max_len != 0 ? max_len : (size_t)(1 + draw(100)),
+			.below = draw(2) == 0 ? SIZE_MAX : 1 + (size_t)draw(200),
+			.limit = draw(2) == 0 ? SIZE_MAX : (size_t)draw(2000),
+			.overhead = (size_t)draw(20),
+		};
+		size_t max = 1 + (size_t)draw(KVI_PIECES), before = taking.count, taken, used = 0;
+		do {
+			taken = kvi_plan_take(plan, &cursor, &taking, pieces, max);
+			ck_assert_uint_eq(taking.count, before + taken);
+			for (size_t i = 0; i < taken; i++) {
+				struct kvi_piece piece;
+				kvi_plan_peek(plan, &other, taking.piece_max, &piece);
+				expect(memcmp(&piece, &pieces[i], sizeof(piece)) == 0, "another "
+										       "piece is "
+										       "next");
+				kvi_plan_advance(plan, &other, piece.len);
+				used += piece.len + taking.overhead;
+			}
+			expect(used <= taking.limit || taking.count <= 1, "more than the limit");
+			before += taken;
+		} while (taken == max);
+		expect(memcmp(&cursor, &other, sizeof(cursor)) == 0, "it has come elsewhere");
+		ck_assert_uint_eq(taking.len + taking.count * taking.overhead, used);
+		if (kvi_cursor_is_at_end(plan, &cursor))
+			return;
+		struct kvi_piece next;
+		kvi_plan_peek(plan, &cursor, taking.piece_max, &next);
+		bool is_left = next.len >= taking.below;
+		expect(is_left || (taking.count > 0 &&
+				   used + next.len + taking.overhead > taking.limit),
+		       "it stopped too soon");
+		if (is_left) {
+			kvi_plan_advance(plan, &cursor, next.len);
+			kvi_plan_advance(plan, &other, next.len);
+		}
+	}
+}
+
 static void expect_met(const struct kvi_plan *plan, struct meeting *meeting)
 {
 	static const size_t max_lens[] = { 0, 1, 7, 4096, SIZE_MAX };
 	ck_assert_uint_eq(plan->len, meeting->bytes);
 	for (size_t i = 0; i < sizeof(max_lens) / sizeof(max_lens[0]); i++) {
 		uint64_t count = follow(plan, meeting, max_lens[i]);
+		expect_taken(plan, max_lens[i]);
 		ck_assert_mem_eq(meeting->found, meeting->expected,
 				 meeting->len * sizeof(uint32_t));
 		if (max_lens[i] == SIZE_MAX)

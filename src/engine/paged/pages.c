@@ -4,7 +4,7 @@
  * of them copied into one pack.
  *
  * Design notes. Lanes of several workers take from one cursor. What is copied is copied without its
- * lock: a pack is cut off the plan first, by going over it once, and filled by going over it again.
+ * lock: a pack is cut off the plan first, which writes its spans and notes where their bytes are.
  */
 #include "engine/paged/paged.h"
 
@@ -45,25 +45,15 @@ static bool is_packed(const struct kvi_paged *paged, const struct kvi_piece *pie
 	return piece->len < paged->pack_below;
 }
 
-/* Move the cursor over as many small pieces as limit allows: bytes, span_len for each of them included,
- * and spans, but one piece in any case. Returns their number; under the plan's lock. */
-static uint32_t cut_off(struct kvi_paged *paged, size_t limit, size_t span_len, uint32_t max_count,
-			size_t *len)
+/* What may be cut off for one pack: limit bytes, span_len for each piece included, but one piece in any case. */
+static struct kvi_taking begin_taking(const struct kvi_paged *paged, size_t limit, size_t span_len)
 {
-	const struct kvi_plan *plan = &get_pair(paged)->plan;
-	struct kvi_piece piece;
-	uint32_t count = 0;
-	*len = 0;
-	while (count < max_count && !kvi_cursor_is_at_end(plan, &paged->cursor)) {
-		kvi_plan_peek(plan, &paged->cursor, paged->segment_len, &piece);
-		if (!is_packed(paged, &piece) ||
-		    (count > 0 && *len + piece.len + (count + 1) * span_len > limit))
-			break;
-		*len += piece.len;
-		count++;
-		kvi_plan_advance(plan, &paged->cursor, piece.len);
-	}
-	return count;
+	return (struct kvi_taking){
+		.piece_max = paged->segment_len,
+		.below = paged->pack_below,
+		.limit = limit,
+		.overhead = span_len,
+	};
 }
 
 static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
@@ -76,33 +66,51 @@ static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
 	kvi_wire_span_encode(&span, bytes);
 }
 
-static void expect_next(const struct kvi_pair *pair, const struct kvi_cursor *cursor)
+/* Cut off what fills a pack: its spans are written, and where their bytes are is noted in sources; under the
+ * plan's lock. */
+static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint8_t **sources,
+		      size_t limit)
 {
-	struct kvi_piece next;
-	kvi_plan_peek(&pair->plan, cursor, pair->paged->segment_len, &next);
-	kvi_copy_expect(get_local(pair, &next), next.len);
+	const struct kvi_pair *pair = get_pair(paged);
+	struct kvi_taking taking = begin_taking(paged, limit, KVI_WIRE_SPAN_LEN);
+	struct kvi_piece pieces[KVI_PIECES];
+	size_t taken;
+	do {
+		size_t from = taking.count, left = KVI_PACK_SPANS_MAX - from;
+		taken = kvi_plan_take(&pair->plan, &paged->cursor, &taking, pieces,
+				      left < KVI_PIECES ? left : KVI_PIECES);
+		for (size_t i = 0; i < taken; i++) {
+			encode_span(&pieces[i], pack->bytes + (from + i) * KVI_WIRE_SPAN_LEN);
+			sources[from + i] = get_local(pair, &pieces[i]);
+		}
+	} while (taken == KVI_PIECES);
+	pack->span_count = (uint32_t)taking.count;
+	pack->len = kvi_pack_get_offset(taking.count) + taking.len;
+	pack->export_id = pair->remote->id;
 }
 
-/* Copy what was cut off: the spans in front, the bytes behind them. The gap between is cleared: it is sent,
- * and the buffer is memory that held something else. */
-static void fill_pack(const struct kvi_pair *pair, struct kvi_pack *pack, struct kvi_cursor cursor)
+static size_t get_span_len(const struct kvi_pack *pack, uint32_t number)
 {
-	struct kvi_piece piece;
-	size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
-	size_t offset = kvi_pack_get_offset(pack->span_count);
+	struct kvi_wire_span span;
+	kvi_wire_span_decode(pack->bytes + (size_t)number * KVI_WIRE_SPAN_LEN, &span);
+	return span.len;
+}
+
+/* Copy what was cut off: the spans are in front, the bytes go behind them. The gap between is cleared: it is
+ * sent, and the buffer is memory that held something else. */
+static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
+{
+	const size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
+	const size_t offset = kvi_pack_get_offset(pack->span_count);
 	uint8_t *to = pack->bytes + offset;
 	memset(pack->bytes + spans_len, 0, offset - spans_len);
 	for (uint32_t i = 0; i < pack->span_count; i++) {
-		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
-		kvi_plan_advance(&pair->plan, &cursor, piece.len);
-		if (piece.len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
-			expect_next(pair, &cursor);
-		encode_span(&piece, pack->bytes + i * KVI_WIRE_SPAN_LEN);
-		kvi_copy(to, get_local(pair, &piece), piece.len);
-		to += piece.len;
+		size_t len = get_span_len(pack, i);
+		if (len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
+			kvi_copy_expect(sources[i + 1], get_span_len(pack, i + 1));
+		kvi_copy(to, sources[i], len);
+		to += len;
 	}
-	pack->len = (size_t)(to - pack->bytes);
-	pack->export_id = pair->remote->id;
 }
 
 /* Fill in spans to write or read in place; under the plan's lock. */
@@ -145,9 +153,8 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	struct kvi_pack *pack = kvi_staging_take(segment->link);
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
-	len = kvi_link_get_segment_len(segment->link, len);
-	size_t data_len;
-	pack->span_count = cut_off(paged, len, KVI_WIRE_SPAN_LEN, KVI_PACK_SPANS_MAX, &data_len);
+	cut_spans(paged, pack, segment->link->staging->sources,
+		  kvi_link_get_segment_len(segment->link, len));
 	segment->cargo_kind = &kvi_pack_cargo;
 	segment->cargo = pack;
 	return KVI_TAKEN;
@@ -162,10 +169,17 @@ static enum kvi_taken cut_read_request(struct kvi_paged *paged, struct kvi_segme
 		return KVI_TAKEN_LATER;
 	size_t max_count = kvi_link_get_room(link) / KVI_WIRE_SPAN_LEN;
 	struct kvi_cursor from = paged->cursor;
-	size_t limit = kvi_link_get_segment_len(link, kvi_staging_get_buffer_len(link)), len;
-	uint32_t count = cut_off(paged, limit, 0, (uint32_t)max_count, &len);
+	struct kvi_taking taking = begin_taking(
+		paged, kvi_link_get_segment_len(link, kvi_staging_get_buffer_len(link)), 0);
+	struct kvi_piece pieces[KVI_PIECES];
+	size_t taken;
+	do {
+		size_t left = max_count - taking.count;
+		taken = kvi_plan_take(&get_pair(paged)->plan, &paged->cursor, &taking, pieces,
+				      left < KVI_PIECES ? left : KVI_PIECES);
+	} while (taken == KVI_PIECES);
 	struct kvi_read_request *read_request =
-		kvi_alloc(sizeof(*read_request) + (size_t)count * KVI_WIRE_SPAN_LEN);
+		kvi_alloc(sizeof(*read_request) + taking.count * KVI_WIRE_SPAN_LEN);
 	if (read_request == NULL) {
 		paged->cursor = from;
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory to read blocks");
@@ -173,10 +187,10 @@ static enum kvi_taken cut_read_request(struct kvi_paged *paged, struct kvi_segme
 	}
 	read_request->pair = get_pair(paged);
 	read_request->from = from;
-	read_request->span_count = count;
+	read_request->span_count = (uint32_t)taking.count;
 	segment->cargo_kind = &kvi_read_request_cargo;
 	segment->cargo = read_request;
-	segment->asked_len = len;
+	segment->asked_len = taking.len;
 	return KVI_TAKEN;
 }
 
@@ -201,14 +215,12 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 /* Write the spans that were cut off into the read request. */
 static void fill_read_request(struct kvi_read_request *read_request)
 {
-	const struct kvi_pair *pair = read_request->pair;
 	struct kvi_cursor cursor = read_request->from;
-	for (uint32_t i = 0; i < read_request->span_count; i++) {
-		struct kvi_piece piece;
-		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
-		encode_span(&piece, read_request->spans + (size_t)i * KVI_WIRE_SPAN_LEN);
-		kvi_plan_advance(&pair->plan, &cursor, piece.len);
-	}
+	struct kvi_piece pieces[KVI_PIECES];
+	size_t done = 0, taken;
+	while ((taken = kvi_read_request_take(read_request, &cursor, done, pieces)) > 0)
+		for (size_t i = 0; i < taken; i++, done++)
+			encode_span(&pieces[i], read_request->spans + done * KVI_WIRE_SPAN_LEN);
 }
 
 static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *segment)
@@ -217,8 +229,6 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 	enum kvi_taken taken = KVI_TAKEN_NOTHING;
 	pthread_mutex_lock(&paged->lock);
 	leave_finished_pairs(paged);
-	const struct kvi_pair *pair = get_pair(paged);
-	struct kvi_cursor from = paged->cursor;
 	if (!atomic_load(&spread->exhausted) && paged->pair < paged->pair_count)
 		taken = cut_next(paged, segment);
 	leave_finished_pairs(paged);
@@ -227,7 +237,7 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 	pthread_mutex_unlock(&paged->lock);
 
 	if (segment->cargo_kind == &kvi_pack_cargo) {
-		fill_pack(pair, segment->cargo, from);
+		fill_pack(segment->cargo, segment->link->staging->sources);
 		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;

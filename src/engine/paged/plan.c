@@ -166,29 +166,6 @@ static struct kvi_run get_run(const struct kvi_plan *plan, size_t number)
 	return (struct kvi_run){ .local = run->local, .remote = run->remote, .count = run->count };
 }
 
-static void set_run(struct kvi_plan *plan, size_t number, const struct kvi_run *run)
-{
-	if (plan->runs != NULL)
-		plan->runs[number] = *run;
-	else
-		plan->short_runs[number] = (struct kvi_short_run){ (uint32_t)run->local,
-								   (uint32_t)run->remote,
-								   (uint32_t)run->count };
-}
-
-/* Append a block to the last run, or as one of its own. */
-static void add_block(struct kvi_plan *plan, struct kvi_run *last, uint64_t local, uint64_t remote)
-{
-	if (last->count > 0 && last->local + last->count == local &&
-	    last->remote + last->count == remote) {
-		last->count++;
-	} else {
-		*last = (struct kvi_run){ .local = local, .remote = remote, .count = 1 };
-		plan->run_count++;
-	}
-	set_run(plan, plan->run_count - 1, last);
-}
-
 static bool make_runs(struct kvi_plan *plan, size_t count)
 {
 	uint64_t local_count = plan->local->block_count, remote_count = plan->remote->block_count;
@@ -197,6 +174,63 @@ static bool make_runs(struct kvi_plan *plan, size_t count)
 	else
 		plan->runs = kvi_alloc_data((count + 1) * sizeof(plan->runs[0]));
 	return plan->short_runs != NULL || plan->runs != NULL;
+}
+
+/* Whether the block goes behind a run. */
+static inline bool follows(uint64_t local, uint64_t remote, uint64_t run_local, uint64_t run_remote,
+			   uint64_t run_count)
+{
+	return run_local + run_count == local && run_remote + run_count == remote;
+}
+
+/*
+ * Merge the blocks into runs. Returns how many there are before the first that does not exist on one side.
+ * Inline, as the next one, so that index_len is a constant: a request may have 10^7 blocks.
+ */
+static inline size_t merge_blocks(struct kvi_plan *plan, const struct kvt_blocks_request *request,
+				  size_t index_len)
+{
+	const uint64_t local_count = plan->local->block_count,
+		       remote_count = plan->remote->block_count;
+	struct kvi_short_run *short_runs = plan->short_runs, *short_run = short_runs;
+	struct kvi_run *runs = plan->runs, *run = runs;
+	size_t i;
+	for (i = 0; i < request->count; i++) {
+		/* A negative one is beyond any count. */
+		uint64_t local = (uint64_t)get_block_index(request->local_idx, index_len, i);
+		uint64_t remote = (uint64_t)get_block_index(request->remote_idx, index_len, i);
+		if (local >= local_count || remote >= remote_count)
+			break;
+		if (short_runs != NULL) {
+			if (short_run > short_runs &&
+			    follows(local, remote, short_run[-1].local, short_run[-1].remote,
+				    short_run[-1].count))
+				short_run[-1].count++;
+			else
+				*short_run++ = (struct kvi_short_run){ (uint32_t)local,
+								       (uint32_t)remote, 1 };
+		} else if (run > runs &&
+			   follows(local, remote, run[-1].local, run[-1].remote, run[-1].count)) {
+			run[-1].count++;
+		} else {
+			*run++ = (struct kvi_run){ .local = local, .remote = remote, .count = 1 };
+		}
+	}
+	plan->run_count = (size_t)(short_runs != NULL ? short_run - short_runs : run - runs);
+	return i;
+}
+
+/* Mark the blocks in a map of all, with a bit each. Returns the number of the first that is marked; count: none. */
+static inline size_t mark_blocks(uint64_t *map, const void *indices, size_t index_len, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t index = (uint64_t)get_block_index(indices, index_len, i);
+		uint64_t marks = map[index / 64], bit = UINT64_C(1) << index % 64;
+		if (marks & bit)
+			return i;
+		map[index / 64] = marks | bit;
+	}
+	return count;
 }
 
 /*
@@ -208,7 +242,7 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 {
 	const void *indices = request->direction == KVT_WRITE ? request->remote_idx
 							      : request->local_idx;
-	size_t count = request->count, found = SIZE_MAX;
+	size_t count = request->count, found;
 	if (count == 0)
 		return KVT_OK;
 	if (block_count / 64 <= count * 64) {
@@ -216,13 +250,8 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 		if (map == NULL)
 			return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 					count);
-		for (size_t i = 0; i < count && found == SIZE_MAX; i++) {
-			uint64_t index = (uint64_t)get_block_index(indices, request->index_len, i);
-			uint64_t bit = UINT64_C(1) << index % 64;
-			if (map[index / 64] & bit)
-				found = i;
-			map[index / 64] |= bit;
-		}
+		found = request->index_len == 4 ? mark_blocks(map, indices, 4, count)
+						: mark_blocks(map, indices, 8, count);
 		kvi_free(map);
 	} else {
 		struct range *ranges = kvi_alloc_array(count, sizeof(ranges[0]));
@@ -236,7 +265,7 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 		found = find_overlap(ranges, count);
 		kvi_free(ranges);
 	}
-	if (found == SIZE_MAX)
+	if (found >= count)
 		return KVT_OK;
 	return fail_overlap(found, (uint64_t)get_block_index(indices, request->index_len, found),
 			    true, error);
@@ -246,21 +275,20 @@ static enum kvt_err add_blocks(struct kvi_plan *plan, const struct kvt_blocks_re
 			       struct kvt_error *error)
 {
 	uint64_t local_count = plan->local->block_count, remote_count = plan->remote->block_count;
-	struct kvi_run last = { .count = 0 };
 	if (!make_runs(plan, request->count))
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for %zu blocks",
 				request->count);
-	for (size_t i = 0; i < request->count; i++) {
-		int64_t local = get_block_index(request->local_idx, request->index_len, i);
-		int64_t remote = get_block_index(request->remote_idx, request->index_len, i);
-		if (local < 0 || (uint64_t)local >= local_count)
-			return fail_index("local", local, i, local_count, error);
-		if (remote < 0 || (uint64_t)remote >= remote_count)
-			return fail_index("remote", remote, i, remote_count, error);
-		add_block(plan, &last, (uint64_t)local, (uint64_t)remote);
-	}
-	return check_duplicates(
-		request, request->direction == KVT_WRITE ? remote_count : local_count, error);
+	size_t right = request->index_len == 4 ? merge_blocks(plan, request, 4)
+					       : merge_blocks(plan, request, 8);
+	if (right == request->count)
+		return check_duplicates(
+			request, request->direction == KVT_WRITE ? remote_count : local_count,
+			error);
+	int64_t local = get_block_index(request->local_idx, request->index_len, right);
+	if (local < 0 || (uint64_t)local >= local_count)
+		return fail_index("local", local, right, local_count, error);
+	int64_t remote = get_block_index(request->remote_idx, request->index_len, right);
+	return fail_index("remote", remote, right, remote_count, error);
 }
 
 static enum kvt_err set_extents(struct kvi_plan *plan, const struct kvt_blocks_request *request,
@@ -481,4 +509,75 @@ void kvi_plan_advance(const struct kvi_plan *plan, struct kvi_cursor *cursor, si
 		return;
 	cursor->run = 0;
 	cursor->extent++;
+}
+
+/* Runs from the first, each of which is one piece: nearly all that small blocks are made of. */
+static size_t take_whole_runs(const struct kvi_plan *plan, struct kvi_cursor *cursor,
+			      struct kvi_taking *taking, struct kvi_piece *pieces, size_t max)
+{
+	const struct kvi_taking limits = *taking;
+	const size_t extent = get_extent(plan, cursor->extent),
+		     left = plan->run_count - cursor->run;
+	const uint64_t unit_len = plan->unit_len,
+		       local_stride = plan->local->extents[extent].stride,
+		       remote_stride = plan->remote->extents[extent].stride;
+	const uint32_t count_max = is_contiguous(plan, extent) ? UINT32_MAX : 1;
+	const struct kvi_short_run *runs = plan->short_runs + cursor->run;
+	size_t taken = 0, len = limits.len, used = len + limits.count * limits.overhead;
+	for (; taken < max && taken < left; taken++) {
+		const struct kvi_short_run run = runs[taken];
+		uint64_t run_len = run.count * unit_len;
+		used += run_len + limits.overhead;
+		if (run.count > count_max || run_len > limits.piece_max ||
+		    run_len >= limits.below || (used > limits.limit && limits.count + taken > 0))
+			break;
+		pieces[taken] = (struct kvi_piece){
+			.local_extent = extent,
+			.remote_extent = extent,
+			.local_offset = run.local * local_stride,
+			.remote_offset = run.remote * remote_stride,
+			.len = run_len,
+		};
+		len += run_len;
+	}
+	taking->count += taken;
+	taking->len = len;
+	cursor->run += taken;
+	if (taken == left) {
+		cursor->run = 0;
+		cursor->extent++;
+	}
+	return taken;
+}
+
+static bool take_piece(const struct kvi_plan *plan, struct kvi_cursor *cursor,
+		       struct kvi_taking *taking, struct kvi_piece *piece)
+{
+	kvi_plan_peek(plan, cursor, taking->piece_max, piece);
+	if (piece->len >= taking->below ||
+	    (taking->count > 0 &&
+	     taking->len + piece->len + (taking->count + 1) * taking->overhead > taking->limit))
+		return false;
+	taking->count++;
+	taking->len += piece->len;
+	kvi_plan_advance(plan, cursor, piece->len);
+	return true;
+}
+
+size_t kvi_plan_take(const struct kvi_plan *plan, struct kvi_cursor *cursor,
+		     struct kvi_taking *taking, struct kvi_piece *pieces, size_t max)
+{
+	size_t taken = 0;
+	while (taken < max && !kvi_cursor_is_at_end(plan, cursor)) {
+		size_t runs = 0;
+		if (plan->short_runs != NULL && cursor->unit == 0 && cursor->within == 0)
+			runs = take_whole_runs(plan, cursor, taking, pieces + taken, max - taken);
+		taken += runs;
+		if (runs > 0)
+			continue;
+		if (!take_piece(plan, cursor, taking, &pieces[taken]))
+			break;
+		taken++;
+	}
+	return taken;
 }

@@ -58,18 +58,35 @@ const struct kvi_cargo_kind kvi_read_request_cargo = {
 	.release = free_read_request,
 };
 
+size_t kvi_read_request_take(const struct kvi_read_request *read_request, struct kvi_cursor *cursor,
+			     size_t done, struct kvi_piece *pieces)
+{
+	/* Cut as it was cut off, and as many: nothing else bounds them. */
+	const struct kvi_pair *pair = read_request->pair;
+	struct kvi_taking taking = {
+		.piece_max = pair->paged->segment_len,
+		.below = SIZE_MAX,
+		.limit = SIZE_MAX,
+	};
+	size_t left = read_request->span_count - done;
+	return kvi_plan_take(&pair->plan, cursor, &taking, pieces,
+			     left < KVI_PIECES ? left : KVI_PIECES);
+}
+
 static void unpack_answer(const struct kvi_read_request *read_request, const uint8_t *buffer)
 {
-	const struct kvi_pair *pair = read_request->pair;
+	uint8_t *const *bases = read_request->pair->pool->bases;
 	struct kvi_cursor cursor = read_request->from;
-	for (uint32_t i = 0; i < read_request->span_count; i++) {
-		struct kvi_piece piece;
-		kvi_plan_peek(&pair->plan, &cursor, pair->paged->segment_len, &piece);
-		kvi_copy(pair->pool->bases[piece.local_extent] + piece.local_offset, buffer,
-			 piece.len);
-		buffer += piece.len;
-		kvi_plan_advance(&pair->plan, &cursor, piece.len);
-	}
+	struct kvi_piece pieces[KVI_PIECES];
+	size_t done = 0, taken;
+	for (; (taken = kvi_read_request_take(read_request, &cursor, done, pieces)) > 0;
+	     done += taken)
+		for (size_t i = 0; i < taken; i++) {
+			const struct kvi_piece *piece = &pieces[i];
+			kvi_copy(bases[piece->local_extent] + piece->local_offset, buffer,
+				 piece->len);
+			buffer += piece->len;
+		}
 }
 
 /* NULL: there is no such read request. */

@@ -22,6 +22,10 @@ struct kvi_read_request {
 	uint8_t spans[]; /* as on the wire */
 };
 
+/* The next of its pieces, of which done are behind the cursor; at most KVI_PIECES. 0: there are no more. */
+size_t kvi_read_request_take(const struct kvi_read_request *read_request, struct kvi_cursor *cursor,
+			     size_t done, struct kvi_piece *pieces);
+
 /* The cargo of such a segment: a struct kvi_read_request. */
 extern const struct kvi_cargo_kind kvi_read_request_cargo;
 

@@ -28,6 +28,7 @@ static void free_staging(struct kvi_link *link)
 	kvi_memory_close(staging->out_memory);
 	kvi_free(staging->in);
 	kvi_free(staging->out);
+	kvi_free(staging->sources);
 	kvi_free(staging);
 }
 
@@ -143,12 +144,13 @@ size_t kvi_staging_get_len(const struct kvi_link *link)
 static bool make_packs(struct kvi_link *link, struct kvi_staging *staging)
 {
 	staging->out = kvi_alloc_lines(KVI_PACKS * staging->buffer_len);
-	if (staging->out == NULL)
-		return false;
-	if (kvi_engine_get_caps(link->conn->engine)->local_memory &&
-	    kvi_memory_open(link->cq, staging->out, KVI_PACKS * staging->buffer_len,
-			    KVI_ACCESS_LOCAL, kvi_conn_make_key(), &staging->out_memory,
-			    NULL) != KVT_OK) {
+	if (staging->sources == NULL)
+		staging->sources = kvi_alloc_data(KVI_PACK_SPANS_MAX * sizeof(staging->sources[0]));
+	if (staging->out == NULL || staging->sources == NULL ||
+	    (kvi_engine_get_caps(link->conn->engine)->local_memory &&
+	     kvi_memory_open(link->cq, staging->out, KVI_PACKS * staging->buffer_len,
+			     KVI_ACCESS_LOCAL, kvi_conn_make_key(), &staging->out_memory,
+			     NULL) != KVT_OK)) {
 		kvi_free(staging->out);
 		staging->out = NULL;
 		return false;

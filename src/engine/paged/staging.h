@@ -38,6 +38,8 @@ struct kvi_staging {
 	uint8_t *out;
 	struct kvi_memory *out_memory; /* where the provider needs it */
 	struct kvi_pack packs[KVI_PACKS];
+	const uint8_t **
+		sources; /* KVI_PACK_SPANS_MAX: where the bytes are of the pack that is being filled */
 	struct kvi_list free_packs;
 
 	/* of packs to receive */
