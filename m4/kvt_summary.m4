@@ -26,6 +26,7 @@ AC_MSG_NOTICE([
     Python       $kvt_python_text$kvt_numpy_text
     Check        $kvt_check_text
     UCX          $kvt_ucx_text
+    NIXL         $kvt_nixl_text
     sanitizers   ${kvt_sanitizers:-none}
 ])
 AS_IF([test $kvt_python_found = yes],

@@ -73,12 +73,15 @@ kvtrans_engine_info = $(DESTDIR)$(pyexecdir)/kvtrans_engine-$(PACKAGE_VERSION).d
 .PHONY: install-python uninstall-python
 
 if HAVE_PYTHON
-install-python: $(PYTHON_MODULE)
+install-python: $(PYTHON_MODULE) $(NIXL_PLUGIN_MADE)
 	$(MKDIR_P) "$(kvtrans_engine_dir)"
 	$(INSTALL_PROGRAM) python/kvtrans_engine/$(objdir)/_kvtrans.so \
 		"$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)"
 	for file in $(PYTHON_PACKAGE_FILES); do \
 		$(INSTALL_DATA) $(srcdir)/$$file "$(kvtrans_engine_dir)" || exit 1; \
+	done
+	for plugin in $(NIXL_PLUGIN_MADE:.la=.so); do \
+		$(INSTALL_PROGRAM) "$${plugin%/*}/$(objdir)/$${plugin##*/}" "$(kvtrans_engine_dir)" || exit 1; \
 	done
 	$(MKDIR_P) "$(kvtrans_engine_info)/licenses"
 	cat python/metadata.txt $(srcdir)/README.md > python/METADATA
@@ -88,7 +91,7 @@ install-python: $(PYTHON_MODULE)
 CLEANFILES += python/METADATA python/INSTALLER
 
 uninstall-python:
-	rm -f "$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)"
+	rm -f "$(kvtrans_engine_dir)/_kvtrans$(PYTHON_EXT_SUFFIX)" "$(kvtrans_engine_dir)/libplugin_KVTRANS.so"
 	for file in $(PYTHON_PACKAGE_FILES); do \
 		rm -f "$(kvtrans_engine_dir)/$${file##*/}"; \
 	done

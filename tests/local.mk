@@ -351,6 +351,7 @@ EXTRA_DIST += \
 check-long:
 	+@MAKE='$(MAKE)' $(top_srcdir)/tests/support/check_long.sh $(top_srcdir)
 
+include tests/nixl/local.mk
 include tests/package/local.mk
 include tests/distro/local.mk
 include tests/verbs-vm/local.mk

@@ -14,14 +14,14 @@ many_parameters='memory_open lane_open'
 # log_level: read from KVTRANS_LOG once; a logger in every object would be worse.
 globals='environment_once first_fork_count fork_count log_level'
 
-c_files src include python tests bench examples tools > "$shape_tmp/files"
+c_files src include python plugins tests bench examples tools > "$shape_tmp/files"
 
 # shellcheck disable=SC2046 # Names of our files have no blanks.
 awk 'FNR == 701 { print FILENAME }' $(cat "$shape_tmp/files") | holds "a file has at most 700 lines"
 
 xargs grep -L 'SPDX-License-Identifier: Apache-2\.0' < "$shape_tmp/files" |
 	holds "every C file names its licence"
-find src python tests bench examples tools docs m4 .ci autogen.sh quickstart configure.ac Makefile.am \
+find src python plugins tests bench examples tools docs m4 .ci autogen.sh quickstart configure.ac Makefile.am \
 	\( -name '*.py' -o -name '*.pyi' -o -name '*.sh' -o -name '*.mk' -o -name '*.m4' -o -name run -o \
 	-name quickstart -o -name configure.ac -o -name Makefile.am \) -type f ! -name 'lt*.m4' \
 	! -name libtool.m4 -size +0 -exec grep -L 'SPDX-License-Identifier: Apache-2\.0' {} + |

@@ -23,8 +23,8 @@ grep -nE '^[[:space:]]*#[[:space:]]*define[[:space:]]+[A-Za-z_]+' include/*.h |
 
 cat Makefile.am ./*/local.mk ./*/*/local.mk > "$shape_tmp/makefiles"
 {
-	c_files src include python tests bench examples tools
-	find python examples tests/python tests/integration -name '*.py' -o -name '*.pyi'
+	c_files src include python plugins tests bench examples tools
+	find python examples tests/python tests/nixl tests/integration -name '*.py' -o -name '*.pyi'
 	find tests -name '*.sh'
 } | while read -r file; do
 	grep -qwF -e "$file" -e "${file%.c}" "$shape_tmp/makefiles" || echo "$file"

@@ -3,7 +3,7 @@
 # Formatting and shell habits, where the tools for it are installed.
 . "${KVT_SRCDIR:?}/tests/shape/shape.sh"
 
-c_files src include python tests bench examples tools > "$shape_tmp/files"
+c_files src include python plugins tests bench examples tools > "$shape_tmp/files"
 
 # Other versions of clang-format lay out some lines differently.
 if command -v clang-format-14 >/dev/null; then

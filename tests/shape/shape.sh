@@ -44,5 +44,5 @@ finish() {
 
 # c_files DIRECTORY...: the C files below them.
 c_files() {
-	find "$@" -type f -name '*.[ch]' | sort
+	find "$@" -type f \( -name '*.[ch]' -o -name '*.cc' \) | sort
 }

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * peer.h - an agent whose metadata was loaded: the connection to it, opened when first used and again when it
+ * was lost, and the memory of his that requests name. Nothing here waits: what needs the connection first is
+ * started by the job that opens it.
+ */
+#ifndef KVTRANS_PLUGINS_NIXL_PEER_H
+#define KVTRANS_PLUGINS_NIXL_PEER_H
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <kvtrans.h>
+
+#include "address.h"
+#include "request.h"
+#include "service.h"
+
+namespace kvtrans
+{
+
+class Peer : public std::enable_shared_from_this<Peer>
+{
+      public:
+	Peer(Service &service, Address address) : service_(service), address_(std::move(address))
+	{
+	}
+	const Address &address() const
+	{
+		return address_;
+	}
+	/* Open the connection, unless it is there or has just failed, and find the memory that these name. */
+	void approach(const std::vector<Part> &parts);
+	/* Start it now, or when the connection is there. An error that is known at once is returned. */
+	enum kvt_err start(Request &request);
+	enum kvt_err notify(std::string packed);
+	/* Nothing of the request is started any more. */
+	void forget(Request &request);
+	/* The agent's metadata was unloaded: close the connection, fail what waits. */
+	void drop();
+
+      private:
+	Service &service_;
+	const Address address_;
+	std::mutex lock_;
+	/* under lock_ */
+	kvt_conn *conn_ = nullptr;
+	uint64_t session_ = 0; /* counts connections; handles of remotes are those of one */
+	bool busy_ = false;    /* a job is at work */
+	bool dropped_ = false;
+	enum kvt_err failure_ = KVT_OK; /* why the last attempt to connect failed, */
+	std::chrono::steady_clock::time_point failed_at_; /* and when */
+	std::vector<std::shared_ptr<Remote>> wanted_;
+	std::vector<Request *> waiting_;
+	std::vector<std::string> unsent_;
+
+	bool is_open();
+	bool is_ready(const Request &request) const;
+	void want(const std::vector<Part> &parts);
+	void go();
+	void work();
+	bool open_conn(std::unique_lock<std::mutex> &guard);
+	void find_remotes(std::unique_lock<std::mutex> &guard);
+	void start_waiting();
+	void send_unsent();
+	enum kvt_err send(const std::string &packed);
+	void fail_all(enum kvt_err err);
+};
+
+} /* namespace kvtrans */
+
+#endif
