@@ -79,9 +79,23 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/fabrics.c \
 	src/fabric/flow.c \
 	src/fabric/interface.c \
+	src/fabric/interface.h \
 	src/fabric/internal.h \
 	src/fabric/lane.c \
 	src/fabric/listen.c \
+	src/fabric/local/cq.c \
+	src/fabric/local/lane.c \
+	src/fabric/local/listen.c \
+	src/fabric/local/local.c \
+	src/fabric/local/local.h \
+	src/fabric/local/memory.c \
+	src/fabric/local/post.c \
+	src/fabric/local/pull.c \
+	src/fabric/local/put.c \
+	src/fabric/local/rail.c \
+	src/fabric/local/ring.c \
+	src/fabric/local/ring.h \
+	src/fabric/local/take.c \
 	src/fabric/memory.c \
 	src/fabric/near.c \
 	src/fabric/ofi.c \

@@ -139,9 +139,14 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/hostile.h \
 	tests/fabric/test_hostile.c \
 	tests/fabric/test_limits.c \
+	tests/fabric/test_local.c \
+	tests/fabric/test_local.h \
 	tests/fabric/test_strays.c \
 	$(FABRIC_CONFORMANCE)
-FABRIC_TESTS = tests/fabric/check_fabric_sockets.sh tests/fabric/check_fabric_tcp.sh
+FABRIC_TESTS = \
+	tests/fabric/check_fabric_local.sh \
+	tests/fabric/check_fabric_sockets.sh \
+	tests/fabric/check_fabric_tcp.sh
 
 # A program of version 0.1, of whose headers there is a copy: once that is released, it never changes.
 ABI_0_1 = \
@@ -219,6 +224,7 @@ tests_integration_check_integration_SOURCES = \
 tests_integration_check_integration_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)
 tests_integration_check_integration_LDADD = src/libkvtrans.la $(LIBFABRIC_LIBS) $(CHECK_LIBS)
 INTEGRATION_TESTS = \
+	tests/integration/check_integration_local.sh \
 	tests/integration/check_integration_sockets.sh \
 	tests/integration/check_integration_tcp.sh
 

@@ -199,6 +199,10 @@ void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS
 	struct sockaddr_storage copy = { .ss_family = AF_UNSPEC };
 	char host[KVI_HOST_LEN], port[8];
 	memcpy(&copy, address, len < sizeof(copy) ? len : sizeof(copy));
+	if (copy.ss_family == AF_UNIX) {
+		snprintf(text, KVI_ADDRESS_TEXT_LEN, "a socket of its host");
+		return;
+	}
 	if (copy.ss_family == AF_INET6)
 		((struct sockaddr_in6 *)&copy)->sin6_scope_id = 0; /* a zone of the peer's */
 	if (getnameinfo((struct sockaddr *)&copy, (socklen_t)len, host, sizeof(host), port,

@@ -4,4 +4,4 @@
  */
 #include "fabric/table.h"
 
-const struct kvi_fabric *const kvi_fabrics[] = { &kvi_ofi_fabric, NULL };
+const struct kvi_fabric *const kvi_fabrics[] = { &kvi_local_fabric, &kvi_ofi_fabric, NULL };

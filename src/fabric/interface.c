@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "fabric/internal.h"
+#include "fabric/interface.h"
 
 #define RDMA_CLASS "/sys/class/infiniband"
 

@@ -5,7 +5,6 @@
 #ifndef KVI_FABRIC_INTERNAL_H
 #define KVI_FABRIC_INTERNAL_H
 
-#include <net/if.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,17 +19,9 @@
 
 #include "base/hash.h"
 #include "base/list.h"
+#include "fabric/interface.h"
 #include "fabric/profile.h"
 #include "fabric/table.h"
-
-enum { KVI_RDMA_NAME_LEN = 64 };
-
-/* Where a rail is: its IP address, and the names of the devices behind it ("": there is none). */
-struct kvi_interface {
-	char host[KVI_HOST_LEN];
-	char netdev[IF_NAMESIZE];
-	char rdma[KVI_RDMA_NAME_LEN]; /* only when the user named the RDMA device */
-};
 
 struct kvi_setting; /* survey.h */
 struct hwloc_topology;
@@ -205,13 +196,6 @@ static inline struct kvi_ofi_lane *kvi_ofi_lane(const struct kvi_lane *base)
 {
 	return kvi_container_of(base, struct kvi_ofi_lane, base);
 }
-
-/* interface.c */
-enum kvt_err kvi_interface_find(const char *name, struct kvi_interface *interface,
-				struct kvt_error *error);
-bool kvi_interface_is_rdma(const char *name);
-/* A link-local address of the peer's is reached by this interface, whatever its zone was there. */
-void kvi_interface_localize(const struct kvi_interface *interface, uint8_t *address, size_t len);
 
 /* environment.c: the n-th setting, where what is set as an engine wants it is none; false beyond the
  * last. And the names and values of those with such an effect, behind the text of error. */

@@ -134,8 +134,8 @@ static enum kvt_err fail_unknown_rail(const char *name, struct kvt_error *error)
 	for (size_t i = 0; (profile = kvi_profile_get(i)) != NULL; i++)
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), " %s",
 			 profile->name);
-	return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider \"%.40s\" is not one of:%s", name,
-			names);
+	return kvi_fail(error, KVT_E_NO_PROVIDER, 0, "provider \"%.40s\" is not one of:%s %s", name,
+			names, KVI_LOCAL_PROVIDER);
 }
 
 /* The first provider of the table that serves the interface; with name, that one or none. */

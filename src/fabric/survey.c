@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "fabric/internal.h"
+#include "fabric/local/local.h"
 
 /* All that libfabric offers on the interface with this address, or on every one; NULL: nothing. */
 static struct fi_info *ask(const char *host)
@@ -58,6 +59,16 @@ size_t kvi_survey_list(struct kvi_offer *offers, size_t max)
 		offer->only_by_name = profile->only_by_name;
 		offer->why = profile->use;
 	}
+	struct kvi_offer *local = find_offer(offers, &count, max, KVI_LOCAL_PROVIDER);
+	if (local != NULL)
+		*local = (struct kvi_offer){
+			.provider = KVI_LOCAL_PROVIDER,
+			.is_used = true,
+			.only_by_name = true,
+			.is_here = true,
+			.msg = true,
+			.why = "processes of one user on one host; KVTrans's own",
+		};
 	struct fi_info *list = ask(NULL);
 	for (const struct fi_info *at = list; at != NULL; at = at->next) {
 		struct kvi_offer *offer =
@@ -100,17 +111,21 @@ void kvi_survey_get_version(unsigned *major, unsigned *minor)
 
 const char *kvi_survey_get_netdev(const struct kvi_rail *rail)
 {
-	return kvi_ofi_rail(rail)->interface.netdev;
+	return rail->fabric == &kvi_local_fabric ? kvi_local_rail(rail)->interface.netdev
+						 : kvi_ofi_rail(rail)->interface.netdev;
 }
 
 const char *kvi_survey_get_domain(const struct kvi_rail *rail)
 {
-	return kvi_ofi_rail(rail)->info->domain_attr->name;
+	return rail->fabric == &kvi_local_fabric ? "this host"
+						 : kvi_ofi_rail(rail)->info->domain_attr->name;
 }
 
 enum kvt_err kvi_survey_test_memory(struct kvi_rail *rail, struct kvt_error *error)
 {
 	struct kvi_domain *domain;
+	if (rail->fabric == &kvi_local_fabric)
+		return KVT_OK;
 	enum kvt_err err = kvi_domain_get(kvi_ofi_rail(rail), &domain, error);
 	if (err != KVT_OK)
 		return err;

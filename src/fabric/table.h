@@ -92,6 +92,9 @@ struct kvi_fabric {
 /* Those there are, in the order in which they are asked; the last is NULL. */
 extern const struct kvi_fabric *const kvi_fabrics[];
 
-extern const struct kvi_fabric kvi_ofi_fabric; /* ofi.c: libfabric's */
+#define KVI_LOCAL_PROVIDER "local"
+
+extern const struct kvi_fabric kvi_ofi_fabric;	 /* ofi.c: libfabric's */
+extern const struct kvi_fabric kvi_local_fabric; /* local/local.c: between processes of one host */
 
 #endif

@@ -31,6 +31,11 @@ bool is_rdma(void)
 	return strcmp(get_provider(), "verbs") == 0;
 }
 
+bool is_local(void)
+{
+	return strcmp(get_provider(), "local") == 0;
+}
+
 /* ---- engines ---- */
 
 struct kvt_engine_config make_config(void)

@@ -32,6 +32,7 @@ const char *get_interface(void);
 const char *get_host(void);
 /* The provider under test pins memory, makes the keys, and knows one process. */
 bool is_rdma(void);
+bool is_local(void);
 
 /* One worker with one lane on the interface under test. */
 struct kvt_engine_config make_config(void);

@@ -143,7 +143,7 @@ END_TEST
 TCase *make_fault_tests(void)
 {
 	TCase *tests = tcase_create("fault");
-	if (strcmp(get_provider(), "tcp") == 0)
+	if (strcmp(get_provider(), "tcp") == 0 || is_local())
 		tcase_add_loop_test(tests, memory_that_is_pulled_away_is_a_fault_of_its_own_side, 0,
 				    FAULTS);
 	else

@@ -39,7 +39,7 @@ FNR == 1 { signature = ""; start = 0 }
 	sub(/\(.*/, "", name)
 	sub(/.*[ *]/, "", name)
 	bare = name
-	sub(/^(kvi_ofi|kvi|fake)_/, "", bare)
+	sub(/^(kvi_ofi|kvi_local|kvi|fake)_/, "", bare)
 	list = signature
 	sub(/^[^(]*\(/, "", list)
 	gsub(/\([^()]*\)/, "", list)

@@ -12,6 +12,8 @@ may_include() {
 may_include base 'base'
 may_include wire 'base|wire'
 may_include fabric 'base|fabric'
+may_include fabric/local 'base|fabric'
+find src/fabric -mindepth 1 -type d | grep -vx src/fabric/local | holds "src/fabric has one folder, a fabric of its own"
 may_include auth 'base|wire|auth'
 may_include engine 'base|wire|fabric|auth|engine'
 

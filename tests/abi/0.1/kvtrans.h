@@ -39,7 +39,7 @@ extern "C" {
  *
  * interfaces      names ("eth0", "lo", "mlx5_0"), IP addresses of this host (link-local ones with their
  *                 interface, "fe80::1%eth0") or "localhost", one rail each; at least one
- * provider        libfabric provider; default: the best one that serves the interfaces
+ * provider        libfabric provider, or "local" (one host); default: the best one that serves the interfaces
  * ncpus           workers, 1 to 256; default: half the CPUs, 1 to 4
  * nconn_per_cpu   lanes per worker and connection; ncpus x nconn_per_cpu is at most 1,024; default 1
  * listen_port     TCP port of the control listener; 0 takes a free one

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * local.h - the fabric between processes of one host, shared by the files of this directory only.
+ *
+ * A lane is a pair of rings (ring.h) and a UNIX socket, by which the rings' memory was handed over, which wakes a
+ * side that sleeps, and which tells at once of the other's death. Only the owner of memory writes it. A write says
+ * where its bytes are: the peer looks for the key among its registrations, and copies them (pull.c). A read asks
+ * whether it may, and then copies. Where a process may not read the other's memory, the bytes come in the ring.
+ *
+ * What comes in a ring is looked at by take.c alone.
+ */
+#ifndef KVI_FABRIC_LOCAL_LOCAL_H
+#define KVI_FABRIC_LOCAL_LOCAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "fabric/interface.h"
+#include "fabric/local/ring.h"
+#include "fabric/table.h"
+
+enum {
+	KVI_LOCAL_TX_COUNT = 256,
+	KVI_LOCAL_RX_COUNT = 128,
+	KVI_LOCAL_INJECT_LEN = 16 * 1024,
+	KVI_LOCAL_SEGMENT_LEN = 1 << 30,
+	KVI_LOCAL_CHUNK_LEN = 256 * 1024, /* copied in one go: who closes a lane waits for it */
+};
+
+struct kvi_local_rail {
+	struct kvi_rail base;
+	struct kvi_interface interface; /* immutable after open */
+};
+
+struct kvi_local_cq {
+	struct kvi_cq base;
+	struct kvi_local_rail *rail;
+	int epoll_fd;	     /* the sockets of connected lanes */
+	int events_epoll_fd; /* those of lanes that connect, and event_fd */
+	int event_fd;	     /* readable while event_lanes is not empty */
+	bool is_forgotten;
+	bool must_look; /* at epoll_fd, in the next poll */
+	unsigned turns;
+	struct kvi_local_lane *lanes; /* by address, until closed */
+	struct kvi_list awake;	      /* lanes that each poll looks at; the next first */
+	unsigned awake_count;
+	struct kvi_list event_lanes; /* with an event to report */
+	struct kvi_list done;	     /* ops to report */
+	struct kvi_list free;	     /* ops */
+
+	pthread_mutex_t memory_lock;	   /* held while an operation of a peer's copies, too */
+	struct kvi_local_memory *memories; /* by key, those open to peers; under memory_lock */
+};
+
+struct kvi_local_memory {
+	struct kvi_memory base;
+	UT_hash_handle hh;
+	struct kvi_local_cq *cq;
+	uint8_t *bytes;
+	size_t len;
+	unsigned access;
+	bool is_open; /* in cq->memories */
+};
+
+/* What a record is, and the operation that made it. */
+enum kvi_record_kind {
+	KVI_RECORD_SEND = 1,   /* a message: its bytes follow */
+	KVI_RECORD_WRITE,      /* its bytes follow */
+	KVI_RECORD_WRITE_PULL, /* its bytes are in the writer's memory */
+	KVI_RECORD_READ,       /* the reader wants the bytes in the ring */
+	KVI_RECORD_READ_PULL,  /* the reader asks whether it may copy */
+	KVI_RECORD_ANSWER,     /* bytes for the oldest KVI_RECORD_READ */
+	KVI_RECORD_RECEIVE,    /* not in a ring: a posted receive */
+};
+
+struct kvi_record {
+	uint32_t kind;
+	uint32_t count; /* of spans, which follow */
+	uint64_t len;	/* of the bytes, of all spans; padded to KVI_RECORD_ALIGN in the ring */
+};
+
+struct kvi_record_span {
+	uint64_t address;
+	uint64_t key;
+	uint64_t len;
+	uint64_t source; /* KVI_RECORD_WRITE_PULL: where the bytes are */
+};
+
+enum { KVI_RECORD_ALIGN = 8 };
+
+static inline uint64_t kvi_record_pad(uint64_t len)
+{
+	return (len + KVI_RECORD_ALIGN - 1) / KVI_RECORD_ALIGN * KVI_RECORD_ALIGN;
+}
+
+/* A posted operation; or, with no op of the caller's, the answer to a read of the peer's. */
+struct kvi_local_op {
+	struct kvi_list node;
+	struct kvi_local_lane *lane; /* NULL: closed */
+	struct kvi_completion completion;
+	enum kvi_record_kind kind;
+	bool is_begun; /* its record is in the ring, but for bytes */
+	unsigned count;
+	size_t len;
+	size_t moved; /* of the bytes, or of the padding behind them */
+	struct kvi_span spans[KVI_SPANS_MAX];
+};
+
+/* A record of the peer's that is being taken. */
+struct kvi_local_incoming {
+	bool is_begun;
+	struct kvi_record record;
+	struct kvi_record_span spans[KVI_SPANS_MAX];
+	size_t moved;
+};
+
+enum kvi_local_state {
+	KVI_LOCAL_NEW,
+	KVI_LOCAL_CONNECTING,
+	KVI_LOCAL_CONNECTED,
+	KVI_LOCAL_LOST,
+};
+
+struct kvi_local_lane {
+	struct kvi_lane base;
+	UT_hash_handle hh;
+	struct kvi_local_lane *self; /* the hash's key */
+	struct kvi_list awake_node;
+	struct kvi_list event_node;
+	struct kvi_local_cq *cq;
+	void *context;
+	int socket;
+	pid_t pid; /* of the peer; 0: in another pid namespace */
+	struct kvi_ring ring;
+	enum kvi_local_state state;
+	bool answers;
+	bool is_hung;	     /* the socket has ended: what is in the ring is the last */
+	bool pulls;	     /* we can read the peer's memory */
+	bool waits_for_room; /* a post found none */
+	bool connected_pending;
+	bool lost_pending;
+	int lost_errno;
+	unsigned vain; /* polls in a row that found nothing */
+	uint64_t probe;
+	size_t address_len;
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+
+	unsigned tx_posted;
+	unsigned rx_posted;
+	unsigned answer_count;
+	struct kvi_list unput; /* ops whose records are not wholly in the ring */
+	struct kvi_list
+		awaited; /* writes, and reads to copy, that the peer has not counted as done */
+	struct kvi_list granted; /* reads that we may copy */
+	struct kvi_list filling; /* reads whose bytes come in the ring */
+	struct kvi_list receives;
+	uint64_t awaited_count;
+	uint64_t done_seen; /* of the peer's */
+	struct kvi_local_incoming incoming;
+};
+
+enum { KVI_LOCAL_HELLO_MAGIC = 0x314c564b }; /* "KVL1" */
+
+/* What a caller sends to a listener, with the descriptor of its ring. The answer is a byte. */
+struct kvi_local_hello {
+	uint32_t magic;
+	uint32_t ring_len;
+	uint32_t len; /* of data */
+	uint8_t data[KVI_LANE_DATA_LEN_MAX];
+};
+
+struct kvi_local_listener {
+	struct kvi_listener base; /* its fd is an epoll of the socket and of callers */
+	struct kvi_local_rail *rail;
+	int socket;
+	struct kvi_list callers; /* that have said nothing yet, oldest first */
+	unsigned caller_count;
+};
+
+struct kvi_local_request {
+	struct kvi_lane_request base;
+	int socket;
+	pid_t pid;
+	struct kvi_ring ring;
+};
+
+static inline struct kvi_local_rail *kvi_local_rail(const struct kvi_rail *base)
+{
+	return kvi_container_of(base, struct kvi_local_rail, base);
+}
+
+static inline struct kvi_local_cq *kvi_local_cq(const struct kvi_cq *base)
+{
+	return kvi_container_of(base, struct kvi_local_cq, base);
+}
+
+static inline struct kvi_local_memory *kvi_local_memory(const struct kvi_memory *base)
+{
+	return kvi_container_of(base, struct kvi_local_memory, base);
+}
+
+static inline struct kvi_local_listener *kvi_local_listener(const struct kvi_listener *base)
+{
+	return kvi_container_of(base, struct kvi_local_listener, base);
+}
+
+static inline struct kvi_local_request *kvi_local_request(const struct kvi_lane_request *base)
+{
+	return kvi_container_of(base, struct kvi_local_request, base);
+}
+
+static inline struct kvi_local_lane *kvi_local_lane(const struct kvi_lane *base)
+{
+	return kvi_container_of(base, struct kvi_local_lane, base);
+}
+
+/* The operations of the table, in the file of their noun. */
+enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
+				 struct kvi_rail **rail, struct kvt_error *error);
+void kvi_local_rail_close(struct kvi_rail *base);
+size_t kvi_local_rail_get_near_cpus(struct kvi_rail *base, unsigned *cpus, size_t max);
+void kvi_local_rail_bind_near(struct kvi_rail *rail_base, void *base, size_t len);
+enum kvt_err kvi_local_cq_open(struct kvi_rail *base, struct kvi_cq **cq, struct kvt_error *error);
+void kvi_local_cq_close(struct kvi_cq *base);
+void kvi_local_cq_forget(struct kvi_cq *base);
+size_t kvi_local_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, size_t max);
+size_t kvi_local_cq_poll_events(struct kvi_cq *base, struct kvi_lane_event *events, size_t max);
+void kvi_local_cq_get_fds(const struct kvi_cq *base, int fds[2]);
+bool kvi_local_cq_may_sleep(struct kvi_cq *base);
+enum kvt_err kvi_local_memory_open(struct kvi_cq *cq_base, void *base, size_t len, unsigned access,
+				   uint64_t key, struct kvi_memory **memory,
+				   struct kvt_error *error);
+void kvi_local_memory_close(struct kvi_memory *base);
+enum kvt_err kvi_local_listener_open(struct kvi_rail *base, struct kvi_ports ports,
+				     struct kvi_listener **listener, struct kvt_error *error);
+void kvi_local_listener_close(struct kvi_listener *base);
+struct kvi_lane_request *kvi_local_listener_take(struct kvi_listener *base);
+void kvi_local_lane_request_reject(struct kvi_lane_request *base);
+enum kvt_err kvi_local_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size_t address_len,
+				 struct kvi_lane_request *request_base, void *context,
+				 struct kvi_lane **lane, struct kvt_error *error);
+enum kvt_err kvi_local_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
+				    struct kvt_error *error);
+void kvi_local_lane_close(struct kvi_lane *base);
+void kvi_local_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow);
+uint64_t kvi_local_flow_get_moved(const struct kvi_flow *flow);
+enum kvt_err kvi_local_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
+				      size_t len, struct kvi_memory *memory);
+enum kvt_err kvi_local_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
+				      size_t len, struct kvi_memory *memory);
+enum kvt_err kvi_local_lane_inject(struct kvi_lane *base, const void *buffer, size_t len);
+enum kvt_err kvi_local_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
+				       const struct kvi_span *spans, size_t count,
+				       enum kvi_delivery delivery);
+enum kvt_err kvi_local_lane_post_read(struct kvi_lane *base, struct kvi_op *op,
+				      const struct kvi_span *spans, size_t count);
+
+/* cq.c */
+struct kvi_local_op *kvi_local_op_take(struct kvi_local_cq *cq); /* NULL: out of memory */
+void kvi_local_op_give(struct kvi_local_cq *cq, struct kvi_local_op *op);
+/* Hand it to kvi_cq_poll(), which reports it once; an answer is freed. */
+void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider_errno);
+/* What is at op->moved: a part of one of its spans. */
+struct iovec kvi_local_op_get_piece(const struct kvi_local_op *op);
+/* Have each poll look at it, until it falls asleep. */
+void kvi_local_lane_wake(struct kvi_local_lane *lane);
+/* Have kvi_cq_poll_events() report what is pending. */
+void kvi_local_lane_tell(struct kvi_local_lane *lane);
+
+/* memory.c: the bytes that a peer may use so; NULL: it may not. Under cq->memory_lock, and as long as that is held. */
+uint8_t *kvi_local_memory_find(struct kvi_local_cq *cq, const struct kvi_record_span *span,
+			       unsigned access);
+
+/* listen.c: a message that may bring a descriptor (-1: none); returns its length, or what recvmsg(2) does. */
+ssize_t kvi_local_receive(int socket, void *bytes, size_t len, int *fd);
+/* listen.c: whether the other end belongs to our user; its process. */
+bool kvi_local_check_peer(int socket, pid_t *pid);
+
+/* lane.c */
+/* One round of progress. True when something happened. */
+bool kvi_local_lane_progress(struct kvi_local_lane *lane);
+/* Let the peer wake us from now on. False: there is something to do. */
+bool kvi_local_lane_fall_asleep(struct kvi_local_lane *lane);
+/* Its socket tells of something. */
+void kvi_local_lane_on_socket(struct kvi_local_lane *lane, uint32_t epoll_events);
+void kvi_local_lane_lose(struct kvi_local_lane *lane, enum kvt_err err, int provider_errno);
+
+/* put.c: put what waits into the ring, as far as there is room. True when something was put. */
+bool kvi_local_put(struct kvi_local_lane *lane);
+/* Whether it could put something. */
+bool kvi_local_can_put(struct kvi_local_lane *lane);
+/* A message, at once or not at all. */
+bool kvi_local_put_now(struct kvi_local_lane *lane, const void *bytes, size_t len);
+/* Wake the peer if it sleeps and wants this (KVI_WAKE_*); what it is for was published before. */
+void kvi_local_wake_peer(struct kvi_local_lane *lane, uint32_t what);
+
+/* take.c: take what the peer has put. True when something was taken. */
+bool kvi_local_take(struct kvi_local_lane *lane);
+/* Whether it could take something. */
+bool kvi_local_can_take(struct kvi_local_lane *lane);
+
+/* pull.c */
+/* See whether we can read the peer's memory, and tell it. */
+void kvi_local_probe(struct kvi_local_lane *lane);
+/* Copy from the peer's memory into ours: 0 or an errno. ECANCELED: the peer has closed the lane. EFAULT is what
+ * is not there of our own memory; of the peer's: EIO, and it is told. */
+int kvi_local_pull(struct kvi_local_lane *lane, const struct iovec *to, const struct iovec *from,
+		   size_t count);
+/* Our memory is not read any more by the peer when it returns. */
+void kvi_local_shut(struct kvi_local_lane *lane);
+
+#endif

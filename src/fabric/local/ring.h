@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ring.h - the memory that the two sides of a lane share: for each direction a ring of bytes, and what one
+ * side tells the other. It is a memfd sealed against shrinking, so that no peer can make us fault.
+ *
+ * All of it may be changed by the peer at any time. What we have written is remembered here and never read
+ * back; what the peer writes is copied out, and checked, before it is used.
+ */
+#ifndef KVI_FABRIC_LOCAL_RING_H
+#define KVI_FABRIC_LOCAL_RING_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kvtrans.h>
+
+enum {
+	KVI_RING_LEN = 256 * 1024, /* of one direction */
+	KVI_RING_LINE = 64,
+};
+
+/* What a side that sleeps wants to be woken for. */
+enum {
+	KVI_WAKE_RECORDS = 1,  /* there is something to take */
+	KVI_WAKE_PROGRESS = 2, /* something of its own was taken or done */
+};
+
+/* Written by one side for the other; each line by one of them. */
+struct kvi_ring_side {
+	alignas(KVI_RING_LINE) _Atomic(uint64_t) put;	/* bytes that it has put into its ring */
+	alignas(KVI_RING_LINE) _Atomic(uint64_t) taken; /* bytes it took out of the other's */
+	_Atomic(uint64_t) done; /* writes, and reads to copy, of the other that it has finished */
+	alignas(KVI_RING_LINE) _Atomic(uint32_t) asleep;  /* KVI_WAKE_*; who wakes it clears it */
+	alignas(KVI_RING_LINE) _Atomic(uint32_t) pulling; /* it reads memory of the other's now */
+	_Atomic(uint32_t) closed;	 /* its memory is not to be read any more */
+	_Atomic(uint32_t) pulls;	 /* it can read the other's memory (pull.c) */
+	_Atomic(uint32_t) fault;	 /* an errno: what the other had asked for was not there */
+	_Atomic(uint64_t) probe_address; /* of a word with this value, to try that with */
+	_Atomic(uint64_t) probe_value;
+};
+
+struct kvi_ring {
+	int fd; /* -1: there is none */
+	unsigned side;
+	uint8_t *base;
+	struct kvi_ring_side *own;
+	struct kvi_ring_side *other;
+	uint8_t *out; /* mapped twice, one behind the other: what wraps is in one piece */
+	uint8_t *in;
+	uint64_t put;	/* as in own, which the peer could change */
+	uint64_t taken; /* the same */
+	uint64_t done;	/* the same */
+};
+
+/* Make one, as its first side; or take one over that the peer has made, as the second. take_over owns fd in
+ * any case. */
+enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error);
+enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error);
+/* keeps_fd: the descriptor is not ours any more. */
+void kvi_ring_close(struct kvi_ring *ring, bool keeps_fd);
+
+/* How much can be put, or taken, now. False: the peer's figures cannot be true. */
+bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len);
+bool kvi_ring_get_filled(struct kvi_ring *ring, size_t *len);
+
+/* Where the next byte is put or taken; all of the room, or of what there is, is in one piece. */
+static inline uint8_t *kvi_ring_get_out(const struct kvi_ring *ring)
+{
+	return ring->out + ring->put % KVI_RING_LEN;
+}
+
+static inline const uint8_t *kvi_ring_get_in(const struct kvi_ring *ring)
+{
+	return ring->in + ring->taken % KVI_RING_LEN;
+}
+
+/* So many bytes have been put there, or are not needed any more. */
+static inline void kvi_ring_put(struct kvi_ring *ring, size_t len)
+{
+	ring->put += len;
+	atomic_store_explicit(&ring->own->put, ring->put, memory_order_release);
+}
+
+static inline void kvi_ring_take(struct kvi_ring *ring, size_t len)
+{
+	ring->taken += len;
+	atomic_store_explicit(&ring->own->taken, ring->taken, memory_order_release);
+}
+
+/* One more operation of the peer's is finished. */
+static inline void kvi_ring_count_done(struct kvi_ring *ring)
+{
+	ring->done++;
+	atomic_store_explicit(&ring->own->done, ring->done, memory_order_release);
+}
+
+/*
+ * The same copies by the kernel, which says EFAULT where memory of the application's is not there: from it
+ * into the room, or out of what there is into it. They publish nothing. 0 or an errno.
+ */
+int kvi_ring_fill(const struct kvi_ring *ring, const void *from, size_t len);
+int kvi_ring_empty(const struct kvi_ring *ring, void *to, size_t len);
+
+#endif
