@@ -64,6 +64,8 @@ extern "C" {
  *                 in, with a key that both have
  * insecure        no keys: whoever reaches the port is let in, and is trusted with what is exported to
  *                 him. Both sides are, or none. A line on stderr warns of it
+ * identity,       what this engine tells its peers of itself: up to KVT_IDENTITY_LEN_MAX bytes of the
+ * identity_len    application's, sent when both have shown their keys (kvt_conn_get_peer_identity())
  */
 struct kvt_engine_config {
 	size_t size;
@@ -85,7 +87,11 @@ struct kvt_engine_config {
 	const char *lane_ports;
 	const void *auth_key;
 	size_t auth_key_len;
+	const void *identity;
+	size_t identity_len;
 };
+
+enum { KVT_IDENTITY_LEN_MAX = 1024 };
 
 #define KVT_NO_EAGER SIZE_MAX
 #define KVT_NO_SPIN KVT_NOWAIT
@@ -116,9 +122,19 @@ KVT_API void kvt_engine_stop(struct kvt_engine *engine);
  */
 KVT_API void kvt_engine_close(struct kvt_engine *engine);
 
-/* The port the control listener is on; the provider in use ("tcp"). */
+/* The port the control listener is on, and the IP address that is its first interface's; the provider in use ("tcp").
+ * Texts are valid as long as the handle. */
 KVT_API uint16_t kvt_engine_get_port(const struct kvt_engine *engine);
+KVT_API const char *kvt_engine_get_host(const struct kvt_engine *engine);
 KVT_API const char *kvt_engine_get_provider(const struct kvt_engine *engine);
+
+/*
+ * The address for kvt_conn_open_address(): bytes that name the engine's hosts and port, and this engine and no
+ * other that is there later. It is no secret, and can be sent any way. bytes NULL: its length. *len: the room at
+ * bytes, then the length. KVT_E_TOO_LARGE: more room is needed; KVT_E_INVALID.
+ */
+KVT_API enum kvt_err kvt_engine_get_address(const struct kvt_engine *engine, void *bytes,
+					    size_t *len);
 
 /*
  * Take other keys from now on: auth_key as in the configuration, NULL: those that the key file has now. So keys are
@@ -175,6 +191,15 @@ KVT_API enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, 
 				   struct kvt_error *error);
 
 /*
+ * The same with an address that kvt_engine_get_address() has given the peer. Its hosts are tried in their order until
+ * that engine answers; one that has been restarted since is another, and UNREACHABLE, as the text says. INVALID:
+ * bytes that are no address, or not a whole one; VERSION: the address of a later version.
+ */
+KVT_API enum kvt_err kvt_conn_open_address(struct kvt_engine *engine, const void *address,
+					   size_t len, int64_t timeout_ns, struct kvt_conn **conn,
+					   struct kvt_error *error);
+
+/*
  * Take the next peer that connected. Default timeout: for ever. Errors: TIMEOUT, CLOSED, ...
  * A peer that has gone is taken, too, when it left messages or notifications: they are received and told
  * of as on a connection that ended later. 1,024 peers may wait; further ones are refused with LIMIT.
@@ -194,6 +219,9 @@ KVT_API const char *kvt_conn_get_host(const struct kvt_conn *conn);
 KVT_API uint16_t kvt_conn_get_port(const struct kvt_conn *conn);
 /* The id of the key that the peer has shown, as kvtrans-key prints it: its principal. "" when insecure. */
 KVT_API const char *kvt_conn_get_key_id(const struct kvt_conn *conn);
+/* The identity that the peer's engine was opened with, and its length; 0 and NULL when it has none. Valid as long as
+ * the handle. It says what the peer says: whom that key belongs to, kvt_conn_get_key_id() tells. */
+KVT_API const void *kvt_conn_get_peer_identity(const struct kvt_conn *conn, size_t *len);
 /* KVT_OK while the connection is open, else why it is not; fills error (may be NULL) then. */
 KVT_API enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error);
 KVT_API enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats);

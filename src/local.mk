@@ -60,6 +60,7 @@ src_libkvi_base_la_SOURCES = \
 
 src_libkvi_wire_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_wire_la_SOURCES = \
+	src/wire/address.c \
 	src/wire/decode.c \
 	src/wire/descriptor.c \
 	src/wire/encode.c \

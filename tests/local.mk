@@ -7,6 +7,7 @@ C_TESTS = \
 	tests/abi/check_old \
 	tests/abi/check_structs \
 	tests/engine/check_abort \
+	tests/engine/check_address \
 	tests/engine/check_auth \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
@@ -64,6 +65,7 @@ C_TESTS = \
 	tests/unit/check_support
 
 PYTHON_TESTS = \
+	tests/python/test_address.py \
 	tests/python/test_arrays.py \
 	tests/python/test_auth.py \
 	tests/python/test_bench.py \
@@ -162,6 +164,7 @@ tests_abi_check_old_LDADD = src/libkvtrans.la $(CHECK_LIBS)
 ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
 STAGE_BED = tests/engine/stage.c tests/engine/stage.h
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
+tests_engine_check_address_SOURCES = tests/engine/check_address.c $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)

@@ -20,6 +20,8 @@ struct engine_args {
 	PyObject *eager_len, *heartbeat, *lost_after, *spin, *cpus;
 	const char *provider, *lane_ports;
 	Py_buffer auth_key; /* its obj is NULL when it is left out */
+	PyObject *identity_object;
+	Py_buffer identity; /* its obj is NULL when it is left out */
 	int insecure;
 	PyObject *names;	 /* owned: a tuple of str */
 	const char **interfaces; /* owned; points into names */
@@ -32,6 +34,7 @@ static void free_args(struct engine_args *args)
 	PyMem_Free(args->interfaces);
 	Py_XDECREF(args->names);
 	PyBuffer_Release(&args->auth_key);
+	PyBuffer_Release(&args->identity);
 }
 
 static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
@@ -40,13 +43,14 @@ static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
 	static char *names[] = {
 		"interface", "ncpus", "nconn_per_cpu", "listen_port",
 		"provider", "eager_nbytes", "heartbeat", "lost_after", "spin", "cpus",
-		"lane_ports", "auth_key", "insecure", NULL,
+		"lane_ports", "auth_key", "insecure", "identity", NULL,
 	};
 	int parsed = PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|OOO$zOOOOOzz*p:Engine", names,
+		args, kwargs, "O|OOO$zOOOOOzz*pO:Engine", names,
 		&out->interface, &out->ncpus, &out->nconn_per_cpu, &out->listen_port,
 		&out->provider, &out->eager_len, &out->heartbeat, &out->lost_after, &out->spin,
-		&out->cpus, &out->lane_ports, &out->auth_key, &out->insecure);
+		&out->cpus, &out->lane_ports, &out->auth_key, &out->insecure,
+		&out->identity_object);
 	/* clang-format on */
 	return parsed ? 0 : -1;
 }
@@ -159,6 +163,9 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 {
 	long long ncpus = 0, nconn = 0, port = 0, eager_len = -1;
 
+	if (args->identity_object != NULL && args->identity_object != Py_None &&
+	    PyObject_GetBuffer(args->identity_object, &args->identity, PyBUF_SIMPLE) < 0)
+		return -1;
 	if (parse_interfaces(args, config) < 0 || parse_cpus(args, config) < 0 ||
 	    parse_optional(args->ncpus, "ncpus", 1, NCPUS_MAX, &ncpus) < 0 ||
 	    parse_optional(args->nconn_per_cpu, "nconn_per_cpu", 1, NCONN_MAX, &nconn) < 0 ||
@@ -173,6 +180,8 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 	config->auth_key = args->auth_key.buf;
 	config->auth_key_len = (size_t)args->auth_key.len;
 	config->insecure = args->insecure != 0;
+	config->identity = args->identity.buf;
+	config->identity_len = (size_t)args->identity.len;
 	config->ncpus = (unsigned)ncpus;
 	config->nconn_per_cpu = (unsigned)nconn;
 	config->listen_port = (uint16_t)port;

@@ -5,6 +5,8 @@
  */
 #include "paged.h"
 
+#include <string.h>
+
 static void close_handle(struct kvt_conn *handle)
 {
 	PyThreadState *thread = kvi_py_begin_close();
@@ -168,25 +170,72 @@ static int settle_conn(struct kvi_py_engine *engine, struct kvt_conn *handle,
 	return *conn == NULL ? -1 : 1;
 }
 
+/* Whom to call: a host and a port, or an engine's address. */
+struct target {
+	const char *host;
+	long long port;
+	Py_buffer address; /* its obj is NULL when host says it */
+};
+
+static int parse_target(PyObject *host, PyObject *port, struct target *target)
+{
+	target->address.obj = NULL;
+	if (PyUnicode_Check(host)) {
+		Py_ssize_t len;
+		target->host = PyUnicode_AsUTF8AndSize(host, &len);
+		if (target->host != NULL && strlen(target->host) != (size_t)len) {
+			PyErr_SetString(PyExc_ValueError, "host has a null character");
+			return -1;
+		}
+		if (port == NULL || port == Py_None) {
+			PyErr_SetString(PyExc_TypeError, "a host needs a port");
+			return -1;
+		}
+		return target->host == NULL || kvi_py_parse_int(port, "port", 1, UINT16_MAX,
+								&target->port) < 0
+			       ? -1
+			       : 0;
+	}
+	if (!PyObject_CheckBuffer(host)) {
+		PyErr_Format(PyExc_TypeError,
+			     "host must be a str, or bytes of an engine's address, not %.200s",
+			     Py_TYPE(host)->tp_name);
+		return -1;
+	}
+	if (port != NULL && port != Py_None) {
+		PyErr_SetString(PyExc_TypeError, "an engine's address has its port in it");
+		return -1;
+	}
+	return PyObject_GetBuffer(host, &target->address, PyBUF_SIMPLE);
+}
+
 static int open_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwargs,
 		     const char *format, struct kvt_error *error, struct kvi_py_conn **conn)
 {
 	static char *names[] = { "host", "port", "timeout", NULL };
 	struct kvt_conn *handle = NULL;
-	PyObject *port_object, *timeout = NULL;
-	const char *host;
-	long long port;
+	PyObject *host, *port = NULL, *timeout = NULL;
+	struct target target;
 	int64_t timeout_ns;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &host, &port_object,
-					 &timeout) ||
-	    kvi_py_parse_int(port_object, "port", 1, UINT16_MAX, &port) < 0 ||
-	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0 || kvi_py_enter(engine) < 0)
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &host, &port, &timeout) ||
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0 ||
+	    parse_target(host, port, &target) < 0)
 		return -1;
+	if (kvi_py_enter(engine) < 0) {
+		PyBuffer_Release(&target.address);
+		return -1;
+	}
 	kvi_py_begin_open(engine);
 	PyThreadState *thread = PyEval_SaveThread();
-	(void)kvt_conn_open(engine->handle, host, (uint16_t)port, timeout_ns, &handle, error);
+	if (target.address.obj == NULL)
+		(void)kvt_conn_open(engine->handle, target.host, (uint16_t)target.port, timeout_ns,
+				    &handle, error);
+	else
+		(void)kvt_conn_open_address(engine->handle, target.address.buf,
+					    (size_t)target.address.len, timeout_ns, &handle, error);
 	PyEval_RestoreThread(thread);
+	PyBuffer_Release(&target.address);
 	int settled = settle_conn(engine, handle, error, conn);
 	kvi_py_end_open(engine);
 	kvi_py_leave(engine);
@@ -222,7 +271,7 @@ PyObject *kvi_py_connect(PyObject *self, PyObject *args, PyObject *kwargs)
 	struct kvt_error error = { 0 };
 	struct kvi_py_conn *conn;
 
-	int settled = open_conn(engine, args, kwargs, "sO|O:connect", &error, &conn);
+	int settled = open_conn(engine, args, kwargs, "O|OO:connect", &error, &conn);
 	if (settled < 0 || (settled == 0 && kvi_py_note_failure(engine, &error, 0) < 0))
 		return NULL;
 	if (settled == 0)
@@ -256,7 +305,7 @@ PyObject *kvi_py_open_connection(PyObject *self, PyObject *args, PyObject *kwarg
 	struct kvt_error error = { 0 };
 	struct kvi_py_conn *conn = NULL;
 
-	if (open_conn((struct kvi_py_engine *)self, args, kwargs, "sO|O:open_connection", &error,
+	if (open_conn((struct kvi_py_engine *)self, args, kwargs, "O|OO:open_connection", &error,
 		      &conn) == 0)
 		kvi_py_raise(kvi_py_get_state(self), &error, 0);
 	return (PyObject *)conn;

@@ -50,6 +50,18 @@ static PyObject *get_key_id(PyObject *self, void *closure)
 				      : NULL;
 }
 
+static PyObject *get_peer_identity(PyObject *self, void *closure)
+{
+	struct kvi_py_conn *conn = (struct kvi_py_conn *)self;
+	size_t len;
+
+	(void)closure;
+	if (!kvi_py_is_usable(conn))
+		return NULL;
+	const char *identity = kvt_conn_get_peer_identity(conn->handle, &len);
+	return PyBytes_FromStringAndSize(identity, (Py_ssize_t)len);
+}
+
 static PyObject *get_lost(PyObject *self, void *closure)
 {
 	(void)closure;
@@ -73,6 +85,7 @@ KVI_PY_LOCKED_GETTER(get_engine)
 KVI_PY_LOCKED_GETTER(get_host)
 KVI_PY_LOCKED_GETTER(get_port)
 KVI_PY_LOCKED_GETTER(get_key_id)
+KVI_PY_LOCKED_GETTER(get_peer_identity)
 KVI_PY_LOCKED_GETTER(get_closed)
 KVI_PY_LOCKED_GETTER(get_lost)
 
@@ -83,6 +96,9 @@ static PyGetSetDef conn_getset[] = {
 	{ "port", get_port_locked, NULL, "The peer's port.", NULL },
 	{ "key_id", get_key_id_locked, NULL,
 	  "The id of the key that the peer has shown: its principal. Empty when insecure.", NULL },
+	{ "peer_identity", get_peer_identity_locked, NULL,
+	  "What the peer's engine was given as identity: bytes, empty when it was given none.",
+	  NULL },
 	{ "closed", get_closed_locked, NULL, "True once it was closed on this side.", NULL },
 	{ "lost", get_lost_locked, NULL,
 	  "None while the connection is open, else the exception object that says why not.", NULL },

@@ -126,6 +126,31 @@ static PyObject *engine_get_port(PyObject *self, void *closure)
 					     : PyLong_FromLong(kvt_engine_get_port(engine->handle));
 }
 
+static PyObject *engine_get_host(PyObject *self, void *closure)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+
+	(void)closure;
+	return kvi_py_check_open(engine) < 0
+		       ? NULL
+		       : PyUnicode_FromString(kvt_engine_get_host(engine->handle));
+}
+
+static PyObject *engine_get_address(PyObject *self, void *closure)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	size_t len = 0;
+
+	(void)closure;
+	if (kvi_py_check_open(engine) < 0)
+		return NULL;
+	kvt_engine_get_address(engine->handle, NULL, &len);
+	PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
+	if (bytes != NULL)
+		kvt_engine_get_address(engine->handle, PyBytes_AS_STRING(bytes), &len);
+	return bytes;
+}
+
 static PyObject *engine_get_provider(PyObject *self, void *closure)
 {
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
@@ -172,12 +197,18 @@ static PyMemberDef engine_members[] = {
 };
 
 KVI_PY_LOCKED_GETTER(engine_get_port)
+KVI_PY_LOCKED_GETTER(engine_get_host)
+KVI_PY_LOCKED_GETTER(engine_get_address)
 KVI_PY_LOCKED_GETTER(engine_get_provider)
 KVI_PY_LOCKED_GETTER(engine_get_last_error)
 KVI_PY_LOCKED_GETTER(engine_get_closed)
 
 static PyGetSetDef engine_getset[] = {
 	{ "port", engine_get_port_locked, NULL, "The TCP port that connect() of a peer takes.",
+	  NULL },
+	{ "host", engine_get_host_locked, NULL, "The IP address of its first interface.", NULL },
+	{ "address", engine_get_address_locked, NULL,
+	  "Bytes for open_connection() of a peer: its hosts and port, and that it is this engine.",
 	  NULL },
 	{ "provider", engine_get_provider_locked, NULL, "The libfabric provider in use.", NULL },
 	{ "last_error", engine_get_last_error_locked, NULL,
@@ -189,7 +220,7 @@ static PyGetSetDef engine_getset[] = {
 static const char engine_doc[] =
 	"Engine(interface, ncpus=None, nconn_per_cpu=None, listen_port=0, *, provider=None, "
 	"eager_nbytes=None, heartbeat=None, lost_after=None, spin=None, cpus=None, "
-	"lane_ports=None, auth_key=None, insecure=False)\n--\n\n"
+	"lane_ports=None, auth_key=None, insecure=False, identity=None)\n--\n\n"
 	"Moves KV cache to and from other processes over one or more network interfaces.\n\n"
 	"interface: a name, an RDMA device, an IP address, or a sequence of them. ncpus: workers.\n"
 	"nconn_per_cpu: lanes per worker and connection. listen_port: 0 takes a free one. "
@@ -197,7 +228,8 @@ static const char engine_doc[] =
 	"bytes, 0 turns eager sends off. heartbeat, lost_after, spin: seconds. cpus: CPUs to pin\n"
 	"workers to. lane_ports: what peers connect their lanes to, as \"40000-40100\", for a "
 	"firewall.\nauth_key: 32 bytes, or the text of a key file; by default the user's key file. "
-	"insecure: no\nkeys, everybody is let in. Every method may be called from any "
+	"insecure: no\nkeys, everybody is let in. identity: up to 1,024 bytes that peers see as "
+	"conn.peer_identity.\nEvery method may be called from any "
 	"thread;\ndocs/python.md is the manual.";
 
 static PyType_Slot engine_slots[] = {

@@ -78,8 +78,9 @@ KVI_PY_LOCKED(engine_enter)
 
 PyMethodDef kvi_py_engine_methods[] = {
 	METHOD("connect", kvi_py_connect,
-	       "connect($self, host, port, timeout=5.0)\n--\n\n"
-	       "Connect to the engine at host:port: (True, conn_id), or (False, None)."),
+	       "connect($self, host, port=None, timeout=5.0)\n--\n\n"
+	       "Connect to the engine at host:port, or of an address: (True, conn_id), or (False, "
+	       "None)."),
 	METHOD("accept", kvi_py_accept,
 	       "accept($self, timeout=None)\n--\n\n"
 	       "Take the next peer that connected: (True, ip, port, conn_id), or\n"
@@ -148,8 +149,10 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "in\n"
 	       "bytes. Never blocks; raises when it cannot start."),
 	METHOD("open_connection", kvi_py_open_connection,
-	       "open_connection($self, host, port, timeout=5.0)\n--\n\n"
-	       "Connect to the engine at host:port and return a Connection, or raise."),
+	       "open_connection($self, host, port=None, timeout=5.0)\n--\n\n"
+	       "Connect to the engine at host:port, or of the address (bytes, engine.address "
+	       "there) that\n"
+	       "stands in their place, and return a Connection, or raise."),
 	METHOD("accept_connection", kvi_py_accept_connection,
 	       "accept_connection($self, timeout=None)\n--\n\n"
 	       "Take the next peer that connected: a Connection. Raises TransferTimeout "

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -87,6 +88,27 @@ static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engin
 				caps->provider);
 	memcpy(engine->provider, caps->provider, sizeof(engine->provider));
 	return KVT_OK;
+}
+
+/* Two interfaces may be of one host. */
+static bool has_host(const struct kvi_address *address, const char *host)
+{
+	for (unsigned i = 0; i < address->host_count; i++)
+		if (strcmp(address->hosts[i], host) == 0)
+			return true;
+	return false;
+}
+
+static void list_hosts(struct kvt_engine *engine)
+{
+	struct kvi_address *address = &engine->address;
+	memcpy(address->instance, engine->instance, sizeof(address->instance));
+	for (size_t i = 0; i < engine->rail_count; i++) {
+		const char *host = kvi_rail_get_host(engine->rails[i]);
+		if (!has_host(address, host))
+			snprintf(address->hosts[address->host_count++], KVI_ADDRESS_HOST_LEN, "%s",
+				 host);
+	}
 }
 
 /* CPUs for the workers: the user's, else those near the NIC when there are enough of them. */
@@ -172,11 +194,12 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		engine->worker_count++;
 	}
 	pin_workers(engine, &config);
-	err = kvi_control_open(engine, kvi_rail_get_host(engine->rails[0]), settings.listen_port,
-			       &engine->control, error);
+	list_hosts(engine);
+	err = kvi_control_open(engine, settings.listen_port, &engine->control, error);
 	if (err != KVT_OK)
 		goto err_close;
 	engine->port = kvi_control_get_port(engine->control);
+	engine->address.port = engine->port;
 	*engine_out = engine;
 	return KVT_OK;
 
@@ -236,6 +259,26 @@ void kvt_engine_close(struct kvt_engine *engine)
 uint16_t kvt_engine_get_port(const struct kvt_engine *engine)
 {
 	return engine->port;
+}
+
+const char *kvt_engine_get_host(const struct kvt_engine *engine)
+{
+	return engine->address.hosts[0];
+}
+
+enum kvt_err kvt_engine_get_address(const struct kvt_engine *engine, void *bytes, size_t *len)
+{
+	if (engine == NULL || len == NULL)
+		return KVT_E_INVALID;
+	uint8_t encoded[KVI_ENGINE_ADDRESS_LEN_MAX];
+	size_t room = *len;
+	*len = kvi_address_encode(&engine->address, encoded);
+	if (bytes == NULL)
+		return KVT_OK;
+	if (room < *len)
+		return KVT_E_TOO_LARGE;
+	memcpy(bytes, encoded, *len);
+	return KVT_OK;
 }
 
 const char *kvt_engine_get_provider(const struct kvt_engine *engine)

@@ -168,6 +168,13 @@ static void read_opening(struct kvi_reader *reader, struct kvi_opening *opening)
 				 is_zero(opening->proof, sizeof(opening->proof))));
 }
 
+static void read_identity(struct kvi_reader *reader, struct kvi_view *identity)
+{
+	identity->len = kvi_read_u16(reader);
+	require(reader, identity->len >= 1 && identity->len <= KVT_IDENTITY_LEN_MAX);
+	identity->bytes = kvi_read_bytes(reader, identity->len);
+}
+
 size_t kvi_record_get_len(const uint8_t header[KVI_RECORD_HEADER_LEN])
 {
 	struct kvi_reader reader = kvi_reader_init(header, KVI_RECORD_HEADER_LEN);
@@ -227,6 +234,9 @@ enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *f
 		break;
 	case KVI_FRAME_ANSWER:
 		read_array(&reader, read.opening.proof, sizeof(read.opening.proof));
+		break;
+	case KVI_FRAME_IDENTITY:
+		read_identity(&reader, &read.identity);
 		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:

@@ -99,6 +99,10 @@ static void write_frame_body(struct kvi_writer *writer, const struct kvi_frame *
 	case KVI_FRAME_ANSWER:
 		kvi_write_bytes(writer, frame->opening.proof, sizeof(frame->opening.proof));
 		break;
+	case KVI_FRAME_IDENTITY:
+		kvi_write_u16(writer, (uint16_t)frame->identity.len);
+		kvi_write_bytes(writer, frame->identity.bytes, frame->identity.len);
+		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:
 		break;

@@ -14,6 +14,7 @@ enum {
 	KVI_FRAME_MAGIC = 0x564b,	   /* "KV" */
 	KVI_FRAME_SKIP = 1,		   /* flag, 2.2 */
 	KVI_LANE_MAGIC = 0x4c54564b,	   /* "KVTL" */
+	KVI_ADDRESS_MAGIC = 0x4154564b,	   /* "KVTA" */
 	KVI_EAGER_LEN_MAX = 1 << 20,	   /* 3.1 */
 	KVI_DESCRIPTOR_MAGIC = 0x4454564b, /* "KVTD" */
 	KVI_RX_COUNT_MIN = 3,		   /* 3.1: two are kept back, one must be left */

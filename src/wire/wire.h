@@ -60,7 +60,8 @@ enum kvi_frame_type {
 	KVI_FRAME_CLOSE = 7,
 	KVI_FRAME_OPENING = 8,
 	KVI_FRAME_ANSWER = 9,
-	KVI_FRAME_LAST = KVI_FRAME_ANSWER,
+	KVI_FRAME_IDENTITY = 10,
+	KVI_FRAME_LAST = KVI_FRAME_IDENTITY,
 };
 
 enum kvi_opening_mode {
@@ -116,6 +117,12 @@ struct kvi_lanes {
 	} rails[KVI_RAILS_MAX];
 };
 
+/* Bytes of what was decoded or, to encode, wherever they are. */
+struct kvi_view {
+	const uint8_t *bytes;
+	size_t len;
+};
+
 struct kvi_frame {
 	enum kvi_frame_type type;
 	union {
@@ -124,6 +131,7 @@ struct kvi_frame {
 		struct kvi_ending ending; /* REFUSE, CLOSE */
 		struct kvi_lanes lanes;
 		struct kvi_opening opening; /* OPENING; ANSWER: proof */
+		struct kvi_view identity;   /* 3.11 */
 	};
 };
 
@@ -206,12 +214,6 @@ enum kvi_message_type {
 struct kvi_wire_rkey {
 	uint64_t address;
 	uint64_t key;
-};
-
-/* Bytes of the decoded packet or, to encode, wherever they are. */
-struct kvi_view {
-	const uint8_t *bytes;
-	size_t len;
 };
 
 /* seq: of the message within tag and direction, from 0. generation: of a CTS's receive. */
@@ -469,6 +471,28 @@ enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
 				   struct kvi_descriptor *descriptor);
 void kvi_descriptor_decode_extent(const struct kvi_descriptor *descriptor, const uint8_t *bytes,
 				  uint32_t number, struct kvi_descriptor_extent *extent);
+
+/* ---- addresses of engines (section 8) ---- */
+
+enum {
+	KVI_ADDRESS_VERSION = 1,
+	KVI_ADDRESS_HOST_LEN = 64, /* with its NUL */
+	KVI_ENGINE_ADDRESS_LEN_MAX = 25 + KVI_RAILS_MAX * KVI_ADDRESS_HOST_LEN,
+};
+
+struct kvi_address {
+	uint8_t instance[KVI_SESSION_LEN]; /* of the engine */
+	uint16_t port;
+	uint8_t host_count;
+	char hosts[KVI_RAILS_MAX]
+		  [KVI_ADDRESS_HOST_LEN]; /* text of IP addresses; the first is tried first */
+};
+
+/* Returns the length; bytes are KVI_ENGINE_ADDRESS_LEN_MAX. */
+size_t kvi_address_encode(const struct kvi_address *address, uint8_t *bytes);
+
+/* KVT_E_PROTOCOL unless the bytes are an address, and nothing else; KVT_E_VERSION: one of a later version. */
+enum kvt_err kvi_address_decode(const void *bytes, size_t len, struct kvi_address *address);
 
 /* What an EAGER or a NOTIFY takes of the lane's window: the memory it costs a receiver that cannot
  * deliver it yet. */

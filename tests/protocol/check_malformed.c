@@ -18,6 +18,8 @@ static enum codec_outcome try_bytes(enum vector_kind kind, const uint8_t *from, 
 		return codec_try_lane_hello(from, len);
 	case VECTOR_DESCRIPTOR:
 		return codec_try_descriptor(from, len);
+	case VECTOR_ADDRESS:
+		return codec_try_address(from, len);
 	case VECTOR_MESSAGE:
 		break;
 	}
@@ -76,7 +78,7 @@ static const struct {
 	{ "magic of a frame", "3.1 HELLO", 0, 0x4c },
 	{ "magic of a frame", "3.1 HELLO", 1, 0x57 },
 	{ "frame type 0", "3.6 HEARTBEAT", 2, 0 },
-	{ "unknown frame type", "3.6 HEARTBEAT", 2, 10 },
+	{ "unknown frame type", "3.6 HEARTBEAT", 2, 11 },
 	{ "skip flag on a known type", "3.6 HEARTBEAT", 3, 1 },
 	{ "reserved flag", "3.6 HEARTBEAT", 3, 2 },
 	{ "reserved flag", "3.6 HEARTBEAT", 3, 0x80 },
@@ -113,6 +115,21 @@ static const struct {
 	{ "address of 129 bytes", "3.4 LANES", 9, 129 },
 	{ "unknown mode", "3.8 OPENING", 10, 2 },
 	{ "reserved byte of an opening", "3.8 OPENING", 11, 1 },
+	{ "empty identity", "3.11 IDENTITY", 8, 0 },
+	{ "identity of 1,033 bytes", "3.11 IDENTITY", 9, 4 },
+	{ "identity that is shorter than the frame", "3.11 IDENTITY", 8, 8 },
+	{ "magic of an address", "8 address", 3, 0x44 },
+	{ "version 0 of an address", "8 address", 4, 0 },
+	{ "version 2 of an address", "8 address", 4, 2 },
+	{ "port 0", "8 address of one host", 6, 0 },
+	{ "no hosts", "8 address of one host", 24, 0 },
+	{ "one host fewer than there are", "8 address", 24, 1 },
+	{ "17 hosts", "8 address", 24, 17 },
+	{ "empty host", "8 address of one host", 25, 0 },
+	{ "host of 64 bytes", "8 address of one host", 25, 64 },
+	{ "NUL in a host", "8 address of one host", 27, 0 },
+	{ "space in a host", "8 address of one host", 26, ' ' },
+	{ "byte above ASCII in a host", "8 address of one host", 28, 0x80 },
 	{ "magic of a lane hello", "4 lane hello", 3, 0x4d },
 	{ "lane index 1,279", "4 lane hello", 37, 4 },
 	{ "message type 0", "5.12 KV_CLOSED", 0, 0 },
@@ -185,6 +202,22 @@ START_TEST(what_the_document_excludes_is_rejected)
 		ck_assert_msg(try_bytes(vector->kind, bytes, len) == CODEC_REJECTED,
 			      "%s: accepted in %s", patches[i].reason, patches[i].vector);
 	}
+}
+END_TEST
+
+START_TEST(an_identity_has_a_limit)
+{
+	static const uint8_t identity[KVT_IDENTITY_LEN_MAX + 1];
+	static uint8_t encoded[2 * KVT_IDENTITY_LEN_MAX];
+	struct kvi_frame frame = {
+		.type = KVI_FRAME_IDENTITY,
+		.identity = { identity, KVT_IDENTITY_LEN_MAX },
+	};
+	size_t len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
+	ck_assert_int_eq(codec_try_frame(encoded, len), CODEC_STABLE);
+	frame.identity.len++;
+	len = kvi_frame_encode(&frame, encoded, sizeof(encoded));
+	ck_assert_int_eq(codec_try_frame(encoded, len), CODEC_REJECTED);
 }
 END_TEST
 
@@ -404,6 +437,7 @@ int main(void)
 	tcase_add_loop_test(tests, a_trailing_byte_within_a_frame_is_rejected, 0, count);
 	tcase_add_loop_test(tests, every_flipped_bit_is_rejected_or_kept, 0, count);
 	tcase_add_test(tests, what_the_document_excludes_is_rejected);
+	tcase_add_test(tests, an_identity_has_a_limit);
 	tcase_add_test(tests, a_zero_generation_is_rejected_everywhere);
 	tcase_add_test(tests, a_start_may_be_empty);
 	tcase_add_test(tests, meta_has_a_limit);

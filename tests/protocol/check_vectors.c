@@ -29,6 +29,8 @@ static size_t encode(const struct vector *vector, uint8_t *to, size_t len)
 		return kvi_message_encode(vector->value, to, len);
 	case VECTOR_DESCRIPTOR:
 		return encode_descriptor(vector->value, to);
+	case VECTOR_ADDRESS:
+		return kvi_address_encode(vector->value, to);
 	case VECTOR_LANE_HELLO:
 		kvi_lane_hello_encode(vector->value, to);
 	}
@@ -63,14 +65,17 @@ START_TEST(the_bytes_are_read_as_that_value)
 	case VECTOR_DESCRIPTOR:
 		ck_assert_int_eq(codec_try_descriptor(bytes, len), CODEC_STABLE);
 		break;
+	case VECTOR_ADDRESS:
+		ck_assert_int_eq(codec_try_address(bytes, len), CODEC_STABLE);
+		break;
 	}
 }
 END_TEST
 
 START_TEST(what_does_not_fit_is_not_written)
 {
-	/* Lane hellos and descriptors are written into room that is made for them. */
-	if (vectors[_i].kind == VECTOR_LANE_HELLO || vectors[_i].kind == VECTOR_DESCRIPTOR)
+	/* All others are written into room that is made for them. */
+	if (vectors[_i].kind != VECTOR_FRAME && vectors[_i].kind != VECTOR_MESSAGE)
 		return;
 
 	uint8_t encoded[VECTOR_LEN_MAX + 1];

@@ -155,3 +155,20 @@ enum codec_outcome codec_try_descriptor(const uint8_t *bytes, size_t len)
 	free(encoded);
 	return outcome;
 }
+
+enum codec_outcome codec_try_address(const uint8_t *bytes, size_t len)
+{
+	uint8_t encoded[KVI_ENGINE_ADDRESS_LEN_MAX];
+	uint8_t *copy = copy_bytes(bytes, len);
+	struct kvi_address address;
+	memset(&address, UNTOUCHED, sizeof(address));
+	enum kvt_err err = kvi_address_decode(copy, len, &address);
+	if (err != KVT_OK) {
+		free(copy);
+		bool is_told = err == KVT_E_PROTOCOL || err == KVT_E_VERSION;
+		return is_told && is_untouched(&address, sizeof(address)) ? CODEC_REJECTED
+									  : CODEC_BROKEN;
+	}
+	size_t encoded_len = kvi_address_encode(&address, encoded);
+	return compare(copy, len, encoded, encoded_len);
+}

@@ -22,6 +22,7 @@ enum codec_outcome codec_try_frame(const uint8_t *bytes, size_t len);
 enum codec_outcome codec_try_lane_hello(const uint8_t *bytes, size_t len);
 enum codec_outcome codec_try_message(const uint8_t *bytes, size_t len);
 enum codec_outcome codec_try_descriptor(const uint8_t *bytes, size_t len);
+enum codec_outcome codec_try_address(const uint8_t *bytes, size_t len);
 
 /* The code that a message tells, KVT_OK when it has none. */
 enum kvt_err codec_get_code(const struct kvi_message *message);

@@ -16,6 +16,7 @@ enum fuzz_target {
 	FUZZ_KEYS,
 	FUZZ_NOISE,
 	FUZZ_CHANNEL,
+	FUZZ_ADDRESS,
 	FUZZ_TARGETS,
 };
 

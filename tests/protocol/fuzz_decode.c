@@ -195,6 +195,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	case FUZZ_CHANNEL:
 		try_channel(bytes, len);
 		break;
+	case FUZZ_ADDRESS:
+		require(codec_try_address(bytes, len) != CODEC_BROKEN);
+		break;
 	case FUZZ_TARGETS:
 		break;
 	}

@@ -65,10 +65,9 @@ static void add_seed(void)
 static void add_vectors(void)
 {
 	static const enum fuzz_target targets[] = {
-		[VECTOR_FRAME] = FUZZ_FRAME,
-		[VECTOR_LANE_HELLO] = FUZZ_LANE_HELLO,
-		[VECTOR_MESSAGE] = FUZZ_MESSAGE,
-		[VECTOR_DESCRIPTOR] = FUZZ_DESCRIPTOR,
+		[VECTOR_FRAME] = FUZZ_FRAME,	 [VECTOR_LANE_HELLO] = FUZZ_LANE_HELLO,
+		[VECTOR_MESSAGE] = FUZZ_MESSAGE, [VECTOR_DESCRIPTOR] = FUZZ_DESCRIPTOR,
+		[VECTOR_ADDRESS] = FUZZ_ADDRESS,
 	};
 	for (size_t i = 0; i < vector_count; i++) {
 		uint8_t bytes[VECTOR_LEN_MAX];

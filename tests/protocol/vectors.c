@@ -100,6 +100,11 @@ static const struct kvi_frame answer = {
 	.opening.proof = PROOF,
 };
 
+static const struct kvi_frame identity = {
+	.type = KVI_FRAME_IDENTITY,
+	.identity = { (const uint8_t *)"decode-0\x00", 9 },
+};
+
 /* ---- section 4 ---- */
 
 static const struct kvi_lane_hello lane_hello = { .session = SESSION,
@@ -340,6 +345,20 @@ static const struct vector_descriptor railed_descriptor = {
 	},
 };
 
+static const struct kvi_address address = {
+	.instance = INSTANCE,
+	.port = 12345,
+	.host_count = 2,
+	.hosts = { "10.1.2.3", "fe80::1%eth01" },
+};
+
+static const struct kvi_address short_address = {
+	.instance = SESSION,
+	.port = 1,
+	.host_count = 1,
+	.hosts = { "::1" },
+};
+
 const struct vector vectors[] = {
 	{ "3.1 HELLO", VECTOR_FRAME,
 	  "4b56 01 00 31000000 "
@@ -365,6 +384,8 @@ const struct vector vectors[] = {
 	{ "3.8 OPENING", VECTOR_FRAME, "4b56 08 00 3c000000 0100 01 00 0102030405060708 " PROOF_HEX,
 	  &opening },
 	{ "3.9 ANSWER", VECTOR_FRAME, "4b56 09 00 30000000 " PROOF_HEX, &answer },
+	{ "3.11 IDENTITY", VECTOR_FRAME, "4b56 0a 00 0b000000 0900 6465636f64652d30 00",
+	  &identity },
 	{ "4 lane hello", VECTOR_LANE_HELLO, "4b56544c " SESSION_HEX TOKEN_HEX "ff03",
 	  &lane_hello },
 	{ "5.2 CREDIT", VECTOR_MESSAGE, "01 00 0201 06050403 0000000000000000", &credit },
@@ -469,6 +490,12 @@ const struct vector vectors[] = {
 	  "0300000000000000 0200000000000000 "
 	  "0100000000000000 0200000000000000 0300000000000000 0400000000000000",
 	  &railed_descriptor },
+	{ "8 address", VECTOR_ADDRESS,
+	  "4b565441 0100 3930 " INSTANCE_HEX "02 08 31302e312e322e33 0d 666538303a3a312565746830 "
+	  "31",
+	  &address },
+	{ "8 address of one host", VECTOR_ADDRESS, "4b565441 0100 0100 " SESSION_HEX "01 03 3a3a31",
+	  &short_address },
 };
 
 const size_t vector_count = sizeof(vectors) / sizeof(vectors[0]);

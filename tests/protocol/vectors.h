@@ -16,9 +16,10 @@ enum vector_kind {
 	VECTOR_LANE_HELLO,
 	VECTOR_MESSAGE,
 	VECTOR_DESCRIPTOR,
+	VECTOR_ADDRESS,
 };
 
-enum { VECTOR_LEN_MAX = 1024 };
+enum { VECTOR_LEN_MAX = KVI_ENGINE_ADDRESS_LEN_MAX };
 
 /* Without its MAC, which is the engine's business. */
 struct vector_descriptor {
@@ -29,8 +30,9 @@ struct vector_descriptor {
 struct vector {
 	const char *name;
 	enum vector_kind kind;
-	const char *hex;   /* spaces between fields */
-	const void *value; /* struct kvi_frame, kvi_lane_hello, kvi_message or vector_descriptor */
+	const char *hex; /* spaces between fields */
+	const void *
+		value; /* struct kvi_frame, kvi_lane_hello, kvi_message, vector_descriptor or kvi_address */
 };
 
 extern const struct vector vectors[];

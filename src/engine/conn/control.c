@@ -31,6 +31,7 @@ enum {
 	ACCEPT_BATCH = 16,
 	TURN_BATCH = 64, /* of what may be many, a turn */
 	MANY = 64,	 /* sessions */
+	PORT_TRIES = 16,
 };
 
 #define PAUSE_NS (50 * KVI_MS)
@@ -90,26 +91,41 @@ void kvi_control_believe(struct kvi_session *session)
 		kvi_session_end(session);
 }
 
+static bool start_listening(struct kvi_control *control)
+{
+	bool is_watched = true;
+	for (unsigned i = 0; i < control->listen_count; i++)
+		is_watched &=
+			watch_control(control, control->listen_fds[i], &control->listen_fds[i]);
+	return is_watched;
+}
+
+static void stop_listening(struct kvi_control *control)
+{
+	for (unsigned i = 0; i < control->listen_count; i++)
+		epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fds[i], NULL);
+}
+
 /* Out of descriptors: drop the caller with the one in reserve, and do not listen for a while. */
-static void pause_listening(struct kvi_control *control)
+static void pause_listening(struct kvi_control *control, int listen_fd)
 {
 	kvi_log(KVI_LOG_WARN, "accept-paused", "no descriptor is left for another peer");
 	close(control->reserve_fd);
-	int fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
 	control->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fd, NULL);
+	stop_listening(control);
 	control->resume_ns = kvi_deadline_after(PAUSE_NS);
 }
 
-static void accept_strangers(struct kvi_control *control)
+static void accept_strangers(struct kvi_control *control, int listen_fd)
 {
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		int fd = accept4(control->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE)
-				pause_listening(control);
+				pause_listening(control, listen_fd);
 			return;
 		}
 		struct kvi_session *session = kvi_session_open(control, fd, NULL);
@@ -278,8 +294,9 @@ static bool on_event(struct kvi_control *control, const struct epoll_event *even
 	void *what = event->data.ptr;
 	if (what == &control->wake) {
 		kvi_wake_clear(&control->wake);
-	} else if (what == &control->listen_fd) {
-		accept_strangers(control);
+	} else if (what >= (void *)control->listen_fds &&
+		   what < (void *)(control->listen_fds + KVI_RAILS_MAX)) {
+		accept_strangers(control, *(int *)what);
 	} else if (what >= (void *)control->listeners &&
 		   what < (void *)(control->listeners + KVI_RAILS_MAX)) {
 		take_lanes(control, (size_t)((struct kvi_listener **)what - control->listeners));
@@ -310,7 +327,7 @@ static bool pass_timers(struct kvi_control *control)
 {
 	int64_t now_ns = kvi_clock_now();
 	if (now_ns >= control->resume_ns) {
-		watch_control(control, control->listen_fd, &control->listen_fd);
+		start_listening(control);
 		control->resume_ns = KVI_NEVER;
 	}
 	for (int i = 0; i < TURN_BATCH && kvi_timers_get_due(&control->timers) <= now_ns; i++)
@@ -380,7 +397,7 @@ static void end_all(struct kvi_control *control, int system_errno, const char *t
 	control->end_text = text;
 	control->end_errno = system_errno;
 	if (!control->fds_lost)
-		epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, control->listen_fd, NULL);
+		stop_listening(control);
 	control->resume_ns = KVI_NEVER;
 	kvi_list_for_each (node, next_node, &control->sessions)
 		end_one(control, get_session(node));
@@ -473,7 +490,7 @@ static enum kvt_err listen_on(struct kvi_control *control, const char *host, uin
 		close(fd);
 		goto out_address;
 	}
-	control->listen_fd = fd;
+	control->listen_fds[control->listen_count++] = fd;
 out_address:
 	freeaddrinfo(address);
 	return err;
@@ -483,12 +500,40 @@ uint16_t kvi_control_get_port(const struct kvi_control *control)
 {
 	struct sockaddr_storage address = { 0 };
 	socklen_t len = sizeof(address);
-	getsockname(control->listen_fd, (struct sockaddr *)&address, &len);
+	getsockname(control->listen_fds[0], (struct sockaddr *)&address, &len);
 	return address.ss_family == AF_INET ? ntohs(((struct sockaddr_in *)&address)->sin_port)
 					    : ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
 }
 
-enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint16_t port,
+static void close_listen_fds(struct kvi_control *control)
+{
+	while (control->listen_count > 0)
+		close(control->listen_fds[--control->listen_count]);
+}
+
+/* A port that is free at the first host may be taken at another. */
+static enum kvt_err listen_on_all(struct kvi_control *control, uint16_t given_port,
+				  struct kvt_error *error)
+{
+	const struct kvi_address *address = &control->engine->address;
+	enum kvt_err err = KVT_E_LIMIT;
+	for (int tries = 0; err == KVT_E_LIMIT && tries < PORT_TRIES; tries++) {
+		uint16_t port = given_port;
+		err = KVT_OK;
+		for (unsigned i = 0; err == KVT_OK && i < address->host_count; i++) {
+			err = listen_on(control, address->hosts[i], port, error);
+			if (err == KVT_OK)
+				port = kvi_control_get_port(control);
+		}
+		if (err != KVT_OK)
+			close_listen_fds(control);
+		if (given_port != 0 || address->host_count == 1)
+			break;
+	}
+	return err;
+}
+
+enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
 			      struct kvi_control **control_out, struct kvt_error *error)
 {
 	struct kvi_control *control = kvi_alloc(sizeof(*control));
@@ -517,11 +562,11 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "no descriptor for the control thread");
 		goto err_close_fds;
 	}
-	err = listen_on(control, host, port, error);
+	err = listen_on_all(control, port, error);
 	if (err != KVT_OK)
 		goto err_close_fds;
 	if (!watch_control(control, control->wake.fd, &control->wake) ||
-	    !watch_control(control, control->listen_fd, &control->listen_fd)) {
+	    !start_listening(control)) {
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch the listener");
 		goto err_close_listener;
 	}
@@ -535,7 +580,7 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint1
 	return KVT_OK;
 
 err_close_listener:
-	close(control->listen_fd);
+	close_listen_fds(control);
 err_close_fds:
 	if (control->epoll_fd >= 0)
 		close(control->epoll_fd);
@@ -557,7 +602,7 @@ void kvi_control_stop(struct kvi_control *control)
 		kvi_ref_drop(&kvi_container_of(mail, struct kvt_conn, note)->ref);
 	kvi_timers_free(&control->timers);
 	if (!control->fds_lost) {
-		close(control->listen_fd);
+		close_listen_fds(control);
 		close(control->epoll_fd);
 		close(control->reserve_fd);
 	}

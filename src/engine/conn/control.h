@@ -34,7 +34,8 @@ struct kvi_control {
 	/* immutable after open */
 	struct kvt_engine *engine;
 	int epoll_fd;
-	int listen_fd;
+	int listen_fds[KVI_RAILS_MAX]; /* one a host of the engine's address */
+	unsigned listen_count;
 	struct kvi_wake wake;
 	pthread_t thread;
 	int64_t opened_ns; /* the ticks of heartbeats are counted from here */
@@ -68,9 +69,9 @@ struct kvi_control {
 	atomic_bool stopping;
 };
 
-/* Listen on host:port (0: any) and start the thread. Errors: LIMIT (port in use, descriptors), INVALID,
- * NO_MEMORY. */
-enum kvt_err kvi_control_open(struct kvt_engine *engine, const char *host, uint16_t port,
+/* Listen on one port (0: any) of all hosts of the engine's address, and start the thread. Errors: LIMIT (port in use,
+ * descriptors), INVALID, NO_MEMORY. */
+enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
 			      struct kvi_control **control, struct kvt_error *error);
 
 /* Send CLOSE to all peers, tear their connections down, stop the thread. */

@@ -110,12 +110,20 @@ static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
 }
 
 /* A new connection over fd, known to the control thread. Owns fd from success on. */
-static enum kvt_err make_conn(struct kvt_engine *engine, const char *host, uint16_t port, int fd,
-			      struct kvt_conn **conn_out, struct kvt_error *error)
+static enum kvt_err make_conn(const struct kvi_target *target, int fd, struct kvt_conn **conn_out,
+			      struct kvt_error *error)
 {
-	struct kvt_conn *conn = kvi_conn_admit(engine, false, host, port, error);
+	struct kvt_engine *engine = target->engine;
+	char host[KVI_HOST_LEN];
+	kvi_target_print_host(target, host, sizeof(host));
+	struct kvt_conn *conn = kvi_conn_admit(engine, false, host, target->port, error);
 	if (conn == NULL)
 		return error->code;
+	if (target->engine_address != NULL) {
+		conn->wants_instance = true;
+		memcpy(conn->instance, target->engine_address->instance, KVI_SESSION_LEN);
+	}
+
 	enum kvt_err err = kvi_control_adopt(engine->control, conn, fd);
 	if (err != KVT_OK) {
 		kvi_conn_dismiss(conn);
@@ -147,7 +155,7 @@ static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_con
 {
 	struct kvt_conn *conn = NULL;
 	*is_stranger = false;
-	enum kvt_err err = make_conn(target->engine, target->host, target->port, fd, &conn, error);
+	enum kvt_err err = make_conn(target, fd, &conn, error);
 	if (err != KVT_OK) {
 		close(fd);
 		return err;
@@ -208,6 +216,28 @@ static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
 	return err == KVT_OK ? err : kvi_target_blame(target, error);
 }
 
+static enum kvt_err call_target(struct kvi_target *target, int64_t timeout_ns,
+				struct kvt_conn **conn, struct kvt_error *error)
+{
+	int64_t wait_ns;
+	if (target->port == 0 || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"port %u, timeout_ns %lld: allowed are 1 to 65535, "
+				"and " KVI_TIMEOUT_RULE,
+				target->port, (long long)timeout_ns);
+	enum kvt_err err = kvi_engine_enter(target->engine, error);
+	if (err != KVT_OK)
+		return err;
+	target->deadline_ns = kvi_deadline_after(wait_ns);
+	err = kvi_target_open(target, error);
+	if (err == KVT_OK) {
+		err = open_conn(target, conn, error);
+		kvi_target_close(target);
+	}
+	kvi_engine_leave(target->engine);
+	return err;
+}
+
 enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t port,
 			   int64_t timeout_ns, struct kvt_conn **conn, struct kvt_error *error)
 {
@@ -216,26 +246,31 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 		error = &own_error;
 	if (engine == NULL || host == NULL || conn == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no host is given");
-	int64_t wait_ns;
-	if (port == 0 || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"port %u, timeout_ns %lld: allowed are 1 to 65535, "
-				"and " KVI_TIMEOUT_RULE,
-				port, (long long)timeout_ns);
-	enum kvt_err err = kvi_engine_enter(engine, error);
+	struct kvi_target target = { .engine = engine, .host = host, .port = port };
+	return call_target(&target, timeout_ns, conn, error);
+}
+
+enum kvt_err kvt_conn_open_address(struct kvt_engine *engine, const void *bytes, size_t len,
+				   int64_t timeout_ns, struct kvt_conn **conn,
+				   struct kvt_error *error)
+{
+	struct kvt_error own_error = { .code = KVT_OK };
+	struct kvi_address address;
+	if (error == NULL)
+		error = &own_error;
+	if (engine == NULL || bytes == NULL || conn == NULL)
+		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no address is given");
+	enum kvt_err err = kvi_address_decode(bytes, len, &address);
+	if (err == KVT_E_VERSION)
+		return kvi_fail(error, err, 0, "the address is one of a later version of KVTrans");
 	if (err != KVT_OK)
-		return err;
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"%zu bytes that are no address of an engine, or not a whole one",
+				len);
 	struct kvi_target target = {
 		.engine = engine,
-		.host = host,
-		.port = port,
-		.deadline_ns = kvi_deadline_after(wait_ns),
+		.engine_address = &address,
+		.port = address.port,
 	};
-	err = kvi_target_open(&target, error);
-	if (err == KVT_OK) {
-		err = open_conn(&target, conn, error);
-		kvi_target_close(&target);
-	}
-	kvi_engine_leave(engine);
-	return err;
+	return call_target(&target, timeout_ns, conn, error);
 }

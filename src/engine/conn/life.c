@@ -38,6 +38,7 @@ static void release_conn(struct kvi_ref *ref)
 	kvi_ref_drop(&conn->engine->ref);
 	kvi_exports_destroy(&conn->exports);
 	pthread_mutex_destroy(&conn->lock);
+	kvi_free(conn->peer_identity);
 	kvi_free(conn->peer_lanes);
 	kvi_free(conn->links);
 	kvi_free(conn->shards);
@@ -377,6 +378,12 @@ const char *kvt_conn_get_host(const struct kvt_conn *conn)
 const char *kvt_conn_get_key_id(const struct kvt_conn *conn)
 {
 	return conn->secrets->key_id;
+}
+
+const void *kvt_conn_get_peer_identity(const struct kvt_conn *conn, size_t *len)
+{
+	*len = conn->peer_identity_len;
+	return conn->peer_identity;
 }
 
 uint16_t kvt_conn_get_port(const struct kvt_conn *conn)

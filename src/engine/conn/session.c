@@ -114,6 +114,18 @@ static void send_ending(struct kvi_session *session, enum kvi_frame_type type, e
 	send_frame(session, &frame);
 }
 
+/* Before anything can be sent on the lanes: so both have it when the connection is open. */
+static void send_identity(struct kvi_session *session)
+{
+	const struct kvi_settings *settings = &session->control->engine->settings;
+	struct kvi_frame frame = {
+		.type = KVI_FRAME_IDENTITY,
+		.identity = { settings->identity, settings->identity_len },
+	};
+	if (settings->identity_len > 0)
+		send_frame(session, &frame);
+}
+
 /* ---- handshake ---- */
 
 /* A server knows its peer now: make the connection and say where its lanes are. */
@@ -150,6 +162,7 @@ static void serve_lanes(struct kvi_session *session)
 		kvi_conn_fail(conn, err, error.provider_errno, "%s", error.text);
 		return;
 	}
+	send_identity(session);
 	send_frame(session, &frame);
 }
 
@@ -162,12 +175,21 @@ static void on_agreed(struct kvi_session *session)
 	struct kvt_conn *conn = session->conn;
 	const struct kvi_welcome *agreed = &session->handshake.agreed;
 	session->state = KVI_SESSION_LANES;
+	if (conn->wants_instance &&
+	    memcmp(conn->instance, agreed->instance, KVI_SESSION_LEN) != 0) {
+		kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
+			      "another engine is there than the one that the address is of, which "
+			      "was closed or restarted, perhaps");
+		return;
+	}
 	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 	enum kvt_err err =
 		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
 	if (err != KVT_OK)
 		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
+	else
+		send_identity(session);
 }
 
 /* Say what is to be said first. */
@@ -252,6 +274,8 @@ static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes
 	struct kvt_engine *engine = conn->engine;
 	if (session->is_server || session->state != KVI_SESSION_LANES || conn->peer_lanes != NULL)
 		return KVT_E_PROTOCOL;
+	if (has_failed(session))
+		return KVT_OK; /* who dials shall not see more of this peer */
 	struct kvi_lanes *copy = kvi_alloc(sizeof(*copy));
 	if (copy == NULL)
 		return KVT_E_NO_MEMORY;
@@ -263,11 +287,28 @@ static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes
 	return KVT_OK;
 }
 
+static enum kvt_err on_identity(struct kvi_session *session, const struct kvi_view *identity)
+{
+	struct kvt_conn *conn = session->conn;
+	if (session->state != KVI_SESSION_LANES || session->ready_received ||
+	    conn->peer_identity != NULL)
+		return KVT_E_PROTOCOL;
+	uint8_t *copy = kvi_alloc_data(identity->len);
+	if (copy == NULL)
+		return KVT_E_NO_MEMORY;
+	memcpy(copy, identity->bytes, identity->len);
+	conn->peer_identity = copy;
+	conn->peer_identity_len = identity->len;
+	return KVT_OK;
+}
+
 static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame *frame)
 {
 	switch (frame->type) {
 	case KVI_FRAME_LANES:
 		return on_lanes(session, &frame->lanes);
+	case KVI_FRAME_IDENTITY:
+		return on_identity(session, &frame->identity);
 	case KVI_FRAME_READY:
 		if (session->state != KVI_SESSION_LANES || session->ready_received)
 			return KVT_E_PROTOCOL;

@@ -40,16 +40,22 @@ struct kvi_attempt {
 
 /* ---- what the host is ---- */
 
+/* What is called, for a human. */
+static const char *get_name(const struct kvi_target *target)
+{
+	return target->host != NULL ? target->host : "an engine's address,";
+}
+
 /* The call shall end: the user interrupts, or the engine is closed. */
 static enum kvt_err check_stop(const struct kvi_target *target, const char *doing,
 			       struct kvt_error *error)
 {
 	if (kvi_engine_is_interrupted(target->engine))
 		return kvi_fail(error, KVT_E_CANCELLED, 0, "%s port %u: interrupted while %s",
-				target->host, target->port, doing);
+				get_name(target), target->port, doing);
 	if (atomic_load(&target->engine->stopping))
 		return kvi_fail(error, KVT_E_CLOSED, 0,
-				"%s port %u: the engine was closed while %s", target->host,
+				"%s port %u: the engine was closed while %s", get_name(target),
 				target->port, doing);
 	return KVT_OK;
 }
@@ -125,6 +131,28 @@ static enum kvt_err read_host(const struct kvi_target *target, char name[HOST_LE
 
 /* ---- resolving ---- */
 
+/* The hosts of an engine's address, which are IP addresses: nobody is asked. */
+static enum kvt_err read_hosts(struct kvi_target *target, struct kvt_error *error)
+{
+	const struct kvi_address *address = target->engine_address;
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+					.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
+	char service[8];
+	snprintf(service, sizeof(service), "%u", address->port);
+	for (unsigned i = 0; i < address->host_count; i++) {
+		/* The zone of another host may be none of ours. */
+		if (getaddrinfo(address->hosts[i], service, &hints,
+				&target->addresses[target->list_count]) == 0)
+			target->list_count++;
+	}
+	if (target->list_count > 0)
+		return KVT_OK;
+	return kvi_fail(error, KVT_E_INVALID, 0,
+			"no host of the address is an IP address that this host can reach: the "
+			"first is \"%s\"",
+			address->hosts[0]);
+}
+
 /* One look-up. On the heap, because a look-up that cannot be cancelled goes on without us. */
 struct lookup {
 	struct gaicb request;
@@ -164,6 +192,8 @@ static enum kvt_err await_lookup(const struct kvi_target *target, struct lookup 
 
 static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
 {
+	if (target->engine_address != NULL)
+		return read_hosts(target, error);
 	struct lookup *lookup = kvi_alloc(sizeof(*lookup));
 	if (lookup == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to resolve %s", target->host);
@@ -173,8 +203,11 @@ static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
 	snprintf(lookup->service, sizeof(lookup->service), "%u", target->port);
 	lookup->hints.ai_socktype = SOCK_STREAM;
 	lookup->hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	if (getaddrinfo(lookup->host, lookup->service, &lookup->hints, &target->addresses) == 0)
+	if (getaddrinfo(lookup->host, lookup->service, &lookup->hints, &target->addresses[0]) ==
+	    0) {
+		target->list_count = 1;
 		goto out_free;
+	}
 
 	lookup->hints.ai_flags = AI_NUMERICSERV;
 	lookup->request.ar_name = lookup->host;
@@ -185,7 +218,8 @@ static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
 	err = status == 0 ? await_lookup(target, lookup, error)
 			  : fail_lookup(target, status, error);
 	if (err == KVT_OK) {
-		target->addresses = lookup->request.ar_result;
+		target->addresses[0] = lookup->request.ar_result;
+		target->list_count = 1;
 	} else if (status == 0 && gai_cancel(&lookup->request) == EAI_NOTCANCELED) {
 		return err; /* still in use by the resolver's thread: given up to it */
 	}
@@ -205,12 +239,19 @@ static const struct addrinfo *take_address(const struct addrinfo **at, int famil
 	return taken;
 }
 
-/* The resolver's order, but the families take turns: one of them may lead nowhere. */
+/* The resolver's order, but the families take turns: one of them may lead nowhere. An engine's address has an order
+ * of its own. */
 static void order_attempts(struct kvi_target *target)
 {
-	const struct addrinfo *next[] = { target->addresses, target->addresses };
-	int family = target->addresses->ai_family;
 	size_t count = 0;
+	if (target->engine_address != NULL) {
+		for (size_t i = 0; i < target->list_count; i++)
+			target->attempts[count++] =
+				(struct kvi_attempt){ .address = target->addresses[i], .fd = -1 };
+		return;
+	}
+	const struct addrinfo *next[] = { target->addresses[0], target->addresses[0] };
+	int family = target->addresses[0]->ai_family;
 	for (bool is_first = true; count < target->count; is_first = !is_first) {
 		const struct addrinfo *address =
 			take_address(&next[is_first ? 0 : 1], family, is_first);
@@ -222,20 +263,23 @@ static void order_attempts(struct kvi_target *target)
 
 enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error)
 {
-	target->addresses = NULL;
+	target->list_count = 0;
 	target->chosen = NULL;
 	target->count = 0;
 	enum kvt_err err = resolve(target, error);
 	if (err != KVT_OK)
 		return err;
-	for (const struct addrinfo *at = target->addresses; at != NULL; at = at->ai_next)
+	if (target->engine_address != NULL)
+		target->count = target->list_count;
+	for (const struct addrinfo *at = target->addresses[0];
+	     target->engine_address == NULL && at != NULL; at = at->ai_next)
 		target->count++;
 	target->attempts = kvi_alloc_array(target->count, sizeof(*target->attempts));
 	target->pollfds = kvi_alloc_array(target->count, sizeof(*target->pollfds));
 	if (target->attempts == NULL || target->pollfds == NULL) {
 		kvi_target_close(target);
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the addresses of %s",
-				target->host);
+				get_name(target));
 	}
 	order_attempts(target);
 	return KVT_OK;
@@ -245,7 +289,8 @@ void kvi_target_close(struct kvi_target *target)
 {
 	kvi_free(target->pollfds);
 	kvi_free(target->attempts);
-	freeaddrinfo(target->addresses);
+	for (size_t i = 0; i < target->list_count; i++)
+		freeaddrinfo(target->addresses[i]);
 }
 
 /* ---- telling ---- */
@@ -257,21 +302,30 @@ static void print_address(const struct kvi_attempt *attempt, char text[KVI_HOST_
 		strcpy(text, "?");
 }
 
+void kvi_target_print_host(const struct kvi_target *target, char *text, size_t len)
+{
+	char address[KVI_HOST_LEN];
+	print_address(target->chosen, address);
+	snprintf(text, len, "%s", target->host != NULL ? target->host : address);
+}
+
 enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error)
 {
 	char address[KVI_HOST_LEN];
 	print_address(target->chosen, address);
-	bool is_plain = strcmp(address, target->host) == 0;
-	return kvi_fail(error, error->code, error->provider_errno, "%s%s%s%s port %u: %s",
-			target->host, is_plain ? "" : " (", is_plain ? "" : address,
-			is_plain ? "" : ")", target->port, error->text);
+	const char *host = target->host != NULL ? target->host : address;
+	bool is_plain = strcmp(address, host) == 0;
+	return kvi_fail(error, error->code, error->provider_errno, "%s%s%s%s port %u: %s", host,
+			is_plain ? "" : " (", is_plain ? "" : address, is_plain ? "" : ")",
+			target->port, error->text);
 }
 
 /* Why no address could be connected: the reason of the only one, or what became of each. */
 static enum kvt_err fail_all(struct kvi_target *target, struct kvt_error *error)
 {
 	char text[KVT_TEXT_LEN];
-	size_t len = (size_t)snprintf(text, sizeof(text), "%s port %u", target->host, target->port);
+	size_t len =
+		(size_t)snprintf(text, sizeof(text), "%s port %u", get_name(target), target->port);
 	struct kvt_error first = { .code = KVT_E_UNREACHABLE };
 	for (size_t i = 0; i < target->count; i++) {
 		struct kvi_attempt *attempt = &target->attempts[i];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * target.h - who is called: a host and a port, the addresses that the name stands for, and how far each
- * was tried. Of one call, on its caller's thread.
+ * target.h - who is called: a host and a port, or an engine's address, the IP addresses that these stand for, and
+ * how far each was tried. Of one call, on its caller's thread.
  */
 #ifndef KVI_ENGINE_TARGET_H
 #define KVI_ENGINE_TARGET_H
@@ -11,15 +11,20 @@
 
 #include <kvtrans.h>
 
+#include "wire/wire.h"
+
 struct kvt_engine;
 struct kvi_attempt;
 
 struct kvi_target {
 	struct kvt_engine *engine;
-	const char *host; /* as it was given; lent */
+	const char *host; /* as it was given; lent. NULL: engine_address says */
 	uint16_t port;
+	const struct kvi_address *engine_address; /* lent; NULL: host says */
 	int64_t deadline_ns;
-	struct addrinfo *addresses;
+	struct addrinfo *addresses
+		[KVI_RAILS_MAX]; /* lists: one of host's, or one of each host of the address */
+	size_t list_count;
 	struct kvi_attempt *attempts; /* one an address, in the order in which they are tried */
 	struct pollfd *pollfds;
 	size_t count;
@@ -46,6 +51,9 @@ void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cau
 void kvi_target_allow_again(struct kvi_target *target);
 /* There are addresses left besides the chosen one. */
 bool kvi_target_has_more(const struct kvi_target *target);
+
+/* The peer's host for the application: what it gave, or what was chosen of the address. */
+void kvi_target_print_host(const struct kvi_target *target, char *text, size_t len);
 
 /* Put the chosen host, address and port before the text of error. Returns its code. */
 enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error);

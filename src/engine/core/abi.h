@@ -15,7 +15,7 @@
  * The last two never change.
  */
 #define KVI_ABI_MAP(X)                                                                             \
-	X(engine_config, "engine config", auth_key_len, auth_key_len, 136)                         \
+	X(engine_config, "engine config", identity_len, identity_len, 152)                         \
 	X(stats, "statistics", send_latency, send_latency, 480)                                    \
 	X(kv_config, "KV config", tag, tag, 40)                                                    \
 	X(send_request, "send request", timeout_ns, timeout_ns, 56)                                \

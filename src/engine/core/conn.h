@@ -60,7 +60,11 @@ struct kvt_conn {
 	uint16_t port;
 	uint8_t session_id[KVI_SESSION_LEN];
 	struct kvi_secrets *secrets; /* in the engine's vault */
-	size_t eager_len;	     /* the smaller of both sides' */
+	uint8_t *peer_identity;	     /* NULL: it has none */
+	size_t peer_identity_len;
+	bool wants_instance; /* client: it shall be the engine of this instance */
+	uint8_t instance[KVI_SESSION_LEN];
+	size_t eager_len; /* the smaller of both sides' */
 	unsigned peer_rx_count;
 	unsigned lane_count;
 	struct kvi_link *links;	   /* by lane index */

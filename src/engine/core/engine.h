@@ -70,6 +70,7 @@ struct kvt_engine {
 	/* Look whether somebody has closed descriptors of ours: then kvi_engine_lose_fds(). */
 	void (*check_fds)(struct kvt_engine *engine);
 	uint16_t port;
+	struct kvi_address address;
 	char provider[KVI_PROVIDER_LEN];
 
 	/* under lock */

@@ -114,6 +114,16 @@ enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 	/* Soon enough, and a time that can be added to now. */
 	if (found.lost_after_ns > KVI_NEVER / 2)
 		found.lost_after_ns = KVI_NEVER / 2;
+	if (config->identity_len > KVT_IDENTITY_LEN_MAX ||
+	    (config->identity == NULL && config->identity_len > 0))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"an identity of %zu bytes%s; allowed are up to %d",
+				config->identity_len,
+				config->identity == NULL ? " that is NULL" : "",
+				KVT_IDENTITY_LEN_MAX);
+	if (config->identity_len > 0)
+		memcpy(found.identity, config->identity, config->identity_len);
+	found.identity_len = config->identity_len;
 	*settings = found;
 	return KVT_OK;
 }

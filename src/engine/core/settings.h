@@ -70,6 +70,8 @@ struct kvi_settings {
 	bool spin_adapts;
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
+	uint8_t identity[KVT_IDENTITY_LEN_MAX];
+	size_t identity_len;
 };
 
 /* Check config and fill in defaults. INVALID names the field, the value and what is allowed. */
