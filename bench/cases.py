@@ -49,8 +49,8 @@ PROGRAMS = {
     SOCKET: Program("socket", "#56B4E9", "raw", ("--path=socket",)),
     # It sleeps between completions where there is much to move: polling was slower on two cores.
     FABRIC: Program("libfabric", "#009E73", "raw", ("--path=libfabric",)),
-    FABRIC_SPIN: Program("libfabric, spinning", "#66C5AB", "raw", ("--path=libfabric", "--spin")),
-    FABRIC_BATCH: Program("libfabric, one completion", "#00664B", "raw", ("--path=libfabric", "--batch")),
+    FABRIC_SPIN: Program("libfabric, spinning", "#66C5AB", "raw", ("--path=libfabric", "--spin=1000")),
+    FABRIC_BATCH: Program("libfabric, one completion", "#00664B", "raw", ("--path=libfabric-batch",)),
     "ucx": Program("UCX", "#E69F00", "raw", ("--path=ucx",)),
     "ucx64k": Program("UCX, 64 KiB segments", "#F0C36B", "raw", ("--path=ucx",), environment=SEGMENTS),
     "ucxown": Program("UCX, own choice", "#D9B38C", "raw", ("--path=ucx", "--provider=default")),

@@ -12,23 +12,7 @@
 enum { RUN_LEN = 8, SETS_MAX = 8 };
 static const size_t POOL_LEN = (size_t)512 << 20; /* far beyond the caches */
 
-static const char *const pattern_names[PERF_PATTERN_COUNT] = { "contiguous", "runs", "random" };
-
-int perf_pattern_parse(const char *text, enum perf_pattern *pattern)
-{
-	for (int i = 0; i < PERF_PATTERN_COUNT; i++) {
-		if (!strcmp(text, pattern_names[i])) {
-			*pattern = (enum perf_pattern)i;
-			return 0;
-		}
-	}
-	return -1;
-}
-
-const char *perf_pattern_get_name(enum perf_pattern pattern)
-{
-	return pattern_names[pattern];
-}
+const char *const perf_pattern_names[] = { "contiguous", "runs", "random", NULL };
 
 /* Bytes the kernel can still hand out without swapping; SIZE_MAX when it does not say. */
 static size_t read_available_memory(void)

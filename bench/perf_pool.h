@@ -15,12 +15,9 @@ enum perf_pattern {
 	PERF_CONTIGUOUS,
 	PERF_RUNS,
 	PERF_RANDOM,
-	PERF_PATTERN_COUNT,
 };
 
-/* Read "contiguous", "runs" or "random"; -1 for another word. */
-int perf_pattern_parse(const char *text, enum perf_pattern *pattern);
-const char *perf_pattern_get_name(enum perf_pattern pattern);
+extern const char *const perf_pattern_names[]; /* NULL is the last */
 
 struct perf_pool {
 	unsigned char *base;

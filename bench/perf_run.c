@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perf_run.c - see perf_run.h. It never moves a byte itself.
+ * perf_run.c - the measuring loop, the same for every path. It never moves a byte itself.
+ *
+ * The measurement is cut into rounds of about half a second. The leading process names the round, the serving one
+ * prepares for it and says go, both run, and the serving one tells what it saw. So the run ends on time, Ctrl-C loses
+ * nothing, and no agreement is needed while the clock runs.
  */
-#include "perf_run.h"
+#include "perf.h"
 
 #include <err.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const int64_t ROUND_NS = PERF_SECOND / 2;
@@ -28,49 +30,9 @@ struct totals {
 	int64_t peer_cpu_ns;
 };
 
-static int open_memory(struct perf_run *run)
-{
-	const struct perf_job *job = run->job;
-	size_t slots = perf_job_get_slots(job);
-	unsigned seed = run->leads ? 1 : 2;
-
-	run->flights = calloc(job->depth + 1, sizeof(*run->flights)); /* a ping-pong has two */
-	if (!run->flights || perf_samples_open(&run->times) || perf_samples_open(&run->submits) ||
-	    perf_samples_open(&run->notified))
-		goto no_memory;
-	if (!slots)
-		return PERF_OK;
-	run->sets = slots / job->count;
-	run->remote_order = perf_order_make(slots, job->extents, job->pattern, 3 - seed);
-	uint32_t *order = perf_order_make(slots, job->extents, job->pattern, seed);
-	if (run->remote_order && order && !perf_pool_open(&run->pool, job->block_len, slots, order))
-		return PERF_OK;
-no_memory:
-	warnx("no memory for %zu blocks of %zu bytes", slots, job->block_len);
-	return PERF_FAILED;
-}
-
-int perf_run_open(struct perf_run *run)
-{
-	int status = open_memory(run);
-
-	return status ? status : run->path->open(run);
-}
-
-void perf_run_close(struct perf_run *run)
-{
-	run->path->close(run);
-	perf_pool_close(&run->pool);
-	free(run->remote_order);
-	perf_samples_close(&run->notified);
-	perf_samples_close(&run->submits);
-	perf_samples_close(&run->times);
-	free(run->flights);
-}
-
 size_t perf_run_count_indices(const struct perf_run *run)
 {
-	return run->job->count / run->job->extents;
+	return run->job.count / run->job.extents;
 }
 
 struct perf_stamp perf_run_get_stamp(const struct perf_flight *flight)
@@ -80,50 +42,58 @@ struct perf_stamp perf_run_get_stamp(const struct perf_flight *flight)
 
 static bool is_send(const struct perf_run *run)
 {
-	return run->job->op == PERF_SEND;
+	return run->job.op == PERF_SEND;
 }
 
-static bool tells_itself(const struct perf_run *run)
+static bool is_latency(const struct perf_run *run)
 {
-	return run->job->op == PERF_READ ? run->path->tells_reads : run->path->tells_writes;
+	return run->job.mode == PERF_LATENCY;
 }
 
 bool perf_run_is_told(const struct perf_run *run)
 {
-	return !run->job->plain && (run->job->op != PERF_READ || run->path->tells_reads);
+	return !run->job.plain && (run->job.op != PERF_READ || run->path->tells_reads);
 }
 
-__attribute__((format(printf, 2, 3))) static int say(struct perf_run *run, const char *format, ...)
-{
-	char line[PERF_LINE_LEN];
-	va_list args;
+/* ---- messages, at either side ---- */
 
-	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	return run->path->say(run, line);
+static int start_send(struct perf_run *run, struct perf_flight *flight, uint64_t slot)
+{
+	flight->slot = perf_pool_get(&run->pool, slot);
+	/* Filling counts: it is what a run that verifies costs. */
+	if (run->job.verify)
+		perf_fill(flight->slot, run->job.block_len, flight->number);
+	return run->path->send(run, flight);
 }
 
-static int blame(const char *line)
+static int start_receive(struct perf_run *run, uint64_t number)
 {
-	warnx("the other process said \"%s\"", line);
-	return PERF_FAILED;
+	struct perf_flight *flight = &run->flights[is_latency(run) ? IN : number % run->job.depth];
+
+	*flight = (struct perf_flight){ .number = number };
+	flight->slot = perf_pool_get(&run->pool, is_latency(run) ? IN : number);
+	return run->path->recv(run, flight);
+}
+
+static int finish_receive(struct perf_run *run, struct perf_flight *flight)
+{
+	int status = run->path->finish(run, flight);
+
+	if (!status && run->job.verify)
+		run->wrong += !perf_check(flight->slot, run->job.block_len, flight->number);
+	return status;
 }
 
 /* ---- the leading process ---- */
 
 static int start_flight(struct perf_run *run, uint64_t number)
 {
-	struct perf_flight *flight = &run->flights[number % run->job->depth];
+	struct perf_flight *flight = &run->flights[number % run->job.depth];
 	int status;
 
 	*flight = (struct perf_flight){ .number = number, .started = perf_now_ns() };
 	if (is_send(run)) {
-		flight->slot = perf_pool_get(&run->pool, number);
-		/* Filling counts: it is what a run that verifies costs. */
-		if (run->job->verify)
-			perf_fill(flight->slot, run->job->block_len, number);
-		status = run->path->send(run, flight);
+		status = start_send(run, flight, number);
 	} else {
 		if (run->sets) {
 			size_t first = number % run->sets * perf_run_count_indices(run);
@@ -139,22 +109,24 @@ static int start_flight(struct perf_run *run, uint64_t number)
 
 static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 {
-	int status = run->path->finish(run, flight);
+	const struct perf_path *path = run->path;
+	int status = path->finish(run, flight);
 
 	flight->flying = false;
 	if (status)
 		return status;
 	perf_samples_add(&run->times, perf_now_ns() - flight->started);
-	if (is_send(run) || tells_itself(run) || !perf_run_is_told(run))
+	if (is_send(run) || !perf_run_is_told(run) ||
+	    (run->job.op == PERF_READ ? path->tells_reads : path->tells_writes))
 		return PERF_OK;
 	struct perf_stamp stamp = perf_run_get_stamp(flight);
-	return run->path->tell(run, &stamp);
+	return path->tell(run, &stamp);
 }
 
 /* Start flights first to end - 1, each as soon as the one depth places before it is over. */
 static int run_flights(struct perf_run *run, uint64_t first, uint64_t end)
 {
-	unsigned depth = run->job->depth;
+	unsigned depth = run->job.depth;
 	int status;
 
 	for (uint64_t i = first; i < end + depth; i++) {
@@ -167,38 +139,21 @@ static int run_flights(struct perf_run *run, uint64_t first, uint64_t end)
 	return PERF_OK;
 }
 
-static int start_in(struct perf_run *run, uint64_t number)
-{
-	run->flights[IN].number = number;
-	run->flights[IN].slot = perf_pool_get(&run->pool, IN);
-	return run->path->recv(run, &run->flights[IN]);
-}
-
-static int start_out(struct perf_run *run, uint64_t number)
-{
-	struct perf_flight *flight = &run->flights[OUT];
-
-	flight->number = number;
-	flight->slot = perf_pool_get(&run->pool, OUT);
-	if (run->job->verify)
-		perf_fill(flight->slot, run->job->block_len, number);
-	return run->path->send(run, flight);
-}
-
 /* A send's own end is taken after the answer to it: it costs the ping-pong nothing but its work. */
 static int play_pings(struct perf_run *run, uint64_t first, uint64_t end)
 {
+	struct perf_flight *in = &run->flights[IN], *out = &run->flights[OUT];
 	int status;
 
 	for (uint64_t i = first; i < end; i++) {
-		if ((status = start_in(run, i)))
+		if ((status = start_receive(run, i)))
 			return status;
+		out->number = i;
 		int64_t started = perf_now_ns();
-		if ((status = start_out(run, i)) ||
-		    (status = run->path->finish(run, &run->flights[IN])))
+		if ((status = start_send(run, out, OUT)) || (status = run->path->finish(run, in)))
 			return status;
 		perf_samples_add(&run->times, (perf_now_ns() - started) / 2);
-		if ((status = run->path->finish(run, &run->flights[OUT])))
+		if ((status = run->path->finish(run, out)))
 			return status;
 	}
 	return PERF_OK;
@@ -215,49 +170,37 @@ static int end_round(struct perf_run *run)
 static int lead_round(struct perf_run *run, enum round kind, uint64_t first, uint64_t count,
 		      struct totals *totals)
 {
-	bool latency = run->job->mode == PERF_LATENCY;
 	int64_t receiver_ns, peer_cpu_ns;
-	char line[PERF_LINE_LEN];
+	unsigned going;
 	int status;
 
-	if ((status = say(run, "round %d %" PRIu64 " %" PRIu64, kind, first, count)) ||
-	    (status = run->path->hear(run, line)))
+	if ((status = perf_say(run, "round %d %" PRIu64 " %" PRIu64, kind, first, count)) ||
+	    (status = perf_hear_values(run, 1, "go %u", &going)))
 		return status;
-	if (strcmp(line, "go"))
-		return blame(line);
 	int64_t cpu_ns = perf_cpu_ns();
 	int64_t started = perf_now_ns();
-	if ((status = (latency ? play_pings : run_flights)(run, first, first + count)))
+	if ((status = (is_latency(run) ? play_pings : run_flights)(run, first, first + count)))
 		return status;
 	totals->elapsed_ns += perf_now_ns() - started;
 	totals->cpu_ns += perf_cpu_ns() - cpu_ns;
-	if ((status = end_round(run)) || (status = run->path->hear(run, line)))
+	if ((status = end_round(run)) ||
+	    (status = perf_hear_values(run, 3, "done %" SCNd64 " %" SCNd64 " %" SCNu64,
+				       &receiver_ns, &peer_cpu_ns, &run->wrong)))
 		return status;
-	if (sscanf(line, "done %" SCNd64 " %" SCNd64 " %" SCNu64, &receiver_ns, &peer_cpu_ns,
-		   &run->wrong) != 3)
-		return blame(line);
 	totals->count += count;
 	totals->receiver_ns += receiver_ns;
 	totals->peer_cpu_ns += peer_cpu_ns;
 	return PERF_OK;
 }
 
-/* Messages go in whole batches, as every slot is used as often as any other. */
-static uint64_t get_batch(const struct perf_run *run)
-{
-	return is_send(run) ? run->job->count : 1;
-}
-
-/* How many fit into what is left of the time, at most a round's worth; enough for what is in flight to be
- * what it should be for half of the round. */
+/* How many fit into what is left of the time, at most a round's worth; enough for what is in flight to be what it
+ * should be for half of the round. Messages go in whole batches, as every slot is used as often as any other. */
 static uint64_t size_round(const struct perf_run *run, const struct totals *last, int64_t left_ns)
 {
-	uint64_t batch = get_batch(run);
-	uint64_t least = (2 * run->job->depth + batch - 1) / batch;
+	uint64_t batch = is_send(run) ? run->job.count : 1;
+	uint64_t least = run->job.depth == 1 ? 1 : (2 * run->job.depth + batch - 1) / batch;
 	uint64_t batches = 0;
 
-	if (run->job->depth == 1)
-		least = 1;
 	if (last->count) {
 		int64_t aim = left_ns < ROUND_NS ? left_ns : ROUND_NS;
 		batches = (uint64_t)(aim / (last->elapsed_ns / (int64_t)(last->count / batch) + 1));
@@ -270,8 +213,8 @@ static uint64_t size_round(const struct perf_run *run, const struct totals *last
 static int lead_rounds(struct perf_run *run, enum round kind, int64_t limit_ns, uint64_t *next,
 		       struct totals *last)
 {
+	size_t len = run->job.block_len * (is_send(run) ? 1 : run->job.count);
 	struct totals sum = { 0 };
-	size_t len = run->job->block_len * (is_send(run) ? 1 : run->job->count);
 
 	do {
 		uint64_t count = size_round(run, last, limit_ns - sum.elapsed_ns);
@@ -281,7 +224,7 @@ static int lead_rounds(struct perf_run *run, enum round kind, int64_t limit_ns, 
 		*next += count;
 		*last = sum;
 		if (kind == MEASURE)
-			perf_progress(sum.count * len, sum.elapsed_ns, limit_ns);
+			perf_progress((double)sum.count * (double)len, sum.elapsed_ns, limit_ns);
 	} while (sum.elapsed_ns < limit_ns && !perf_count_interrupts());
 	return PERF_OK;
 }
@@ -292,11 +235,10 @@ static int64_t read_boot_id(void)
 	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
 	unsigned high = 0, low = 0;
 
-	if (!file)
-		return 0;
-	if (fscanf(file, "%8x-%4x", &high, &low) != 2)
+	if (file && fscanf(file, "%8x-%4x", &high, &low) != 2)
 		high = low = 0;
-	fclose(file);
+	if (file)
+		fclose(file);
 	return (int64_t)high << 16 | low;
 }
 
@@ -305,27 +247,26 @@ static int64_t read_boot_id(void)
 static int compare_clocks(struct perf_run *run)
 {
 	int64_t best = INT64_MAX, ahead = 0, theirs, boot = 0;
-	char line[PERF_LINE_LEN];
 	int status;
 
 	for (int i = 0; i < CLOCK_PINGS && (!boot || boot != read_boot_id()); i++) {
 		int64_t sent = perf_now_ns();
-		if ((status = say(run, "time")) || (status = run->path->hear(run, line)))
+		if ((status = perf_say(run, "time")) ||
+		    (status =
+			     perf_hear_values(run, 2, "time %" SCNd64 " %" SCNd64, &theirs, &boot)))
 			return status;
 		int64_t trip = perf_now_ns() - sent;
-		if (sscanf(line, "time %" SCNd64 " %" SCNd64, &theirs, &boot) != 2)
-			return blame(line);
 		if (trip < best)
 			ahead = theirs - sent - trip / 2;
 		best = trip < best ? trip : best;
 	}
-	return say(run, "ahead %" PRId64, boot && boot == read_boot_id() ? 0 : ahead);
+	return perf_say(run, "ahead %" PRId64, boot && boot == read_boot_id() ? 0 : ahead);
 }
 
 /* Move every slot once more, and have each byte looked at. */
 static int check_pool(struct perf_run *run)
 {
-	bool source = run->job->op == PERF_WRITE;
+	bool source = run->job.op == PERF_WRITE;
 	struct totals none = { 0 };
 
 	perf_pool_prepare(&run->pool, source);
@@ -335,36 +276,48 @@ static int check_pool(struct perf_run *run)
 	return status;
 }
 
-static int finish_run(struct perf_run *run, const struct totals *totals, struct perf_report *report)
+static void put_time(struct perf_run *run, enum perf_figure figure, int64_t ns)
 {
-	const struct perf_job *job = run->job;
-	bool paged = perf_job_is_paged(job);
-	char line[PERF_LINE_LEN];
+	if (ns >= 0)
+		run->report.figures[figure] = (double)ns;
+}
+
+static void report_totals(struct perf_run *run, const struct totals *totals)
+{
+	const struct perf_job *job = &run->job;
+	double *figures = run->report.figures;
+
+	figures[PERF_COUNT] = (double)(is_latency(run) ? perf_job_get_slots(job) : job->count);
+	figures[PERF_BLOCK_LEN] = (double)job->block_len;
+	figures[PERF_DEPTH] = job->depth;
+	figures[PERF_MESSAGES] = (double)(totals->count * (is_send(run) ? 1 : job->count));
+	figures[PERF_BYTES] = figures[PERF_MESSAGES] * figures[PERF_BLOCK_LEN];
+	put_time(run, PERF_RECEIVER, totals->receiver_ns);
+	put_time(run, PERF_P50, perf_samples_get(&run->times, 50));
+	put_time(run, PERF_P99, perf_samples_get(&run->times, 99));
+	if (!is_send(run)) {
+		run->report.pattern = perf_pattern_names[job->pattern];
+		figures[PERF_TRANSFERS] = (double)totals->count;
+		put_time(run, PERF_SUBMIT_P50, perf_samples_get(&run->submits, 50));
+		put_time(run, PERF_SUBMIT_P99, perf_samples_get(&run->submits, 99));
+	}
+	perf_report_set_time(&run->report, totals->elapsed_ns, totals->cpu_ns, totals->peer_cpu_ns);
+}
+
+static int finish_run(struct perf_run *run)
+{
+	bool paged = perf_job_is_paged(&run->job);
+	int64_t median, most;
 	int status;
 
-	report->memory_len = (int64_t)(perf_memory_get_peak() - report->memory_len);
-	report->messages = totals->count * (is_send(run) ? 1 : job->count);
-	report->bytes = report->messages * job->block_len;
-	report->elapsed_ns = totals->elapsed_ns;
-	report->receiver_ns = totals->receiver_ns;
-	report->cpu_ns = totals->cpu_ns;
-	report->peer_cpu_ns = totals->peer_cpu_ns;
-	report->p50_ns = perf_samples_get(&run->times, 50);
-	report->p99_ns = perf_samples_get(&run->times, 99);
-	if (paged && job->verify && (status = check_pool(run)))
+	if (paged && run->job.verify && (status = check_pool(run)))
 		return status;
-	report->verified = job->verify && job->op != PERF_NOTIFY && !run->wrong;
-	if ((status = say(run, "end")) || (status = run->path->hear(run, line)))
+	run->report.verified = run->job.verify && run->job.op != PERF_NOTIFY && !run->wrong;
+	if ((status = perf_say(run, "end")) ||
+	    (status = perf_hear_values(run, 2, "ended %" SCNd64 " %" SCNd64, &median, &most)))
 		return status;
-	if (sscanf(line, "ended %" SCNd64 " %" SCNd64, &report->notified_p50_ns,
-		   &report->notified_p99_ns) != 2)
-		return blame(line);
-	if (!is_send(run)) {
-		report->pattern = perf_pattern_get_name(job->pattern);
-		report->transfers = totals->count;
-		report->submit_ns = perf_samples_get(&run->submits, 50);
-		report->submit_p99_ns = perf_samples_get(&run->submits, 99);
-	}
+	put_time(run, PERF_NOTIFIED_P50, median);
+	put_time(run, PERF_NOTIFIED_P99, most);
 	if (!run->wrong)
 		return PERF_OK;
 	warnx("%" PRIu64 " %s with wrong bytes", run->wrong,
@@ -372,60 +325,44 @@ static int finish_run(struct perf_run *run, const struct totals *totals, struct 
 	return PERF_WRONG_BYTES;
 }
 
-int perf_run_lead(struct perf_run *run, int64_t warmup_ns, struct perf_report *report)
+int perf_run_lead(struct perf_run *run)
 {
-	const struct perf_job *job = run->job;
 	struct totals totals = { 0 };
 	uint64_t next = 0;
 	int status = PERF_OK;
 
-	report->op = perf_op_get_name(job->op);
-	report->mode = perf_mode_get_name(job->mode);
-	report->block_len = job->block_len;
-	report->count = job->mode == PERF_LATENCY ? perf_job_get_slots(job) : job->count;
-	report->depth = job->depth;
 	if (!is_send(run) && (status = compare_clocks(run)))
 		return status;
 	perf_set_patience(2);
 	perf_memory_reset_peak();
-	report->memory_len = (int64_t)perf_memory_get();
-	status = lead_rounds(run, WARM, warmup_ns, &next, &totals);
+	size_t before = perf_memory_get(false);
+	status = lead_rounds(run, WARM, run->options->warmup_ns, &next, &totals);
 	if (!status && !perf_count_interrupts()) {
 		perf_samples_reset(&run->times);
 		perf_samples_reset(&run->submits);
-		status = lead_rounds(run, MEASURE, job->duration_ns, &next, &totals);
+		status = lead_rounds(run, MEASURE, run->job.duration_ns, &next, &totals);
 		perf_progress_end();
 	}
-	if (!status)
-		status = finish_run(run, &totals, report);
-	report->interrupted = perf_count_interrupts() > 0;
+	run->report.figures[PERF_MEMORY] = (double)perf_memory_get(true) - (double)before;
+	if (!status) {
+		report_totals(run, &totals);
+		status = finish_run(run);
+	}
 	perf_set_patience(1);
 	return status;
 }
 
 /* ---- the serving process ---- */
 
-static int start_receive(struct perf_run *run, uint64_t number)
-{
-	struct perf_flight *flight = &run->flights[number % run->job->depth];
-
-	*flight = (struct perf_flight){ .number = number };
-	flight->slot = perf_pool_get(&run->pool, number);
-	return run->path->recv(run, flight);
-}
-
 static int receive_messages(struct perf_run *run, uint64_t first, uint64_t end)
 {
-	const struct perf_job *job = run->job;
+	unsigned depth = run->job.depth;
 	int status;
 
 	for (uint64_t i = first; i < end; i++) {
-		struct perf_flight *flight = &run->flights[i % job->depth];
-		if ((status = run->path->finish(run, flight)))
+		if ((status = finish_receive(run, &run->flights[i % depth])))
 			return status;
-		if (job->verify && !perf_check(flight->slot, job->block_len, i))
-			run->wrong++;
-		if (i + job->depth < end && (status = start_receive(run, i + job->depth)))
+		if (i + depth < end && (status = start_receive(run, i + depth)))
 			return status;
 	}
 	return PERF_OK;
@@ -433,21 +370,19 @@ static int receive_messages(struct perf_run *run, uint64_t first, uint64_t end)
 
 static int play_pongs(struct perf_run *run, uint64_t first, uint64_t end)
 {
-	const struct perf_job *job = run->job;
-	struct perf_flight *in = &run->flights[IN], *out = &run->flights[OUT];
+	struct perf_flight *out = &run->flights[OUT];
 	int status;
 
 	for (uint64_t i = first; i < end; i++) {
-		if ((status = run->path->finish(run, in)))
+		if ((status = finish_receive(run, &run->flights[IN])))
 			return status;
-		if (job->verify && !perf_check(in->slot, job->block_len, i))
-			run->wrong++;
 		if (i > first && (status = run->path->finish(run, out)))
 			return status;
 		/* The next message must find its receive posted. */
-		if (i + 1 < end && (status = start_in(run, i + 1)))
+		if (i + 1 < end && (status = start_receive(run, i + 1)))
 			return status;
-		if ((status = start_out(run, i)))
+		out->number = i;
+		if ((status = start_send(run, out, OUT)))
 			return status;
 	}
 	return run->path->finish(run, out);
@@ -468,24 +403,21 @@ static int await_stamps(struct perf_run *run, uint64_t count, bool counts)
 	return PERF_OK;
 }
 
+/* What must be there before the leading process begins. */
 static int prepare_round(struct perf_run *run, enum round kind, uint64_t first, uint64_t count)
 {
+	uint64_t most = is_latency(run) ? 1 : run->job.depth;
 	int status = PERF_OK;
 
 	if (kind == CHECK)
-		perf_pool_prepare(&run->pool, run->job->op == PERF_READ);
-	if (!is_send(run))
-		return PERF_OK;
-	if (run->job->mode == PERF_LATENCY)
-		return start_in(run, first);
-	for (uint64_t i = 0; i < count && i < run->job->depth && !status; i++)
+		perf_pool_prepare(&run->pool, run->job.op == PERF_READ);
+	for (uint64_t i = 0; is_send(run) && i < count && i < most && !status; i++)
 		status = start_receive(run, first + i);
 	return status;
 }
 
-static int follow_round(struct perf_run *run, enum round kind, uint64_t first, uint64_t count)
+static int serve_round(struct perf_run *run, enum round kind, uint64_t first, uint64_t count)
 {
-	bool latency = run->job->mode == PERF_LATENCY;
 	bool told = perf_run_is_told(run);
 	int status;
 
@@ -493,19 +425,21 @@ static int follow_round(struct perf_run *run, enum round kind, uint64_t first, u
 		return status;
 	int64_t cpu_ns = perf_cpu_ns();
 	int64_t started = perf_now_ns();
-	if ((status = say(run, "go")))
+	if ((status = perf_say(run, "go %d", kind)))
 		return status;
 	if (is_send(run))
-		status = (latency ? play_pongs : receive_messages)(run, first, first + count);
+		status = (is_latency(run) ? play_pongs : receive_messages)(run, first,
+									   first + count);
 	else
 		status = await_stamps(run, told ? count : 1, told && kind == MEASURE);
 	if (status)
 		return status;
 	int64_t elapsed_ns = perf_now_ns() - started;
 	cpu_ns = perf_cpu_ns() - cpu_ns;
-	if (kind == CHECK && run->job->op == PERF_WRITE)
+	if (kind == CHECK && run->job.op == PERF_WRITE)
 		run->wrong = perf_pool_count_wrong(&run->pool);
-	return say(run, "done %" PRId64 " %" PRId64 " %" PRIu64, elapsed_ns, cpu_ns, run->wrong);
+	return perf_say(run, "done %" PRId64 " %" PRId64 " %" PRIu64, elapsed_ns, cpu_ns,
+			run->wrong);
 }
 
 int perf_run_serve(struct perf_run *run)
@@ -516,25 +450,25 @@ int perf_run_serve(struct perf_run *run)
 	int status;
 
 	perf_set_patience(2);
-	do {
-		if ((status = run->path->hear(run, line)))
-			break;
-		if (!strcmp(line, "end")) {
-			status = say(run, "ended %" PRId64 " %" PRId64,
-				     perf_samples_get(&run->notified, 50),
-				     perf_samples_get(&run->notified, 99));
-			break;
+	while (!(status = perf_hear(run, line)) && strcmp(line, "end")) {
+		if (!strcmp(line, "time")) {
+			status = perf_say(run, "time %" PRId64 " %" PRId64, perf_now_ns(),
+					  read_boot_id());
+		} else if (sscanf(line, "round %u %" SCNu64 " %" SCNu64, &kind, &first, &count) ==
+				   3 &&
+			   kind <= CHECK && count) {
+			status = serve_round(run, (enum round)kind, first, count);
+		} else if (sscanf(line, "ahead %" SCNd64, &run->ahead_ns) != 1) {
+			warnx("the other process said \"%s\"", line);
+			status = PERF_FAILED;
 		}
-		if (!strcmp(line, "time"))
-			status = say(run, "time %" PRId64 " %" PRId64, perf_now_ns(),
-				     read_boot_id());
-		else if (sscanf(line, "round %u %" SCNu64 " %" SCNu64, &kind, &first, &count) ==
-				 3 &&
-			 kind <= CHECK && count)
-			status = follow_round(run, (enum round)kind, first, count);
-		else if (sscanf(line, "ahead %" SCNd64, &run->ahead_ns) != 1)
-			status = blame(line);
-	} while (!status);
+		if (status)
+			break;
+	}
+	if (!status)
+		status = perf_say(run, "ended %" PRId64 " %" PRId64,
+				  perf_samples_get(&run->notified, 50),
+				  perf_samples_get(&run->notified, 99));
 	perf_set_patience(1);
 	return status;
 }

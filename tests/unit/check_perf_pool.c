@@ -42,7 +42,7 @@ START_TEST(an_order_has_every_slot_once_and_the_same_in_each_array)
 	static const enum perf_pattern patterns[] = { PERF_CONTIGUOUS, PERF_RUNS, PERF_RANDOM };
 	unsigned used[BLOCKS] = { 0 };
 
-	for (unsigned p = 0; p < PERF_PATTERN_COUNT; p++) {
+	for (unsigned p = 0; p < sizeof(patterns) / sizeof(patterns[0]); p++) {
 		uint32_t *order = perf_order_make(BLOCKS, 2, patterns[p], 3);
 		for (size_t i = 0; i < BLOCKS; i++)
 			used[order[i]]++;

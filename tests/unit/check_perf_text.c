@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_perf_text.c - kvtrans-perf's numbers have three digits and the unit that fits, also at the edges. */
-#include "perf_text.h"
+#include "perf_report.h"
 
 #include "../support/runner.h"
 
@@ -9,7 +9,15 @@ struct sample {
 	const char *text;
 };
 
-#define COUNT(samples) (sizeof(samples) / sizeof((samples)[0]))
+static void expect_texts(enum perf_unit unit, const struct sample *samples, size_t count)
+{
+	char text[PERF_TEXT_LEN];
+	for (size_t i = 0; i < count; i++)
+		ck_assert_str_eq(perf_text(text, unit, samples[i].value), samples[i].text);
+}
+
+#define EXPECT_TEXTS(unit, samples)                                                                \
+	expect_texts(unit, samples, sizeof(samples) / sizeof((samples)[0]))
 
 START_TEST(times_have_three_digits_and_the_unit_that_fits)
 {
@@ -21,9 +29,7 @@ START_TEST(times_have_three_digits_and_the_unit_that_fits)
 		{ 999499999.0, "999 ms" }, { 999500000, "1.00 s" }, { 3.16e9, "3.16 s" },
 		{ 60e9, "60.0 s" },	   { 3600e9, "3600 s" },    { 3661e9, "3660 s" },
 	};
-	char text[PERF_TEXT_LEN];
-	for (size_t i = 0; i < COUNT(samples); i++)
-		ck_assert_str_eq(perf_text_time(text, samples[i].value), samples[i].text);
+	EXPECT_TEXTS(PERF_TIME, samples);
 }
 END_TEST
 
@@ -35,9 +41,7 @@ START_TEST(rates_have_three_digits_and_the_unit_that_fits)
 		{ 123456, "123 kB/s" },	  { 12.34e6, "12.3 MB/s" }, { 2.7949e9, "2.79 GB/s" },
 		{ 999.6e9, "1.00 TB/s" }, { 1.5e15, "1500 TB/s" },
 	};
-	char text[PERF_TEXT_LEN];
-	for (size_t i = 0; i < COUNT(samples); i++)
-		ck_assert_str_eq(perf_text_rate(text, samples[i].value), samples[i].text);
+	EXPECT_TEXTS(PERF_BYTE_RATE, samples);
 }
 END_TEST
 
@@ -56,27 +60,18 @@ START_TEST(counts_are_words_and_small_ones_whole)
 		{ 4.5678e9, "4.57 billion" },
 		{ 18446744073709551615.0, "18400000000 billion" },
 	};
-	char text[PERF_TEXT_LEN];
-	for (size_t i = 0; i < COUNT(samples); i++)
-		ck_assert_str_eq(perf_text_count(text, samples[i].value), samples[i].text);
+	EXPECT_TEXTS(PERF_NUMBER, samples);
 }
 END_TEST
 
 START_TEST(sizes_are_exact)
 {
-	static const struct {
-		size_t len;
-		const char *text;
-	} samples[] = {
-		{ 0, "0 bytes" },	{ 64, "64 bytes" },
-		{ 1000, "1000 bytes" }, { 1024, "1 KiB" },
-		{ 1025, "1025 bytes" }, { 73728, "72 KiB" },
-		{ 1 << 20, "1 MiB" },	{ 3 << 19, "1536 KiB" },
-		{ 1 << 30, "1 GiB" },	{ SIZE_MAX, "18446744073709551615 bytes" },
+	static const struct sample samples[] = {
+		{ 0, "0 bytes" },     { 64, "64 bytes" },      { 1000, "1000 bytes" },
+		{ 1024, "1 KiB" },    { 1025, "1025 bytes" },  { 73728, "72 KiB" },
+		{ 1 << 20, "1 MiB" }, { 3 << 19, "1536 KiB" }, { 1 << 30, "1 GiB" },
 	};
-	char text[PERF_TEXT_LEN];
-	for (size_t i = 0; i < COUNT(samples); i++)
-		ck_assert_str_eq(perf_text_size(text, samples[i].len), samples[i].text);
+	EXPECT_TEXTS(PERF_SIZE, samples);
 }
 END_TEST
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perf_measure.h - clocks, samples, the serving process, and the limits that every benchmark program lives under.
- * It knows nothing of what is measured.
+ * perf_tools.h - clocks, samples, the serving process, and the limits that both programs live under. It knows nothing
+ * of what is measured.
  */
-#ifndef PERF_MEASURE_H
-#define PERF_MEASURE_H
+#ifndef PERF_TOOLS_H
+#define PERF_TOOLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,18 +23,14 @@ enum perf_exit {
 };
 
 int64_t perf_now_ns(void);
-
 /* CPU time of this process, all threads. */
 int64_t perf_cpu_ns(void);
 
-/* Resident bytes of this process, and the most that they were since the reset; 0 when the kernel does
- * not tell. */
-size_t perf_memory_get(void);
-size_t perf_memory_get_peak(void);
+/* Resident bytes of this process, or, from the reset on, the most that they were; 0 when the kernel does not tell. */
+size_t perf_memory_get(bool peak);
 void perf_memory_reset_peak(void);
 
-/* Times of which percentiles are taken. Past its capacity it keeps a fair sample of all it has
- * seen. */
+/* Times of which percentiles are taken. Past its capacity it keeps a fair sample of all it has seen. */
 struct perf_samples {
 	int64_t *values;
 	size_t count;
@@ -55,20 +52,11 @@ unsigned perf_count_interrupts(void);
 void perf_set_patience(unsigned interrupts);
 int perf_is_interrupted(void *unused);
 
-/* Fork the serving process, which ignores Ctrl-C and ends with this one: its id here, 0 there. */
+/* Fork a process that ignores Ctrl-C and ends with this one: its id here, 0 there. */
 pid_t perf_fork(void);
 /* Its exit status. It has ended by now, unless something is wrong with it. */
 int perf_join(pid_t pid);
-
 /* End the process with a sentence when it is still there after so many nanoseconds. 0 disarms. */
 void perf_arm_watchdog(int64_t limit_ns);
-
-/*
- * Read "64K", "1M", "16MiB", "4096" as bytes, "2.5" as seconds, "16" as a number: at least low, at
- * most high. Return 0, or -1 and leave *value alone.
- */
-int perf_parse_bytes(const char *text, size_t low, size_t high, size_t *value);
-int perf_parse_seconds(const char *text, double low, double high, int64_t *value_ns);
-int perf_parse_number(const char *text, unsigned low, unsigned high, unsigned *value);
 
 #endif

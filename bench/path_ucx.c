@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_ucx.c - a path of raw: ucp_put_nbx() or ucp_get_nbx() for each block and one flush, after which every byte is
+ * path_ucx.c - the path of UCX: ucp_put_nbx() or ucp_get_nbx() for each block and one flush, after which every byte is
  * in place; tagged messages. Its transport is --provider, as UCX_TLS has it, so tcp unless it is told otherwise.
  * Endpoints tell of a peer that died, as users of a network want and as NIXL has it; "default" lets UCX choose among all
  * it has, and asks for no such thing, which would leave shared memory out. It never merges blocks.
  */
-#include "raw.h"
+#include "perf.h"
 
 #include <err.h>
 #include <poll.h>
@@ -135,8 +135,8 @@ static int give_offer(struct perf_run *run)
 			   ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)) ||
 		     check("ucp_worker_get_address",
 			   ucp_worker_get_address(link->worker, &address, &offer.address_len)) ||
-		     raw_put(run, &offer, sizeof(offer)) ||
-		     raw_put(run, address, offer.address_len) || raw_put(run, key, offer.key_len);
+		     perf_put(run, &offer, sizeof(offer)) ||
+		     perf_put(run, address, offer.address_len) || perf_put(run, key, offer.key_len);
 	if (address)
 		ucp_worker_release_address(link->worker, address);
 	if (key)
@@ -149,11 +149,11 @@ static int take_offer(struct perf_run *run)
 	struct link *link = run->own;
 	struct offer offer;
 
-	if (raw_get(run, &offer, sizeof(offer)))
+	if (perf_get(run, &offer, sizeof(offer)))
 		return PERF_FAILED;
 	char *bytes = malloc(offer.address_len + offer.key_len);
-	if (!bytes || raw_get(run, bytes, offer.address_len) ||
-	    raw_get(run, bytes + offer.address_len, offer.key_len)) {
+	if (!bytes || perf_get(run, bytes, offer.address_len) ||
+	    perf_get(run, bytes + offer.address_len, offer.key_len)) {
 		free(bytes);
 		return PERF_FAILED;
 	}
@@ -174,12 +174,12 @@ static int take_offer(struct perf_run *run)
 
 static int open_link(struct perf_run *run)
 {
-	const struct raw_options *options = raw_get_options(run);
-	struct link *link = raw_make_own(run, sizeof(*link));
+	const struct perf_options *options = run->options;
+	struct link *link = perf_make_own(run, sizeof(*link));
 
 	if (!link)
 		return PERF_FAILED;
-	link->spin = options->spin;
+	link->spin = options->spin_us > 0;
 	link->own_choice = !strcmp(options->provider, "default");
 	if (!link->own_choice)
 		setenv("UCX_TLS", options->provider, 1);
@@ -218,7 +218,7 @@ static int send_message(struct perf_run *run, struct perf_flight *flight)
 
 	struct link *link = run->own;
 
-	flight->request = ucp_tag_send_nbx(link->ep, flight->slot, run->job->block_len,
+	flight->request = ucp_tag_send_nbx(link->ep, flight->slot, run->job.block_len,
 					   flight->number, &param);
 	return PERF_OK;
 }
@@ -229,7 +229,7 @@ static int receive_message(struct perf_run *run, struct perf_flight *flight)
 
 	struct link *link = run->own;
 
-	flight->request = ucp_tag_recv_nbx(link->worker, flight->slot, run->job->block_len,
+	flight->request = ucp_tag_recv_nbx(link->worker, flight->slot, run->job.block_len,
 					   flight->number, UINT64_MAX, &param);
 	return PERF_OK;
 }
@@ -242,12 +242,12 @@ static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 		.op_attr_mask = UCP_OP_ATTR_FIELD_MEMH | UCP_OP_ATTR_FLAG_MULTI_SEND,
 		.memh = link->memory,
 	};
-	size_t len = run->job->block_len;
+	size_t len = run->job.block_len;
 
-	for (size_t i = 0; i < run->job->count; i++) {
+	for (size_t i = 0; i < run->job.count; i++) {
 		void *local = run->pool.base + flight->local[i] * len, *request;
 		uint64_t remote = link->remote_base + flight->remote[i] * len;
-		if (run->job->op == PERF_WRITE)
+		if (run->job.op == PERF_WRITE)
 			request = ucp_put_nbx(link->ep, local, len, remote, link->rkey, &param);
 		else
 			request = ucp_get_nbx(link->ep, local, len, remote, link->rkey, &param);
@@ -292,26 +292,26 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 /* What was sent last may still need us. */
 static int hear_line(struct perf_run *run, char *line)
 {
-	struct pollfd event = { .fd = raw_get_options(run)->control, .events = POLLIN };
+	struct pollfd event = { .fd = run->control, .events = POLLIN };
 	struct link *link = run->own;
 
-	while (!poll(&event, 1, 0)) {
+	while (link && !poll(&event, 1, 0)) {
 		if (!ucp_worker_progress(link->worker))
 			poll(&event, 1, 1);
 	}
-	return raw_hear(run, line);
+	return perf_hear_control(run, line);
 }
 
-const struct perf_path raw_ucx = {
+const struct perf_path perf_path_ucx = {
 	.name = "ucx",
+	.provider = "tcp",
 	.open = open_link,
 	.close = close_link,
-	.say = raw_say,
-	.hear = hear_line,
 	.send = send_message,
 	.recv = receive_message,
 	.move = start_transfer,
 	.finish = finish_flight,
 	.tell = tell_stamp,
 	.await_stamp = await_stamp,
+	.hear = hear_line,
 };

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perf_measure.c - see perf_measure.h. It never prints a result.
+ * perf_tools.c - see perf_tools.h. It never prints a result.
  */
-#include "perf_measure.h"
+#include "perf_tools.h"
 
 #include <err.h>
 #include <errno.h>
-#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -57,14 +56,9 @@ static size_t read_status(const char *format)
 	return kib << 10;
 }
 
-size_t perf_memory_get(void)
+size_t perf_memory_get(bool peak)
 {
-	return read_status("VmRSS: %zu");
-}
-
-size_t perf_memory_get_peak(void)
-{
-	return read_status("VmHWM: %zu");
+	return read_status(peak ? "VmHWM: %zu" : "VmRSS: %zu");
 }
 
 void perf_memory_reset_peak(void)
@@ -215,60 +209,4 @@ void perf_arm_watchdog(int64_t limit_ns)
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGALRM, &action, NULL);
 	alarm((unsigned)((limit_ns + PERF_SECOND - 1) / PERF_SECOND));
-}
-
-/* The shift a unit stands for: K, KiB, M, MiB, G, GiB, B or nothing; -1 for anything else. */
-static int parse_unit(const char *text)
-{
-	static const char letters[] = "KMG";
-
-	if (!*text || !strcmp(text, "B"))
-		return 0;
-	const char *letter = strchr(letters, *text);
-	if (!letter || (text[1] && strcmp(text + 1, "iB")))
-		return -1;
-	return 10 * (int)(letter - letters + 1);
-}
-
-int perf_parse_bytes(const char *text, size_t low, size_t high, size_t *value)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -1;
-	errno = 0;
-	unsigned long long number = strtoull(text, &end, 10);
-	int shift = parse_unit(end);
-	if (errno || shift < 0 || number > SIZE_MAX >> shift)
-		return -1;
-	size_t bytes = (size_t)number << shift;
-	if (bytes < low || bytes > high)
-		return -1;
-	*value = bytes;
-	return 0;
-}
-
-int perf_parse_seconds(const char *text, double low, double high, int64_t *value_ns)
-{
-	char *end;
-	double seconds = strtod(text, &end);
-
-	if (end == text || *end || !isfinite(seconds) || seconds < low || seconds > high)
-		return -1;
-	*value_ns = (int64_t)(seconds * (double)PERF_SECOND);
-	return 0;
-}
-
-int perf_parse_number(const char *text, unsigned low, unsigned high, unsigned *value)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -1;
-	errno = 0;
-	unsigned long number = strtoul(text, &end, 10);
-	if (errno || *end || number < low || number > high)
-		return -1;
-	*value = (unsigned)number;
-	return 0;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_socket.c - a path of raw: one TCP connection without Nagle's delay, which registers and copies nothing.
+ * path_socket.c - the path of one TCP connection without Nagle's delay, which registers and copies nothing.
  * Messages are a stream with one byte of acknowledgement a batch. A transfer is a header, the slots of the other
  * side, and the blocks, gathered by sendmsg() and scattered by recvmsg(); blocks that lie side by side are one element.
  * A write is answered by one byte when all of it is in place. The serving process learns from the header what
  * to do and works nothing out before.
  */
-#include "raw.h"
+#include "perf.h"
 
 #include <arpa/inet.h>
 #include <err.h>
@@ -92,7 +92,7 @@ static int get(struct link *link, void *base, size_t len)
 static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
 	flight->pending = 0;
-	return put(run->own, flight->slot, run->job->block_len);
+	return put(run->own, flight->slot, run->job.block_len);
 }
 
 static int expect_message(struct perf_run *run, struct perf_flight *flight)
@@ -104,7 +104,7 @@ static int expect_message(struct perf_run *run, struct perf_flight *flight)
 
 static int finish_message(struct perf_run *run, struct perf_flight *flight)
 {
-	const struct perf_job *job = run->job;
+	const struct perf_job *job = &run->job;
 	bool acked = job->mode == PERF_THROUGHPUT && (flight->number + 1) % job->count == 0;
 	struct link *link = run->own;
 	char ack = 'a';
@@ -126,10 +126,10 @@ static int finish_message(struct perf_run *run, struct perf_flight *flight)
 static size_t add_blocks(const struct perf_run *run, const uint32_t *slots, size_t used)
 {
 	struct iovec *vector = ((struct link *)run->own)->vector;
-	size_t len = run->job->block_len;
+	size_t len = run->job.block_len;
 	size_t first = used;
 
-	for (size_t i = 0; i < run->job->count; i++) {
+	for (size_t i = 0; i < run->job.count; i++) {
 		unsigned char *base = run->pool.base + slots[i] * len;
 		struct iovec *last = used > first ? &vector[used - 1] : NULL;
 		if (last && (unsigned char *)last->iov_base + last->iov_len == base)
@@ -143,13 +143,13 @@ static size_t add_blocks(const struct perf_run *run, const uint32_t *slots, size
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
 	struct link *link = run->own;
-	bool writes = run->job->op == PERF_WRITE;
+	bool writes = run->job.op == PERF_WRITE;
 	struct header header = { writes ? KIND_WRITE : KIND_READ, perf_run_get_stamp(flight) };
 	size_t used = 2;
 
 	link->vector[0] = (struct iovec){ &header, sizeof(header) };
 	link->vector[1] = (struct iovec){ (void *)(uintptr_t)flight->remote,
-					  run->job->count * sizeof(*flight->remote) };
+					  run->job.count * sizeof(*flight->remote) };
 	if (writes)
 		used = add_blocks(run, flight->local, used);
 	return move_vector(link, link->vector, used, false);
@@ -160,9 +160,9 @@ static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 	struct link *link = run->own;
 	char ack;
 
-	if (run->job->op == PERF_SEND)
+	if (run->job.op == PERF_SEND)
 		return finish_message(run, flight);
-	if (run->job->op == PERF_WRITE)
+	if (run->job.op == PERF_WRITE)
 		return get(link, &ack, 1);
 	return move_vector(link, link->vector, add_blocks(run, flight->local, 0), true);
 }
@@ -181,7 +181,7 @@ static int serve_transfer(struct perf_run *run, const struct header *header)
 	bool write = header->kind == KIND_WRITE;
 	int status;
 
-	if ((status = get(link, link->slots, run->job->count * sizeof(*link->slots))))
+	if ((status = get(link, link->slots, run->job.count * sizeof(*link->slots))))
 		return status;
 	status = move_vector(link, link->vector, add_blocks(run, link->slots, 0), write);
 	return status || !write ? status : put(link, "a", 1);
@@ -210,20 +210,19 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 /* Listen on a free port, tell the other process which, and take its connection. */
 static int accept_link(struct perf_run *run)
 {
-	const char *host = raw_get_options(run)->host;
+	char host[64];
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t len = sizeof(address);
 	int fd = -1;
 
-	if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
-		warnx("%s is no IPv4 address", host);
+	if (perf_find_address(run->options, host, sizeof(host)) ||
+	    inet_pton(AF_INET, host, &address.sin_addr) != 1)
 		return -1;
-	}
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&address, len) ||
 	    listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &len))
 		warn("listening on %s", host);
-	else if (!raw_put(run, &address, sizeof(address)))
+	else if (!perf_put(run, &address, sizeof(address)))
 		fd = accept(listener, NULL, NULL);
 	if (listener >= 0)
 		close(listener);
@@ -234,7 +233,7 @@ static int connect_link(struct perf_run *run)
 {
 	struct sockaddr_in address;
 
-	if (raw_get(run, &address, sizeof(address)))
+	if (perf_get(run, &address, sizeof(address)))
 		return -1;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
@@ -247,8 +246,8 @@ static int connect_link(struct perf_run *run)
 
 static int open_link(struct perf_run *run)
 {
-	struct link *link = raw_make_own(run, sizeof(*link));
-	size_t count = run->job->count;
+	struct link *link = perf_make_own(run, sizeof(*link));
+	size_t count = run->job.count;
 	int on = 1;
 
 	if (!link)
@@ -280,12 +279,11 @@ static void close_link(struct perf_run *run)
 	free(link);
 }
 
-const struct perf_path raw_socket = {
+const struct perf_path perf_path_socket = {
 	.name = "socket",
+	.provider = "socket",
 	.open = open_link,
 	.close = close_link,
-	.say = raw_say,
-	.hear = raw_hear,
 	.send = send_message,
 	.recv = expect_message,
 	.move = start_transfer,

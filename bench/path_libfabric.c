@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw_libfabric.c - a path of raw: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
+ * path_libfabric.c - the path of bare libfabric: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
  * least that libfabric needs. An operation on each block asks for FI_DELIVERY_COMPLETE: without it a provider may call a
  * block written that is still in a buffer of this side. It never merges blocks: that is what the library is there for.
  */
-#include "raw.h"
+#include "perf.h"
 
 #include <err.h>
 #include <rdma/fabric.h>
@@ -28,7 +28,8 @@ struct mail {
 
 /* The context of every operation is a count of what is pending. */
 struct link {
-	const struct raw_options *options;
+	bool batch; /* one completion a transfer instead of one a block */
+	bool spin;  /* poll instead of sleeping */
 	struct fi_info *info;
 	struct fid_fabric *fabric;
 	struct fid_domain *domain;
@@ -78,7 +79,7 @@ static int reap(struct link *link, bool wait)
 	bool found = false;
 
 	for (;;) {
-		long rc = wait && !found && !link->options->spin
+		long rc = wait && !found && !link->spin
 				  ? fi_cq_sread(link->cq, entries, 16, NULL, SLEEP_MS)
 				  : fi_cq_read(link->cq, entries, 16);
 		for (long i = 0; i < rc; i++) {
@@ -111,60 +112,60 @@ static int finish_flight(struct perf_run *run, struct perf_flight *flight)
 	return finish(run->own, &flight->pending);
 }
 
+/* Whether to try once more, as the queue was full; *status is of the call otherwise. */
+static bool is_full(struct link *link, const char *call, long rc, int *status)
+{
+	*status = rc == -FI_EAGAIN ? reap(link, false) : check(call, rc);
+	return rc == -FI_EAGAIN && !*status;
+}
+
 /* ---- messages ---- */
 
 static int receive(struct link *link, void *base, size_t len, void *desc, size_t *pending)
 {
-	long rc;
+	int status;
 
-	while ((rc = fi_recv(link->ep, base, len, desc, 0, pending)) == -FI_EAGAIN) {
-		if (reap(link, false))
-			return PERF_FAILED;
-	}
-	*pending += !rc;
-	return check("fi_recv", rc);
+	while (is_full(link, "fi_recv", fi_recv(link->ep, base, len, desc, 0, pending), &status))
+		;
+	*pending += !status;
+	return status;
 }
 
 static int receive_message(struct perf_run *run, struct perf_flight *flight)
 {
 	struct link *link = run->own;
 
-	return receive(link, flight->slot, run->job->block_len, link->desc, &flight->pending);
+	return receive(link, flight->slot, run->job.block_len, link->desc, &flight->pending);
 }
 
 /* The smallest messages are copied by every provider, and complete without a trace. */
 static int inject(struct link *link, const void *base, size_t len)
 {
-	long rc;
+	int status;
 
-	while ((rc = fi_inject(link->ep, base, len, 0)) == -FI_EAGAIN) {
-		if (reap(link, false))
-			return PERF_FAILED;
-	}
-	return check("fi_inject", rc);
+	while (is_full(link, "fi_inject", fi_inject(link->ep, base, len, 0), &status))
+		;
+	return status;
 }
 
 /* In a ping-pong the answer tells that the message has arrived. */
 static int send_message(struct perf_run *run, struct perf_flight *flight)
 {
 	struct link *link = run->own;
-	bool latency = run->job->mode == PERF_LATENCY;
-	size_t len = run->job->block_len;
-	struct iovec iov = { flight->slot, len };
+	bool latency = run->job.mode == PERF_LATENCY;
+	struct iovec iov = { flight->slot, run->job.block_len };
 	struct fi_msg message = {
 		.msg_iov = &iov, .desc = &link->desc, .iov_count = 1, .context = &flight->pending
 	};
 	uint64_t flags = FI_COMPLETION | (latency ? 0 : FI_DELIVERY_COMPLETE);
-	long rc;
+	int status;
 
-	if (latency && len <= link->info->tx_attr->inject_size)
-		return inject(link, flight->slot, len);
-	while ((rc = fi_sendmsg(link->ep, &message, flags)) == -FI_EAGAIN) {
-		if (reap(link, false))
-			return PERF_FAILED;
-	}
-	flight->pending += !rc;
-	return check("fi_sendmsg", rc);
+	if (latency && iov.iov_len <= link->info->tx_attr->inject_size)
+		return inject(link, flight->slot, iov.iov_len);
+	while (is_full(link, "fi_sendmsg", fi_sendmsg(link->ep, &message, flags), &status))
+		;
+	flight->pending += !status;
+	return status;
 }
 
 static int tell_stamp(struct perf_run *run, const struct perf_stamp *stamp)
@@ -204,32 +205,31 @@ static int post(struct perf_run *run, struct perf_flight *flight, const struct f
 		.rma_iov_count = 1,
 		.context = &flight->pending,
 	};
-	bool reads = run->job->op == PERF_READ;
+	bool reads = run->job.op == PERF_READ;
 	uint64_t flags = FI_COMPLETION | (reads ? 0 : FI_DELIVERY_COMPLETE);
-	long rc;
+	int status;
 
-	if (link->options->batch && !is_last)
+	if (link->batch && !is_last)
 		flags = 0;
-	while ((rc = (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags)) == -FI_EAGAIN) {
-		if (reap(link, false))
-			return PERF_FAILED;
-	}
-	flight->pending += !rc && flags & FI_COMPLETION;
-	return check(reads ? "fi_readmsg" : "fi_writemsg", rc);
+	while (is_full(link, "an operation",
+		       (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags), &status))
+		;
+	flight->pending += !status && flags & FI_COMPLETION;
+	return status;
 }
 
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
 	const struct link *link = run->own;
-	size_t len = run->job->block_len;
+	size_t len = run->job.block_len;
 
-	for (size_t i = 0; i < run->job->count; i++) {
+	for (size_t i = 0; i < run->job.count; i++) {
 		struct fi_rma_iov remote = {
 			link->remote_address + flight->remote[i] * len,
 			len,
 			link->remote_key,
 		};
-		if (post(run, flight, &remote, flight->local[i] * len, i + 1 == run->job->count))
+		if (post(run, flight, &remote, flight->local[i] * len, i + 1 == run->job.count))
 			return PERF_FAILED;
 	}
 	return PERF_OK;
@@ -237,14 +237,16 @@ static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 
 /* ---- the connection ---- */
 
-/* Ask for the named provider at the options' address; the serving process is its passive side too. */
-static int find_provider(struct link *link)
+/* Ask for the named provider at the interface's address; the serving process is its passive side too. */
+static int find_provider(struct link *link, const struct perf_options *options)
 {
-	const struct raw_options *options = link->options;
 	struct fi_info *hints = fi_allocinfo();
+	char host[64];
 
 	if (!hints)
 		return fail("fi_allocinfo", -FI_ENOMEM);
+	if (perf_find_address(options, host, sizeof(host)))
+		return PERF_FAILED;
 	/* A cached registration would outlive its close; the library measured against has it off too. */
 	setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
 	hints->caps = FI_MSG | FI_RMA;
@@ -252,12 +254,12 @@ static int find_provider(struct link *link)
 	hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED |
 				      FI_MR_PROV_KEY;
 	hints->fabric_attr->prov_name = strdup(options->provider);
-	int rc = fi_getinfo(FI_VERSION(1, 17), options->host, "0", FI_SOURCE, hints, &link->info);
+	int rc = fi_getinfo(FI_VERSION(1, 17), host, "0", FI_SOURCE, hints, &link->info);
 	fi_freeinfo(hints);
 	if (!rc)
 		return PERF_OK;
 	warnx("provider %s offers no connected endpoint with RMA at %s: %s", options->provider,
-	      options->host, fi_strerror(-rc));
+	      host, fi_strerror(-rc));
 	return PERF_FAILED;
 }
 
@@ -267,7 +269,7 @@ static int open_domain(struct link *link, const struct perf_pool *pool)
 	struct fi_cq_attr cq_attr = {
 		.size = CQ_LEN,
 		.format = FI_CQ_FORMAT_MSG,
-		.wait_obj = link->options->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC,
+		.wait_obj = link->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC,
 	};
 	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE | FI_READ | FI_REMOTE_READ;
 
@@ -287,7 +289,7 @@ static int open_domain(struct link *link, const struct perf_pool *pool)
 
 static int open_endpoint(struct link *link, struct fi_info *info)
 {
-	uint64_t selective = link->options->batch ? FI_SELECTIVE_COMPLETION : 0;
+	uint64_t selective = link->batch ? FI_SELECTIVE_COMPLETION : 0;
 
 	if (check("fi_endpoint", fi_endpoint(link->domain, info, &link->ep, NULL)) ||
 	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->eq->fid, 0)) ||
@@ -321,7 +323,7 @@ static int accept_link(struct perf_run *run)
 	    check("fi_pep_bind", fi_pep_bind(link->pep, &link->eq->fid, 0)) ||
 	    check("fi_listen", fi_listen(link->pep)) ||
 	    check("fi_getname", fi_getname(&link->pep->fid, name.bytes, &name.len)) ||
-	    raw_put(run, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
+	    perf_put(run, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
 		return PERF_FAILED;
 	int status = open_endpoint(link, entry.info);
 	fi_freeinfo(entry.info);
@@ -336,7 +338,7 @@ static int connect_link(struct perf_run *run)
 	struct fi_eq_cm_entry entry;
 	struct name name;
 
-	if (raw_get(run, &name, sizeof(name)))
+	if (perf_get(run, &name, sizeof(name)))
 		return PERF_FAILED;
 	link->info->dest_addr = malloc(name.len);
 	if (!link->info->dest_addr)
@@ -357,7 +359,7 @@ static int exchange_rkeys(struct perf_run *run)
 	struct rkey own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
 	struct rkey theirs;
 
-	if (raw_put(run, &own, sizeof(own)) || raw_get(run, &theirs, sizeof(theirs)))
+	if (perf_put(run, &own, sizeof(own)) || perf_get(run, &theirs, sizeof(theirs)))
 		return PERF_FAILED;
 	link->remote_address = theirs.address;
 	link->remote_key = theirs.key;
@@ -366,18 +368,19 @@ static int exchange_rkeys(struct perf_run *run)
 
 static int open_link(struct perf_run *run)
 {
-	struct link *link = raw_make_own(run, sizeof(*link));
+	struct link *link = perf_make_own(run, sizeof(*link));
 
 	if (!link)
 		return PERF_FAILED;
-	link->options = raw_get_options(run);
-	if (find_provider(link) || open_domain(link, &run->pool))
+	link->batch = run->path == &perf_path_batch;
+	link->spin = run->options->spin_us > 0;
+	if (find_provider(link, run->options) || open_domain(link, &run->pool))
 		return PERF_FAILED;
-	if (run->job->block_len > link->info->ep_attr->max_msg_size)
+	if (run->job.block_len > link->info->ep_attr->max_msg_size)
 		return fail("a block", -FI_EMSGSIZE);
 	if ((run->leads ? connect_link : accept_link)(run))
 		return PERF_FAILED;
-	for (int i = 0; i < MAILS && !run->leads && run->job->op != PERF_SEND; i++) {
+	for (int i = 0; i < MAILS && !run->leads && run->job.op != PERF_SEND; i++) {
 		if (post_mail(link, &link->mails[i]))
 			return PERF_FAILED;
 	}
@@ -404,16 +407,10 @@ static void close_link(struct perf_run *run)
 	free(link);
 }
 
-const struct perf_path raw_libfabric = {
-	.name = "libfabric",
-	.open = open_link,
-	.close = close_link,
-	.say = raw_say,
-	.hear = raw_hear,
-	.send = send_message,
-	.recv = receive_message,
-	.move = start_transfer,
-	.finish = finish_flight,
-	.tell = tell_stamp,
-	.await_stamp = await_stamp,
-};
+#define OPERATIONS                                                                                 \
+	.provider = "tcp", .open = open_link, .close = close_link, .send = send_message,           \
+	.recv = receive_message, .move = start_transfer, .finish = finish_flight,                  \
+	.tell = tell_stamp, .await_stamp = await_stamp
+
+const struct perf_path perf_path_libfabric = { .name = "libfabric", OPERATIONS };
+const struct perf_path perf_path_batch = { .name = "libfabric-batch", OPERATIONS };
