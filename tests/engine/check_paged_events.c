@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "engine/core/conn.h"
+#include "engine/core/engine.h"
 #include "engine/core/settings.h"
 #include "engine/transfer/transfer.h"
 #include "support/runner.h"
@@ -512,6 +513,38 @@ START_TEST(a_thread_that_waits_for_its_transfer_is_not_held_up_by_one_that_waits
 }
 END_TEST
 
+static bool is_visited(struct kvi_worker *worker)
+{
+	kvi_worker_lock(worker);
+	bool is = worker->visited;
+	kvi_worker_unlock(worker);
+	return is;
+}
+
+static int64_t get_patience(struct kvi_worker *worker)
+{
+	kvi_worker_lock(worker);
+	int64_t now_ns = worker->inline_patience.now_ns;
+	kvi_worker_unlock(worker);
+	return now_ns;
+}
+
+START_TEST(who_waits_and_waits_in_vain_stops_looking_before_each_slice)
+{
+	struct taker taker;
+	pages_open(0);
+	struct kvi_worker *worker = pages.bed.far.engine->workers[0];
+	start_taker(&taker);
+	wait_until(is_visited(worker) || (notify_taker(&taker), false));
+	kvi_worker_lock(worker);
+	worker->inline_patience.now_ns = KVI_SPIN_MOST_NS; /* as after quick traffic */
+	kvi_worker_unlock(worker);
+	wait_until(get_patience(worker) == 0);
+	stop_taker(&taker);
+	pages_close();
+}
+END_TEST
+
 START_TEST(a_wait_right_after_another_ends_when_the_connection_does)
 {
 	struct taker taker;
@@ -568,6 +601,7 @@ int main(void)
 		tests,
 		a_thread_that_waits_for_its_transfer_is_not_held_up_by_one_that_waits_for_the_engine,
 		0, 2);
+	tcase_add_test(tests, who_waits_and_waits_in_vain_stops_looking_before_each_slice);
 	tcase_add_loop_test(tests, a_wait_right_after_another_ends_when_the_connection_does, 0, 2);
 	tcase_add_test(tests, a_descriptor_that_is_asked_for_late_is_readable);
 	return run_tests("engine_paged_events", tests);

@@ -54,6 +54,21 @@ START_TEST(work_that_comes_late_is_slept_for_soon)
 }
 END_TEST
 
+START_TEST(time_that_is_up_without_work_is_slept_for_soon)
+{
+	struct kvi_patience patience = make_patience();
+	wait_often(&patience, KVI_PATIENCE_SLEPT, 80 * US);
+	/* It says nothing of what would have come a little later. */
+	wait_often(&patience, KVI_PATIENCE_IN_VAIN, 80 * US);
+	ck_assert_int_eq(kvi_patience_get(&patience, now_ns), MOST_NS);
+	for (unsigned i = 0; i < 5; i++)
+		wait_for(&patience, KVI_PATIENCE_IN_VAIN, 100 * KVI_MS);
+	ck_assert_int_eq(kvi_patience_get(&patience, now_ns), 0);
+	wait_often(&patience, KVI_PATIENCE_IN_VAIN, 80 * US);
+	ck_assert_int_eq(kvi_patience_get(&patience, now_ns), 0);
+}
+END_TEST
+
 START_TEST(being_woken_for_another_reason_teaches_nothing)
 {
 	struct kvi_patience patience = make_patience();
@@ -151,6 +166,8 @@ START_TEST(a_short_gap_is_a_peer_and_a_long_one_somebody_else)
 {
 	ck_assert(!kvi_patience_is_late(10 * US));
 	ck_assert(kvi_patience_is_late(KVI_MS));
+	ck_assert(!kvi_patience_is_bulk(10 * US));
+	ck_assert(kvi_patience_is_bulk(KVI_MS));
 }
 END_TEST
 
@@ -159,6 +176,7 @@ int main(void)
 	TCase *tests = tcase_create("patience");
 	tcase_add_test(tests, nobody_looks_before_work_was_seen_to_come_soon);
 	tcase_add_test(tests, work_that_comes_late_is_slept_for_soon);
+	tcase_add_test(tests, time_that_is_up_without_work_is_slept_for_soon);
 	tcase_add_test(tests, being_woken_for_another_reason_teaches_nothing);
 	tcase_add_test(tests, who_was_late_looks_again_after_ever_longer_times);
 	tcase_add_test(tests, looks_that_come_back_in_time_are_forgiven);

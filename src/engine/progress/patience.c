@@ -31,10 +31,15 @@ int64_t kvi_patience_get(struct kvi_patience *patience, int64_t now_ns)
 {
 	if (!patience->adapts)
 		return patience->most_ns;
-	if (now_ns - patience->woken_ns > BULK_NS)
+	if (kvi_patience_is_bulk(now_ns - patience->woken_ns))
 		patience->bulk_until_ns = now_ns + BULK_FOR_NS;
 	bool may = now_ns >= patience->bulk_until_ns && now_ns >= patience->barred_until_ns;
 	return may ? patience->now_ns : 0;
+}
+
+bool kvi_patience_is_bulk(int64_t took_ns)
+{
+	return took_ns > BULK_NS;
 }
 
 bool kvi_patience_is_late(int64_t gap_ns)
@@ -69,6 +74,11 @@ void kvi_patience_learn(struct kvi_patience *patience, enum kvi_patience_end end
 		break;
 	case KVI_PATIENCE_SLEPT:
 		if (began_ns >= patience->bulk_until_ns)
+			adapt(patience, now_ns - began_ns);
+		break;
+	case KVI_PATIENCE_IN_VAIN:
+		/* How long it would have been is not known, but that it was longer. */
+		if (now_ns - began_ns > patience->most_ns)
 			adapt(patience, now_ns - began_ns);
 		break;
 	case KVI_PATIENCE_FOUND_AT_ONCE:

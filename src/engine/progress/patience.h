@@ -30,9 +30,10 @@ struct kvi_patience {
 enum kvi_patience_end {
 	KVI_PATIENCE_FOUND_AT_ONCE, /* before the CPU was offered to anybody */
 	KVI_PATIENCE_FOUND,
-	KVI_PATIENCE_LATE,  /* somebody else had the CPU */
-	KVI_PATIENCE_SLEPT, /* until work came */
-	KVI_PATIENCE_WOKEN, /* for another reason */
+	KVI_PATIENCE_LATE,    /* somebody else had the CPU */
+	KVI_PATIENCE_SLEPT,   /* until work came */
+	KVI_PATIENCE_IN_VAIN, /* slept until the time was up */
+	KVI_PATIENCE_WOKEN,   /* for another reason */
 };
 
 void kvi_patience_init(struct kvi_patience *patience, int64_t most_ns, bool adapts);
@@ -42,6 +43,9 @@ void kvi_patience_begin(struct kvi_patience *patience, int64_t now_ns);
 
 /* How long to look, now that there is nothing to do; 0: sleep. */
 int64_t kvi_patience_get(struct kvi_patience *patience, int64_t now_ns);
+
+/* Whether work that took so long is bulk. */
+bool kvi_patience_is_bulk(int64_t took_ns);
 
 /* Whether a look that came so long after the one before was late. */
 bool kvi_patience_is_late(int64_t gap_ns);

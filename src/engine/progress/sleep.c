@@ -11,7 +11,12 @@
 #include "engine/core/engine.h"
 #include "engine/progress/worker.h"
 
-enum { RETRY_MS = 1 };
+enum {
+	RETRY_MS = 1,
+	/* Polls of the queues between two offers of the CPU, and between two looks at the epoll set. */
+	POLLS_TO_OFFER = 4,
+	POLLS_TO_ASK = 16,
+};
 
 #define LOOK_NS 100
 
@@ -43,9 +48,11 @@ static void nap(struct kvi_worker *worker)
 /* One wait for work: what it shall do, and how it ended. */
 struct wait {
 	int64_t began_ns;
+	int64_t last_ns; /* the last look at the clock, before the work that was found */
 	int64_t look_ns;
 	bool ends_when_late;
 	bool is_inline;
+	bool worked; /* the work that was found is done */
 	enum kvi_patience_end end;
 	int count; /* of events */
 	int wait_errno;
@@ -58,27 +65,72 @@ static void ask(struct kvi_worker *worker, struct wait *wait, int timeout_ms)
 	wait->wait_errno = errno;
 }
 
-/* Look for work without sleeping. True: there is some, or an inline driver looks now. */
+/* Offer the CPU to others at offered_ns, without the lock. False: enough was looked. */
+static bool offer_cpu(struct wait *wait, int64_t offered_ns)
+{
+	sched_yield();
+	wait->last_ns = kvi_clock_now();
+	bool is_late = wait->ends_when_late && kvi_patience_is_late(wait->last_ns - offered_ns);
+	wait->end = is_late ? KVI_PATIENCE_LATE : KVI_PATIENCE_FOUND;
+	return !is_late && wait->last_ns - wait->began_ns < wait->look_ns;
+}
+
+/* The thread looks at the epoll set, without the lock, as callers come and want that. True: there is work, or an inline
+ * driver looks now. */
 static bool look(struct kvi_worker *worker, struct wait *wait)
 {
-	int64_t last_ns = wait->began_ns;
 	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
 	/* Each look is a system call or two: so many are enough where the clock stands still. */
 	for (int64_t looks = wait->look_ns / LOOK_NS; looks > 0; looks--) {
 		ask(worker, wait, 0);
 		if (wait->count != 0)
 			return true;
-		if (!wait->is_inline && atomic_load(&worker->inline_progress)) {
+		if (atomic_load(&worker->inline_progress)) {
 			wait->end = KVI_PATIENCE_WOKEN;
 			return true;
 		}
-		sched_yield();
-		int64_t now = kvi_clock_now();
-		bool is_late = wait->ends_when_late && kvi_patience_is_late(now - last_ns);
-		wait->end = is_late ? KVI_PATIENCE_LATE : KVI_PATIENCE_FOUND;
-		if (is_late || now - wait->began_ns >= wait->look_ns)
-			break;
-		last_ns = now;
+		if (!offer_cpu(wait, wait->last_ns))
+			return false;
+	}
+	return false;
+}
+
+/* Somebody else did something, or wants something done; under lock. */
+static bool is_called(const struct kvi_worker *worker)
+{
+	return worker->signalled || worker->stopped || atomic_load(&worker->stopping) ||
+	       atomic_load(&worker->wake.pending);
+}
+
+/* An inline driver asks the queues themselves, as it waits for what comes there: that takes fewer system calls than the
+ * epoll set and the queues behind it. The epoll set, which knows of all else, is asked now and then. Under lock, which
+ * is dropped in between. True: there is work, or it is done. */
+static bool look_inline(struct kvi_worker *worker, struct wait *wait)
+{
+	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
+	worker->signalled = false;
+	for (int64_t polls = 1; polls <= wait->look_ns / LOOK_NS; polls++) {
+		wait->worked = kvi_worker_poll(worker);
+		if (wait->worked)
+			return true;
+		kvi_worker_give_way(worker);
+		if (polls % POLLS_TO_OFFER == 0) {
+			int64_t now_ns = kvi_clock_now();
+			/* Bytes have come that complete nothing. */
+			wait->worked = kvi_patience_is_bulk(now_ns - wait->last_ns);
+			if (wait->worked)
+				return true;
+			pthread_mutex_unlock(&worker->lock);
+			bool goes_on = offer_cpu(wait, now_ns);
+			pthread_mutex_lock(&worker->lock);
+			if (!goes_on && !is_called(worker))
+				return false;
+		}
+		bool called = is_called(worker);
+		if (called || polls % POLLS_TO_ASK == 0)
+			ask(worker, wait, 0);
+		if (called || wait->count != 0)
+			return true;
 	}
 	return false;
 }
@@ -94,7 +146,11 @@ static bool has_come(const struct wait *wait)
 static void sleep_until(struct kvi_worker *worker, struct wait *wait, int timeout_ms)
 {
 	ask(worker, wait, timeout_ms);
-	if (wait->end != KVI_PATIENCE_LATE)
+	if (wait->end == KVI_PATIENCE_LATE)
+		return;
+	if (wait->count == 0)
+		wait->end = KVI_PATIENCE_IN_VAIN;
+	else
 		wait->end = has_come(wait) ? KVI_PATIENCE_SLEPT : KVI_PATIENCE_WOKEN;
 }
 
@@ -118,35 +174,64 @@ static bool take_events(struct kvi_worker *worker, const struct wait *wait)
 	return true;
 }
 
-bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
+static bool may_sleep(struct kvi_worker *worker)
 {
-	kvi_worker_flush(worker, KVI_FLUSH_ALL);
-	if (worker->fds_lost) {
-		nap(worker);
-		return true;
-	}
 	for (size_t i = 0; i < worker->engine->rail_count; i++)
 		if (!kvi_cq_may_sleep(worker->cqs[i])) {
 			worker->events_due = true; /* it may be the event queue that has work */
-			return true;
+			return false;
 		}
+	return true;
+}
+
+/* How long to look first. */
+static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience, struct wait *wait,
+		       int64_t until_ns)
+{
+	wait->began_ns = wait->last_ns = kvi_clock_now();
+	wait->is_inline = worker->inline_sleeps;
+	wait->ends_when_late = patience->adapts;
+	wait->look_ns = kvi_patience_get(patience, wait->began_ns);
+	if (wait->look_ns > until_ns - wait->began_ns)
+		wait->look_ns = until_ns - wait->began_ns;
+}
+
+enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
+{
+	struct wait wait = { .count = 0 };
+	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
+							      : &worker->patience;
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	if (worker->fds_lost) {
+		nap(worker);
+		return KVI_SLEEP_OVER;
+	}
 	int64_t due_ns = kvi_timers_get_due(&worker->timers);
 	if (due_ns < until_ns)
 		until_ns = due_ns;
+	begin_wait(worker, patience, &wait, until_ns);
+	if (wait.is_inline && wait.look_ns > 0) {
+		worker->inline_looks = true;
+		bool found = look_inline(worker, &wait);
+		worker->inline_looks = false;
+		if (found) {
+			/* What was done since is work, as it is for who does it afterwards. */
+			kvi_patience_learn(patience, wait.end, wait.began_ns, wait.last_ns);
+			if (wait.worked)
+				return KVI_SLEEP_WORKED;
+			return wait.count == 0 || take_events(worker, &wait) ? KVI_SLEEP_OVER
+									     : KVI_SLEEP_DISTURBED;
+		}
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	}
+	if (!may_sleep(worker))
+		return KVI_SLEEP_OVER;
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
 	worker->retry_soon = false;
-
-	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
-							      : &worker->patience;
-	struct wait wait = { .began_ns = kvi_clock_now(), .is_inline = worker->inline_sleeps };
-	wait.look_ns = kvi_patience_get(patience, wait.began_ns);
-	if (wait.look_ns > until_ns - wait.began_ns)
-		wait.look_ns = until_ns - wait.began_ns;
-	wait.ends_when_late = patience->adapts;
 	pthread_mutex_unlock(&worker->lock);
-	if (!look(worker, &wait))
+	if (wait.is_inline || !look(worker, &wait))
 		sleep_until(worker, &wait, kvi_deadline_get_ms(until_ns, cap_ms));
 	pthread_mutex_lock(&worker->lock);
 	kvi_patience_learn(patience, wait.end, wait.began_ns, kvi_clock_now());
-	return take_events(worker, &wait);
+	return take_events(worker, &wait) ? KVI_SLEEP_OVER : KVI_SLEEP_DISTURBED;
 }

@@ -69,7 +69,7 @@ static void pass_deadlines(struct kvi_worker *worker)
 	}
 }
 
-bool kvi_worker_progress(struct kvi_worker *worker)
+bool kvi_worker_poll(struct kvi_worker *worker)
 {
 	bool did = run_commands(worker);
 	if (worker->stopped)
@@ -93,7 +93,14 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 		kvi_worker_signal(worker);
 	}
 	worker->owes_tell = false;
-	pass_deadlines(worker);
+	return did;
+}
+
+bool kvi_worker_progress(struct kvi_worker *worker)
+{
+	bool did = kvi_worker_poll(worker);
+	if (!worker->stopped)
+		pass_deadlines(worker);
 	return did;
 }
 
@@ -145,7 +152,7 @@ static void unpark(struct kvi_worker *worker)
 }
 
 /* Let those who wait for the lock have it. Mutexes are not fair: yield until no thread waits. */
-static void give_way(struct kvi_worker *worker)
+void kvi_worker_give_way(struct kvi_worker *worker)
 {
 	if (atomic_load(&worker->wanted) == 0)
 		return;
@@ -160,7 +167,7 @@ static void *run_worker(void *arg)
 	struct kvi_worker *worker = arg;
 	pthread_mutex_lock(&worker->lock);
 	while (!atomic_load(&worker->stopping)) {
-		give_way(worker);
+		kvi_worker_give_way(worker);
 		if (kvi_worker_progress(worker))
 			continue;
 		if (atomic_load(&worker->inline_progress)) {
@@ -243,8 +250,10 @@ void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *co
 
 void kvi_worker_leave_posting(struct kvi_worker *worker)
 {
-	/* A parked thread looks in before long, and an inline driver that comes posts all before it
-	 * sleeps. */
+	/* A parked thread looks in before long, and an inline driver that comes, or looks for work, posts
+	 * all before it sleeps. */
+	if (worker->inline_looks)
+		return;
 	if (!worker->parked || atomic_load_explicit(&worker->inline_progress, memory_order_relaxed))
 		kvi_wake(&worker->wake);
 }
@@ -253,45 +262,31 @@ void kvi_worker_signal(struct kvi_worker *worker)
 {
 	if (worker->waiters > 0)
 		pthread_cond_broadcast(&worker->done);
-	if (worker->inline_sleeps)
+	worker->signalled = true;
+	if (worker->inline_sleeps && !worker->inline_looks)
 		kvi_wake(&worker->wake);
 }
 
-/* With a fixed time to poll, an inline driver asks the queues themselves for half of it: that is
- * the quickest, but bytes that a peer writes complete nothing. The other half is sleep.c's look,
- * which sees them. */
-static bool polls_on(const struct kvi_worker *worker, int64_t *since_ns)
-{
-	const struct kvi_patience *patience = &worker->inline_patience;
-	if (patience->adapts || patience->most_ns == 0)
-		return false;
-	int64_t now = kvi_clock_now();
-	if (*since_ns == 0)
-		*since_ns = now;
-	return now - *since_ns < patience->most_ns;
-}
-
-/* Drive inline until is_done or the deadline; under lock. False on a signal. */
+/* Drive inline until is_done or the deadline, both of which are still to come; under lock. False on a signal. */
 static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
-		  int64_t deadline_ns)
+		  int64_t now_ns, int64_t deadline_ns)
 {
-	bool undisturbed = true;
-	int64_t polled_since_ns = 0;
-	kvi_patience_begin(&worker->inline_patience, kvi_clock_now());
-	while (undisturbed && !worker->stopped && !is_done(arg) && kvi_clock_now() < deadline_ns) {
-		give_way(worker);
+	enum kvi_sleep_end end = KVI_SLEEP_OVER;
+	kvi_patience_begin(&worker->inline_patience, now_ns);
+	do {
+		kvi_worker_give_way(worker);
 		/* What we wait for may have come while the lock was not ours. */
 		if (worker->stopped || is_done(arg) || (worker->visited && worker->waiters > 0))
 			break;
-		/* No poll before the sleep: its fi_trywait() already tells of completions that are pending. */
-		if (!polls_on(worker, &polled_since_ns)) {
-			worker->inline_sleeps = true;
-			undisturbed = kvi_worker_sleep(worker, deadline_ns);
-			worker->inline_sleeps = false;
-		}
-		if (!worker->stopped && kvi_worker_progress(worker))
-			polled_since_ns = 0;
-	}
+		/* No poll before the sleep, which begins with one, or with fi_trywait(), which tells of
+		 * completions that are pending. */
+		worker->inline_sleeps = true;
+		end = kvi_worker_sleep(worker, deadline_ns);
+		worker->inline_sleeps = false;
+		if (!worker->stopped && end != KVI_SLEEP_WORKED)
+			kvi_worker_progress(worker);
+	} while (end != KVI_SLEEP_DISTURBED && !worker->stopped && !is_done(arg) &&
+		 kvi_clock_now() < deadline_ns);
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
@@ -301,7 +296,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	atomic_store(&worker->inline_progress, false);
 	if (others_wait || atomic_load(&worker->parked_deep))
 		unpark(worker);
-	return undisturbed;
+	return end != KVI_SLEEP_DISTURBED;
 }
 
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
@@ -321,7 +316,7 @@ bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg)
 		bool whole = true;
 		if (atomic_compare_exchange_strong(&worker->inline_progress, &expected, true)) {
 			atomic_fetch_add(&worker->inline_entries, 1);
-			whole = drive(worker, is_done, arg, slice_end);
+			whole = drive(worker, is_done, arg, now, slice_end);
 		} else {
 			worker->waiters++;
 			if (worker->visited)
@@ -352,13 +347,13 @@ bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg
 		      int64_t until_ns)
 {
 	bool expected = false;
-	bool whole = false;
 	kvi_worker_lock(worker);
-	if (!worker->stopped && worker->waiters == 0 &&
+	bool whole = is_done(arg);
+	if (!whole && !worker->stopped && worker->waiters == 0 &&
 	    atomic_compare_exchange_strong(&worker->inline_progress, &expected, true)) {
 		atomic_fetch_add(&worker->inline_entries, 1);
 		worker->visited = true;
-		drive(worker, is_done, arg, until_ns);
+		drive(worker, is_done, arg, kvi_clock_now(), until_ns);
 		worker->visited = false;
 		/* It does not come to send, so no ACK travels with its next message. */
 		if (!worker->stopped)
@@ -451,9 +446,7 @@ enum kvt_err kvi_worker_open(struct kvt_engine *engine, unsigned index,
 	kvi_list_init(&worker->dirty_links);
 	const struct kvi_settings *settings = &engine->settings;
 	kvi_patience_init(&worker->patience, settings->spin_ns, settings->spin_adapts);
-	kvi_patience_init(&worker->inline_patience,
-			  settings->spin_adapts ? settings->spin_ns : settings->spin_ns / 2,
-			  settings->spin_adapts);
+	kvi_patience_init(&worker->inline_patience, settings->spin_ns, settings->spin_adapts);
 	pthread_mutex_init(&worker->lock, NULL);
 	pthread_mutex_init(&worker->park_lock, NULL);
 	kvi_cond_init(&worker->done);

@@ -82,7 +82,9 @@ struct kvi_worker {
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
 	bool owes_tell;		     /* the application is to be woken for what came */
-	bool inline_sleeps;
+	bool inline_sleeps;	     /* or looks for work before that */
+	bool inline_looks;	     /* it asks by itself, and needs no waking */
+	bool signalled;		     /* meanwhile: kvi_worker_signal() */
 	bool visited; /* by an inline driver who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience inline_patience;
@@ -144,6 +146,12 @@ unsigned kvi_worker_get_flush(const struct kvi_worker *worker);
 /* One round of progress, under lock. True when something happened. */
 bool kvi_worker_progress(struct kvi_worker *worker);
 
+/* The same but for deadlines, and so without reading the clock. */
+bool kvi_worker_poll(struct kvi_worker *worker);
+
+/* Drop the lock until those have had it who want it. */
+void kvi_worker_give_way(struct kvi_worker *worker);
+
 /*
  * Wait until is_done(arg), asked under lock, or the deadline. Drives progress when no other caller
  * does. False when the deadline passed or the interrupted hook said so.
@@ -161,9 +169,14 @@ bool kvi_worker_visit(struct kvi_worker *worker, bool (*is_done)(const void *arg
 /* The same without a deadline, and whatever the hook says, for what ends by itself; or until the worker stops. */
 void kvi_worker_await(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg);
 
-/* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. False on a
- * signal. */
-bool kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
+enum kvi_sleep_end {
+	KVI_SLEEP_OVER,	     /* there may be something to do */
+	KVI_SLEEP_WORKED,    /* something was done already, as kvi_worker_progress() does */
+	KVI_SLEEP_DISTURBED, /* by a signal */
+};
+
+/* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. */
+enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
 
 /* sleep.c: whether its descriptors are still its own. Any thread. */
 bool kvi_worker_has_fds(const struct kvi_worker *worker);
