@@ -120,6 +120,8 @@ src_libkvi_auth_la_SOURCES = \
 	src/auth/keys.c \
 	src/auth/keyring.c \
 	src/auth/keyring.h \
+	src/auth/openings.c \
+	src/auth/openings.h \
 	src/auth/keys.h \
 	src/auth/noise.c \
 	src/auth/noise.h \

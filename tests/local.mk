@@ -38,6 +38,7 @@ C_TESTS = \
 	tests/protocol/fuzz \
 	tests/unit/check_auth_key_file \
 	tests/unit/check_auth_keys \
+	tests/unit/check_auth_openings \
 	tests/unit/check_auth_noise \
 	tests/unit/check_auth_secure \
 	tests/unit/check_base_alloc \

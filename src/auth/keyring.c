@@ -72,3 +72,11 @@ void kvi_keyring_get_first(struct kvi_keyring *ring, struct kvi_key *key)
 	*key = ring->keys->keys[0];
 	pthread_mutex_unlock(&ring->lock);
 }
+
+bool kvi_keyring_knows_call(struct kvi_keyring *ring, const void *opening, size_t len)
+{
+	pthread_mutex_lock(&ring->lock);
+	bool knows = kvi_openings_add(&ring->openings, opening, len);
+	pthread_mutex_unlock(&ring->lock);
+	return knows;
+}

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "auth/keys.h"
+#include "auth/openings.h"
 
 struct kvi_keyring {
 	/* immutable after open */
@@ -19,6 +20,7 @@ struct kvi_keyring {
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
 	struct kvi_keys *keys;
+	struct kvi_openings openings;
 };
 
 /*
@@ -37,5 +39,8 @@ enum kvt_err kvi_keyring_reload(struct kvi_keyring *ring, const void *auth_key, 
 bool kvi_keyring_find(struct kvi_keyring *ring, const uint8_t id[KVI_KEY_ID_LEN],
 		      uint8_t secret[KVI_KEY_LEN]);
 void kvi_keyring_get_first(struct kvi_keyring *ring, struct kvi_key *key);
+
+/* A call has shown a key of the ring. True: it was made before, so it is one that somebody recorded. */
+bool kvi_keyring_knows_call(struct kvi_keyring *ring, const void *opening, size_t len);
 
 #endif

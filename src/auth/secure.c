@@ -104,6 +104,9 @@ static enum kvt_err answer_opening(struct kvi_secure *secure, const struct kvi_o
 	sodium_memzero(secret, sizeof(secret));
 	enum kvt_err err =
 		kvi_noise_read(&secure->noise, opening->proof, sizeof(opening->proof), NULL);
+	if (err == KVT_OK && kvi_keyring_knows_call(ring, bytes, KVI_OPENING_LEN))
+		return fail_secure(secure, KVT_E_AUTH,
+				   "somebody makes a call again that was recorded");
 	if (err == KVT_OK)
 		err = kvi_noise_write(&secure->noise, NULL, 0, answer.opening.proof);
 	if (err != KVT_OK)

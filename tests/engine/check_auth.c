@@ -12,7 +12,7 @@
 enum {
 	KEY_LEN = 32,
 	GOOD_PEERS = 20,
-	CALLS = 2, /* who was hung up on tries once more */
+	CALLS = 4, /* who was hung up on tries three times more */
 	LANE_HELLO_BITS = 8 * 38,
 	LANE_INDEX_BIT = 8 * 36, /* docs/protocol.md section 4 */
 };

@@ -24,6 +24,7 @@ HEADERS = [
     "src/wire/wire.h",
     "src/engine/core/settings.h",
     "src/engine/conn/strangers.h",
+    "src/engine/tagged/start_window.h",
     "python/ext/notes.c",
 ]
 SECOND = 10**9
@@ -96,6 +97,16 @@ ROWS = {
             "tests/engine/check_paged_events.c: "
             "small_notifications_that_nobody_takes_are_bounded_as_large_ones_are",
             "tests/engine/check_paged_hostile.c: more_than_the_window_is_refused",
+        ],
+    ),
+    "larger messages that nobody receives, per lane": (
+        "",
+        "{KVI_START_WINDOW:mib}, of which each takes {KVI_START_CHARGE} bytes and its meta ({EMPTY_STARTS} without); half "
+        "of that of one KV while others need it; further ones wait at the peer",
+        [
+            "tests/engine/check_windows.c: messages_that_nobody_receives_wait_on_their_senders_side",
+            "tests/engine/check_windows.c: "
+            "a_peer_that_announces_more_than_its_window_costs_its_own_connection",
         ],
     ),
     "description of a dtype (C: meta of a message)": (
@@ -176,7 +187,7 @@ ROWS = {
     ),
     "strangers that have not said hello": (
         "",
-        "{KVI_STRANGERS_MAX}, of them {KVI_STRANGERS_PER_SOURCE_MAX} from one address; "
+        "{KVI_STRANGERS_MAX}, of them {KVI_STRANGERS_PER_SOURCE_MAX} from one source; "
         "{KVI_CALLERS_MAX}, of them {KVI_CALLERS_PER_SOURCE_MAX}, whose first message showed a key",
         [],
     ),
@@ -220,6 +231,7 @@ def read_constants():
                 except (NameError, SyntaxError):
                     pass  # in terms of what is no number
     constants["EMPTY_NOTES"] = constants["KVI_LANE_WINDOW"] // constants["KVI_MESSAGE_CHARGE"]
+    constants["EMPTY_STARTS"] = constants["KVI_START_WINDOW"] // constants["KVI_START_CHARGE"]
     return {name: Number(value) for name, value in constants.items()}
 
 
@@ -385,9 +397,17 @@ def test_strangers_are_limited_in_all_and_per_address(open_engine):
             time.sleep(0.01)
         assert are_open == wanted
 
+    lone = call("127.0.3.1")
     one = [call("127.0.0.2") for _ in range(of_one + 3)]
     expect(one, [False] * 3 + [True] * of_one)
+    # As many more as there are places: nobody who has few of them loses one to who has many.
     others = [call(f"127.0.1.{i // of_one + 1}") for i in range(most)]
-    expect(one + others, [False] * len(one) + [True] * most)
-    for caller in one + others:
+    end = time.monotonic() + 1
+    while sum(map(is_open, [lone] + one + others)) != most and time.monotonic() < end:
+        time.sleep(0.01)
+    assert sum(map(is_open, [lone] + one + others)) == most and is_open(lone)
+    sources = [one] + [others[i : i + of_one] for i in range(0, most, of_one)]
+    counts = [sum(map(is_open, source)) for source in sources]
+    assert max(counts) - min(counts) <= 2, counts
+    for caller in [lone] + one + others:
         caller.close()

@@ -260,7 +260,14 @@ START_TEST(a_recorded_call_that_is_played_again_never_proves_anything)
 	size_t len = seal(&client, "hello", record);
 	ck_assert_int_eq(take(&server, record, len, "hello"), KVT_OK);
 
-	/* The opening reads well, for its like was sent; the record is of a session that is over. */
+	kvi_secure_init(&server, &ring_one, true);
+	ck_assert_int_eq(kvi_secure_take(&server, &ring_one, opening, sizeof(opening), &taken),
+			 KVT_E_AUTH);
+	ck_assert_uint_eq(server.output_len, 0);
+	expect_failed(&server, KVT_E_AUTH, "recorded");
+
+	/* Where it was forgotten it reads well, for its like was sent; the record is of a session that is over. */
+	memset(&ring_one.openings, 0, sizeof(ring_one.openings));
 	kvi_secure_init(&server, &ring_one, true);
 	ck_assert_int_eq(kvi_secure_take(&server, &ring_one, opening, sizeof(opening), &taken),
 			 KVT_OK);

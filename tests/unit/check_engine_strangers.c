@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_engine_strangers.c - who goes first when too many have called. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "../support/failing_alloc.h"
 #include "../support/runner.h"
@@ -75,6 +78,40 @@ START_TEST(of_too_many_hosts_the_oldest_stranger_goes)
 }
 END_TEST
 
+START_TEST(who_calls_once_is_not_pushed_out_by_who_calls_often)
+{
+	enum { OFTEN = KVI_STRANGERS_MAX / PER_SOURCE };
+	ck_assert_int_eq(call_from(0, 100), -1);
+	for (int i = 1; i < KVI_STRANGERS_MAX; i++)
+		ck_assert_int_eq(call_from(i, i % OFTEN), -1);
+	/* The next one is too many: one of those goes, and another each time. */
+	for (int host = 101; host < 101 + KVI_STRANGERS_MAX - 2 * OFTEN; host++) {
+		int index = host == 101 ? KVI_STRANGERS_MAX : -1;
+		for (int i = 1; i < COUNT && index < 0; i++)
+			index = all[i].source == NULL ? i : -1;
+		int gone = call_from(index, host);
+		ck_assert_int_gt(gone, 0);
+		ck_assert_int_lt(gone, KVI_STRANGERS_MAX);
+		kvi_strangers_remove(&all[gone]);
+		ck_assert_ptr_nonnull(all[0].source);
+	}
+	/* All have two at most: first those that have, then the oldest of all. */
+	for (int left = strangers.count - OFTEN; strangers.most > 1; left--) {
+		ck_assert_int_ge(left, 0);
+		int index = 1;
+		while (all[index].source != NULL)
+			index++;
+		int gone = call_from(index, 300 + left);
+		ck_assert_int_gt(gone, 0);
+		kvi_strangers_remove(&all[gone]);
+	}
+	int index = 1;
+	while (all[index].source != NULL)
+		index++;
+	ck_assert_int_eq(call_from(index, 1000), 0);
+}
+END_TEST
+
 START_TEST(a_host_that_went_and_comes_again_starts_anew)
 {
 	for (int round = 0; round < 3; round++) {
@@ -102,6 +139,33 @@ START_TEST(without_memory_a_stranger_is_not_taken_and_the_others_stay)
 }
 END_TEST
 
+START_TEST(a_source_is_an_ipv4_address_or_half_an_ipv6_one)
+{
+	static const char *const cases[][2] = {
+		{ "192.0.2.7", "192.0.2.7" },
+		{ "::ffff:192.0.2.7", "192.0.2.7" },
+		{ "2001:db8:1:2::1", "2001:db8:1:2::/64" },
+		{ "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64" },
+		{ "2001:db8:1:3::1", "2001:db8:1:3::/64" },
+		{ "fe80::1", "fe80::/64" },
+		{ "::1", "::/64" },
+		/* The longest. */
+		{ "1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444::/64" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct sockaddr_storage address = { 0 };
+		bool is_four = strchr(cases[i][0], ':') == NULL;
+		void *at = is_four ? (void *)&((struct sockaddr_in *)&address)->sin_addr
+				   : (void *)&((struct sockaddr_in6 *)&address)->sin6_addr;
+		char name[KVI_SOURCE_NAME_LEN];
+		address.ss_family = is_four ? AF_INET : AF_INET6;
+		ck_assert_int_eq(inet_pton(address.ss_family, cases[i][0], at), 1);
+		kvi_source_print(&address, name);
+		ck_assert_str_eq(name, cases[i][1]);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("strangers");
@@ -109,7 +173,9 @@ int main(void)
 	tcase_add_test(tests, as_many_as_are_allowed_have_room);
 	tcase_add_test(tests, of_a_host_that_calls_too_often_its_own_oldest_goes);
 	tcase_add_test(tests, of_too_many_hosts_the_oldest_stranger_goes);
+	tcase_add_test(tests, who_calls_once_is_not_pushed_out_by_who_calls_often);
 	tcase_add_test(tests, a_host_that_went_and_comes_again_starts_anew);
 	tcase_add_test(tests, without_memory_a_stranger_is_not_taken_and_the_others_stay);
+	tcase_add_test(tests, a_source_is_an_ipv4_address_or_half_an_ipv6_one);
 	return run_tests("engine_strangers", tests);
 }

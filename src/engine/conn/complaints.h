@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * complaints.h - what the operator is told of strangers who fail: once a second of each host, with how many more
+ * complaints.h - what the operator is told of strangers who fail: once a second of each source, with how many more
  * there were, in a fixed space whatever they do. One thread at a time.
  */
 #ifndef KVI_ENGINE_COMPLAINTS_H
@@ -17,12 +17,12 @@ struct kvi_complaint_slot {
 	unsigned held_back;
 };
 
-/* All zero: there were none. Hosts that fall on one slot share its second. */
+/* All zero: there were none. Sources that fall on one slot share its second. */
 struct kvi_complaints {
 	struct kvi_complaint_slot slots[KVI_COMPLAINTS_SLOTS];
 };
 
-void kvi_complain(struct kvi_complaints *complaints, enum kvi_log_level level, const char *host,
+void kvi_complain(struct kvi_complaints *complaints, enum kvi_log_level level, const char *source,
 		  const char *text);
 
 #endif

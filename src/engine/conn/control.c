@@ -85,7 +85,7 @@ void kvi_control_believe(struct kvi_session *session)
 	if (session->stranger.source == NULL || session->secure->insecure)
 		return;
 	kvi_strangers_remove(&session->stranger);
-	if (kvi_strangers_add(&control->callers, &session->stranger, session->host))
+	if (kvi_strangers_add(&control->callers, &session->stranger, session->source))
 		make_room(control, session);
 	else
 		kvi_session_end(session);
@@ -134,7 +134,7 @@ static void accept_strangers(struct kvi_control *control, int listen_fd)
 			return;
 		}
 		if (!admit(control, session) ||
-		    !kvi_strangers_add(&control->strangers, &session->stranger, session->host)) {
+		    !kvi_strangers_add(&control->strangers, &session->stranger, session->source)) {
 			kvi_session_end(session);
 			return;
 		}

@@ -18,7 +18,9 @@
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
 
+/* The pause before the second call of one who was hung up on; each further one is twice as long. */
 #define AGAIN_NS (50 * KVI_MS)
+#define AGAIN_LONGEST_NS (200 * KVI_MS)
 
 /* ---- the connection ---- */
 
@@ -186,16 +188,18 @@ static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_con
  * A server that hangs up in silence does not know our key, most likely. But one that is flooded, or out of descriptors
  * or memory, does so, too: that may have passed a moment later.
  */
-static bool is_worth_another_call(const struct kvi_target *target, enum kvt_err err)
+static bool is_worth_another_call(const struct kvi_target *target, enum kvt_err err,
+				  int64_t pause_ns)
 {
-	return err == KVT_E_AUTH && !kvi_target_has_more(target) &&
-	       kvi_clock_now() + AGAIN_NS < target->deadline_ns;
+	return err == KVT_E_AUTH && pause_ns <= AGAIN_LONGEST_NS && !kvi_target_has_more(target) &&
+	       kvi_clock_now() + pause_ns < target->deadline_ns;
 }
 
 static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
 			      struct kvt_error *error)
 {
-	bool is_stranger = true, is_again = false;
+	bool is_stranger = true;
+	int64_t pause_ns = AGAIN_NS;
 	enum kvt_err err = KVT_E_UNREACHABLE;
 	while (is_stranger) {
 		int fd;
@@ -205,10 +209,10 @@ static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
 		err = try_socket(target, fd, conn, &is_stranger, error);
 		if (!is_stranger)
 			break;
-		if (!is_again && is_worth_another_call(target, err)) {
-			is_again = true;
+		if (is_worth_another_call(target, err, pause_ns)) {
 			kvi_target_allow_again(target);
-			kvi_thread_rest(AGAIN_NS);
+			kvi_thread_rest(pause_ns);
+			pause_ns *= 2;
 		} else {
 			kvi_target_set_aside(target, error);
 		}

@@ -25,7 +25,8 @@ static void turn_away(struct kvi_session *session, enum kvt_err code, const char
 	if (session->conn == NULL) {
 		kvi_count(&session->control->engine->counters, KVI_COUNT_HANDSHAKES_FAILED, 1);
 		kvi_complain(&session->control->complaints,
-			     code == KVT_E_AUTH ? KVI_LOG_WARN : KVI_LOG_INFO, session->host, text);
+			     code == KVT_E_AUTH ? KVI_LOG_WARN : KVI_LOG_INFO, session->source,
+			     text);
 		kvi_session_end(session);
 	} else {
 		kvi_conn_fail(session->conn, code, 0, "%s", text);
@@ -554,6 +555,7 @@ static void fill_peer_address(struct kvi_session *session)
 	if (getpeername(session->stream.fd, (struct sockaddr *)&address, &len) != 0)
 		return;
 	char port[8];
+	kvi_source_print(&address, session->source);
 	if (getnameinfo((struct sockaddr *)&address, len, session->host, sizeof(session->host),
 			port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
 		session->port = (uint16_t)atoi(port);

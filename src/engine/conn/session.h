@@ -42,6 +42,7 @@ struct kvi_session {
 	bool peer_closes; /* CLOSE came; its last messages may still be on the lanes */
 	enum kvi_session_state state;
 	char host[64];
+	char source[KVI_SOURCE_NAME_LEN]; /* strangers.h */
 	uint16_t port;
 	int64_t opened_ns;
 	int64_t deadline_ns; /* of the state */
