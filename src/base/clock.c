@@ -16,8 +16,7 @@ int64_t kvi_clock_now(void)
 
 int64_t kvi_deadline_after(int64_t timeout_ns)
 {
-	int64_t now = kvi_clock_now();
-	return timeout_ns >= KVI_NEVER - now ? KVI_NEVER : now + timeout_ns;
+	return kvi_deadline_from(kvi_clock_now(), timeout_ns);
 }
 
 int kvi_deadline_get_ms(int64_t deadline_ns, int cap_ms)

@@ -17,6 +17,12 @@ int64_t kvi_clock_now(void);
 /* now + timeout_ns, saturating at KVI_NEVER. */
 int64_t kvi_deadline_after(int64_t timeout_ns);
 
+/* The same from another time than now. */
+static inline int64_t kvi_deadline_from(int64_t start_ns, int64_t timeout_ns)
+{
+	return timeout_ns >= KVI_NEVER - start_ns ? KVI_NEVER : start_ns + timeout_ns;
+}
+
 /* A caller's timeout_ns (kvtrans_base.h) as a length of time, 0 or more. False: timeout_ns is invalid. */
 static inline bool kvi_timeout_read(int64_t timeout_ns, int64_t default_ns, int64_t *ns)
 {

@@ -21,7 +21,9 @@ enum {
 	LAZY_MAX = 8,
 	/* Packets on the way from which on first messages are gathered. */
 	BUSY_PACKETS = 2,
-	/* Messages, answers too, that a packet with first messages is posted with at the latest. */
+	/* Messages, answers too, that a packet with first messages is posted with at the latest: half of what is in
+	 * flight, so that one half is here while the other is there, and so many. */
+	GATHER_MIN = 8,
 	GATHER_MAX = 16,
 	/* Receives of a link on which little comes. */
 	IDLE_RECEIVES = 4,
@@ -524,7 +526,8 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 	struct kvi_view *data = kvi_message_get_data(message);
 	size_t data_len = data == NULL ? 0 : data->len;
 	bool fits = link->queue_count < QUEUE_MAX && link->queue_len + data_len <= QUEUE_LEN_MAX;
-	struct queued *queued = fits ? kvi_alloc(sizeof(*queued) + data_len) : NULL;
+	/* All of it is written below. */
+	struct queued *queued = fits ? kvi_alloc_data(sizeof(*queued) + data_len) : NULL;
 	if (queued == NULL) {
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "too many messages wait for lane %u",
 			      link->index);
@@ -640,7 +643,12 @@ static bool begin_waiting(struct kvi_link *link)
  * way, would be busy while the next one is filled: all in one packet, both sides would take turns. */
 static bool should_gather(const struct kvi_link *link)
 {
-	return link->filling != NULL && link->filling_count < GATHER_MAX &&
+	unsigned enough = link->eager_sends / 2;
+	if (enough < GATHER_MIN)
+		enough = GATHER_MIN;
+	if (enough > GATHER_MAX)
+		enough = GATHER_MAX;
+	return link->filling != NULL && link->filling_count < enough &&
 	       link->send_credits + BUSY_PACKETS + 2 <= link->conn->peer_rx_count;
 }
 
@@ -650,12 +658,16 @@ bool kvi_link_flush(struct kvi_link *link, unsigned how)
 	if (link->lane == NULL || !link->connected)
 		return false;
 	bool did = begin_waiting(link);
-	if ((how & KVI_FLUSH_GATHER) && should_gather(link)) {
+	bool holds = (how & KVI_FLUSH_HOLD) != 0;
+	bool gathers = (how & KVI_FLUSH_GATHER) || (holds && link->eager_sends >= GATHER_MIN);
+	if (gathers && should_gather(link)) {
 		kvi_link_touch(link);
 		kvi_worker_leave_posting(link->shard->worker);
 		return did;
 	}
-	if (!(how & KVI_FLUSH_LAZILY) || link->queue_urgent || link->filling != NULL)
+	/* A single ACK is of no stream: it can travel with an answer of the application only. */
+	bool is_lazy = (how & KVI_FLUSH_LAZILY) || (holds && link->queue_count > 1);
+	if (!is_lazy || link->queue_urgent || link->filling != NULL)
 		did |= post_all(link);
 	return flush_credit(link) || did;
 }

@@ -16,6 +16,8 @@ enum {
 	/* Polls of the queues between two offers of the CPU, and between two looks at the epoll set. */
 	POLLS_TO_OFFER = 4,
 	POLLS_TO_ASK = 16,
+	/* What the first ones leave for more to join it is posted before this one. */
+	POLLS_TO_POST = 3,
 };
 
 #define LOOK_NS 100
@@ -110,7 +112,11 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
 	worker->signalled = false;
 	for (int64_t polls = 1; polls <= wait->look_ns / LOOK_NS; polls++) {
+		if (polls == POLLS_TO_POST)
+			kvi_worker_flush(worker, KVI_FLUSH_ALL);
+		worker->holds = polls < POLLS_TO_POST;
 		wait->worked = kvi_worker_poll(worker);
+		worker->holds = false;
 		if (wait->worked)
 			return true;
 		kvi_worker_give_way(worker);
@@ -201,8 +207,8 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	struct wait wait = { .count = 0 };
 	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
 							      : &worker->patience;
-	kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	if (worker->fds_lost) {
+		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 		nap(worker);
 		return KVI_SLEEP_OVER;
 	}
@@ -212,6 +218,7 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	begin_wait(worker, patience, &wait, until_ns);
 	if (wait.is_inline && wait.look_ns > 0) {
 		worker->inline_looks = true;
+		kvi_worker_flush(worker, KVI_FLUSH_HOLD);
 		bool found = look_inline(worker, &wait);
 		worker->inline_looks = false;
 		if (found) {
@@ -222,8 +229,8 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 			return wait.count == 0 || take_events(worker, &wait) ? KVI_SLEEP_OVER
 									     : KVI_SLEEP_DISTURBED;
 		}
-		kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	}
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
 	if (!may_sleep(worker))
 		return KVI_SLEEP_OVER;
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;

@@ -36,14 +36,17 @@ static bool run_commands(struct kvi_worker *worker)
 	return did;
 }
 
-static bool poll_completions(struct kvi_cq *cq)
+static bool poll_completions(struct kvi_worker *worker, struct kvi_cq *cq)
 {
 	struct kvi_completion completions[POLL_BATCH];
 	size_t count = kvi_cq_poll(cq, completions, POLL_BATCH);
 	for (size_t i = 0; i < count; i++) {
 		struct kvi_post *post = completions[i].op->context;
+		worker->takes = true;
+		worker->taken_ns = 0;
 		post->on_done(post, &completions[i]);
 	}
+	worker->takes = false;
 	return count > 0;
 }
 
@@ -54,6 +57,15 @@ static bool poll_events(const struct kvi_worker *worker, struct kvi_cq *cq)
 	for (size_t i = 0; i < count; i++)
 		worker->calls->on_lane_event(events[i].context, &events[i]);
 	return count > 0;
+}
+
+int64_t kvi_worker_get_time(struct kvi_worker *worker)
+{
+	if (!worker->takes)
+		return kvi_clock_now();
+	if (worker->taken_ns == 0)
+		worker->taken_ns = kvi_clock_now();
+	return worker->taken_ns;
 }
 
 static void pass_deadlines(struct kvi_worker *worker)
@@ -77,7 +89,7 @@ bool kvi_worker_poll(struct kvi_worker *worker)
 
 	size_t rail_count = worker->engine->rail_count;
 	for (size_t i = 0; i < rail_count; i++)
-		did |= poll_completions(worker->cqs[i]);
+		did |= poll_completions(worker, worker->cqs[i]);
 	if (worker->events_due || worker->connecting > 0) {
 		worker->events_due = false;
 		for (size_t i = 0; i < rail_count; i++)
@@ -86,7 +98,8 @@ bool kvi_worker_poll(struct kvi_worker *worker)
 	/* An inline driver flushes all before it sleeps or goes, so its ACKs may wait for its next
 	 * message. */
 	bool is_inline = atomic_load_explicit(&worker->inline_progress, memory_order_relaxed);
-	did |= kvi_worker_flush(worker, is_inline ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL);
+	unsigned how = is_inline ? KVI_FLUSH_LAZILY : KVI_FLUSH_ALL;
+	did |= kvi_worker_flush(worker, worker->holds ? how | KVI_FLUSH_HOLD : how);
 	/* Waking takes longer than posting, and the peer waits for what is posted. */
 	if (worker->owes_tell) {
 		worker->calls->tell(&worker->engine->inbox, worker);

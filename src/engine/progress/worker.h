@@ -45,6 +45,9 @@ enum kvi_flush {
 	KVI_FLUSH_LAZILY = 1 << 0,
 	/* Where several packets are on the way, leave the next one to the driver: more may join it. */
 	KVI_FLUSH_GATHER = 1 << 1,
+	/* Where much is on the way, leave packets that are not half full for a moment: the driver looks what comes,
+	 * and the application adds to them when it has that. */
+	KVI_FLUSH_HOLD = 1 << 2,
 };
 
 /* What a worker does not know: lanes, deadlines and the application. It calls all of these under its lock. */
@@ -81,9 +84,12 @@ struct kvi_worker {
 	unsigned connecting;	     /* lanes that wait for their event */
 	unsigned waiters;	     /* callers that wait on done */
 	bool events_due;	     /* an event queue's fd was readable */
+	bool takes;		     /* what completed, a packet or a segment */
+	int64_t taken_ns;	     /* when; 0: the clock was not read yet */
 	bool owes_tell;		     /* the application is to be woken for what came */
 	bool inline_sleeps;	     /* or looks for work before that */
 	bool inline_looks;	     /* it asks by itself, and needs no waking */
+	bool holds;		     /* it leaves packets with KVI_FLUSH_HOLD, in its first polls */
 	bool signalled;		     /* meanwhile: kvi_worker_signal() */
 	bool visited; /* by an inline driver who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
@@ -148,6 +154,9 @@ bool kvi_worker_progress(struct kvi_worker *worker);
 
 /* The same but for deadlines, and so without reading the clock. */
 bool kvi_worker_poll(struct kvi_worker *worker);
+
+/* Now, or a little earlier: read once for all messages of a packet. Under lock. */
+int64_t kvi_worker_get_time(struct kvi_worker *worker);
 
 /* Drop the lock until those have had it who want it. */
 void kvi_worker_give_way(struct kvi_worker *worker);

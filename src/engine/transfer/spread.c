@@ -486,7 +486,7 @@ bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
 		did |= pump(link);
 		if (link->filling != NULL) /* what follows a transfer's last write */
 			did |= kvi_link_flush(link, how);
-		if ((how & KVI_FLUSH_LAZILY) && !kvi_list_is_empty(&link->queue))
+		if ((how & (KVI_FLUSH_LAZILY | KVI_FLUSH_HOLD)) && !kvi_list_is_empty(&link->queue))
 			kvi_link_touch(link);
 	}
 	return did;

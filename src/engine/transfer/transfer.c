@@ -29,7 +29,7 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	if (error != NULL)
 		transfer->error = *error;
-	transfer->done_ns = kvi_clock_now();
+	transfer->done_ns = kvi_worker_get_time(transfer->worker);
 	transfer->kind->settle(transfer, error);
 	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
 	if (error != NULL)
@@ -154,7 +154,7 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 		transfer->started_ns = kvi_clock_now();
 	transfer->conn = conn;
 	transfer->worker = worker;
-	transfer->deadline_ns = kvi_deadline_after(timeout_ns);
+	transfer->deadline_ns = kvi_deadline_from(transfer->started_ns, timeout_ns);
 	transfer->start.run = start_on_worker;
 	transfer->cancel.run = cancel_on_worker;
 	kvi_list_init(&transfer->shard_node);
