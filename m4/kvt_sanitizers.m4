@@ -9,8 +9,36 @@ _KVT_SANITIZER([ubsan], [undefined], [undefined behaviour])
 _KVT_SANITIZER([tsan], [thread], [data races])
 AS_IF([test "$enable_asan" != no && test "$enable_tsan" != no],
 	[AC_MSG_ERROR([--enable-asan and --enable-tsan exclude each other])])
+_KVT_FUZZERS
 AC_SUBST([kvt_sanitizers])
 AC_SUBST([SAN_CFLAGS])
+])
+
+# --enable-fuzzers: everything is compiled for libFuzzer, and the programs fuzz* of tests are linked with it, to be run
+# by hand. Without it they are tests as all others.
+AC_DEFUN([_KVT_FUZZERS], [
+AC_ARG_ENABLE([fuzzers],
+	[AS_HELP_STRING([--enable-fuzzers], [link the fuzzers of tests with libFuzzer (clang)])],
+	[], [enable_fuzzers=no])
+FUZZ_LIBS=
+AS_VAR_IF([enable_fuzzers], [no], [], [
+	kvt_save_CFLAGS=$CFLAGS
+	CFLAGS="$CFLAGS -fsanitize=fuzzer"
+	AC_MSG_CHECKING([whether $CC links with -fsanitize=fuzzer])
+	AC_LINK_IFELSE([AC_LANG_SOURCE([[
+#include <stddef.h>
+#include <stdint.h>
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) { (void)bytes; return len > 99; }]])],
+		[AC_MSG_RESULT([yes])],
+		[AC_MSG_RESULT([no])
+		 AC_MSG_ERROR([--enable-fuzzers: $CC has no libFuzzer; try CC=clang])])
+	CFLAGS=$kvt_save_CFLAGS
+	SAN_CFLAGS="$SAN_CFLAGS -fsanitize=fuzzer-no-link"
+	FUZZ_LIBS=-fsanitize=fuzzer
+])
+AM_CONDITIONAL([ENABLE_FUZZERS], [test "$enable_fuzzers" != no])
+AC_SUBST([FUZZ_LIBS])
 ])
 
 AC_DEFUN([_KVT_SANITIZER], [

@@ -28,6 +28,8 @@ C_TESTS = \
 	tests/engine/check_stop \
 	tests/engine/check_times \
 	tests/engine/check_windows \
+	tests/engine/fuzz_lane \
+	tests/engine/fuzz_session \
 	tests/fabric/check_fake \
 	tests/fabric/check_table \
 	tests/faults/check_faults \
@@ -35,7 +37,7 @@ C_TESTS = \
 	tests/protocol/check_handshake \
 	tests/protocol/check_malformed \
 	tests/protocol/check_vectors \
-	tests/protocol/fuzz \
+	tests/protocol/fuzz_decode \
 	tests/unit/check_auth_key_file \
 	tests/unit/check_auth_keys \
 	tests/unit/check_auth_openings \
@@ -240,11 +242,24 @@ PROTOCOL_SUPPORT = \
 tests_protocol_check_handshake_SOURCES = tests/protocol/check_handshake.c $(PROTOCOL_SUPPORT)
 tests_protocol_check_malformed_SOURCES = tests/protocol/check_malformed.c $(PROTOCOL_SUPPORT)
 tests_protocol_check_vectors_SOURCES = tests/protocol/check_vectors.c $(PROTOCOL_SUPPORT)
-tests_protocol_fuzz_SOURCES = \
-	tests/protocol/fuzz.h \
-	tests/protocol/fuzz_decode.c \
-	tests/protocol/fuzz_main.c \
-	$(PROTOCOL_SUPPORT)
+
+# Targets of libFuzzer, which --enable-fuzzers links them with; else fuzz_main.c drives them.
+if ENABLE_FUZZERS
+FUZZ_MAIN = tests/support/fuzz.h
+else
+FUZZ_MAIN = tests/support/fuzz.h tests/support/fuzz_main.c
+endif
+FUZZ_LINK = $(AM_LDFLAGS) $(FUZZ_LIBS)
+tests_engine_fuzz_session_LDFLAGS = $(FUZZ_LINK)
+tests_engine_fuzz_session_SOURCES = \
+	tests/engine/fuzz_session.c \
+	$(FUZZ_MAIN) $(FAILING_ALLOC) $(FAKE_FABRIC)
+tests_engine_fuzz_lane_LDFLAGS = $(FUZZ_LINK)
+tests_engine_fuzz_lane_SOURCES = \
+	tests/engine/fuzz_lane.c \
+	$(FUZZ_MAIN) $(FAILING_ALLOC) $(FAKE_FABRIC)
+tests_protocol_fuzz_decode_LDFLAGS = $(FUZZ_LINK)
+tests_protocol_fuzz_decode_SOURCES = tests/protocol/fuzz_decode.c $(FUZZ_MAIN) $(PROTOCOL_SUPPORT)
 
 tests_unit_check_auth_key_file_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 tests_unit_check_auth_keys_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
@@ -343,6 +358,9 @@ PY_LOG_COMPILER = $(RUN_TEST) $(SHELL) $(top_srcdir)/tests/support/run_pytest.sh
 EXTRA_DIST += \
 	$(PYTHON_TESTS) \
 	tests/python/conftest.py \
+	tests/engine/corpus-lane \
+	tests/engine/corpus-session \
+	tests/protocol/corpus \
 	tests/support/check_long.sh \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
 	$(ABI_0_1) \

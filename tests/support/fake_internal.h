@@ -111,7 +111,7 @@ static inline struct fake_cq *fake_cq(const struct kvi_cq *base)
 
 static inline struct fake_memory *fake_memory(const struct kvi_memory *base)
 {
-	return kvi_container_of(base, struct fake_memory, base);
+	return base == NULL ? NULL : kvi_container_of(base, struct fake_memory, base);
 }
 
 static inline struct fake_listener *fake_listener(const struct kvi_listener *base)
@@ -121,7 +121,7 @@ static inline struct fake_listener *fake_listener(const struct kvi_listener *bas
 
 static inline struct fake_lane_request *fake_lane_request(const struct kvi_lane_request *base)
 {
-	return kvi_container_of(base, struct fake_lane_request, base);
+	return base == NULL ? NULL : kvi_container_of(base, struct fake_lane_request, base);
 }
 
 static inline struct fake_lane *fake_lane(const struct kvi_lane *base)
