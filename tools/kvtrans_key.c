@@ -35,10 +35,9 @@ static const struct argp_option option_table[] = {
 
 static const char usage[] = "make\nshow\ncheck\nrotate";
 static const char doc[] =
-	"Make, show, check or rotate the keys that KVTrans processes share. Engines of this "
-	"version do not use them yet. make makes a key file, unless there is one. show prints the "
-	"ids of its keys, check tells whether it can be used, rotate adds a new key before the "
-	"others, which stay.\v"
+	"Make, show, check or rotate the keys that KVTrans processes share. make makes a key file, "
+	"unless there is one. show prints the ids of its keys, check tells whether it can be used, "
+	"rotate adds a new key before the others, which stay.\v"
 	"The key file is the one that KVTRANS_KEY_FILE names, else kvtrans/key in "
 	"$XDG_CONFIG_HOME or ~/.config.\n\n"
 	"Exit status: 0 success; 1 the file cannot be made, used or changed; 2 wrong use.";

@@ -231,6 +231,22 @@ START_TEST(a_lane_is_taken_with_its_own_token_only)
 }
 END_TEST
 
+/* Both requests are there before the second lane's, so the session still waits for lanes. */
+START_TEST(a_token_opens_its_lane_once)
+{
+	struct kvt_engine_config config = make_config();
+	config.nconn_per_cpu = 2;
+	struct kvt_engine *near = open_engine(&config), *far = open_engine(&config);
+	for (unsigned i = 0; i < GOOD_PEERS; i++) {
+		fake_repeat_request();
+		expect_met(near, far);
+	}
+	kvt_engine_close(near);
+	kvt_engine_close(far);
+	ck_assert(fake_is_empty());
+}
+END_TEST
+
 START_TEST(good_peers_come_in_while_wrong_keys_are_turned_away)
 {
 	struct kvt_engine *near = open_with(key_one), *far = open_with(key_one);
@@ -259,6 +275,7 @@ int main(void)
 	tcase_add_test(tests, an_engine_does_not_open_with_what_is_no_key);
 	tcase_add_test(tests, an_engine_refuses_a_key_file_that_others_can_read_and_names_it);
 	tcase_add_test(tests, a_lane_is_taken_with_its_own_token_only);
+	tcase_add_test(tests, a_token_opens_its_lane_once);
 	tcase_add_test(tests, good_peers_come_in_while_wrong_keys_are_turned_away);
 	return run_tests("engine_auth", tests);
 }

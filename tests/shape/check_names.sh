@@ -33,4 +33,13 @@ done | holds "every file is listed in a makefile"
 tr '\140' '\n' < docs/testing.md | grep -xE '[a-z]+/[a-z_]+' | grep -v '^tests/' | while read -r test; do
 	find "tests/${test%/*}" -name "${test#*/}.*" | grep -q . || echo "$test"
 done | holds "the tests that docs/testing.md names are there"
+
+# Each code has its row, and each line of the log its own.
+{
+	sed -n 's/^	X(\(KVT_E_[A-Z_]*\),.*/\1/p' include/kvtrans_base.h
+	grep -rhA1 'kvi_log(' src --include='*.c' | tr '\n' ' ' |
+		grep -oE 'kvi_log\([^;"]*"[a-z-]+"' | grep -oE '[a-z-]+"$' | tr -d '"' | sort -u
+} | while read -r word; do
+	grep -qE "^\|[^|]*\`$word\`[^|]*\|" docs/operations.md || echo "$word"
+done | holds "docs/operations.md has a row for each error and each line of the log"
 finish

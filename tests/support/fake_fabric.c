@@ -352,6 +352,12 @@ static void request_lane(struct fake_lane *lane, const uint8_t *data, size_t len
 	request->base.len = len;
 	lane->request = request;
 	kvi_list_append(&listener->requests, &request->node);
+	if (!fake_world.repeat_request)
+		return;
+	fake_world.repeat_request = false;
+	struct fake_lane_request *again = fake_alloc(sizeof(*again));
+	again->base = request->base; /* of no lane that anybody knows */
+	kvi_list_append(&listener->requests, &again->node);
 }
 
 enum kvt_err fake_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,

@@ -101,6 +101,8 @@ void fake_set_buffered(bool on);
 
 /* Flip this bit of what the next lane's request carries. */
 void fake_flip_request(size_t bit);
+/* Have the next lane's request come twice, as by somebody who has recorded it. */
+void fake_repeat_request(void);
 
 /* Choose the lane of the next step at random, and at random between what comes in and what completes.
  * Within a lane everything keeps its order. 0: lanes take turns. */

@@ -170,6 +170,7 @@ struct fake_world {
 	bool auto_progress;
 	bool buffered;
 	size_t flipped_bit; /* counted from 1; 0: none */
+	bool repeat_request;
 	unsigned hold;
 	bool trickles;
 	int64_t delay_ns;

@@ -60,6 +60,7 @@ static void init_script(void)
 	fake_world.auto_progress = false;
 	fake_world.buffered = false;
 	fake_world.flipped_bit = 0;
+	fake_world.repeat_request = false;
 	fake_world.hold = 0;
 	fake_world.trickles = false;
 	fake_world.delay_ns = 0;
@@ -189,6 +190,13 @@ void fake_set_buffered(bool on)
 {
 	fake_lock();
 	fake_world.buffered = on;
+	fake_unlock();
+}
+
+void fake_repeat_request(void)
+{
+	fake_lock();
+	fake_world.repeat_request = true;
 	fake_unlock();
 }
 
