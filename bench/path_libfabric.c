@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * path_libfabric.c - the path of bare libfabric: one FI_EP_MSG endpoint, one completion queue, one memory region on each side, the
- * least that libfabric needs. An operation on each block asks for FI_DELIVERY_COMPLETE: without it a provider may call a
+ * path_libfabric.c - the path of bare libfabric: one FI_EP_MSG endpoint, one completion queue, one memory region on
+ * each side, the least that libfabric needs. An operation on each block asks for FI_DELIVERY_COMPLETE: without it a provider may call a
  * block written that is still in a buffer of this side. It never merges blocks: that is what the library is there for.
  */
 #include "perf.h"
@@ -20,6 +20,17 @@ enum { CQ_LEN = 1024, NAME_LEN_MAX = 128, CONNECT_MS = 10000, SLEEP_MS = 1000 };
 
 /* Stamps that can come without another receive being posted. */
 enum { MAILS = 64, POOL_KEY = 42, MAIL_KEY };
+
+/* What both processes tell each other over their local socket: the server where it listens; each its pool. */
+struct name {
+	char bytes[NAME_LEN_MAX];
+	size_t len;
+};
+
+struct rkey {
+	uint64_t address;
+	uint64_t key;
+};
 
 struct mail {
 	struct perf_stamp stamp;
@@ -41,32 +52,17 @@ struct link {
 	struct fid_mr *mail_mr;
 	void *desc;
 	void *mail_desc;
-	uint64_t remote_address; /* of the peer's pool, as its provider wants it */
-	uint64_t remote_key;
+	struct rkey remote; /* of the peer's pool, as its provider wants it */
 	struct mail mails[MAILS];
 	size_t next_mail;
 };
 
-/* What both processes tell each other over their local socket. */
-struct name {
-	char bytes[NAME_LEN_MAX];
-	size_t len;
-};
-
-struct rkey {
-	uint64_t address;
-	uint64_t key;
-};
-
-static int fail(const char *call, long rc)
+static int check(const char *what, long rc)
 {
-	warnx("%s: %s", call, fi_strerror((int)-rc));
+	if (!rc)
+		return PERF_OK;
+	warnx("%s: %s", what, fi_strerror((int)-rc));
 	return PERF_FAILED;
-}
-
-static int check(const char *call, long rc)
-{
-	return rc ? fail(call, rc) : PERF_OK;
 }
 
 /* ---- completions ---- */
@@ -88,23 +84,21 @@ static int reap(struct link *link, bool wait)
 			found = true;
 		}
 		if (rc == -FI_EAVAIL && fi_cq_readerr(link->cq, &cause, 0) > 0)
-			return fail("an operation", -cause.err);
+			return check("an operation", -cause.err);
 		if (rc < 0 && rc != -FI_EAGAIN && rc != -FI_EINTR)
-			return fail("fi_cq_read", rc);
-		if (rc <= 0 && (found || !wait))
-			return PERF_OK;
-		if (rc > 0 && rc < 16)
+			return check("fi_cq_read", rc);
+		if (rc < 16 && (found || !wait))
 			return PERF_OK;
 	}
 }
 
 static int finish(struct link *link, const size_t *pending)
 {
-	while (*pending) {
-		if (reap(link, true))
-			return PERF_FAILED;
-	}
-	return PERF_OK;
+	int status = PERF_OK;
+
+	while (*pending && !status)
+		status = reap(link, true);
+	return status;
 }
 
 static int finish_flight(struct perf_run *run, struct perf_flight *flight)
@@ -192,47 +186,34 @@ static int await_stamp(struct perf_run *run, struct perf_stamp *stamp)
 /* ---- transfers ---- */
 
 /* The endpoint keeps the order of operations: where that was asked for, one completion is enough for all blocks. */
-static int post(struct perf_run *run, struct perf_flight *flight, const struct fi_rma_iov *remote,
-		size_t local_offset, bool is_last)
-{
-	struct link *link = run->own;
-	struct iovec iov = { run->pool.base + local_offset, remote->len };
-	struct fi_msg_rma message = {
-		.msg_iov = &iov,
-		.desc = &link->desc,
-		.iov_count = 1,
-		.rma_iov = remote,
-		.rma_iov_count = 1,
-		.context = &flight->pending,
-	};
-	bool reads = run->job.op == PERF_READ;
-	uint64_t flags = FI_COMPLETION | (reads ? 0 : FI_DELIVERY_COMPLETE);
-	int status;
-
-	if (link->batch && !is_last)
-		flags = 0;
-	while (is_full(link, "an operation",
-		       (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags), &status))
-		;
-	flight->pending += !status && flags & FI_COMPLETION;
-	return status;
-}
-
 static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 {
-	const struct link *link = run->own;
+	struct link *link = run->own;
+	bool reads = run->job.op == PERF_READ;
+	uint64_t complete = FI_COMPLETION | (reads ? 0 : FI_DELIVERY_COMPLETE);
 	size_t len = run->job.block_len;
+	int status = PERF_OK;
 
-	for (size_t i = 0; i < run->job.count; i++) {
-		struct fi_rma_iov remote = {
-			link->remote_address + flight->remote[i] * len,
-			len,
-			link->remote_key,
+	for (size_t i = 0; i < run->job.count && !status; i++) {
+		struct iovec iov = { run->pool.base + flight->local[i] * len, len };
+		struct fi_rma_iov remote = { link->remote.address + flight->remote[i] * len, len,
+					     link->remote.key };
+		const struct fi_msg_rma message = {
+			.msg_iov = &iov,
+			.desc = &link->desc,
+			.iov_count = 1,
+			.rma_iov = &remote,
+			.rma_iov_count = 1,
+			.context = &flight->pending,
 		};
-		if (post(run, flight, &remote, flight->local[i] * len, i + 1 == run->job.count))
-			return PERF_FAILED;
+		uint64_t flags = link->batch && i + 1 < run->job.count ? 0 : complete;
+		while (is_full(link, "an operation",
+			       (reads ? fi_readmsg : fi_writemsg)(link->ep, &message, flags),
+			       &status))
+			;
+		flight->pending += !status && flags;
 	}
-	return PERF_OK;
+	return status;
 }
 
 /* ---- the connection ---- */
@@ -244,7 +225,7 @@ static int find_provider(struct link *link, const struct perf_options *options)
 	char host[64];
 
 	if (!hints)
-		return fail("fi_allocinfo", -FI_ENOMEM);
+		return check("fi_allocinfo", -FI_ENOMEM);
 	if (perf_find_address(options, host, sizeof(host)))
 		return PERF_FAILED;
 	/* A cached registration would outlive its close; the library measured against has it off too. */
@@ -266,22 +247,20 @@ static int find_provider(struct link *link, const struct perf_options *options)
 static int open_domain(struct link *link, const struct perf_pool *pool)
 {
 	struct fi_eq_attr eq_attr = { .wait_obj = FI_WAIT_UNSPEC };
-	struct fi_cq_attr cq_attr = {
-		.size = CQ_LEN,
-		.format = FI_CQ_FORMAT_MSG,
-		.wait_obj = link->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC,
-	};
+	struct fi_cq_attr cq_attr = { .size = CQ_LEN, .format = FI_CQ_FORMAT_MSG };
 	uint64_t access = FI_SEND | FI_RECV | FI_WRITE | FI_REMOTE_WRITE | FI_READ | FI_REMOTE_READ;
+	int rc;
 
-	if (check("fi_fabric", fi_fabric(link->info->fabric_attr, &link->fabric, NULL)) ||
-	    check("fi_eq_open", fi_eq_open(link->fabric, &eq_attr, &link->eq, NULL)) ||
-	    check("fi_domain", fi_domain(link->fabric, link->info, &link->domain, NULL)) ||
-	    check("fi_cq_open", fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)) ||
-	    check("fi_mr_reg", fi_mr_reg(link->domain, pool->base, pool->len, access, 0, POOL_KEY,
-					 0, &link->mr, NULL)) ||
-	    check("fi_mr_reg", fi_mr_reg(link->domain, link->mails, sizeof(link->mails),
-					 FI_SEND | FI_RECV, 0, MAIL_KEY, 0, &link->mail_mr, NULL)))
-		return PERF_FAILED;
+	cq_attr.wait_obj = link->spin ? FI_WAIT_NONE : FI_WAIT_UNSPEC;
+	if ((rc = fi_fabric(link->info->fabric_attr, &link->fabric, NULL)) ||
+	    (rc = fi_eq_open(link->fabric, &eq_attr, &link->eq, NULL)) ||
+	    (rc = fi_domain(link->fabric, link->info, &link->domain, NULL)) ||
+	    (rc = fi_cq_open(link->domain, &cq_attr, &link->cq, NULL)) ||
+	    (rc = fi_mr_reg(link->domain, pool->base, pool->len, access, 0, POOL_KEY, 0, &link->mr,
+			    NULL)) ||
+	    (rc = fi_mr_reg(link->domain, link->mails, sizeof(link->mails), FI_SEND | FI_RECV, 0,
+			    MAIL_KEY, 0, &link->mail_mr, NULL)))
+		return check("opening the domain", rc);
 	link->desc = fi_mr_desc(link->mr);
 	link->mail_desc = fi_mr_desc(link->mail_mr);
 	return PERF_OK;
@@ -290,27 +269,24 @@ static int open_domain(struct link *link, const struct perf_pool *pool)
 static int open_endpoint(struct link *link, struct fi_info *info)
 {
 	uint64_t selective = link->batch ? FI_SELECTIVE_COMPLETION : 0;
+	int rc = fi_endpoint(link->domain, info, &link->ep, NULL);
 
-	if (check("fi_endpoint", fi_endpoint(link->domain, info, &link->ep, NULL)) ||
-	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->eq->fid, 0)) ||
-	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->cq->fid, FI_TRANSMIT | selective)) ||
-	    check("fi_ep_bind", fi_ep_bind(link->ep, &link->cq->fid, FI_RECV)))
-		return PERF_FAILED;
-	return check("fi_enable", fi_enable(link->ep));
+	if (!rc)
+		rc = fi_ep_bind(link->ep, &link->eq->fid, 0);
+	if (!rc)
+		rc = fi_ep_bind(link->ep, &link->cq->fid, FI_TRANSMIT | selective);
+	if (!rc)
+		rc = fi_ep_bind(link->ep, &link->cq->fid, FI_RECV);
+	return check("opening an endpoint", rc ? rc : fi_enable(link->ep));
 }
 
 /* Wait for one event of the connection manager, which must be the wanted one. */
 static int await_event(struct link *link, uint32_t wanted, struct fi_eq_cm_entry *entry)
 {
-	struct fi_eq_err_entry cause = { 0 };
 	uint32_t event = 0;
 	long rc = fi_eq_sread(link->eq, &event, entry, sizeof(*entry), CONNECT_MS, 0);
 
-	if (rc == -FI_EAVAIL && fi_eq_readerr(link->eq, &cause, 0) > 0)
-		return fail("connecting", -cause.err);
-	if (rc < 0)
-		return fail("connecting", rc == -FI_EAGAIN ? -FI_ETIMEDOUT : rc);
-	return event == wanted ? PERF_OK : fail("connecting", -FI_ECONNREFUSED);
+	return check("connecting", rc < 0 ? rc : event == wanted ? 0 : -FI_ECONNREFUSED);
 }
 
 static int accept_link(struct perf_run *run)
@@ -318,73 +294,57 @@ static int accept_link(struct perf_run *run)
 	struct link *link = run->own;
 	struct fi_eq_cm_entry entry;
 	struct name name = { .len = NAME_LEN_MAX };
+	int rc = fi_passive_ep(link->fabric, link->info, &link->pep, NULL);
 
-	if (check("fi_passive_ep", fi_passive_ep(link->fabric, link->info, &link->pep, NULL)) ||
-	    check("fi_pep_bind", fi_pep_bind(link->pep, &link->eq->fid, 0)) ||
-	    check("fi_listen", fi_listen(link->pep)) ||
-	    check("fi_getname", fi_getname(&link->pep->fid, name.bytes, &name.len)) ||
-	    perf_put(run, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
+	if (rc || (rc = fi_pep_bind(link->pep, &link->eq->fid, 0)) || (rc = fi_listen(link->pep)) ||
+	    (rc = fi_getname(&link->pep->fid, name.bytes, &name.len)))
+		return check("listening", rc);
+	if (perf_put(run, &name, sizeof(name)) || await_event(link, FI_CONNREQ, &entry))
 		return PERF_FAILED;
 	int status = open_endpoint(link, entry.info);
 	fi_freeinfo(entry.info);
-	if (status || check("fi_accept", fi_accept(link->ep, NULL, 0)))
-		return PERF_FAILED;
-	return await_event(link, FI_CONNECTED, &entry);
+	return status ? status : check("fi_accept", fi_accept(link->ep, NULL, 0));
 }
 
 static int connect_link(struct perf_run *run)
 {
 	struct link *link = run->own;
-	struct fi_eq_cm_entry entry;
 	struct name name;
 
 	if (perf_get(run, &name, sizeof(name)))
 		return PERF_FAILED;
 	link->info->dest_addr = malloc(name.len);
 	if (!link->info->dest_addr)
-		return fail("malloc", -FI_ENOMEM);
+		return check("malloc", -FI_ENOMEM);
 	memcpy(link->info->dest_addr, name.bytes, name.len);
 	link->info->dest_addrlen = name.len;
-	if (open_endpoint(link, link->info) ||
-	    check("fi_connect", fi_connect(link->ep, name.bytes, NULL, 0)))
-		return PERF_FAILED;
-	return await_event(link, FI_CONNECTED, &entry);
-}
-
-/* Tell each other where the pools are. */
-static int exchange_rkeys(struct perf_run *run)
-{
-	struct link *link = run->own;
-	bool virtual = link->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR;
-	struct rkey own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
-	struct rkey theirs;
-
-	if (perf_put(run, &own, sizeof(own)) || perf_get(run, &theirs, sizeof(theirs)))
-		return PERF_FAILED;
-	link->remote_address = theirs.address;
-	link->remote_key = theirs.key;
-	return PERF_OK;
+	int status = open_endpoint(link, link->info);
+	return status ? status : check("fi_connect", fi_connect(link->ep, name.bytes, NULL, 0));
 }
 
 static int open_link(struct perf_run *run)
 {
 	struct link *link = perf_make_own(run, sizeof(*link));
+	struct fi_eq_cm_entry entry;
 
 	if (!link)
 		return PERF_FAILED;
 	link->batch = run->path == &perf_path_batch;
 	link->spin = run->options->spin_us > 0;
-	if (find_provider(link, run->options) || open_domain(link, &run->pool))
-		return PERF_FAILED;
-	if (run->job.block_len > link->info->ep_attr->max_msg_size)
-		return fail("a block", -FI_EMSGSIZE);
-	if ((run->leads ? connect_link : accept_link)(run))
+	if (find_provider(link, run->options) || open_domain(link, &run->pool) ||
+	    (run->leads ? connect_link : accept_link)(run) ||
+	    await_event(link, FI_CONNECTED, &entry))
 		return PERF_FAILED;
 	for (int i = 0; i < MAILS && !run->leads && run->job.op != PERF_SEND; i++) {
 		if (post_mail(link, &link->mails[i]))
 			return PERF_FAILED;
 	}
-	return exchange_rkeys(run);
+	/* Tell each other where the pools are. */
+	bool virtual = link->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR;
+	struct rkey own = { virtual ? (uintptr_t)run->pool.base : 0, fi_mr_key(link->mr) };
+	return perf_put(run, &own, sizeof(own)) || perf_get(run, &link->remote, sizeof(own))
+		       ? PERF_FAILED
+		       : PERF_OK;
 }
 
 static void close_link(struct perf_run *run)
@@ -398,10 +358,8 @@ static void close_link(struct perf_run *run)
 	/* A fid is the first member of what it belongs to. */
 	void *const fids[] = { link->ep, link->pep,    link->mail_mr, link->mr,
 			       link->cq, link->domain, link->eq,      link->fabric };
-	for (size_t i = 0; i < sizeof(fids) / sizeof(fids[0]); i++) {
-		if (fids[i])
-			check("fi_close", fi_close(fids[i]));
-	}
+	for (size_t i = 0; i < sizeof(fids) / sizeof(fids[0]); i++)
+		check("fi_close", fids[i] ? fi_close(fids[i]) : 0);
 	if (link->info)
 		fi_freeinfo(link->info);
 	free(link);

@@ -36,15 +36,12 @@ struct offer {
 	size_t key_len;
 };
 
-static int fail(const char *call, ucs_status_t status)
-{
-	warnx("%s: %s", call, ucs_status_string(status));
-	return PERF_FAILED;
-}
-
 static int check(const char *call, ucs_status_t status)
 {
-	return status ? fail(call, status) : PERF_OK;
+	if (!status)
+		return PERF_OK;
+	warnx("%s: %s", call, ucs_status_string(status));
+	return PERF_FAILED;
 }
 
 /* Make progress; asleep when there is none, unless the program spins. */
@@ -54,7 +51,7 @@ static int progress(struct link *link)
 		return 0;
 	ucs_status_t status = ucp_worker_arm(link->worker);
 	if (status)
-		return status == UCS_ERR_BUSY ? 0 : fail("ucp_worker_arm", status);
+		return status == UCS_ERR_BUSY ? 0 : check("ucp_worker_arm", status);
 	struct pollfd event = { .fd = link->wake_fd, .events = POLLIN };
 	poll(&event, 1, 1000);
 	return 0;
@@ -106,16 +103,15 @@ static int open_worker(struct link *link)
 		.cb = take_stamp,
 		.arg = link,
 	};
+	ucs_status_t status = ucp_init(&params, NULL, &link->context);
 
-	if (check("ucp_init", ucp_init(&params, NULL, &link->context)) ||
-	    check("ucp_worker_create",
-		  ucp_worker_create(link->context, &worker_params, &link->worker)) ||
-	    check("ucp_worker_set_am_recv_handler",
-		  ucp_worker_set_am_recv_handler(link->worker, &handler)))
-		return PERF_FAILED;
-	return link->spin ? PERF_OK
-			  : check("ucp_worker_get_efd",
-				  ucp_worker_get_efd(link->worker, &link->wake_fd));
+	if (!status)
+		status = ucp_worker_create(link->context, &worker_params, &link->worker);
+	if (!status)
+		status = ucp_worker_set_am_recv_handler(link->worker, &handler);
+	if (!status && !link->spin)
+		status = ucp_worker_get_efd(link->worker, &link->wake_fd);
+	return check("opening a worker", status);
 }
 
 static int give_offer(struct perf_run *run)
@@ -130,12 +126,12 @@ static int give_offer(struct perf_run *run)
 	ucp_address_t *address = NULL;
 	void *key = NULL;
 
-	int status = check("ucp_mem_map", ucp_mem_map(link->context, &params, &link->memory)) ||
-		     check("ucp_rkey_pack",
-			   ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len)) ||
-		     check("ucp_worker_get_address",
-			   ucp_worker_get_address(link->worker, &address, &offer.address_len)) ||
-		     perf_put(run, &offer, sizeof(offer)) ||
+	ucs_status_t rc = ucp_mem_map(link->context, &params, &link->memory);
+	if (!rc)
+		rc = ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len);
+	if (!rc)
+		rc = ucp_worker_get_address(link->worker, &address, &offer.address_len);
+	int status = check("offering the pool", rc) || perf_put(run, &offer, sizeof(offer)) ||
 		     perf_put(run, address, offer.address_len) || perf_put(run, key, offer.key_len);
 	if (address)
 		ucp_worker_release_address(link->worker, address);
@@ -165,11 +161,11 @@ static int take_offer(struct perf_run *run)
 		.address = (ucp_address_t *)bytes,
 	};
 	link->remote_base = offer.base;
-	int status = check("ucp_ep_create", ucp_ep_create(link->worker, &params, &link->ep)) ||
-		     check("ucp_ep_rkey_unpack",
-			   ucp_ep_rkey_unpack(link->ep, bytes + offer.address_len, &link->rkey));
+	ucs_status_t status = ucp_ep_create(link->worker, &params, &link->ep);
+	if (!status)
+		status = ucp_ep_rkey_unpack(link->ep, bytes + offer.address_len, &link->rkey);
 	free(bytes);
-	return status ? PERF_FAILED : PERF_OK;
+	return check("taking the other pool", status);
 }
 
 static int open_link(struct perf_run *run)
@@ -252,7 +248,7 @@ static int start_transfer(struct perf_run *run, struct perf_flight *flight)
 		else
 			request = ucp_get_nbx(link->ep, local, len, remote, link->rkey, &param);
 		if (UCS_PTR_IS_ERR(request))
-			return fail("posting a block", UCS_PTR_STATUS(request));
+			return check("posting a block", UCS_PTR_STATUS(request));
 		if (request)
 			ucp_request_free(request); /* The flush waits for it. */
 	}

@@ -3,7 +3,8 @@
 """Measure NIXL, Mooncake, or the Python calls of KVTrans, between two processes of this host.
 
 Which blocks a transfer moves, when it starts, what is counted and how the bytes are checked is the same as in the C
-programs (perf_run.c, perf_pool.c), block for block; a path moves them. It prints one JSON object with their keys.
+programs (perf_run.c, perf_pool.c), block for block; a path moves them. It prints one JSON object with those of their
+keys that compare reads.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import statistics
 import sys
 import time
 
@@ -34,8 +36,6 @@ class Path:
     finish(flight)                returns when every byte is in place
     """
 
-    provider = "tcp"
-    spins = False  # it polls for the end of a transfer
     tells = False  # the serving process learns of writes: poll() gives their numbers
     splits = True  # a transfer starts in one call and ends in another
 
@@ -59,7 +59,7 @@ class Nixl(Path):
     check_xfer_state() until it is done, with a notification for a write. The backend is UCX over tcp.
     """
 
-    spins, tells = True, True
+    tells = True
 
     def __init__(self, arguments, pool, first):
         super().__init__(arguments, pool, first)
@@ -249,19 +249,16 @@ PATHS = {"nixl": Nixl, "mooncake": Mooncake, "kvtrans": Kvtrans}
 def make_order(count, pattern, seed):
     """perf_order_make() of perf_pool.c."""
     run = {"contiguous": count, "runs": 8, "random": 1}[pattern]
-    order = list(range(count))
-    if pattern == "contiguous":
-        return np.array(order, dtype=np.int32)
-    runs = [order[i : i + run] for i in range(0, count - count % run, run)]
+    runs = np.arange(count - count % run, dtype=np.int32).reshape(-1, run)
+    places = list(range(len(runs)))
     state = (seed * 0x9E3779B97F4A7C15 + 1) & WORD
     for i in range(len(runs), 1, -1):
         state ^= (state << 13) & WORD
         state ^= state >> 7
         state ^= (state << 17) & WORD
         other = state % i
-        runs[i - 1], runs[other] = runs[other], runs[i - 1]
-    flat = [slot for part in runs for slot in part]
-    return np.array(flat + order[len(flat) :], dtype=np.int32)
+        places[i - 1], places[other] = places[other], places[i - 1]
+    return np.concatenate([runs[places].ravel(), np.arange(count - count % run, count, dtype=np.int32)])
 
 
 class Pool:
@@ -449,33 +446,24 @@ class First:
         moved = blocks * arguments.block
         with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as file:
             congestion_control = file.read().strip()
-        job = {name: getattr(arguments, name) for name in ("op", "count", "depth", "pattern")}
         return {
-            "tool": arguments.path,
-            **job,
-            "mode": "throughput",
-            "provider": self.path.provider,
-            "block_bytes": arguments.block,
+            **{name: getattr(arguments, name) for name in ("op", "block", "count", "depth", "pattern")},
             "messages": blocks,
             "transfers": count,
-            "bytes": moved,
             "seconds": seconds,
             "gb_per_s": moved / seconds / 1e9,
             "blocks_per_s": blocks / seconds,
-            "us_p50": get_percentile(self.times, 50),
-            "us_p99": get_percentile(self.times, 99),
-            "submit_us_p50": get_percentile(self.submits, 50) if self.path.splits else None,
-            "notified_us_p50": get_percentile(notified, 50),
-            "notified_us_p99": get_percentile(notified, 99),
+            "us_p50": get_median(self.times),
+            "submit_us_p50": get_median(self.submits) if self.path.splits else None,
+            "notified_us_p50": get_median(notified),
             "cpu_s_per_gib": cpu / (moved / 2**30),
-            "spin": self.path.spins,
             "verified": arguments.verify,
             "congestion_control": congestion_control,
         }
 
 
-def get_percentile(values_ns, percent):
-    return float(np.percentile(values_ns, percent)) / 1e3 if values_ns else None
+def get_median(values_ns):
+    return statistics.median(values_ns) / 1e3 if values_ns else None
 
 
 def parse_arguments():

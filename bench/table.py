@@ -18,19 +18,16 @@ class Results:
 
     def __init__(self, records, cases):
         self.records = [record for record in records if "failed" not in record]
-        present = {record["program"] for record in self.records}
-        succeeded = {(record["program"], record["case"]) for record in self.records}
+        # What failed in one part of a comparison may have been mended for a later one.
+        mended = {(r["program"], case) for r in self.records for case in (r["case"], None)}
         self.failures = {}
         for record in records:
             program, case = record["program"], record.get("case")
-            # What failed in one part of a comparison may have been mended for a later one.
-            mended = (program, case) in succeeded or (not case and program in present)
-            if "failed" in record and not mended:
+            if "failed" in record and (program, case) not in mended:
                 self.failures.setdefault((program, record["failed"]), []).append(case)
-        self.programs = [name for name in LABELS if name in present]
-        keys = {record["case"] for record in self.records}
+        self.programs = [name for name in LABELS if (name, None) in mended]
         self.all_cases = {case.key: case for case in cases}
-        self.cases = [case for case in cases if case.key in keys]
+        self.cases = [case for case in cases if any(r["case"] == case.key for r in self.records)]
 
     def get_turns(self, key, program, figure):
         """{turn: value}; a later run of the same turn counts."""
@@ -56,20 +53,15 @@ class Results:
     def get_ratios(self, own, other, difference=False):
         """{turn: ratio} of the turns that both (case, program, figure) have."""
         mine, theirs = self.get_turns(*own), self.get_turns(*other)
-        return {
-            turn: mine[turn] - theirs[turn] if difference else mine[turn] / theirs[turn]
-            for turn in mine
-            if turn in theirs
-        }
+        common = [turn for turn in mine if turn in theirs]
+        return {t: mine[t] - theirs[t] if difference else mine[t] / theirs[t] for t in common}
 
     def get_best_peer(self, key):
         """The peer with the best median, a time being better when it is smaller."""
         figure = self.all_cases[key].figure
         medians = {peer: self.get_median(key, peer, figure) for peer in PEERS}
-        medians = {peer: value for peer, value in medians.items() if value is not None}
-        if not medians:
-            return None
-        return (min if figure == "us_p50" else max)(medians, key=medians.get)
+        known = [peer for peer in PEERS if medians[peer] is not None]
+        return (min if figure == "us_p50" else max)(known, key=medians.get, default=None)
 
     def judge(self, targets):
         """Verdicts on what could be measured: a program that is not there has none against it."""
@@ -149,33 +141,29 @@ def format_rows(head, rows):
     return "\n".join(lines)
 
 
+def get_medians(results, case, figure, scale=1):
+    """Of all programs, as text."""
+    medians = [results.get_median(case.key, name, figure) for name in results.programs]
+    return [format_figure(None if value is None else value * scale) for value in medians]
+
+
 def write_rates(results):
-    others = [("/ best peer", None), ("/ libfabric", "libfabric"), ("/ socket", SOCKET)]
-    head = ["case", "unit", *(LABELS[name] for name in results.programs), *(text for text, _ in others)]
+    others = {"/ best peer": None, "/ libfabric": "libfabric", "/ socket": SOCKET}
     rows = []
     for case in results.cases:
         unit, scale = UNITS[case.figure]
-        row = [case.title, unit]
-        for name in results.programs:
-            value = results.get_median(case.key, name, case.figure)
-            row.append(format_figure(None if value is None else value * scale))
-        for _, other in others:
-            other = other or results.get_best_peer(case.key)
-            own = (case.key, KVTRANS, case.figure)
-            ratios = results.get_ratios(own, (case.key, other, case.figure)).values() if other else ()
+        row = [case.title, unit, *get_medians(results, case, case.figure, scale)]
+        for other in others.values():
+            own, rival = (case.key, KVTRANS, case.figure), other or results.get_best_peer(case.key)
+            ratios = results.get_ratios(own, (case.key, rival, case.figure)).values()
             row.append(format_figure(statistics.median(ratios)) if ratios else "")
         rows.append(row)
-    return format_rows(head, rows)
+    return format_rows(["case", "unit", *(LABELS[name] for name in results.programs), *others], rows)
 
 
 def write_figure(results, figure, cases):
-    head = ["case", *(LABELS[name] for name in results.programs)]
-    rows = []
-    for case in cases:
-        values = [results.get_median(case.key, name, figure) for name in results.programs]
-        if any(value is not None for value in values):
-            rows.append([case.title, *(format_figure(value) for value in values)])
-    return format_rows(head, rows)
+    rows = [[case.title, *get_medians(results, case, figure)] for case in cases]
+    return format_rows(["case", *(LABELS[name] for name in results.programs)], [row for row in rows if any(row[1:])])
 
 
 def write_phases(results):
