@@ -196,6 +196,7 @@ int kvtrans_meet(struct perf_run *run, int64_t wait_ns)
 								wait_ns < 0 ? KVT_FOREVER : wait_ns,
 								&own->conn, &error),
 						"waiting for a client", &error);
+	run->has_met = !status;
 	return status ? status
 		      : kvtrans_check(kvt_kv_open(own->conn, &config, &own->control, &error),
 				      "opening the control KV", &error);

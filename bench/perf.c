@@ -43,8 +43,13 @@ static void close_memory(struct perf_run *run)
 	perf_samples_close(&run->submits);
 	perf_samples_close(&run->times);
 	free(run->flights);
+	/* The next client's job begins with nothing of this one's. */
+	run->pool = (struct perf_pool){ 0 };
 	run->remote_order = NULL;
 	run->flights = NULL;
+	run->sets = 0;
+	run->wrong = 0;
+	run->ahead_ns = 0;
 }
 
 /* Whenever something was opened: some builds of libfabric take SIGINT for themselves when they are loaded. */
@@ -103,11 +108,12 @@ static int serve(struct perf_run *run)
 	int status;
 
 	do {
+		run->has_met = !run->path->meet;
 		status = run->path->meet
 				 ? run->path->meet(run, options->self ? options->timeout_ns : -1)
 				 : PERF_OK;
-		if (status == PERF_INTERRUPTED && !once)
-			return PERF_OK;
+		if (!run->has_met)
+			return status == PERF_INTERRUPTED && !once ? PERF_OK : status;
 		if (!status)
 			status = serve_job(run);
 		if (run->path->part)

@@ -85,8 +85,9 @@ struct perf_run {
 	const struct perf_path *path;
 	struct perf_job job; /* serving: what the leading process has asked for */
 	bool leads;
-	int control; /* --self: to the other process */
-	void *own;   /* the path's */
+	bool has_met; /* the other process is there */
+	int control;  /* --self: to the other process */
+	void *own;    /* the path's */
 	struct perf_pool pool;
 	uint32_t *remote_order; /* the order of the other process's pool */
 	size_t sets;		/* as many transfers use every slot once */

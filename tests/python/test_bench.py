@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 
@@ -203,6 +205,37 @@ def test_a_byte_that_changes_on_its_way_is_seen(corruption, program, job):
     # What frames the data may be hit, too; a stream has nothing but data.
     assert done.returncode in ((3,) if program == "socket" else (1, 3)), done.stderr
     assert done.returncode == 1 or "wrong bytes" in done.stderr
+
+
+@pytest.fixture
+def server():
+    """A server of kvtrans-perf, and its port."""
+    command = [PROGRAMS / "kvtrans-perf", *PERF[1:], "--port=28515"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        assert "port 28515" in line, line
+        yield process
+        process.kill()
+
+
+def test_a_server_serves_one_client_after_another_and_outlives_those_that_fail(server):
+    """It goes on after those that are killed in the middle, and ends at Ctrl-C."""
+    client = [PROGRAMS / "kvtrans-perf", *PERF[1:], "--port=28515", "--json", HOST]
+    for job in ("--op=write", "--connect", "--latency"):
+        done = subprocess.run(
+            [*client, "--seconds=0.05", "--warmup=0", job, "--count=5"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        with subprocess.Popen([*client, "--seconds=60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as left:
+            with socket.create_connection((HOST, 28515), timeout=10):
+                pass
+            left.kill()
+    server.send_signal(signal.SIGINT)
+    assert server.wait(30) == 0
 
 
 def test_kvtrans_perf_measures_notifications_alone():
