@@ -248,6 +248,46 @@ START_TEST(who_looks_for_work_holds_what_more_may_join_for_a_moment_and_nothing_
 }
 END_TEST
 
+static void run_nothing(struct kvi_worker *worker, struct kvi_command *command)
+{
+	(void)worker;
+	(void)command;
+}
+
+START_TEST(what_is_held_for_a_moment_goes_though_each_look_finds_something)
+{
+	struct kvi_command command = { .run = run_nothing };
+	bed_open(&bed, NULL);
+	struct kvt_kv *from = open_kv(bed.near.conn, 7);
+	struct kvt_kv *to = open_kv(bed.far.conn, 7);
+	struct kvi_worker *worker = from->worker;
+	exchange(from, to, STREAM_LEN, 1);
+	fake_hold(FAKE_SEND);
+	kvi_worker_lock(worker);
+	struct kvi_patience patience = worker->inline_patience;
+	kvi_patience_init(&worker->inline_patience, KVI_SECOND, false);
+	worker->inline_sleeps = true;
+	send_stream(from, 0, 4, 8);
+	ck_assert_uint_gt(from->link->filling_count, 0);
+	from->link->eager_sends = 16;
+	for (unsigned i = 0; i < 10; i++) {
+		kvi_mailbox_send(&worker->commands, &command.mail);
+		ck_assert_int_eq(kvi_worker_sleep(worker, KVI_NEVER), KVI_SLEEP_WORKED);
+	}
+	ck_assert_uint_eq(from->link->filling_count, 0);
+	worker->inline_sleeps = false;
+	worker->inline_patience = patience;
+	fake_hold(0);
+	send_stream(from, 4, STREAM, 8);
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	kvi_worker_unlock(worker);
+	receive_stream(to);
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(what_a_submit_leaves_to_the_driver_goes_though_nobody_waits)
 {
 	struct kvt_transfer *sends[STREAM];
@@ -587,6 +627,7 @@ int main(void)
 			    2);
 	tcase_add_test(tests,
 		       who_looks_for_work_holds_what_more_may_join_for_a_moment_and_nothing_else);
+	tcase_add_test(tests, what_is_held_for_a_moment_goes_though_each_look_finds_something);
 	tcase_add_test(tests, what_a_submit_leaves_to_the_driver_goes_though_nobody_waits);
 	tcase_add_loop_test(tests, sends_without_receives_fill_the_window_and_no_more, 0, 2);
 	tcase_add_test(tests, a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed);

@@ -18,6 +18,8 @@ enum {
 	POLLS_TO_ASK = 16,
 	/* What the first ones leave for more to join it is posted before this one. */
 	POLLS_TO_POST = 3,
+	/* Where each look finds something at once, so many may leave it. */
+	HELD_LOOKS_MAX = 4,
 };
 
 #define LOOK_NS 100
@@ -104,16 +106,34 @@ static bool is_called(const struct kvi_worker *worker)
 	       atomic_load(&worker->wake.pending);
 }
 
+static void post_all(struct kvi_worker *worker)
+{
+	worker->held_looks = 0;
+	kvi_worker_flush(worker, KVI_FLUSH_ALL);
+}
+
+/* Post what need not wait for more. */
+static void begin_look(struct kvi_worker *worker)
+{
+	worker->signalled = false;
+	if (worker->held_looks >= HELD_LOOKS_MAX) {
+		post_all(worker);
+	} else {
+		worker->held_looks++;
+		kvi_worker_flush(worker, KVI_FLUSH_HOLD);
+	}
+}
+
 /* An inline driver asks the queues themselves, as it waits for what comes there: that takes fewer system calls than the
  * epoll set and the queues behind it. The epoll set, which knows of all else, is asked now and then. Under lock, which
  * is dropped in between. True: there is work, or it is done. */
 static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 {
 	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
-	worker->signalled = false;
+	begin_look(worker);
 	for (int64_t polls = 1; polls <= wait->look_ns / LOOK_NS; polls++) {
 		if (polls == POLLS_TO_POST)
-			kvi_worker_flush(worker, KVI_FLUSH_ALL);
+			post_all(worker);
 		worker->holds = polls < POLLS_TO_POST;
 		wait->worked = kvi_worker_poll(worker);
 		worker->holds = false;
@@ -208,7 +228,7 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
 							      : &worker->patience;
 	if (worker->fds_lost) {
-		kvi_worker_flush(worker, KVI_FLUSH_ALL);
+		post_all(worker);
 		nap(worker);
 		return KVI_SLEEP_OVER;
 	}
@@ -218,7 +238,6 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	begin_wait(worker, patience, &wait, until_ns);
 	if (wait.is_inline && wait.look_ns > 0) {
 		worker->inline_looks = true;
-		kvi_worker_flush(worker, KVI_FLUSH_HOLD);
 		bool found = look_inline(worker, &wait);
 		worker->inline_looks = false;
 		if (found) {
@@ -230,7 +249,7 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 									     : KVI_SLEEP_DISTURBED;
 		}
 	}
-	kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	post_all(worker);
 	if (!may_sleep(worker))
 		return KVI_SLEEP_OVER;
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
