@@ -38,6 +38,7 @@ src_libkvi_base_la_SOURCES = \
 	src/base/bytes.h \
 	src/base/clock.c \
 	src/base/clock.h \
+	src/base/copy.c \
 	src/base/copy.h \
 	src/base/error.c \
 	src/base/error.h \
@@ -89,6 +90,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/local/listen.c \
 	src/fabric/local/local.c \
 	src/fabric/local/local.h \
+	src/fabric/local/map.c \
 	src/fabric/local/memory.c \
 	src/fabric/local/post.c \
 	src/fabric/local/pull.c \
@@ -96,6 +98,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/local/rail.c \
 	src/fabric/local/ring.c \
 	src/fabric/local/ring.h \
+	src/fabric/local/share.c \
 	src/fabric/local/take.c \
 	src/fabric/memory.c \
 	src/fabric/near.c \

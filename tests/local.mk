@@ -47,6 +47,7 @@ C_TESTS = \
 	tests/unit/check_base_alloc \
 	tests/unit/check_base_bytes \
 	tests/unit/check_base_clock \
+	tests/unit/check_base_copy \
 	tests/unit/check_base_error \
 	tests/unit/check_base_list \
 	tests/unit/check_base_log \

@@ -15,6 +15,7 @@
 enum {
 	KVI_COPY_LINE = 64,
 	KVI_COPY_SHORT = 1024,
+	KVI_COPY_PAST = 2048, /* from here on kvi_copy_past() goes past the caches */
 	KVI_COPY_PAGE = 4096,
 	KVI_COPY_BEGINNING = 4 * KVI_COPY_LINE, /* of a page; twice as much is slower */
 };
@@ -52,6 +53,10 @@ static inline void kvi_copy(void *to, const void *from, size_t len)
 	if (len > 0)
 		memcpy(out, in, len);
 }
+
+/* The same, past the caches: for payload that is not read on this CPU soon. The bytes are there for every CPU when
+ * it returns, as with a plain copy. */
+void kvi_copy_past(void *to, const void *from, size_t len);
 
 /* This is copied next. CPUs read ahead, but within a page only: fetch the beginning of each. */
 static inline void kvi_copy_expect(const void *from, size_t len)

@@ -43,6 +43,16 @@ void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len)
 	rail->fabric->rail_bind_near(rail, base, len);
 }
 
+enum kvt_err kvi_rail_share(struct kvi_rail *rail, void *base, size_t len, int fd)
+{
+	return rail->fabric->rail_share(rail, base, len, fd);
+}
+
+void kvi_rail_unshare(struct kvi_rail *rail, void *base)
+{
+	rail->fabric->rail_unshare(rail, base);
+}
+
 enum kvt_err kvi_cq_open(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error)
 {
 	return rail->fabric->cq_open(rail, cq, error);

@@ -56,7 +56,9 @@ struct kvi_caps {
 	bool holds_messages;   /* a send that finds no receive posted waits for one, at no cost */
 	bool own_domains;      /* each cq has a domain of its own */
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */
+	bool shares;	   /* memory in a file moves faster when it was shared: kvi_rail_share() */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
+	size_t pack_shared_below; /* the same of blocks in memory that was shared */
 };
 
 /* ---- rails ---- */
@@ -79,6 +81,14 @@ size_t kvi_rail_get_near_cpus(struct kvi_rail *rail, unsigned *cpus, size_t max)
 
 /* Prefer the NUMA node near the NIC for memory that was not touched yet. Failing is harmless. */
 void kvi_rail_bind_near(struct kvi_rail *rail, void *base, size_t len);
+
+/*
+ * Memory that peers' engines may map, where caps.shares: fd is a memfd sealed against shrinking, mapped at base from
+ * its start, whose pages the caller frees (they may stay mapped elsewhere for as long as their lanes live). Unshare it
+ * when nothing is in flight from or to it any more, before it is unmapped. Errors: NO_MEMORY.
+ */
+enum kvt_err kvi_rail_share(struct kvi_rail *rail, void *base, size_t len, int fd);
+void kvi_rail_unshare(struct kvi_rail *rail, void *base);
 
 /* ---- completion queues ---- */
 

@@ -48,6 +48,9 @@ struct kvi_fabric {
 	void (*rail_close)(struct kvi_rail *rail);
 	size_t (*rail_get_near_cpus)(struct kvi_rail *rail, unsigned *cpus, size_t max);
 	void (*rail_bind_near)(struct kvi_rail *rail, void *base, size_t len);
+	/* NULL without caps.shares. */
+	enum kvt_err (*rail_share)(struct kvi_rail *rail, void *base, size_t len, int fd);
+	void (*rail_unshare)(struct kvi_rail *rail, void *base);
 
 	enum kvt_err (*cq_open)(struct kvi_rail *rail, struct kvi_cq **cq, struct kvt_error *error);
 	void (*cq_close)(struct kvi_cq *cq);

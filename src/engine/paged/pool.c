@@ -5,8 +5,10 @@
 #define _GNU_SOURCE
 #include "engine/paged/pool.h"
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -22,6 +24,12 @@ static void free_pool(struct kvt_pool *pool)
 {
 	if (pool->owned != NULL)
 		munmap(pool->owned, pool->owned_len);
+	if (pool->file >= 0) {
+		/* Peers may have it mapped until their lanes go: it shall take no memory. */
+		fallocate(pool->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			  (off_t)pool->shared_len);
+		close(pool->file);
+	}
 	kvi_free(pool->in_flight);
 	kvi_free(pool->bases);
 	kvi_free(pool->layout.extents);
@@ -103,6 +111,58 @@ static enum kvt_err copy_layout(struct kvt_pool *pool, const struct kvt_pool_con
 	return KVT_OK;
 }
 
+/* Peers of this host may map it, and it cannot shrink under them; -1: there is no such file here. */
+static int make_file(size_t len)
+{
+	int file = memfd_create("kvtrans-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (file < 0)
+		return -1;
+	if (ftruncate(file, (off_t)len) == 0 &&
+	    fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		return file;
+	close(file);
+	return -1;
+}
+
+/* Put a file in place of memory that nobody has touched yet, where the fabric can share it. Without one the pool
+ * works as well, and more slowly. */
+static void map_file(struct kvt_pool *pool, void *base, size_t len)
+{
+	if (!kvi_engine_get_caps(pool->engine)->shares)
+		return;
+	pool->file = make_file(len);
+	if (pool->file < 0)
+		return;
+	if (mmap(base, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pool->file, 0) ==
+	    MAP_FAILED) {
+		close(pool->file);
+		pool->file = -1;
+		return;
+	}
+	pool->shared = base;
+	pool->shared_len = len;
+}
+
+/* Rails that took it keep it until it is unshared; without memory for one it is shared with none. */
+static void stop_sharing(struct kvt_pool *pool, size_t rail_count)
+{
+	for (size_t i = 0; i < rail_count; i++)
+		kvi_rail_unshare(pool->engine->rails[i], pool->shared);
+	pool->is_shared = false;
+}
+
+static void start_sharing(struct kvt_pool *pool)
+{
+	struct kvt_engine *engine = pool->engine;
+	for (size_t i = 0; i < engine->rail_count; i++)
+		if (kvi_rail_share(engine->rails[i], pool->shared, pool->shared_len, pool->file) !=
+		    KVT_OK) {
+			stop_sharing(pool, i);
+			return;
+		}
+	pool->is_shared = true;
+}
+
 /* Memory for all extents: zeroed, near the NIC, and huge pages where the kernel gives them. */
 static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
 {
@@ -110,7 +170,7 @@ static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
 	size_t len = 0;
 	for (size_t i = 0; i < layout->extent_count; i++)
 		len += (kvi_extent_get_len(layout, i) + 63) / 64 * 64;
-	len += HUGE_PAGE_LEN;
+	len = (len + HUGE_PAGE_LEN - 1) / HUGE_PAGE_LEN * HUGE_PAGE_LEN + HUGE_PAGE_LEN;
 	void *mapped = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mapped == MAP_FAILED)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a pool of %zu bytes",
@@ -118,6 +178,7 @@ static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
 	pool->owned = mapped;
 	pool->owned_len = len;
 	uintptr_t at = ((uintptr_t)mapped + HUGE_PAGE_LEN - 1) / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
+	map_file(pool, (void *)at, len - HUGE_PAGE_LEN);
 	madvise((void *)at, len - HUGE_PAGE_LEN, MADV_HUGEPAGE); /* a wish */
 	kvi_rail_bind_near(pool->engine->rails[0], (void *)at, len - HUGE_PAGE_LEN);
 	for (size_t i = 0; i < layout->extent_count; i++) {
@@ -156,6 +217,8 @@ enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *con
 
 static void close_local_registrations(struct kvt_pool *pool)
 {
+	if (pool->is_shared)
+		stop_sharing(pool, pool->engine->rail_count);
 	kvi_pool_deregister(pool, pool->registrations);
 	pool->registrations = NULL;
 }
@@ -179,6 +242,7 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 		goto err_leave;
 	}
 	pool->engine = engine;
+	pool->file = -1;
 	pool->read_only = config.read_only;
 	kvi_list_init(&pool->node);
 	kvi_list_init(&pool->exports);
@@ -192,6 +256,8 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 		err = kvi_pool_register(pool, NULL, 0, &pool->registrations, error);
 	if (err != KVT_OK)
 		goto err_close_registrations;
+	if (pool->file >= 0)
+		start_sharing(pool);
 	kvi_ref_take(&engine->ref);
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_append(&engine->pools, &pool->node);

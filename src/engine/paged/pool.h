@@ -23,6 +23,9 @@ struct kvt_pool {
 	bool read_only;
 	void *owned; /* memory of ours, of owned_len bytes; NULL: the application's */
 	size_t owned_len;
+	int file; /* that owned is mapped from, and peers of this host may map; -1: there is none */
+	uint8_t *shared; /* where that is mapped */
+	size_t shared_len;
 
 	/* one a worker, each under that worker's lock */
 	struct kvi_list *in_flight; /* paged transfers that are at home there */
@@ -33,6 +36,8 @@ struct kvt_pool {
 
 	/* immutable until the pool is closed or the engine stops, when nothing uses them any more */
 	struct kvi_registration **registrations; /* of the extents, where needed; else NULL */
+
+	bool is_shared; /* as they: with all rails */
 
 	/* atomic */
 	atomic_bool closing;

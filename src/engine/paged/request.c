@@ -128,6 +128,14 @@ static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_p
 	return KVT_OK;
 }
 
+static bool is_all_shared(const struct kvi_paged *paged)
+{
+	for (size_t i = 0; i < paged->pair_count; i++)
+		if (!paged->pairs[i].pool->is_shared)
+			return false;
+	return true;
+}
+
 /* Everything about how it will travel, once the plan is there. */
 static void choose_way(struct kvi_paged *paged)
 {
@@ -143,7 +151,8 @@ static void choose_way(struct kvi_paged *paged)
 			  (paged->notify != NULL || paged->transfer.is_large);
 	/* What one operation can carry is not worth a copy. */
 	if (caps->send_after_write && paged->piece_count > caps->span_count)
-		paged->pack_below = caps->pack_below;
+		paged->pack_below = is_all_shared(paged) ? caps->pack_shared_below
+							 : caps->pack_below;
 }
 
 /* Two sides that fit each other become the next pair of a transfer, without its plan. */

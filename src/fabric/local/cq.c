@@ -123,7 +123,7 @@ void kvi_local_op_give(struct kvi_local_cq *cq, struct kvi_local_op *op)
 void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider_errno)
 {
 	struct kvi_local_lane *lane = op->lane;
-	if (op->kind == KVI_RECORD_ANSWER) {
+	if (op->kind >= KVI_RECORD_GRANT_PULL && op->kind <= KVI_RECORD_ANSWER) {
 		lane->answer_count--;
 		kvi_local_op_give(lane->cq, op);
 		return;
@@ -138,16 +138,18 @@ void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider
 	kvi_list_append(&lane->cq->done, &op->node);
 }
 
-struct iovec kvi_local_op_get_piece(const struct kvi_local_op *op)
+struct kvi_local_piece kvi_local_op_get_piece(const struct kvi_local_op *op)
 {
 	size_t offset = op->moved;
 	for (unsigned i = 0; i < op->count; i++) {
 		const struct kvi_span *span = &op->spans[i];
 		if (offset < span->len)
-			return (struct iovec){ (uint8_t *)span->base + offset, span->len - offset };
+			return (struct kvi_local_piece){ (uint8_t *)span->base + offset,
+							 span->len - offset,
+							 op->sources[i] + offset };
 		offset -= span->len;
 	}
-	return (struct iovec){ NULL, 0 };
+	return (struct kvi_local_piece){ .to = NULL };
 }
 
 static size_t report(struct kvi_local_cq *cq, struct kvi_completion *completions, size_t max)

@@ -18,6 +18,11 @@
 
 enum { TURN_LEN = 1024 * 1024, ACCEPTED = 'a', WAKES_READ = 8 };
 
+bool kvi_local_lane_has_socket(const struct kvi_local_lane *lane)
+{
+	return lane->socket >= 0 && kvi_fd_is(lane->socket, lane->socket_ino);
+}
+
 /* ---- opening ---- */
 
 static struct kvi_local_lane *make_lane(struct kvi_local_cq *cq, void *context)
@@ -26,7 +31,7 @@ static struct kvi_local_lane *make_lane(struct kvi_local_cq *cq, void *context)
 	if (lane == NULL)
 		return NULL;
 	struct kvi_list *const lists[] = { &lane->awake_node, &lane->event_node, &lane->unput,
-					   &lane->awaited,    &lane->granted,	 &lane->filling,
+					   &lane->awaited,    &lane->granted,	 &lane->asked,
 					   &lane->receives };
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		kvi_list_init(lists[i]);
@@ -46,11 +51,11 @@ static struct kvi_local_lane *make_lane(struct kvi_local_cq *cq, void *context)
 
 static void free_lane(struct kvi_local_lane *lane)
 {
-	bool is_forgotten = lane->cq->is_forgotten;
 	HASH_DEL(lane->cq->lanes, lane);
-	if (lane->socket >= 0 && !is_forgotten)
+	kvi_local_drop_maps(lane);
+	if (kvi_local_lane_has_socket(lane))
 		close(lane->socket);
-	kvi_ring_close(&lane->ring, is_forgotten);
+	kvi_ring_close(&lane->ring);
 	kvi_free(lane);
 }
 
@@ -68,6 +73,7 @@ static void take_over(struct kvi_local_lane *lane, struct kvi_local_request *req
 	lane->answers = true;
 	lane->ring = request->ring;
 	lane->socket = request->socket;
+	lane->socket_ino = kvi_fd_get_ino(lane->socket);
 	lane->pid = request->pid;
 	kvi_free(request);
 }
@@ -158,6 +164,7 @@ static int call(struct kvi_local_lane *lane, const uint8_t *data, size_t len)
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = lane };
 	memcpy(&address, lane->address, lane->address_len);
 	lane->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	lane->socket_ino = kvi_fd_get_ino(lane->socket);
 	if (lane->socket < 0 || connect(lane->socket, (const struct sockaddr *)&address,
 					(socklen_t)lane->address_len) != 0)
 		return errno;
@@ -211,23 +218,41 @@ static void hear_answer(struct kvi_local_lane *lane)
 
 /* ---- progress ---- */
 
+/* A wake, or memory to be mapped. False: there is nothing more to read. */
+static bool read_socket(struct kvi_local_lane *lane)
+{
+	struct kvi_local_offer offer;
+	int fd, err = 0;
+	if (!kvi_local_lane_has_socket(lane)) {
+		kvi_local_lane_lose(lane, KVT_E_CLOSED, EBADF);
+		return false;
+	}
+	ssize_t got = kvi_local_receive(lane->socket, &offer, sizeof(offer), &fd);
+	if (got <= 0)
+		return false;
+	if (got == (ssize_t)sizeof(offer) && fd >= 0)
+		err = kvi_local_take_offer(lane, &offer, fd);
+	else if (fd >= 0)
+		close(fd);
+	if (err != 0)
+		kvi_local_lane_lose(lane, KVT_E_PEER_LOST, err);
+	return err == 0;
+}
+
 void kvi_local_lane_on_socket(struct kvi_local_lane *lane, uint32_t epoll_events)
 {
-	uint8_t bytes[WAKES_READ];
 	if (lane->state == KVI_LOCAL_CONNECTING) {
 		hear_answer(lane);
 		return;
 	}
 	if (lane->state != KVI_LOCAL_CONNECTED)
 		return;
-	if (epoll_events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
+	for (int i = 0; i < WAKES_READ && read_socket(lane); i++)
+		;
+	if (lane->state == KVI_LOCAL_CONNECTED &&
+	    (epoll_events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0) {
 		lane->is_hung = true;
 		epoll_ctl(lane->cq->epoll_fd, EPOLL_CTL_DEL, lane->socket, NULL);
-	} else {
-		/* A wake each. With no room for a descriptor, one that comes is dropped. */
-		for (int i = 0; i < WAKES_READ; i++)
-			if (recv(lane->socket, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
-				break;
 	}
 	kvi_local_lane_wake(lane);
 }
@@ -248,41 +273,24 @@ static bool take_done(struct kvi_local_lane *lane)
 	for (; count > 0; count--) {
 		struct kvi_list *node = kvi_list_take_first(&lane->awaited);
 		struct kvi_local_op *op = kvi_container_of(node, struct kvi_local_op, node);
-		if (op->kind == KVI_RECORD_READ_PULL)
-			kvi_list_append(&lane->granted, node);
-		else
-			kvi_local_op_finish(op, KVT_OK, 0);
+		kvi_local_op_finish(op, KVT_OK, 0);
 	}
 	return true;
-}
-
-/* Where the next bytes of a read come from. */
-static uint64_t get_source(const struct kvi_local_op *op)
-{
-	size_t offset = op->moved;
-	for (unsigned i = 0; i < op->count; i++) {
-		if (offset < op->spans[i].len)
-			return op->spans[i].remote.address + offset;
-		offset -= op->spans[i].len;
-	}
-	return 0;
 }
 
 /* One chunk of a read that was granted. 0 or an errno. */
 static int pull_read(struct kvi_local_lane *lane, struct kvi_local_op *op)
 {
-	struct iovec to[KVI_SPANS_MAX], from[KVI_SPANS_MAX];
+	struct kvi_local_piece pieces[KVI_SPANS_MAX];
 	size_t count = 0, left = KVI_LOCAL_CHUNK_LEN;
 	while (count < KVI_SPANS_MAX && left > 0 && op->moved < op->len) {
-		to[count] = kvi_local_op_get_piece(op);
-		if (to[count].iov_len > left)
-			to[count].iov_len = left;
-		from[count] =
-			(struct iovec){ (void *)(uintptr_t)get_source(op), to[count].iov_len };
-		op->moved += to[count].iov_len;
-		left -= to[count++].iov_len;
+		pieces[count] = kvi_local_op_get_piece(op);
+		if (pieces[count].len > left)
+			pieces[count].len = left;
+		op->moved += pieces[count].len;
+		left -= pieces[count++].len;
 	}
-	return count == 0 ? 0 : kvi_local_pull(lane, to, from, count);
+	return count == 0 ? 0 : kvi_local_pull(lane, pieces, count, op->is_mapped);
 }
 
 static bool pull_granted(struct kvi_local_lane *lane)
@@ -346,7 +354,7 @@ bool kvi_local_lane_fall_asleep(struct kvi_local_lane *lane)
 
 static void flush(struct kvi_local_lane *lane, enum kvt_err err, int provider_errno)
 {
-	struct kvi_list *const lists[] = { &lane->awaited, &lane->granted, &lane->filling,
+	struct kvi_list *const lists[] = { &lane->awaited, &lane->granted, &lane->asked,
 					   &lane->unput, &lane->receives };
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		kvi_list_for_each (node, next, lists[i])
@@ -376,10 +384,9 @@ void kvi_local_lane_lose(struct kvi_local_lane *lane, enum kvt_err err, int prov
 		err = KVT_E_FABRIC;
 		provider_errno = EFAULT;
 	}
-	if (lane->socket >= 0 && !lane->cq->is_forgotten) {
+	if (kvi_local_lane_has_socket(lane))
 		close(lane->socket); /* which the peer sees, and takes it out of the epoll */
-		lane->socket = -1;
-	}
+	lane->socket = -1;
 	flush(lane, err, provider_errno);
 	lane->lost_pending = true;
 	lane->lost_errno = provider_errno;

@@ -248,6 +248,6 @@ void kvi_local_lane_request_reject(struct kvi_lane_request *base)
 {
 	struct kvi_local_request *request = kvi_local_request(base);
 	close(request->socket);
-	kvi_ring_close(&request->ring, false);
+	kvi_ring_close(&request->ring);
 	kvi_free(request);
 }

@@ -30,9 +30,40 @@ enum {
 	KVI_LOCAL_CHUNK_LEN = 256 * 1024, /* copied in one go: who closes a lane waits for it */
 };
 
+/* Memory of ours that peers may map. */
+struct kvi_local_share {
+	uint8_t *base;
+	size_t len;
+	int fd;
+	uint64_t id; /* never used again */
+};
+
+/* Memory of a peer's, mapped read-only, once for all lanes. */
+struct kvi_local_map {
+	UT_hash_handle hh;
+	struct kvi_local_file {
+		dev_t dev;
+		ino_t ino;
+	} file; /* the hash's key */
+	unsigned users;
+	int fd;
+	const uint8_t *bytes;
+	size_t len;
+};
+
 struct kvi_local_rail {
 	struct kvi_rail base;
 	struct kvi_interface interface; /* immutable after open */
+
+	pthread_rwlock_t shares_lock;
+	/* under shares_lock */
+	struct kvi_local_share *shares; /* by base */
+	size_t share_count;
+	size_t share_room;
+	uint64_t last_share;
+
+	pthread_mutex_t maps_lock;
+	struct kvi_local_map *maps; /* under maps_lock */
 };
 
 struct kvi_local_cq {
@@ -70,9 +101,11 @@ enum kvi_record_kind {
 	KVI_RECORD_SEND = 1,   /* a message: its bytes follow */
 	KVI_RECORD_WRITE,      /* its bytes follow */
 	KVI_RECORD_WRITE_PULL, /* its bytes are in the writer's memory */
-	KVI_RECORD_READ,       /* the reader wants the bytes in the ring */
-	KVI_RECORD_READ_PULL,  /* the reader asks whether it may copy */
-	KVI_RECORD_ANSWER,     /* bytes for the oldest KVI_RECORD_READ */
+	KVI_RECORD_WRITE_MAP,  /* the same, in memory that the taker has mapped */
+	KVI_RECORD_READ,       /* answered by one of the next three, in order */
+	KVI_RECORD_GRANT_PULL, /* the bytes are in the owner's memory */
+	KVI_RECORD_GRANT_MAP,  /* the same, in memory that the reader has mapped */
+	KVI_RECORD_ANSWER,     /* the bytes follow */
 	KVI_RECORD_RECEIVE,    /* not in a ring: a posted receive */
 };
 
@@ -86,15 +119,26 @@ struct kvi_record_span {
 	uint64_t address;
 	uint64_t key;
 	uint64_t len;
-	uint64_t source; /* KVI_RECORD_WRITE_PULL: where the bytes are */
+	uint64_t source; /* _PULL: where the bytes are; _MAP: the slot, and where they are in its memory */
 };
 
-enum { KVI_RECORD_ALIGN = 8 };
+enum {
+	KVI_RECORD_ALIGN = 8,
+	KVI_LOCAL_SLOTS = 64,	 /* what a lane's peer has mapped: as many memories */
+	KVI_LOCAL_SLOT_BIT = 48, /* of a source: from here on it is the slot */
+};
 
 static inline uint64_t kvi_record_pad(uint64_t len)
 {
 	return (len + KVI_RECORD_ALIGN - 1) / KVI_RECORD_ALIGN * KVI_RECORD_ALIGN;
 }
+
+/* A part of our memory, and where the bytes for it are. */
+struct kvi_local_piece {
+	void *to;
+	size_t len;
+	uint64_t source; /* as in a record */
+};
 
 /* A posted operation; or, with no op of the caller's, the answer to a read of the peer's. */
 struct kvi_local_op {
@@ -107,6 +151,8 @@ struct kvi_local_op {
 	size_t len;
 	size_t moved; /* of the bytes, or of the padding behind them */
 	struct kvi_span spans[KVI_SPANS_MAX];
+	uint64_t sources[KVI_SPANS_MAX]; /* as in a record */
+	bool is_mapped;			 /* of a read that was granted */
 };
 
 /* A record of the peer's that is being taken. */
@@ -133,6 +179,7 @@ struct kvi_local_lane {
 	struct kvi_local_cq *cq;
 	void *context;
 	int socket;
+	ino_t socket_ino;
 	pid_t pid; /* of the peer; 0: in another pid namespace */
 	struct kvi_ring ring;
 	enum kvi_local_state state;
@@ -151,15 +198,29 @@ struct kvi_local_lane {
 	unsigned tx_posted;
 	unsigned rx_posted;
 	unsigned answer_count;
-	struct kvi_list unput; /* ops whose records are not wholly in the ring */
-	struct kvi_list
-		awaited; /* writes, and reads to copy, that the peer has not counted as done */
+	struct kvi_list unput;	 /* ops whose records are not wholly in the ring */
+	struct kvi_list awaited; /* writes that the peer has not counted as done */
+	struct kvi_list asked;	 /* reads that the peer has not answered */
 	struct kvi_list granted; /* reads that we may copy */
-	struct kvi_list filling; /* reads whose bytes come in the ring */
 	struct kvi_list receives;
 	uint64_t awaited_count;
 	uint64_t done_seen; /* of the peer's */
 	struct kvi_local_incoming incoming;
+
+	struct kvi_local_slot {
+		uint64_t share;	 /* 0: none */
+		uint32_t number; /* the peer has it once it has taken so many offers */
+	} slots[KVI_LOCAL_SLOTS];
+	unsigned last_slot; /* that was used */
+	uint32_t offer_count;
+	uint32_t map_count;			     /* of the peer's offers, taken */
+	struct kvi_local_map *maps[KVI_LOCAL_SLOTS]; /* of the peer's memory */
+};
+
+/* Between lanes that are connected: memory to be mapped, with its descriptor. What is shorter is a wake. */
+struct kvi_local_offer {
+	uint64_t slot;
+	uint64_t len;
 };
 
 enum { KVI_LOCAL_HELLO_MAGIC = 0x314c564b }; /* "KVL1" */
@@ -223,6 +284,8 @@ enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
 void kvi_local_rail_close(struct kvi_rail *base);
 size_t kvi_local_rail_get_near_cpus(struct kvi_rail *base, unsigned *cpus, size_t max);
 void kvi_local_rail_bind_near(struct kvi_rail *rail_base, void *base, size_t len);
+enum kvt_err kvi_local_rail_share(struct kvi_rail *rail_base, void *base, size_t len, int fd);
+void kvi_local_rail_unshare(struct kvi_rail *rail_base, void *base);
 enum kvt_err kvi_local_cq_open(struct kvi_rail *base, struct kvi_cq **cq, struct kvt_error *error);
 void kvi_local_cq_close(struct kvi_cq *base);
 void kvi_local_cq_forget(struct kvi_cq *base);
@@ -263,8 +326,8 @@ struct kvi_local_op *kvi_local_op_take(struct kvi_local_cq *cq); /* NULL: out of
 void kvi_local_op_give(struct kvi_local_cq *cq, struct kvi_local_op *op);
 /* Hand it to kvi_cq_poll(), which reports it once; an answer is freed. */
 void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider_errno);
-/* What is at op->moved: a part of one of its spans. */
-struct iovec kvi_local_op_get_piece(const struct kvi_local_op *op);
+/* What is at op->moved: a part of one of its spans, and of its source. */
+struct kvi_local_piece kvi_local_op_get_piece(const struct kvi_local_op *op);
 /* Have each poll look at it, until it falls asleep. */
 void kvi_local_lane_wake(struct kvi_local_lane *lane);
 /* Have kvi_cq_poll_events() report what is pending. */
@@ -273,6 +336,23 @@ void kvi_local_lane_tell(struct kvi_local_lane *lane);
 /* memory.c: the bytes that a peer may use so; NULL: it may not. Under cq->memory_lock, and as long as that is held. */
 uint8_t *kvi_local_memory_find(struct kvi_local_cq *cq, const struct kvi_record_span *span,
 			       unsigned access);
+
+/* share.c */
+void kvi_local_shares_init(struct kvi_local_rail *rail);
+void kvi_local_shares_destroy(struct kvi_local_rail *rail);
+/* Whether all of it is memory that was shared, and so cannot vanish. */
+bool kvi_local_is_shared(struct kvi_local_rail *rail, const void *base, size_t len);
+/* Say where the peer finds it in what it has mapped of ours; offer it, where that is new. False: it has not. */
+bool kvi_local_point_out(struct kvi_local_lane *lane, const void *base, size_t len,
+			 uint64_t *source);
+
+/* map.c */
+/* The peer has offered memory. An errno: it was none. Owns fd in any case. */
+int kvi_local_take_offer(struct kvi_local_lane *lane, const struct kvi_local_offer *offer, int fd);
+void kvi_local_drop_maps(struct kvi_local_lane *lane);
+/* Where a source of the peer's is, and the memory it is in; NULL: nowhere. */
+const uint8_t *kvi_local_find_mapped(const struct kvi_local_lane *lane, uint64_t source, size_t len,
+				     const struct kvi_local_map **map);
 
 /* listen.c: a message that may bring a descriptor (-1: none); returns its length, or what recvmsg(2) does. */
 ssize_t kvi_local_receive(int socket, void *bytes, size_t len, int *fd);
@@ -286,6 +366,8 @@ bool kvi_local_lane_progress(struct kvi_local_lane *lane);
 bool kvi_local_lane_fall_asleep(struct kvi_local_lane *lane);
 /* Its socket tells of something. */
 void kvi_local_lane_on_socket(struct kvi_local_lane *lane, uint32_t epoll_events);
+/* Whether its socket is still its own. */
+bool kvi_local_lane_has_socket(const struct kvi_local_lane *lane);
 void kvi_local_lane_lose(struct kvi_local_lane *lane, enum kvt_err err, int provider_errno);
 
 /* put.c: put what waits into the ring, as far as there is room. True when something was put. */
@@ -305,10 +387,11 @@ bool kvi_local_can_take(struct kvi_local_lane *lane);
 /* pull.c */
 /* See whether we can read the peer's memory, and tell it. */
 void kvi_local_probe(struct kvi_local_lane *lane);
-/* Copy from the peer's memory into ours: 0 or an errno. ECANCELED: the peer has closed the lane. EFAULT is what
- * is not there of our own memory; of the peer's: EIO, and it is told. */
-int kvi_local_pull(struct kvi_local_lane *lane, const struct iovec *to, const struct iovec *from,
-		   size_t count);
+/* Copy from the peer's memory into ours, at most KVI_SPANS_MAX pieces: 0 or an errno. ECANCELED: the peer has closed
+ * the lane. EFAULT is what is not there of our own memory; of the peer's: EIO, and it is told. EPROTO: a source is in
+ * nothing that we have mapped. */
+int kvi_local_pull(struct kvi_local_lane *lane, const struct kvi_local_piece *pieces, size_t count,
+		   bool is_mapped);
 /* Our memory is not read any more by the peer when it returns. */
 void kvi_local_shut(struct kvi_local_lane *lane);
 

@@ -91,17 +91,19 @@ enum kvt_err kvi_local_lane_inject(struct kvi_lane *base, const void *buffer, si
 	return KVT_E_AGAIN;
 }
 
-static enum kvt_err post_spans(struct kvi_local_lane *lane, enum kvi_record_kind kind,
-			       struct kvi_op *op, const struct kvi_span *spans, size_t count)
+/* Say where the bytes are: in memory that the peer has mapped of ours, or simply in ours. */
+static enum kvi_record_kind point_out(struct kvi_local_lane *lane, const struct kvi_span *spans,
+				      size_t count, uint64_t *sources)
 {
-	struct kvi_local_op *posted;
-	enum kvt_err err = start_post(lane, kind, &posted);
-	if (err != KVT_OK)
-		return err;
+	bool is_mapped = true;
+	for (size_t i = 0; i < count && is_mapped; i++)
+		is_mapped = kvi_local_point_out(lane, spans[i].base, spans[i].len, &sources[i]);
+	if (is_mapped)
+		return KVI_RECORD_WRITE_MAP;
 	for (size_t i = 0; i < count; i++)
-		add_span(posted, &spans[i]);
-	end_post(posted, op);
-	return KVT_OK;
+		sources[i] = (uintptr_t)spans[i].base;
+	return atomic_load(&lane->ring.other->pulls) != 0 ? KVI_RECORD_WRITE_PULL
+							  : KVI_RECORD_WRITE;
 }
 
 /* Done when the bytes are in the peer's memory, whatever is asked for. */
@@ -110,16 +112,27 @@ enum kvt_err kvi_local_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
 				       enum kvi_delivery delivery)
 {
 	struct kvi_local_lane *lane = kvi_local_lane(base);
+	struct kvi_local_op *posted;
 	(void)delivery;
-	bool peer_pulls = atomic_load(&lane->ring.other->pulls) != 0;
-	return post_spans(lane, peer_pulls ? KVI_RECORD_WRITE_PULL : KVI_RECORD_WRITE, op, spans,
-			  count);
+	enum kvt_err err = start_post(lane, KVI_RECORD_WRITE, &posted);
+	if (err != KVT_OK)
+		return err;
+	posted->kind = point_out(lane, spans, count, posted->sources);
+	for (size_t i = 0; i < count; i++)
+		add_span(posted, &spans[i]);
+	end_post(posted, op);
+	return KVT_OK;
 }
 
 enum kvt_err kvi_local_lane_post_read(struct kvi_lane *base, struct kvi_op *op,
 				      const struct kvi_span *spans, size_t count)
 {
-	struct kvi_local_lane *lane = kvi_local_lane(base);
-	return post_spans(lane, lane->pulls ? KVI_RECORD_READ_PULL : KVI_RECORD_READ, op, spans,
-			  count);
+	struct kvi_local_op *posted;
+	enum kvt_err err = start_post(kvi_local_lane(base), KVI_RECORD_READ, &posted);
+	if (err != KVT_OK)
+		return err;
+	for (size_t i = 0; i < count; i++)
+		add_span(posted, &spans[i]);
+	end_post(posted, op);
+	return KVT_OK;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pull.c - copying out of the peer's memory, with process_vm_readv(2). The kernel allows it between processes of
- * one user, where neither ptrace_scope, nor a namespace, nor seccomp forbids: that is tried when a lane is made.
+ * pull.c - copying out of the peer's memory. What it has shared is mapped, and copied past the caches into memory that
+ * we have shared, too: neither can vanish. Into memory of the application's the kernel copies, as it can say that it is
+ * not there. What the peer has not shared process_vm_readv(2) reads. The kernel allows that between processes of one
+ * user, where neither ptrace_scope, nor a namespace, nor seccomp forbids: it is tried when a lane is made.
  *
  * Two words keep the peer's memory its own. Who copies says so first (pulling), then looks whether the other has
  * closed the lane, copies, and looks again; who closes says so first (closed), then waits for a copy under way.
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/log.h"
 #include "fabric/local/local.h"
 
@@ -38,42 +41,77 @@ void kvi_local_probe(struct kvi_local_lane *lane)
 	atomic_store(&lane->ring.own->pulls, lane->pulls);
 }
 
-static size_t get_len(const struct iovec *iov, size_t count)
-{
-	size_t len = 0;
-	for (size_t i = 0; i < count; i++)
-		len += iov[i].iov_len;
-	return len;
-}
-
 /* Whether it was our own memory that is not there: what is there can be copied onto itself. */
-static bool is_own_fault(const struct iovec *to, size_t count)
+static bool is_own_fault(const struct iovec *to, size_t count, size_t len)
 {
 	ssize_t got = process_vm_readv(getpid(), to, count, to, count, 0);
-	return got < 0 ? errno == EFAULT : (size_t)got < get_len(to, count);
+	return got < 0 ? errno == EFAULT : (size_t)got < len;
 }
 
-static int copy(struct kvi_local_lane *lane, const struct iovec *to, const struct iovec *from,
-		size_t count)
+/* By the kernel, out of the peer's memory. */
+static int copy_foreign(struct kvi_local_lane *lane, const struct kvi_local_piece *pieces,
+			size_t count)
 {
+	struct iovec to[KVI_SPANS_MAX], from[KVI_SPANS_MAX];
+	size_t len = 0;
+	for (size_t i = 0; i < count; i++) {
+		to[i] = (struct iovec){ pieces[i].to, pieces[i].len };
+		from[i] = (struct iovec){ (void *)(uintptr_t)pieces[i].source, pieces[i].len };
+		len += pieces[i].len;
+	}
 	ssize_t got = process_vm_readv(lane->pid, to, count, from, count, 0);
-	if (got >= 0 && (size_t)got == get_len(to, count))
+	if (got >= 0 && (size_t)got == len)
 		return 0;
 	if (got < 0 && errno != EFAULT)
 		return errno == ESRCH ? ECONNRESET : errno;
-	if (is_own_fault(to, count))
+	if (is_own_fault(to, count, len))
 		return EFAULT;
 	atomic_store(&lane->ring.own->fault, EFAULT);
 	return EIO;
 }
 
-int kvi_local_pull(struct kvi_local_lane *lane, const struct iovec *to, const struct iovec *from,
-		   size_t count)
+/* Into memory of the application's, which may not be there. */
+static int read_mapped(const struct kvi_local_map *map, size_t offset, uint8_t *to, size_t len)
+{
+	if (!kvi_fd_is(map->fd, map->file.ino))
+		return EBADF;
+	for (size_t done = 0; done < len;) {
+		ssize_t got = pread(map->fd, to + done, len - done, (off_t)(offset + done));
+		if (got <= 0)
+			return got < 0 ? errno : EIO;
+		done += (size_t)got;
+	}
+	return 0;
+}
+
+static int copy_mapped(struct kvi_local_lane *lane, const struct kvi_local_piece *pieces,
+		       size_t count)
+{
+	int err = 0;
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		const struct kvi_local_piece *piece = &pieces[i];
+		const struct kvi_local_map *map;
+		const uint8_t *from = kvi_local_find_mapped(lane, piece->source, piece->len, &map);
+		if (from == NULL)
+			err = EPROTO;
+		else if (kvi_local_is_shared(lane->cq->rail, piece->to, piece->len))
+			kvi_copy_past(piece->to, from, piece->len);
+		else
+			err = read_mapped(map, (size_t)(from - map->bytes), piece->to, piece->len);
+	}
+	return err;
+}
+
+int kvi_local_pull(struct kvi_local_lane *lane, const struct kvi_local_piece *pieces, size_t count,
+		   bool is_mapped)
 {
 	int err = ECANCELED;
+	if (!is_mapped && !lane->pulls)
+		return EPROTO;
 	atomic_store(&lane->ring.own->pulling, 1);
 	if (atomic_load(&lane->ring.other->closed) == 0)
-		err = copy(lane, to, from, count);
+		err = is_mapped ? copy_mapped(lane, pieces, count)
+				: copy_foreign(lane, pieces, count);
 	atomic_store(&lane->ring.own->pulling, 0);
 	return atomic_load(&lane->ring.other->closed) != 0 && err == 0 ? ECANCELED : err;
 }

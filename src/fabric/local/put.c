@@ -20,7 +20,7 @@ void kvi_local_wake_peer(struct kvi_local_lane *lane, uint32_t what)
 	atomic_thread_fence(memory_order_seq_cst);
 	_Atomic(uint32_t) *asleep = &lane->ring.other->asleep;
 	if ((atomic_load_explicit(asleep, memory_order_relaxed) & what) == 0 ||
-	    atomic_exchange(asleep, 0) == 0 || lane->cq->is_forgotten)
+	    atomic_exchange(asleep, 0) == 0 || !kvi_local_lane_has_socket(lane))
 		return;
 	ssize_t ret = send(lane->socket, &byte, sizeof(byte), MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)ret; /* full: it has been woken. Ended: our own side of it tells */
@@ -33,7 +33,7 @@ static void put_spans(const struct kvi_local_op *op, struct kvi_record_span *spa
 			.address = op->spans[i].remote.address,
 			.key = op->spans[i].remote.key,
 			.len = op->spans[i].len,
-			.source = (uintptr_t)op->spans[i].base,
+			.source = op->sources[i],
 		};
 }
 
@@ -100,11 +100,11 @@ static int put_bytes(struct kvi_local_lane *lane, struct kvi_local_op *op, size_
 {
 	size_t all = has_bytes(op) ? (size_t)kvi_record_pad(op->len) : 0;
 	while (op->moved<all && * room> 0) {
-		struct iovec piece = kvi_local_op_get_piece(op);
-		size_t len = op->moved < op->len ? piece.iov_len : all - op->moved;
+		struct kvi_local_piece piece = kvi_local_op_get_piece(op);
+		size_t len = op->moved < op->len ? piece.len : all - op->moved;
 		if (len > *room)
 			len = *room;
-		int err = op->moved < op->len ? copy_piece(lane, op, piece.iov_base, len) : 0;
+		int err = op->moved < op->len ? copy_piece(lane, op, piece.to, len) : 0;
 		if (err != 0)
 			return err;
 		kvi_ring_put(&lane->ring, len);
@@ -122,14 +122,15 @@ static bool is_put(const struct kvi_local_op *op)
 /* All of it is in the ring: what becomes of it now. */
 static void pass_on(struct kvi_local_lane *lane, struct kvi_local_op *op)
 {
-	if (op->kind == KVI_RECORD_SEND || op->kind == KVI_RECORD_ANSWER) {
+	if (op->kind == KVI_RECORD_SEND ||
+	    (op->kind >= KVI_RECORD_GRANT_PULL && op->kind <= KVI_RECORD_ANSWER)) {
 		kvi_local_op_finish(op, KVT_OK, 0);
 		return;
 	}
 	op->moved = 0; /* of a read, now the other way */
 	kvi_list_remove(&op->node);
 	if (op->kind == KVI_RECORD_READ) {
-		kvi_list_append(&lane->filling, &op->node);
+		kvi_list_append(&lane->asked, &op->node);
 		return;
 	}
 	kvi_list_append(&lane->awaited, &op->node);

@@ -25,7 +25,9 @@ static const struct kvi_caps local_caps = {
 	.holds_messages = true,
 	.own_domains = true, /* so that workers do not meet at a lock */
 	.one_port = true,
+	.shares = true,
 	.pack_below = 64 * 1024,
+	.pack_shared_below = 4 * 1024,
 };
 
 enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
@@ -41,6 +43,7 @@ enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
 		kvi_free(opened);
 		return err;
 	}
+	kvi_local_shares_init(opened);
 	opened->base.fabric = &kvi_local_fabric;
 	opened->base.caps = local_caps;
 	opened->base.host = opened->interface.host;
@@ -51,7 +54,9 @@ enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
 
 void kvi_local_rail_close(struct kvi_rail *base)
 {
-	kvi_free(kvi_local_rail(base));
+	struct kvi_local_rail *rail = kvi_local_rail(base);
+	kvi_local_shares_destroy(rail);
+	kvi_free(rail);
 }
 
 /* No CPU and no memory is nearer to the host than another. */

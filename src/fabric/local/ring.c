@@ -90,12 +90,25 @@ static enum kvt_err check_file(int fd, struct kvt_error *error)
 	return KVT_OK;
 }
 
+bool kvi_fd_is(int fd, ino_t ino)
+{
+	struct stat stat;
+	return fstat(fd, &stat) == 0 && stat.st_ino == ino;
+}
+
+ino_t kvi_fd_get_ino(int fd)
+{
+	struct stat stat;
+	return fstat(fd, &stat) == 0 ? stat.st_ino : 0;
+}
+
 static enum kvt_err open_ring(struct kvi_ring *ring, enum kvt_err err, struct kvt_error *error)
 {
+	ring->ino = kvi_fd_get_ino(ring->fd);
 	if (err == KVT_OK)
 		err = map(ring, error);
 	if (err != KVT_OK)
-		kvi_ring_close(ring, false);
+		kvi_ring_close(ring);
 	return err;
 }
 
@@ -112,7 +125,7 @@ enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error 
 	return open_ring(ring, check_file(fd, error), error);
 }
 
-void kvi_ring_close(struct kvi_ring *ring, bool keeps_fd)
+void kvi_ring_close(struct kvi_ring *ring)
 {
 	if (ring->base != NULL)
 		munmap(ring->base, HEAD_LEN);
@@ -120,7 +133,7 @@ void kvi_ring_close(struct kvi_ring *ring, bool keeps_fd)
 		munmap(ring->out, 2 * KVI_RING_LEN);
 	if (ring->in != NULL)
 		munmap(ring->in, 2 * KVI_RING_LEN);
-	if (ring->fd >= 0 && !keeps_fd)
+	if (ring->fd >= 0 && kvi_fd_is(ring->fd, ring->ino))
 		close(ring->fd);
 	*ring = (struct kvi_ring){ .fd = -1 };
 }
@@ -160,6 +173,8 @@ static size_t get_straight_len(uint64_t at, size_t len)
 
 int kvi_ring_fill(const struct kvi_ring *ring, const void *from, size_t len)
 {
+	if (!kvi_fd_is(ring->fd, ring->ino))
+		return EBADF;
 	for (size_t done = 0; done < len;) {
 		uint64_t at = ring->put + done;
 		ssize_t ret = pwrite(ring->fd, (const uint8_t *)from + done,
@@ -174,6 +189,8 @@ int kvi_ring_fill(const struct kvi_ring *ring, const void *from, size_t len)
 
 int kvi_ring_empty(const struct kvi_ring *ring, void *to, size_t len)
 {
+	if (!kvi_fd_is(ring->fd, ring->ino))
+		return EBADF;
 	for (size_t done = 0; done < len;) {
 		uint64_t at = ring->taken + done;
 		ssize_t ret = pread(ring->fd, (uint8_t *)to + done,

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <kvtrans.h>
 
@@ -32,11 +33,12 @@ enum {
 struct kvi_ring_side {
 	alignas(KVI_RING_LINE) _Atomic(uint64_t) put;	/* bytes that it has put into its ring */
 	alignas(KVI_RING_LINE) _Atomic(uint64_t) taken; /* bytes it took out of the other's */
-	_Atomic(uint64_t) done; /* writes, and reads to copy, of the other that it has finished */
+	_Atomic(uint64_t) done; /* writes of the other's that it has finished */
 	alignas(KVI_RING_LINE) _Atomic(uint32_t) asleep;  /* KVI_WAKE_*; who wakes it clears it */
 	alignas(KVI_RING_LINE) _Atomic(uint32_t) pulling; /* it reads memory of the other's now */
 	_Atomic(uint32_t) closed;	 /* its memory is not to be read any more */
 	_Atomic(uint32_t) pulls;	 /* it can read the other's memory (pull.c) */
+	_Atomic(uint32_t) maps;		 /* offers of the other's that it has taken (map.c) */
 	_Atomic(uint32_t) fault;	 /* an errno: what the other had asked for was not there */
 	_Atomic(uint64_t) probe_address; /* of a word with this value, to try that with */
 	_Atomic(uint64_t) probe_value;
@@ -44,6 +46,7 @@ struct kvi_ring_side {
 
 struct kvi_ring {
 	int fd; /* -1: there is none */
+	ino_t ino;
 	unsigned side;
 	uint8_t *base;
 	struct kvi_ring_side *own;
@@ -59,8 +62,12 @@ struct kvi_ring {
  * any case. */
 enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error);
 enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error);
-/* keeps_fd: the descriptor is not ours any more. */
-void kvi_ring_close(struct kvi_ring *ring, bool keeps_fd);
+void kvi_ring_close(struct kvi_ring *ring);
+
+/* An application may close descriptors that are not its own, and have others by the same numbers: asked before one is
+ * read, written or closed. */
+bool kvi_fd_is(int fd, ino_t ino);
+ino_t kvi_fd_get_ino(int fd);
 
 /* How much can be put, or taken, now. False: the peer's figures cannot be true. */
 bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len);

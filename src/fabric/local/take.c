@@ -32,7 +32,7 @@ static enum step break_lane(struct kvi_local_lane *lane, int err)
 static bool check_record(const struct kvi_local_incoming *incoming)
 {
 	const struct kvi_record *record = &incoming->record;
-	bool has_spans = record->kind >= KVI_RECORD_WRITE && record->kind <= KVI_RECORD_READ_PULL;
+	bool has_spans = record->kind >= KVI_RECORD_WRITE && record->kind <= KVI_RECORD_GRANT_MAP;
 	uint64_t sum = 0;
 	if (record->len > KVI_LOCAL_SEGMENT_LEN)
 		return false;
@@ -93,19 +93,20 @@ static int take_bytes(struct kvi_local_lane *lane, void *to, size_t len)
 }
 
 /* As many bytes of the record as have come, to one piece of their place, or of the padding. */
-static enum step take_piece(struct kvi_local_lane *lane, struct iovec place, size_t filled)
+static enum step take_piece(struct kvi_local_lane *lane, struct kvi_local_piece place,
+			    size_t filled)
 {
 	struct kvi_local_incoming *incoming = &lane->incoming;
 	size_t all = (size_t)kvi_record_pad(incoming->record.len);
 	bool is_padding = incoming->moved >= incoming->record.len;
-	size_t len = is_padding ? all - incoming->moved : place.iov_len;
+	size_t len = is_padding ? all - incoming->moved : place.len;
 	if (incoming->moved == all)
 		return STEP_DONE;
 	if (filled == 0)
 		return STEP_WAITS;
 	if (len > filled)
 		len = filled;
-	int err = take_bytes(lane, is_padding ? NULL : place.iov_base, len);
+	int err = take_bytes(lane, is_padding ? NULL : place.to, len);
 	if (err != 0)
 		return break_lane(lane, err);
 	return incoming->moved == all ? STEP_DONE : STEP_MOVED;
@@ -120,8 +121,10 @@ static enum step take_message(struct kvi_local_lane *lane, size_t filled)
 	struct kvi_local_op *receive = kvi_container_of(node, struct kvi_local_op, node);
 	if (incoming->record.len > receive->len)
 		return break_lane(lane, EMSGSIZE);
-	struct iovec place = { (uint8_t *)receive->spans[0].base + incoming->moved,
-			       (size_t)incoming->record.len - incoming->moved };
+	struct kvi_local_piece place = {
+		.to = (uint8_t *)receive->spans[0].base + incoming->moved,
+		.len = (size_t)incoming->record.len - incoming->moved,
+	};
 	enum step step = take_piece(lane, place, filled);
 	if (step == STEP_DONE) {
 		receive->completion.len = (size_t)incoming->record.len;
@@ -130,12 +133,19 @@ static enum step take_message(struct kvi_local_lane *lane, size_t filled)
 	return step;
 }
 
-static enum step take_answer(struct kvi_local_lane *lane, size_t filled)
+/* The read that is answered next; NULL: none is, or another. */
+static struct kvi_local_op *get_asked(struct kvi_local_lane *lane)
 {
-	struct kvi_list *node = kvi_list_get_first(&lane->filling);
+	struct kvi_list *node = kvi_list_get_first(&lane->asked);
 	struct kvi_local_op *read =
 		node == NULL ? NULL : kvi_container_of(node, struct kvi_local_op, node);
-	if (read == NULL || read->len != lane->incoming.record.len)
+	return read != NULL && read->len == lane->incoming.record.len ? read : NULL;
+}
+
+static enum step take_answer(struct kvi_local_lane *lane, size_t filled)
+{
+	struct kvi_local_op *read = get_asked(lane);
+	if (read == NULL)
 		return break_lane(lane, EPROTO);
 	read->moved = lane->incoming.moved;
 	enum step step = take_piece(lane, kvi_local_op_get_piece(read), filled);
@@ -144,11 +154,28 @@ static enum step take_answer(struct kvi_local_lane *lane, size_t filled)
 	return step;
 }
 
+static enum step take_grant(struct kvi_local_lane *lane, bool is_mapped)
+{
+	const struct kvi_local_incoming *incoming = &lane->incoming;
+	struct kvi_local_op *read = get_asked(lane);
+	bool is_right = read != NULL && read->count == incoming->record.count;
+	for (unsigned i = 0; is_right && i < read->count; i++) {
+		is_right = read->spans[i].len == incoming->spans[i].len;
+		read->sources[i] = incoming->spans[i].source;
+	}
+	if (!is_right)
+		return break_lane(lane, EPROTO);
+	read->is_mapped = is_mapped;
+	kvi_list_remove(&read->node);
+	kvi_list_append(&lane->granted, &read->node);
+	return STEP_DONE;
+}
+
 /* ---- what goes to registered memory, or comes from it ---- */
 
 /* The place of what is at moved: from there to the end of its span; NULL: the peer may not use it so. Under the
  * memory's lock. */
-static struct iovec find_place(struct kvi_local_lane *lane, unsigned access, uint64_t *source)
+static struct kvi_local_piece find_place(struct kvi_local_lane *lane)
 {
 	struct kvi_local_incoming *incoming = &lane->incoming;
 	size_t offset = incoming->moved;
@@ -158,30 +185,30 @@ static struct iovec find_place(struct kvi_local_lane *lane, unsigned access, uin
 			offset -= (size_t)span->len;
 			continue;
 		}
-		uint8_t *bytes = kvi_local_memory_find(lane->cq, span, access);
-		*source = span->source + offset;
-		return (struct iovec){ bytes == NULL ? NULL : bytes + offset,
-				       (size_t)span->len - offset };
+		uint8_t *bytes = kvi_local_memory_find(lane->cq, span, KVI_ACCESS_REMOTE_WRITE);
+		return (struct kvi_local_piece){ bytes == NULL ? NULL : bytes + offset,
+						 (size_t)span->len - offset,
+						 span->source + offset };
 	}
-	return (struct iovec){ NULL, 0 };
+	return (struct kvi_local_piece){ .to = NULL };
 }
 
-static bool may_use_all(struct kvi_local_lane *lane, unsigned access)
+static bool may_write_all(struct kvi_local_lane *lane)
 {
 	const struct kvi_local_incoming *incoming = &lane->incoming;
 	for (unsigned i = 0; i < incoming->record.count; i++)
-		if (kvi_local_memory_find(lane->cq, &incoming->spans[i], access) == NULL)
+		if (kvi_local_memory_find(lane->cq, &incoming->spans[i], KVI_ACCESS_REMOTE_WRITE) ==
+		    NULL)
 			return false;
 	return true;
 }
 
 static enum step take_write(struct kvi_local_lane *lane, size_t filled)
 {
-	uint64_t source;
 	pthread_mutex_lock(&lane->cq->memory_lock);
 	enum step step;
-	if (may_use_all(lane, KVI_ACCESS_REMOTE_WRITE))
-		step = take_piece(lane, find_place(lane, KVI_ACCESS_REMOTE_WRITE, &source), filled);
+	if (may_write_all(lane))
+		step = take_piece(lane, find_place(lane), filled);
 	else
 		step = break_lane(lane, EACCES);
 	pthread_mutex_unlock(&lane->cq->memory_lock);
@@ -189,78 +216,86 @@ static enum step take_write(struct kvi_local_lane *lane, size_t filled)
 }
 
 /* One chunk of a write whose bytes are in the peer's memory. */
-static int pull_chunk(struct kvi_local_lane *lane)
+static int pull_chunk(struct kvi_local_lane *lane, bool is_mapped)
 {
 	struct kvi_local_incoming *incoming = &lane->incoming;
-	struct iovec to[KVI_SPANS_MAX], from[KVI_SPANS_MAX];
-	size_t count = 0, start = incoming->moved, left = KVI_LOCAL_CHUNK_LEN;
+	struct kvi_local_piece pieces[KVI_SPANS_MAX];
+	size_t count = 0, left = KVI_LOCAL_CHUNK_LEN;
 	while (count < KVI_SPANS_MAX && left > 0 && incoming->moved < incoming->record.len) {
-		uint64_t source = 0;
-		struct iovec place = find_place(lane, KVI_ACCESS_REMOTE_WRITE, &source);
-		if (place.iov_len > left)
-			place.iov_len = left;
-		to[count] = place;
-		from[count++] = (struct iovec){ (void *)(uintptr_t)source, place.iov_len };
-		left -= place.iov_len;
-		incoming->moved += place.iov_len;
+		pieces[count] = find_place(lane);
+		if (pieces[count].len > left)
+			pieces[count].len = left;
+		left -= pieces[count].len;
+		incoming->moved += pieces[count++].len;
 	}
-	int err = count == 0 ? 0 : kvi_local_pull(lane, to, from, count);
-	if (err != 0)
-		incoming->moved = start;
-	return err;
+	return count == 0 ? 0 : kvi_local_pull(lane, pieces, count, is_mapped);
 }
 
-static enum step take_pulled_write(struct kvi_local_lane *lane)
+static enum step take_pulled_write(struct kvi_local_lane *lane, bool is_mapped)
 {
 	pthread_mutex_lock(&lane->cq->memory_lock);
-	int err = !lane->pulls					? EPROTO
-		  : !may_use_all(lane, KVI_ACCESS_REMOTE_WRITE) ? EACCES
-								: pull_chunk(lane);
+	int err = may_write_all(lane) ? pull_chunk(lane, is_mapped) : EACCES;
 	pthread_mutex_unlock(&lane->cq->memory_lock);
 	if (err != 0)
 		return break_lane(lane, err);
 	return lane->incoming.moved == lane->incoming.record.len ? STEP_DONE : STEP_MOVED;
 }
 
-/* A read is granted, or answered. */
-static enum step take_read(struct kvi_local_lane *lane, bool is_pulled)
+/* What a read wants, in our memory. False: it may not have all of it. Under the memory's lock. */
+static bool find_all(struct kvi_local_lane *lane, struct kvi_local_op *answer)
 {
-	struct kvi_local_incoming *incoming = &lane->incoming;
-	struct kvi_local_op *answer = NULL;
-	if (!is_pulled) {
-		if (lane->answer_count >= KVI_LOCAL_TX_COUNT)
-			return break_lane(lane, EPROTO);
-		answer = kvi_local_op_take(lane->cq);
-		if (answer == NULL)
-			return break_lane(lane, ENOMEM);
-	}
-	pthread_mutex_lock(&lane->cq->memory_lock);
-	bool may_read = true;
-	for (unsigned i = 0; i < incoming->record.count && may_read; i++) {
+	const struct kvi_local_incoming *incoming = &lane->incoming;
+	for (unsigned i = 0; i < incoming->record.count; i++) {
 		const struct kvi_record_span *span = &incoming->spans[i];
 		uint8_t *bytes = kvi_local_memory_find(lane->cq, span, KVI_ACCESS_REMOTE_READ);
-		may_read = bytes != NULL;
-		if (answer != NULL)
-			answer->spans[i] = (struct kvi_span){
-				.base = bytes,
-				.len = (size_t)span->len,
-				.remote = { span->address, span->key },
-			};
+		if (bytes == NULL)
+			return false;
+		answer->spans[i] = (struct kvi_span){
+			.base = bytes,
+			.len = (size_t)span->len,
+			.remote = { span->address, span->key },
+		};
 	}
+	return true;
+}
+
+/* How the reader gets the bytes. */
+static enum kvi_record_kind choose_answer(struct kvi_local_lane *lane, struct kvi_local_op *answer)
+{
+	bool is_mapped = true;
+	for (unsigned i = 0; i < answer->count && is_mapped; i++)
+		is_mapped = kvi_local_point_out(lane, answer->spans[i].base, answer->spans[i].len,
+						&answer->sources[i]);
+	if (is_mapped)
+		return KVI_RECORD_GRANT_MAP;
+	for (unsigned i = 0; i < answer->count; i++)
+		answer->sources[i] = (uintptr_t)answer->spans[i].base;
+	return atomic_load(&lane->ring.other->pulls) != 0 ? KVI_RECORD_GRANT_PULL
+							  : KVI_RECORD_ANSWER;
+}
+
+static enum step take_read(struct kvi_local_lane *lane)
+{
+	const struct kvi_record *record = &lane->incoming.record;
+	if (lane->answer_count >= KVI_LOCAL_TX_COUNT)
+		return break_lane(lane, EPROTO);
+	struct kvi_local_op *answer = kvi_local_op_take(lane->cq);
+	if (answer == NULL)
+		return break_lane(lane, ENOMEM);
+	answer->lane = lane;
+	answer->count = record->count;
+	answer->len = (size_t)record->len;
+	pthread_mutex_lock(&lane->cq->memory_lock);
+	bool may_read = find_all(lane, answer);
+	if (may_read)
+		answer->kind = choose_answer(lane, answer);
 	pthread_mutex_unlock(&lane->cq->memory_lock);
 	if (!may_read) {
-		if (answer != NULL)
-			kvi_local_op_give(lane->cq, answer);
+		kvi_local_op_give(lane->cq, answer);
 		return break_lane(lane, EACCES);
 	}
-	if (answer != NULL) {
-		answer->kind = KVI_RECORD_ANSWER;
-		answer->lane = lane;
-		answer->count = incoming->record.count;
-		answer->len = (size_t)incoming->record.len;
-		lane->answer_count++;
-		kvi_list_append(&lane->unput, &answer->node);
-	}
+	lane->answer_count++;
+	kvi_list_append(&lane->unput, &answer->node);
 	return STEP_DONE;
 }
 
@@ -270,18 +305,18 @@ static enum step take_step(struct kvi_local_lane *lane, size_t filled)
 	switch (lane->incoming.record.kind) {
 	case KVI_RECORD_SEND:
 		return take_message(lane, filled);
+	case KVI_RECORD_READ:
+		return take_read(lane);
 	case KVI_RECORD_ANSWER:
 		return take_answer(lane, filled);
+	case KVI_RECORD_GRANT_PULL:
+	case KVI_RECORD_GRANT_MAP:
+		return take_grant(lane, lane->incoming.record.kind == KVI_RECORD_GRANT_MAP);
 	case KVI_RECORD_WRITE:
 		step = take_write(lane, filled);
 		break;
-	case KVI_RECORD_WRITE_PULL:
-		step = take_pulled_write(lane);
-		break;
-	case KVI_RECORD_READ:
-		return take_read(lane, false); /* the answer tells */
 	default:
-		step = take_read(lane, true);
+		step = take_pulled_write(lane, lane->incoming.record.kind == KVI_RECORD_WRITE_MAP);
 		break;
 	}
 	if (step == STEP_DONE)
@@ -336,5 +371,6 @@ bool kvi_local_can_take(struct kvi_local_lane *lane)
 	if (incoming->record.kind == KVI_RECORD_SEND && kvi_list_is_empty(&lane->receives))
 		return false;
 	return filled > 0 || incoming->record.kind == KVI_RECORD_WRITE_PULL ||
+	       incoming->record.kind == KVI_RECORD_WRITE_MAP ||
 	       incoming->moved == kvi_record_pad(incoming->record.len);
 }
