@@ -364,6 +364,8 @@ EXTRA_DIST += \
 	tests/engine/corpus-lane \
 	tests/engine/corpus-session \
 	tests/protocol/corpus \
+	tests/mutation/check_mutation.sh \
+	tests/support/analyze.sh \
 	tests/support/check_long.sh \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
 	$(ABI_0_1) \
@@ -377,6 +379,13 @@ EXTRA_DIST += \
 	tests/support/runner.h \
 	tests/support/summary.sh \
 	tests/support/tsan.supp
+
+# What looks at the tests, and at the code without running it; both are a part of check-long.
+.PHONY: analyze check-mutation
+analyze:
+	$(top_srcdir)/tests/support/analyze.sh $(top_srcdir)
+check-mutation:
+	$(top_srcdir)/tests/mutation/check_mutation.sh $(top_srcdir)
 
 # What takes long, on a machine that nobody else uses.
 .PHONY: check-long

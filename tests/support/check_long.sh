@@ -41,6 +41,8 @@ check_punctually() {
 
 : >"$log"
 step "make check, long, limits of time by the letter" check_punctually
+step "safety checks taken out, one by one" "$make" check-mutation
+step "static analysis" "$make" analyze
 step "verbs: the long tests, in a virtual machine" "$make" check-verbs-long
 step "verbs: between two virtual machines" "$make" check-verbs-pair
 step "fresh roots of other releases of Debian" "$make" check-distro

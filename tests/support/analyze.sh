@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Usage: analyze.sh SOURCE_DIR, in a build directory: gcc -fanalyzer over the library. What is left out, and why, stands
+# here. Fails on a finding.
+set -uo pipefail
+source=$(cd "$1" && pwd)
+build=$PWD
+# shellcheck source=/dev/null
+. ./tests/env.sh
+cd "$source" || exit 1
+findings=0
+# shellcheck disable=SC2206 # These are words.
+flags=(-std=gnu11 -I"$build" -Iinclude -Isrc $KVT_CPPFLAGS)
+mapfile -t files < <(find src -name '*.c' | sort)
+
+# report TOOL: what it says, on stdin, one finding a line.
+report() {
+	local lines count
+	lines=$(cat)
+	count=$(printf '%s' "$lines" | grep -c .)
+	[ "$count" -eq 0 ] || printf '%s\n' "$lines"
+	echo "$1: $count findings in ${#files[@]} files"
+	findings=$((findings + count))
+}
+
+# malloc-leak, null-dereference: of one file alone it cannot know that what hangs on a struct of the caller is freed there,
+# nor that a call which returned KVT_OK has filled what it was given.
+analyze() {
+	local file
+	for file in "${files[@]}"; do
+		gcc "${flags[@]}" -O1 -fanalyzer -Wno-analyzer-malloc-leak -Wno-analyzer-null-dereference \
+			-c -o /dev/null "$file" 2>&1
+	done | grep -E 'warning:|error:'
+}
+report "gcc -fanalyzer" < <(analyze)
+
+[ "$findings" -eq 0 ]
