@@ -15,6 +15,7 @@ EXTRA_DIST += \
 	examples/bulk.py \
 	examples/connector.py \
 	examples/disaggregated.py \
+	examples/one_thread.py \
 	examples/peer.py \
 	examples/terminal.py \
 	examples/tinyllama.py

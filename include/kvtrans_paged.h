@@ -304,6 +304,9 @@ enum kvt_event_kind {
 	KVT_EVENT_NOTIFICATION, /* data: what the peer sent. err: KVT_OK, or why its transfer failed */
 	/* err: why. Once for each connection that the application has, after its notifications */
 	KVT_EVENT_CONN_ENDED,
+	/* A peer has connected (accept_events in the engine's configuration): conn is the application's from now on, to be
+	 * closed by it. Before all other events of that connection, which may have ended already */
+	KVT_EVENT_CONN_ACCEPTED,
 };
 
 struct kvt_event {

@@ -230,6 +230,9 @@ src_libkvi_conn_la_SOURCES = \
 	src/engine/conn/control.c \
 	src/engine/conn/control.h \
 	src/engine/conn/dial.c \
+	src/engine/conn/dial.h \
+	src/engine/conn/dialer.c \
+	src/engine/conn/dialer.h \
 	src/engine/conn/life.c \
 	src/engine/conn/life.h \
 	src/engine/conn/offer.c \

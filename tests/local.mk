@@ -9,6 +9,7 @@ C_TESTS = \
 	tests/engine/check_abort \
 	tests/engine/check_address \
 	tests/engine/check_auth \
+	tests/engine/check_calls \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
 	tests/engine/check_detach \
@@ -74,6 +75,7 @@ PYTHON_TESTS = \
 	tests/python/test_arrays.py \
 	tests/python/test_auth.py \
 	tests/python/test_bench.py \
+	tests/python/test_calls.py \
 	tests/python/test_classic.py \
 	tests/python/test_connect.py \
 	tests/python/test_connection.py \
@@ -171,6 +173,7 @@ STAGE_BED = tests/engine/stage.c tests/engine/stage.h
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
 tests_engine_check_address_SOURCES = tests/engine/check_address.c $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
+tests_engine_check_calls_SOURCES = tests/engine/check_calls.c $(ENGINE_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_tagged_hostile_SOURCES = tests/engine/check_tagged_hostile.c $(ENGINE_BED)

@@ -118,36 +118,51 @@ void kvi_py_close_conn(struct kvi_py_conn *conn)
 
 /* ---- opening ---- */
 
-/* Give a new connection its object and its id. Uses up handle, also on failure. */
-static struct kvi_py_conn *add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle)
+struct kvi_py_conn *kvi_py_make_conn(struct kvi_py_engine *engine)
 {
 	PyTypeObject *type = kvi_py_get_state((PyObject *)engine)->conn_type;
 	struct kvi_py_conn *conn = (struct kvi_py_conn *)type->tp_alloc(type, 0);
-	if (conn == NULL) {
-		close_handle(handle);
+
+	if (conn == NULL)
 		return NULL;
-	}
-	conn->handle = handle;
 	conn->owner = engine->owner;
 	conn->exports = PyDict_New();
 	conn->on_lost = PyList_New(0);
 	if (conn->exports == NULL || conn->on_lost == NULL)
-		goto err_conn;
+		Py_CLEAR(conn);
+	return conn;
+}
+
+int kvi_py_attach_conn(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
+		       struct kvt_conn *handle)
+{
+	conn->handle = handle;
 	conn->id = kvi_py_add(engine, engine->conns, (PyObject *)conn);
 	if (conn->id == NULL)
-		goto err_conn;
+		goto err_handle;
 	conn->engine = engine;
 	if (kvi_py_add_handle(engine, conn) < 0) {
 		kvi_py_close_conn(conn);
-		goto err_conn;
+		goto err_handle;
 	}
-	return conn;
+	return 0;
 
-err_conn:
+err_handle:
 	if (conn->handle != NULL)
 		close_handle(conn->handle);
-	Py_DECREF(conn);
-	return NULL;
+	conn->handle = NULL;
+	return -1;
+}
+
+struct kvi_py_conn *kvi_py_add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle)
+{
+	struct kvi_py_conn *conn = kvi_py_make_conn(engine);
+
+	if (conn == NULL)
+		close_handle(handle);
+	else if (kvi_py_attach_conn(engine, conn, handle) < 0)
+		Py_CLEAR(conn);
+	return conn;
 }
 
 /*
@@ -166,7 +181,7 @@ static int settle_conn(struct kvi_py_engine *engine, struct kvt_conn *handle,
 	}
 	if (handle == NULL)
 		return 0;
-	*conn = add_conn(engine, handle);
+	*conn = kvi_py_add_conn(engine, handle);
 	return *conn == NULL ? -1 : 1;
 }
 
@@ -240,6 +255,37 @@ static int open_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwa
 	kvi_py_end_open(engine);
 	kvi_py_leave(engine);
 	return settled;
+}
+
+PyObject *kvi_py_connect_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "host", "port", "timeout", NULL };
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+	struct kvi_py_call call = { .engine = engine, .kind = KVI_PY_CONNECT, .is_tracked = true };
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	PyObject *host, *port = NULL, *timeout = NULL, *transfer = NULL;
+	struct target target;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:connect_async", names, &host, &port,
+					 &timeout) ||
+	    kvi_py_parse_seconds(timeout, "timeout", &request.timeout_ns) < 0 ||
+	    parse_target(host, port, &target) < 0)
+		return NULL;
+	request.reap = true;
+	if (target.address.obj != NULL) {
+		request.address = target.address.buf;
+		request.address_len = (size_t)target.address.len;
+	} else {
+		request.host = target.host;
+		request.port = (uint16_t)target.port;
+	}
+	if (kvi_py_enter(engine) == 0) {
+		kvt_connect_start(engine->handle, &request, &call.handle, &call.error);
+		transfer = kvi_py_make_transfer(&call);
+		kvi_py_leave(engine);
+	}
+	PyBuffer_Release(&target.address);
+	return transfer;
 }
 
 static int accept_conn(struct kvi_py_engine *engine, PyObject *args, PyObject *kwargs,
@@ -320,6 +366,53 @@ PyObject *kvi_py_accept_connection(PyObject *self, PyObject *args, PyObject *kwa
 			&conn) == 0)
 		kvi_py_raise(kvi_py_get_state(self), &error, 0);
 	return (PyObject *)conn;
+}
+
+/* ---- peers that the engine tells of ---- */
+
+static int check_accept_events(struct kvi_py_engine *engine)
+{
+	if (kvi_py_check_open(engine) < 0)
+		return -1;
+	if (engine->accept_events)
+		return 0;
+	PyErr_SetString(PyExc_ValueError, "this engine was opened without accept_events=True");
+	return -1;
+}
+
+PyObject *kvi_py_accepted(PyObject *self, PyObject *args)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+
+	(void)args;
+	if (check_accept_events(engine) < 0 || kvi_py_enter_and_pull(engine) < 0)
+		return NULL;
+	PyObject *fresh = PyList_New(0);
+	if (fresh == NULL || PyList_GET_SIZE(engine->dispatch.arrivals) == 0)
+		return fresh;
+	PyObject *arrivals = engine->dispatch.arrivals;
+	engine->dispatch.arrivals = fresh;
+	kvi_py_sync_ready(&engine->dispatch);
+	return arrivals;
+}
+
+PyObject *kvi_py_next_arrival(PyObject *self, PyObject *args)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
+
+	(void)args;
+	if (check_accept_events(engine) < 0)
+		return NULL;
+	if (PyList_GET_SIZE(engine->dispatch.arrivals) == 0 && kvi_py_enter_and_pull(engine) < 0)
+		return NULL;
+	PyObject *arrivals = engine->dispatch.arrivals;
+	if (PyList_GET_SIZE(arrivals) == 0)
+		Py_RETURN_NONE;
+	PyObject *conn = Py_NewRef(PyList_GET_ITEM(arrivals, 0));
+	if (PyList_SetSlice(arrivals, 0, 1, NULL) < 0)
+		Py_CLEAR(conn);
+	kvi_py_sync_ready(&engine->dispatch);
+	return conn;
 }
 
 PyObject *kvi_py_connection(PyObject *self, PyObject *args, PyObject *kwargs)

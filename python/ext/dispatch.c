@@ -32,13 +32,14 @@ int kvi_py_open_dispatch(struct kvi_py_dispatch *dispatch)
 	dispatch->conns = PyDict_New();
 	dispatch->early_events = PyList_New(0);
 	dispatch->notes = PyList_New(0);
+	dispatch->arrivals = PyList_New(0);
 	dispatch->ends = PyList_New(0);
 	dispatch->listeners = PyList_New(0);
 	bool complete = dispatch->in_flight != NULL && dispatch->unowned != NULL &&
 			dispatch->finished != NULL && dispatch->early_done != NULL &&
 			dispatch->conns != NULL && dispatch->early_events != NULL &&
-			dispatch->notes != NULL && dispatch->ends != NULL &&
-			dispatch->listeners != NULL;
+			dispatch->notes != NULL && dispatch->arrivals != NULL &&
+			dispatch->ends != NULL && dispatch->listeners != NULL;
 	return complete ? 0 : -1;
 }
 
@@ -48,6 +49,7 @@ int kvi_py_traverse_dispatch(struct kvi_py_dispatch *dispatch, visitproc visit, 
 	Py_VISIT(dispatch->finished);
 	Py_VISIT(dispatch->conns);
 	Py_VISIT(dispatch->notes);
+	Py_VISIT(dispatch->arrivals);
 	Py_VISIT(dispatch->ends);
 	Py_VISIT(dispatch->listeners);
 	return 0;
@@ -62,6 +64,7 @@ void kvi_py_free_dispatch(struct kvi_py_dispatch *dispatch)
 	Py_CLEAR(dispatch->conns);
 	Py_CLEAR(dispatch->early_events);
 	Py_CLEAR(dispatch->notes);
+	Py_CLEAR(dispatch->arrivals);
 	Py_CLEAR(dispatch->ends);
 	Py_CLEAR(dispatch->listeners);
 }
@@ -218,9 +221,28 @@ static int deliver(struct kvi_py_engine *engine, struct kvi_py_conn *conn, struc
 	return rc;
 }
 
+/* A peer has come: it is ours now. */
+static int take_arrival(struct kvi_py_engine *engine, struct kvt_event *event)
+{
+	struct kvt_conn *handle = event->conn;
+
+	kvt_event_free(event);
+	struct kvi_py_conn *conn = kvi_py_add_conn(engine, handle);
+	if (conn == NULL)
+		return -1;
+	int rc = PyList_Append(engine->dispatch.arrivals, (PyObject *)conn);
+	if (rc < 0)
+		kvi_py_close_conn(conn);
+	Py_DECREF(conn);
+	return rc;
+}
+
 static int take_event(struct kvi_py_engine *engine, struct kvt_event *event)
 {
 	struct kvi_py_dispatch *dispatch = &engine->dispatch;
+
+	if (event->kind == KVT_EVENT_CONN_ACCEPTED)
+		return take_arrival(engine, event);
 
 	PyObject *key = PyLong_FromVoidPtr(event->conn);
 	PyObject *conn = key == NULL ? NULL : PyDict_GetItemWithError(dispatch->conns, key);

@@ -220,7 +220,8 @@ static PyGetSetDef engine_getset[] = {
 static const char engine_doc[] =
 	"Engine(interface, ncpus=None, nconn_per_cpu=None, listen_port=0, *, provider=None, "
 	"eager_nbytes=None, heartbeat=None, lost_after=None, spin=None, cpus=None, "
-	"lane_ports=None, auth_key=None, insecure=False, identity=None)\n--\n\n"
+	"lane_ports=None, auth_key=None, insecure=False, identity=None, "
+	"accept_events=False)\n--\n\n"
 	"Moves KV cache to and from other processes over one or more network interfaces.\n\n"
 	"interface: a name, an RDMA device, an IP address, or a sequence of them. ncpus: workers.\n"
 	"nconn_per_cpu: lanes per worker and connection. listen_port: 0 takes a free one. "

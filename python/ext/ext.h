@@ -96,12 +96,13 @@ struct kvi_py_dispatch {
 	PyObject *early_events; /* list: events of connections that are just being opened */
 	PyObject *notes;	/* list of Notification */
 	size_t notes_len;	/* bytes of theirs */
+	PyObject *arrivals;	/* list of Connection: peers that have come by themselves */
 	PyObject *ends; /* list of Connection: ended, and all their notifications were asked for */
 	PyObject *listeners; /* list: called when there are new notes, or the engine is closed */
 	unsigned starting;   /* calls that start a transfer without the GIL */
 	unsigned opening;    /* calls that open or accept a connection */
 	int poll_fd;	     /* what fileno() gives, or -1 */
-	int ready_fd;	     /* readable while something is in finished, notes or ends, or -1 */
+	int ready_fd; /* readable while something is in finished, notes, arrivals or ends, or -1 */
 	bool is_ready;
 };
 
@@ -120,6 +121,7 @@ struct kvi_py_engine {
 	PyObject *last_error; /* exception object or NULL */
 	PyObject *weakrefs;
 	PyObject *self_ref; /* a weak reference to itself: kvi_py_ref_engine */
+	bool accept_events; /* peers that connect are told of */
 	struct kvi_py_dispatch dispatch;
 };
 
@@ -212,8 +214,21 @@ PyObject *kvi_py_accept(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_open_connection(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_accept_connection(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_connection(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_connect_async(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_accepted(PyObject *self, PyObject *args);
+PyObject *kvi_py_next_arrival(PyObject *self, PyObject *args);
 PyObject *kvi_py_disconnect(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_status(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/*
+ * A Connection without a handle, and then: give it one, which is used up also on failure, and its id. The second runs no
+ * Python code where the engine has told of nothing yet that came on the handle.
+ */
+struct kvi_py_conn *kvi_py_make_conn(struct kvi_py_engine *engine);
+int kvi_py_attach_conn(struct kvi_py_engine *engine, struct kvi_py_conn *conn,
+		       struct kvt_conn *handle);
+/* Both. */
+struct kvi_py_conn *kvi_py_add_conn(struct kvi_py_engine *engine, struct kvt_conn *handle);
 
 /* Close a connection; calls that are inside close it when they leave. May be called again. */
 void kvi_py_close_conn(struct kvi_py_conn *conn);
@@ -344,6 +359,7 @@ enum kvi_py_kind {
 	KVI_PY_SEND,	  /* its value is True */
 	KVI_PY_RECV,	  /* an ndarray */
 	KVI_PY_RECV_INTO, /* the message's length in bytes */
+	KVI_PY_CONNECT,	  /* a Connection */
 	KVI_PY_WRITE,	  /* this and the rest: bytes moved */
 	KVI_PY_READ,
 	KVI_PY_NOTIFY,

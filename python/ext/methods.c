@@ -18,17 +18,36 @@ static PyObject *engine_enter(PyObject *self, PyObject *args)
 	return kvi_py_check_open((struct kvi_py_engine *)self) < 0 ? NULL : Py_NewRef(self);
 }
 
-static PyObject *anotifications(PyObject *self, PyObject *args)
+/* The module aio, for an engine that is open. */
+static PyObject *import_aio(PyObject *self)
 {
 	struct kvi_py_section section;
 
-	(void)args;
 	kvi_py_lock(&section, Py_TYPE(self));
 	int rc = kvi_py_check_open((struct kvi_py_engine *)self);
 	kvi_py_unlock(&section);
-	if (rc < 0)
+	return rc < 0 ? NULL : PyImport_ImportModule("kvtrans_engine.aio");
+}
+
+static PyObject *accept_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "timeout", NULL };
+	PyObject *timeout = Py_None;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:accept_async", names, &timeout))
 		return NULL;
-	PyObject *aio = PyImport_ImportModule("kvtrans_engine.aio");
+	PyObject *aio = import_aio(self);
+	if (aio == NULL)
+		return NULL;
+	PyObject *coroutine = PyObject_CallMethod(aio, "accept", "OO", self, timeout);
+	Py_DECREF(aio);
+	return coroutine;
+}
+
+static PyObject *anotifications(PyObject *self, PyObject *args)
+{
+	(void)args;
+	PyObject *aio = import_aio(self);
 	if (aio == NULL)
 		return NULL;
 	PyObject *iterator = PyObject_CallMethod(aio, "iterate_notifications", "O", self);
@@ -52,6 +71,9 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv_async)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_recv_kv_into_async)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_open_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_accept_connection)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_connect_async)
+KVI_PY_LOCKED(kvi_py_accepted)
+KVI_PY_LOCKED(kvi_py_next_arrival)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_connection)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_register)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_offer)
@@ -153,6 +175,20 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "Connect to the engine at host:port, or of the address (bytes, engine.address "
 	       "there) that\n"
 	       "stands in their place, and return a Connection, or raise."),
+	METHOD("connect_async", kvi_py_connect_async,
+	       "connect_async($self, host, port=None, timeout=5.0)\n--\n\n"
+	       "Connect without waiting, as open_connection(): a Transfer, whose result is the "
+	       "Connection.\n"
+	       "It can be awaited."),
+	{ "accepted", kvi_py_accepted_locked, METH_NOARGS,
+	  "accepted($self)\n--\n\n"
+	  "The peers that have connected, of an engine with accept_events: a list of Connection. "
+	  "Never\nwaits." },
+	{ "accept_async", (PyCFunction)(void (*)(void))accept_async, METH_VARARGS | METH_KEYWORDS,
+	  "accept_async($self, timeout=None)\n--\n\n"
+	  "Await the next peer that connects, of an engine with accept_events: a Connection." },
+	{ "_next_arrival", kvi_py_next_arrival_locked, METH_NOARGS,
+	  "_next_arrival($self)\n--\n\nOne peer that has connected, or None." },
 	METHOD("accept_connection", kvi_py_accept_connection,
 	       "accept_connection($self, timeout=None)\n--\n\n"
 	       "Take the next peer that connected: a Connection. Raises TransferTimeout "
@@ -207,13 +243,14 @@ PyMethodDef kvi_py_engine_methods[] = {
 	  "An asynchronous iterator over notifications; it ends when the engine is closed." },
 	METHOD("wait", kvi_py_wait,
 	       "wait($self, timeout=None)\n--\n\n"
-	       "Wait until there is something for reap() or notifications(), or a "
+	       "Wait until there is something for reap(), notifications() or accepted(), or a "
 	       "connection has\n"
 	       "ended: True. False when the time passed first."),
 	{ "fileno", kvi_py_fileno_locked, METH_NOARGS,
 	  "fileno($self)\n--\n\n"
-	  "A descriptor that is readable while reap() or notifications() has something. It is the\n"
-	  "engine's: only poll it." },
+	  "A descriptor that is readable while reap(), notifications() or accepted() has "
+	  "something. "
+	  "It is the\nengine's: only poll it." },
 	{ "_pull", kvi_py_pull_locked, METH_NOARGS,
 	  "_pull($self)\n--\n\nTake in what has happened; True when notes wait to be taken." },
 	{ "_next_notification", kvi_py_next_notification_locked, METH_NOARGS,

@@ -73,6 +73,7 @@ PyObject *kvi_py_take_value(struct kvt_transfer *handle, enum kvi_py_kind kind,
 	case KVI_PY_NOTIFY:
 		return PyLong_FromSize_t(outcome->len);
 	case KVI_PY_RECV:
+	case KVI_PY_CONNECT: /* transfer.c makes it, for its engine */
 		break;
 	}
 	return kvi_py_adopt_array(&outcome->description, kvt_transfer_take_data(handle));

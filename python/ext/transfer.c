@@ -49,6 +49,30 @@ static bool is_settled(const struct kvi_py_transfer *self)
 	return self->value != NULL || self->exception != NULL;
 }
 
+/* The object for what a connect has made, before the library hands that out: making it may run Python code. */
+static struct kvi_py_conn *make_conn(struct kvi_py_transfer *self, struct kvi_py_outcome *outcome)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self->engine;
+
+	if (self->kind != KVI_PY_CONNECT || outcome->error.code != KVT_OK)
+		return NULL;
+	if (engine != NULL && !engine->closed)
+		return kvi_py_make_conn(engine);
+	outcome->error = (struct kvt_error){ KVT_E_CLOSED, 0, "the engine was closed meanwhile" };
+	return NULL;
+}
+
+/* Uses up conn. */
+static PyObject *take_conn(struct kvi_py_transfer *self, struct kvi_py_conn *conn)
+{
+	struct kvi_py_engine *engine = (struct kvi_py_engine *)self->engine;
+
+	if (conn != NULL &&
+	    kvi_py_attach_conn(engine, conn, kvt_transfer_take_conn(self->handle)) < 0)
+		Py_CLEAR(conn);
+	return (PyObject *)conn;
+}
+
 int kvi_py_settle(struct kvi_py_transfer *self)
 {
 	struct kvi_py_outcome outcome = { .len = 0 };
@@ -58,17 +82,23 @@ int kvi_py_settle(struct kvi_py_transfer *self)
 		return 0;
 	if (kvi_py_read_outcome(self->handle, self->kind, &outcome) < 0)
 		return -1;
+	struct kvi_py_conn *conn = make_conn(self, &outcome);
 	if (outcome.error.code != KVT_OK) {
 		kvi_py_raise(kvi_py_get_state((PyObject *)self), &outcome.error, outcome.len);
+		exception = catch_exception();
+	} else if (PyErr_Occurred()) {
 		exception = catch_exception();
 	}
 	if (is_settled(self)) { /* by another thread, meanwhile */
 		Py_XDECREF(outcome.description.dtype);
 		Py_XDECREF(exception);
+		Py_XDECREF(conn);
 		return 0;
 	}
 	if (exception == NULL) {
-		self->value = kvi_py_take_value(self->handle, self->kind, &outcome);
+		self->value = self->kind == KVI_PY_CONNECT
+				      ? take_conn(self, conn)
+				      : kvi_py_take_value(self->handle, self->kind, &outcome);
 		if (self->value == NULL)
 			exception = catch_exception();
 	}
@@ -322,7 +352,7 @@ static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 
 static PyObject *transfer_repr(PyObject *self)
 {
-	static const char *const calls[] = { "send_kv", "recv_kv", "recv_kv_into",
+	static const char *const calls[] = { "send_kv", "recv_kv", "recv_kv_into", "connect",
 					     "write",	"read",	   "notify" };
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	struct kvt_result result = KVT_RESULT_INIT;

@@ -17,8 +17,9 @@
 
 void kvi_py_sync_ready(struct kvi_py_dispatch *dispatch)
 {
-	bool is_ready = PyDict_GET_SIZE(dispatch->finished) > 0 ||
-			PyList_GET_SIZE(dispatch->notes) > 0 || PyList_GET_SIZE(dispatch->ends) > 0;
+	bool is_ready =
+		PyDict_GET_SIZE(dispatch->finished) > 0 || PyList_GET_SIZE(dispatch->notes) > 0 ||
+		PyList_GET_SIZE(dispatch->arrivals) > 0 || PyList_GET_SIZE(dispatch->ends) > 0;
 
 	if (dispatch->ready_fd < 0 || is_ready == dispatch->is_ready)
 		return;
@@ -137,7 +138,8 @@ static int wait_for_something(struct kvi_py_engine *engine, int64_t timeout_ns)
 		Py_ssize_t total = kvi_py_take_in(engine);
 		if (total != 0)
 			return total < 0 ? -1 : 1;
-		if (PyDict_GET_SIZE(dispatch->finished) > 0 || PyList_GET_SIZE(dispatch->notes) > 0)
+		if (PyDict_GET_SIZE(dispatch->finished) > 0 ||
+		    PyList_GET_SIZE(dispatch->notes) > 0 || PyList_GET_SIZE(dispatch->arrivals) > 0)
 			return 1;
 		/* It ends for what another thread took in, too. */
 		int64_t slice = kvi_py_get_slice(timeout_ns, start);

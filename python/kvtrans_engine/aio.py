@@ -16,8 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from ._kvtrans import Closed, TransferTimeout
+
 if TYPE_CHECKING:
-    from ._kvtrans import Engine, Notification, Transfer
+    from ._kvtrans import Connection, Engine, Notification, Transfer
 
 _T = TypeVar("_T")
 
@@ -146,3 +148,32 @@ async def iterate_notifications(engine: Engine) -> AsyncIterator[Notification]:
                     await has_come.wait()
         finally:
             engine._remove_listener(tell)
+
+
+async def accept(engine: Engine, timeout: float | None = None) -> Connection:
+    """What accept_async() is. A peer goes to one of those who wait, and to none who was cancelled."""
+    loop = asyncio.get_running_loop()
+    end = None if timeout is None else loop.time() + timeout
+    has_come = asyncio.Event()
+    timer = None if timeout is None else loop.call_later(timeout, has_come.set)
+
+    def tell() -> None:
+        _call_in(loop, has_come.set)
+
+    with _watch(engine, loop):
+        engine._add_listener(tell)
+        try:
+            while True:
+                has_come.clear()
+                if engine.closed:
+                    raise Closed("the engine was closed meanwhile")
+                conn = engine._next_arrival()
+                if conn is not None:
+                    return conn
+                if end is not None and loop.time() >= end:
+                    raise TransferTimeout("no peer has connected in time")
+                await has_come.wait()
+        finally:
+            engine._remove_listener(tell)
+            if timer is not None:
+                timer.cancel()

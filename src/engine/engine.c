@@ -17,6 +17,7 @@
 #include "base/thread.h"
 #include <config.h>
 #include "engine/conn/control.h"
+#include "engine/conn/dialer.h"
 #include "engine/conn/life.h"
 #include "engine/core/abi.h"
 #include "engine/lane/link.h"
@@ -37,6 +38,7 @@ static void release_engine(struct kvi_ref *ref)
 	struct kvt_engine *engine = kvi_container_of(ref, struct kvt_engine, ref);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_free(engine->workers[i]);
+	kvi_dialer_free(engine->dialer);
 	kvi_inbox_close(&engine->inbox);
 	kvi_keyring_close(&engine->keyring);
 	kvi_vault_destroy(&engine->vault);
@@ -54,6 +56,8 @@ static const struct kvi_worker_calls worker_calls = {
 	.on_due = kvi_transfer_on_due,
 	.tell = kvi_inbox_tell,
 };
+
+static bool hand_out(struct kvt_conn *conn);
 
 static void check_fds(struct kvt_engine *engine)
 {
@@ -130,6 +134,8 @@ static void pin_workers(struct kvt_engine *engine, const struct kvt_engine_confi
 /* Undo what open has done; in reverse. */
 static void close_parts(struct kvt_engine *engine)
 {
+	if (engine->dialer != NULL)
+		kvi_dialer_stop(engine->dialer);
 	if (engine->control != NULL)
 		kvi_control_stop(engine->control);
 	kvi_pools_stop(engine);
@@ -162,6 +168,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	randombytes_buf(engine->instance, sizeof(engine->instance));
 	engine->handlers = &kvi_message_handlers;
 	engine->check_fds = check_fds;
+	engine->hand_out = hand_out;
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_mutex_init(&engine->offers_lock, NULL);
 	kvi_list_init(&engine->offers);
@@ -194,6 +201,11 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		engine->worker_count++;
 	}
 	pin_workers(engine, &config);
+	engine->dialer = kvi_dialer_alloc(engine);
+	if (engine->dialer == NULL) {
+		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an engine");
+		goto err_close;
+	}
 	list_hosts(engine);
 	err = kvi_control_open(engine, settings.listen_port, &engine->control, error);
 	if (err != KVT_OK)
@@ -237,10 +249,17 @@ void kvt_engine_stop(struct kvt_engine *engine)
 	}
 	close_parts(engine);
 
-	struct kvi_list *node;
-	while ((node = kvi_list_take_first(&engine->ready)) != NULL)
-		kvi_ref_drop(&kvi_container_of(node, struct kvt_conn, ready_node)->ref);
+	struct kvi_list *node, unaccepted;
+	kvi_list_init(&unaccepted);
 	pthread_mutex_lock(&engine->lock);
+	kvi_list_move_all(&unaccepted, &engine->ready);
+	while ((node = kvi_list_take_first(&unaccepted)) != NULL) {
+		struct kvt_conn *conn = kvi_container_of(node, struct kvt_conn, ready_node);
+		pthread_mutex_unlock(&engine->lock);
+		kvi_inbox_forget(&engine->inbox, conn);
+		kvi_ref_drop(&conn->ref);
+		pthread_mutex_lock(&engine->lock);
+	}
 	engine->stopped = true;
 	pthread_cond_broadcast(&engine->changed);
 	pthread_mutex_unlock(&engine->lock);
@@ -303,6 +322,20 @@ enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *s
 
 /* ---- accept ---- */
 
+static bool hand_out(struct kvt_conn *conn)
+{
+	struct kvt_engine *engine = conn->engine;
+	pthread_mutex_lock(&engine->lock);
+	bool waits = !kvi_list_is_empty(&conn->ready_node);
+	kvi_list_remove(&conn->ready_node);
+	if (waits)
+		kvi_conn_leave_place(conn);
+	pthread_mutex_unlock(&engine->lock);
+	if (waits)
+		kvi_offers_hand_out(conn);
+	return waits;
+}
+
 enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 			     struct kvt_conn **conn_out, struct kvt_error *error)
 {
@@ -313,6 +346,9 @@ enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 				"no engine or no place is given, or timeout_ns is %lld; allowed "
 				"are " KVI_TIMEOUT_RULE,
 				(long long)timeout_ns);
+	if (engine->settings.accept_events)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"this engine has accept_events: its peers come as events");
 	enum kvt_err err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
 		return err;

@@ -56,6 +56,22 @@ static enum kvt_err use_kv_config(const void *grown, struct kvt_error *error)
 	return err;
 }
 
+static void fill_connect_request(void *grown)
+{
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	request.host = "127.0.0.1";
+	request.port = 1;
+	memcpy(grown, &request, sizeof(request));
+}
+
+static enum kvt_err use_connect_request(const void *grown, struct kvt_error *error)
+{
+	struct kvt_transfer *transfer = NULL;
+	enum kvt_err err = kvt_connect_start(pages.bed.near.engine, grown, &transfer, error);
+	end(err, transfer);
+	return err;
+}
+
 static void fill_send_request(void *grown)
 {
 	struct kvt_send_request request = KVT_SEND_REQUEST_INIT;
@@ -192,9 +208,9 @@ static const struct {
 	void (*fill)(void *grown);
 	enum kvt_err (*use)(const void *grown, struct kvt_error *error);
 } rows[] = {
-	ROW(engine_config), ROW(kv_config),	ROW(send_request),
-	ROW(recv_request),  ROW(pool_config),	ROW(blocks_request),
-	ROW(spans_request), ROW(parts_request), ROW(notify_request),
+	ROW(engine_config), ROW(connect_request), ROW(kv_config),      ROW(send_request),
+	ROW(recv_request),  ROW(pool_config),	  ROW(blocks_request), ROW(spans_request),
+	ROW(parts_request), ROW(notify_request),
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };

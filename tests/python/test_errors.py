@@ -125,7 +125,7 @@ def test_a_port_in_use_is_an_error(open_engine):
 
 
 BAD_CALLS = {
-    "connect without port": ("connect", ("h",), {}, TypeError, "argument"),
+    "connect without port": ("connect", ("h",), {}, TypeError, "needs a port"),
     "connect to an int": ("connect", (5, 80), {}, TypeError, "str"),
     "connect to a null": ("connect", ("a\0b", 80), {}, ValueError, "null"),
     "connect to port 0": (
@@ -257,6 +257,9 @@ CALLS = {
     "recv_kv_into_async": (1,),
     "open_connection": ("h", 80),
     "accept_connection": (),
+    "connect_async": ("h", 80),
+    "accepted": (),
+    "accept_async": (),
     "connection": (1,),
     "register": (bytearray(8), 8),
     "allocate": (1, 8),
@@ -271,17 +274,20 @@ CALLS = {
 }
 
 
+ATTRIBUTES = {"port", "host", "address", "provider"}
+
+
 def test_every_call_after_close_raises(open_engine):
     engine = open_engine()
     engine.close()
     for name, args in CALLS.items():
         with pytest.raises(ValueError, match="engine is closed"):
             getattr(engine, name)(*args)
-    for name in ("port", "provider"):
+    for name in ATTRIBUTES:
         with pytest.raises(ValueError, match="engine is closed"):
             getattr(engine, name)
     methods = {name for name in dir(Engine) if not name.startswith("_")}
-    assert methods == CALLS.keys() | {"close", "closed", "last_error", "port", "provider"}
+    assert methods == CALLS.keys() | ATTRIBUTES | {"close", "closed", "last_error"}
 
 
 def test_a_tag_in_use_raises(pair):

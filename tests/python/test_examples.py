@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 SAYS = {
     "connector.py": "24 requests of 8 layers were loaded and are right\n",
+    "one_thread.py": "8 peers of squares were answered by one thread\n",
     "async_blocks.py": "512 blocks, 8388608 bytes from 8 writers have landed\n",
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dial.c - this side calls: from a name to an open connection, on the caller's thread, within its time
- * limit. What may block on a peer (resolving, connecting, a provider's route look-up) happens here and
- * in target.c, never on the engine's threads.
+ * dial.c - the steps of a call, and the calls that wait for them. The state machine is told of in dial.h.
  */
-#include <stdio.h>
+#include "engine/conn/dial.h"
+
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,11 +12,12 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include "engine/conn/control.h"
+#include "engine/conn/dialer.h"
 #include "engine/conn/life.h"
 #include "engine/conn/offer.h"
-#include "engine/conn/target.h"
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
+#include "engine/transfer/inbox.h"
 
 /* The pause before the second call of one who was hung up on; each further one is twice as long. */
 #define AGAIN_NS (50 * KVI_MS)
@@ -40,49 +41,6 @@ static void blame_silence(struct kvt_conn *conn)
 	kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
 		      conn->peer_lanes == NULL ? "the peer took the call and did not answer in time"
 					       : "not all lanes of the peer came in time");
-}
-
-/* Wait until what() holds or the connection fails; the time limit and the hook make it fail. */
-static enum kvt_err await_conn(struct kvt_conn *conn, bool (*what)(const struct kvt_conn *conn),
-			       int64_t deadline_ns, struct kvt_error *error)
-{
-	struct kvt_engine *engine = conn->engine;
-	enum kvt_err err = KVT_OK;
-	bool gave_up = false;
-	pthread_mutex_lock(&engine->lock);
-	while (gave_up || !what(conn)) {
-		err = kvi_conn_check(conn, error);
-		if (err != KVT_OK)
-			break;
-		bool interrupted = !kvi_engine_await_change(engine, deadline_ns);
-		pthread_mutex_unlock(&engine->lock);
-		gave_up = interrupted || kvi_clock_now() >= deadline_ns;
-		if (interrupted)
-			kvi_conn_fail(conn, KVT_E_CANCELLED, 0, "interrupted while connecting");
-		else if (gave_up)
-			blame_silence(conn);
-		pthread_mutex_lock(&engine->lock);
-	}
-	pthread_mutex_unlock(&engine->lock);
-	return err;
-}
-
-static bool knows_lanes(const struct kvt_conn *conn)
-{
-	return conn->peer_lanes != NULL;
-}
-
-static bool was_open(const struct kvt_conn *conn)
-{
-	return conn->was_open;
-}
-
-/* A peer may have sent and gone before we look: its messages are in the connection all the same, and it
- * was told so. Not where it is this side that ended the call. */
-static bool has_left_something(struct kvt_conn *conn, enum kvt_err err)
-{
-	kvi_conn_await_end(conn);
-	return conn->left_something && err != KVT_E_CANCELLED && err != KVT_E_CLOSED;
 }
 
 static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
@@ -112,133 +70,320 @@ static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
 }
 
 /* A new connection over fd, known to the control thread. Owns fd from success on. */
-static enum kvt_err make_conn(const struct kvi_target *target, int fd, struct kvt_conn **conn_out,
-			      struct kvt_error *error)
+static enum kvt_err make_conn(struct kvi_dial *dial, int fd)
 {
+	const struct kvi_target *target = &dial->target;
 	struct kvt_engine *engine = target->engine;
 	char host[KVI_HOST_LEN];
 	kvi_target_print_host(target, host, sizeof(host));
-	struct kvt_conn *conn = kvi_conn_admit(engine, false, host, target->port, error);
+	struct kvt_conn *conn = kvi_conn_admit(engine, false, host, target->port, &dial->error);
 	if (conn == NULL)
-		return error->code;
+		return dial->error.code;
 	if (target->engine_address != NULL) {
 		conn->wants_instance = true;
 		memcpy(conn->instance, target->engine_address->instance, KVI_SESSION_LEN);
 	}
-
+	conn->dial = dial->dialer != NULL ? dial : NULL;
 	enum kvt_err err = kvi_control_adopt(engine->control, conn, fd);
 	if (err != KVT_OK) {
 		kvi_conn_dismiss(conn);
-		return kvi_fail(error, err, 0, "no memory for a connection");
+		return kvi_fail(&dial->error, err, 0, "no memory for a connection");
 	}
-	*conn_out = conn;
+	dial->conn = conn;
 	return KVT_OK;
 }
 
-/* Who took the call has to answer until one time; an engine then has until the other to be open. */
-static enum kvt_err meet(struct kvt_conn *conn, int64_t answer_ns, int64_t deadline_ns,
-			 struct kvt_error *error)
+void kvi_dial_drop_conn(struct kvt_conn *conn)
 {
-	enum kvt_err err = await_conn(conn, knows_lanes, answer_ns, error);
-	if (err == KVT_OK)
-		err = open_lanes(conn, error);
-	if (err == KVT_OK)
-		err = await_conn(conn, was_open, deadline_ns, error);
-	return err;
+	kvi_conn_fail(conn, KVT_E_CLOSED, 0, "the connection was closed on this side");
+	kvi_inbox_forget(&conn->engine->inbox, conn);
+	kvi_ref_drop(&conn->ref);
+}
+
+/* ---- steps: true, and the state is another, or false, and due_ns tells when to look again ---- */
+
+static bool finish(struct kvi_dial *dial)
+{
+	dial->state = KVI_DIAL_OVER;
+	return true;
+}
+
+static bool wait_until(struct kvi_dial *dial, int64_t due_ns)
+{
+	dial->due_ns = due_ns;
+	return false;
+}
+
+static bool step_resolving(struct kvi_dial *dial)
+{
+	enum kvt_err err = kvi_target_resolve(&dial->target, &dial->error);
+	if (err == KVT_E_AGAIN)
+		return wait_until(dial, kvi_target_get_due(&dial->target));
+	if (err != KVT_OK)
+		return finish(dial);
+	dial->state = KVI_DIAL_CONNECTING;
+	return true;
 }
 
 /*
- * One connected socket to an open connection. An address may take the call and be no engine's: a filter
- * in between, or another service. While there are further ones, it has 2 s to answer, or half of the time
- * that is left; *is_stranger tells that it has not, or with what is no KVTrans.
+ * An address may take the call and be no engine's: a filter in between, or another service. While there are further
+ * ones, it has 2 s to answer, or half of the time that is left.
  */
-static enum kvt_err try_socket(struct kvi_target *target, int fd, struct kvt_conn **conn_out,
-			       bool *is_stranger, struct kvt_error *error)
+static bool step_connecting(struct kvi_dial *dial)
 {
-	struct kvt_conn *conn = NULL;
-	*is_stranger = false;
-	enum kvt_err err = make_conn(target, fd, &conn, error);
-	if (err != KVT_OK) {
+	int fd;
+	enum kvt_err err = kvi_target_connect(&dial->target, &fd, &dial->error);
+	if (err == KVT_E_AGAIN)
+		return wait_until(dial, kvi_target_get_due(&dial->target));
+	if (err != KVT_OK)
+		return finish(dial);
+	if (make_conn(dial, fd) != KVT_OK) {
 		close(fd);
-		return err;
+		kvi_target_blame(&dial->target, &dial->error);
+		return finish(dial);
 	}
-	int64_t answer_ns = target->deadline_ns;
-	if (kvi_target_has_more(target)) {
-		int64_t half_ns = (target->deadline_ns - kvi_clock_now()) / 2;
-		answer_ns =
+	dial->answer_ns = dial->target.deadline_ns;
+	if (kvi_target_has_more(&dial->target)) {
+		int64_t half_ns = (dial->target.deadline_ns - kvi_clock_now()) / 2;
+		dial->answer_ns =
 			kvi_deadline_after(half_ns < KVI_HANDSHAKE_NS ? half_ns : KVI_HANDSHAKE_NS);
 	}
-	err = meet(conn, answer_ns, target->deadline_ns, error);
-	if (err != KVT_OK) {
-		*is_stranger =
-			(err == KVT_E_UNREACHABLE || err == KVT_E_PROTOCOL || err == KVT_E_AUTH) &&
-			conn->peer_lanes == NULL;
-		kvi_conn_fail(conn, err, 0, "%s", error->text);
-		if (!has_left_something(conn, err)) {
-			kvt_conn_close(conn); /* waits until it is torn down */
-			return err;
-		}
+	dial->state = KVI_DIAL_ANSWERED;
+	return true;
+}
+
+/* It is no connection, or will not be one. */
+static bool lose(struct kvi_dial *dial)
+{
+	struct kvt_conn *conn = dial->conn;
+	enum kvt_err err = dial->error.code;
+	pthread_mutex_lock(&conn->engine->lock);
+	bool has_answered = conn->peer_lanes != NULL;
+	pthread_mutex_unlock(&conn->engine->lock);
+	dial->is_stranger =
+		(err == KVT_E_UNREACHABLE || err == KVT_E_PROTOCOL || err == KVT_E_AUTH) &&
+		!has_answered;
+	kvi_conn_fail(conn, err, 0, "%s", dial->error.text);
+	dial->state = KVI_DIAL_LOSING;
+	return true;
+}
+
+/* Who took the call has to answer until one time; an engine then has until the other to be open. */
+static bool step_meeting(struct kvi_dial *dial)
+{
+	struct kvt_conn *conn = dial->conn;
+	struct kvt_engine *engine = conn->engine;
+	bool is_answered = dial->state == KVI_DIAL_ANSWERED;
+	int64_t deadline_ns = is_answered ? dial->answer_ns : dial->target.deadline_ns;
+	pthread_mutex_lock(&engine->lock);
+	bool has_come = is_answered ? conn->peer_lanes != NULL : conn->was_open;
+	pthread_mutex_unlock(&engine->lock);
+	if (!has_come && kvi_conn_check(conn, &dial->error) != KVT_OK)
+		return lose(dial);
+	if (!has_come && kvi_clock_now() >= deadline_ns) {
+		blame_silence(conn);
+		return kvi_conn_check(conn, &dial->error) != KVT_OK && lose(dial);
 	}
-	kvi_offers_hand_out(conn);
-	*conn_out = conn;
-	return KVT_OK;
+	if (!has_come)
+		return wait_until(dial, deadline_ns);
+	if (!is_answered)
+		return finish(dial);
+	if (open_lanes(conn, &dial->error) != KVT_OK)
+		return lose(dial);
+	dial->state = KVI_DIAL_OPENING;
+	return true;
 }
 
 /*
  * A server that hangs up in silence does not know our key, most likely. But one that is flooded, or out of descriptors
  * or memory, does so, too: that may have passed a moment later.
  */
-static bool is_worth_another_call(const struct kvi_target *target, enum kvt_err err,
-				  int64_t pause_ns)
+static bool is_worth_another_call(const struct kvi_dial *dial)
 {
-	return err == KVT_E_AUTH && pause_ns <= AGAIN_LONGEST_NS && !kvi_target_has_more(target) &&
-	       kvi_clock_now() + pause_ns < target->deadline_ns;
+	return dial->error.code == KVT_E_AUTH && dial->pause_ns <= AGAIN_LONGEST_NS &&
+	       !kvi_target_has_more(&dial->target) &&
+	       kvi_clock_now() + dial->pause_ns < dial->target.deadline_ns;
 }
 
-static enum kvt_err open_conn(struct kvi_target *target, struct kvt_conn **conn,
-			      struct kvt_error *error)
+/*
+ * A peer may have sent and gone before we look: its messages are in the connection all the same, and it was told so.
+ * Not where it is this side that ended the call.
+ */
+static bool step_losing(struct kvi_dial *dial)
 {
-	bool is_stranger = true;
-	int64_t pause_ns = AGAIN_NS;
-	enum kvt_err err = KVT_E_UNREACHABLE;
-	while (is_stranger) {
-		int fd;
-		err = kvi_target_connect(target, &fd, error);
-		if (err != KVT_OK)
-			return err;
-		err = try_socket(target, fd, conn, &is_stranger, error);
-		if (!is_stranger)
+	struct kvt_conn *conn = dial->conn;
+	struct kvt_engine *engine = conn->engine;
+	enum kvt_err err = dial->error.code;
+	pthread_mutex_lock(&engine->lock);
+	bool is_torn_down = conn->is_torn_down || engine->stopped;
+	pthread_mutex_unlock(&engine->lock);
+	if (!is_torn_down)
+		return wait_until(dial, KVI_NEVER);
+	if (conn->left_something && err != KVT_E_CANCELLED && err != KVT_E_CLOSED)
+		return finish(dial);
+	dial->conn = NULL;
+	kvi_dial_drop_conn(conn);
+	if (!dial->is_stranger) {
+		kvi_target_blame(&dial->target, &dial->error);
+		return finish(dial);
+	}
+	if (is_worth_another_call(dial)) {
+		kvi_target_allow_again(&dial->target);
+		dial->answer_ns = kvi_deadline_after(dial->pause_ns);
+		dial->pause_ns *= 2;
+		dial->state = KVI_DIAL_RESTING;
+	} else {
+		kvi_target_set_aside(&dial->target, &dial->error);
+		dial->state = KVI_DIAL_CONNECTING;
+	}
+	return true;
+}
+
+static bool step_resting(struct kvi_dial *dial)
+{
+	if (kvi_clock_now() < dial->answer_ns)
+		return wait_until(dial, dial->answer_ns);
+	dial->state = KVI_DIAL_CONNECTING;
+	return true;
+}
+
+/* The call shall end now, whatever it was doing. */
+static bool step_stopped(struct kvi_dial *dial, enum kvt_err code)
+{
+	static const char *const doings[] = {
+		[KVI_DIAL_RESOLVING] = "resolving the name",
+		[KVI_DIAL_CONNECTING] = "connecting",
+		[KVI_DIAL_ANSWERED] = "waiting for an answer",
+		[KVI_DIAL_OPENING] = "connecting the lanes",
+		[KVI_DIAL_RESTING] = "waiting to call again",
+	};
+	const char *doing = doings[dial->state];
+	if (atomic_load(&dial->target.engine->fds_lost))
+		kvi_fail(&dial->error, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
+	else if (code == KVT_E_CLOSED)
+		kvi_fail(&dial->error, code, 0, "the engine was closed while %s", doing);
+	else if (code == KVT_E_CANCELLED)
+		kvi_fail(&dial->error, code, 0, "%s while %s",
+			 dial->dialer != NULL ? "cancelled by this side" : "interrupted", doing);
+	else
+		kvi_fail(&dial->error, code, 0, "no memory for its deadline");
+	if (dial->conn == NULL) {
+		kvi_target_blame(&dial->target, &dial->error);
+		return finish(dial);
+	}
+	kvi_conn_fail(dial->conn, code, 0, "%s", dial->error.text);
+	dial->is_stranger = false;
+	dial->state = KVI_DIAL_LOSING;
+	return true;
+}
+
+bool kvi_dial_step(struct kvi_dial *dial)
+{
+	bool goes_on = true;
+	while (goes_on && dial->state != KVI_DIAL_OVER) {
+		enum kvt_err stop = atomic_load(&dial->stop);
+		if (stop != KVT_OK && dial->state != KVI_DIAL_LOSING) {
+			goes_on = step_stopped(dial, stop);
+			continue;
+		}
+		switch (dial->state) {
+		case KVI_DIAL_RESOLVING:
+			goes_on = step_resolving(dial);
 			break;
-		if (is_worth_another_call(target, err, pause_ns)) {
-			kvi_target_allow_again(target);
-			kvi_thread_rest(pause_ns);
-			pause_ns *= 2;
-		} else {
-			kvi_target_set_aside(target, error);
+		case KVI_DIAL_CONNECTING:
+			goes_on = step_connecting(dial);
+			break;
+		case KVI_DIAL_LOSING:
+			goes_on = step_losing(dial);
+			break;
+		case KVI_DIAL_RESTING:
+			goes_on = step_resting(dial);
+			break;
+		default:
+			goes_on = step_meeting(dial);
 		}
 	}
-	return err == KVT_OK ? err : kvi_target_blame(target, error);
+	return dial->state == KVI_DIAL_OVER;
 }
 
-static enum kvt_err call_target(struct kvi_target *target, int64_t timeout_ns,
-				struct kvt_conn **conn, struct kvt_error *error)
+void kvi_dial_open(struct kvi_dial *dial)
 {
-	int64_t wait_ns;
-	if (target->port == 0 || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"port %u, timeout_ns %lld: allowed are 1 to 65535, "
-				"and " KVI_TIMEOUT_RULE,
-				target->port, (long long)timeout_ns);
-	enum kvt_err err = kvi_engine_enter(target->engine, error);
+	dial->state = KVI_DIAL_RESOLVING;
+	dial->due_ns = 0;
+	dial->pause_ns = AGAIN_NS;
+}
+
+void kvi_dial_close(struct kvi_dial *dial)
+{
+	if (dial->conn != NULL) {
+		struct kvt_engine *engine = dial->target.engine;
+		pthread_mutex_lock(&engine->lock);
+		dial->conn->dial = NULL;
+		pthread_mutex_unlock(&engine->lock);
+	}
+	kvi_target_close(&dial->target);
+}
+
+/* ---- calls that wait ---- */
+
+/* Under engine->lock: what a step of the connection waits for is there. */
+static bool has_news(const struct kvi_dial *dial)
+{
+	const struct kvt_conn *conn = dial->conn;
+	switch (dial->state) {
+	case KVI_DIAL_ANSWERED:
+		return conn->peer_lanes != NULL || conn->is_torn_down;
+	case KVI_DIAL_OPENING:
+		return conn->was_open || conn->is_torn_down;
+	default:
+		return conn->is_torn_down || conn->engine->stopped;
+	}
+}
+
+/* Wait for the next step, and ask who may want the call to end. */
+static void await_step(struct kvi_dial *dial)
+{
+	struct kvt_engine *engine = dial->target.engine;
+	int64_t until_ns = kvi_deadline_after(KVI_SLICE_MS * KVI_MS);
+	if (dial->due_ns < until_ns)
+		until_ns = dial->due_ns;
+	if (dial->state == KVI_DIAL_RESTING) {
+		kvi_thread_rest(until_ns - kvi_clock_now());
+	} else if (dial->conn == NULL) {
+		kvi_target_await(&dial->target, until_ns);
+	} else {
+		pthread_mutex_lock(&engine->lock);
+		if (!has_news(dial))
+			kvi_cond_wait(&engine->changed, &engine->lock, until_ns);
+		pthread_mutex_unlock(&engine->lock);
+	}
+	if (kvi_engine_is_interrupted(engine))
+		atomic_store(&dial->stop, KVT_E_CANCELLED);
+	else if (atomic_load(&engine->stopping))
+		atomic_store(&dial->stop, KVT_E_CLOSED);
+}
+
+static enum kvt_err call(struct kvi_dial *dial, int64_t timeout_ns, struct kvt_conn **conn,
+			 struct kvt_error *error)
+{
+	struct kvt_engine *engine = dial->target.engine;
+	enum kvt_err err = kvi_target_check(&dial->target, timeout_ns, error);
+	if (err == KVT_OK)
+		err = kvi_engine_enter(engine, error);
 	if (err != KVT_OK)
 		return err;
-	target->deadline_ns = kvi_deadline_after(wait_ns);
-	err = kvi_target_open(target, error);
-	if (err == KVT_OK) {
-		err = open_conn(target, conn, error);
-		kvi_target_close(target);
+	kvi_dial_open(dial);
+	while (!kvi_dial_step(dial))
+		await_step(dial);
+	kvi_dial_close(dial);
+	if (dial->conn != NULL) {
+		kvi_offers_hand_out(dial->conn);
+		*conn = dial->conn;
+	} else {
+		*error = dial->error;
+		err = error->code;
 	}
-	kvi_engine_leave(target->engine);
+	kvi_engine_leave(engine);
 	return err;
 }
 
@@ -250,8 +395,8 @@ enum kvt_err kvt_conn_open(struct kvt_engine *engine, const char *host, uint16_t
 		error = &own_error;
 	if (engine == NULL || host == NULL || conn == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no host is given");
-	struct kvi_target target = { .engine = engine, .host = host, .port = port };
-	return call_target(&target, timeout_ns, conn, error);
+	struct kvi_dial dial = { .target = { .engine = engine, .host = host, .port = port } };
+	return call(&dial, timeout_ns, conn, error);
 }
 
 enum kvt_err kvt_conn_open_address(struct kvt_engine *engine, const void *bytes, size_t len,
@@ -264,17 +409,11 @@ enum kvt_err kvt_conn_open_address(struct kvt_engine *engine, const void *bytes,
 		error = &own_error;
 	if (engine == NULL || bytes == NULL || conn == NULL)
 		return kvi_fail(error, KVT_E_INVALID, 0, "no engine or no address is given");
-	enum kvt_err err = kvi_address_decode(bytes, len, &address);
-	if (err == KVT_E_VERSION)
-		return kvi_fail(error, err, 0, "the address is one of a later version of KVTrans");
+	enum kvt_err err = kvi_target_read_address(bytes, len, &address, error);
 	if (err != KVT_OK)
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"%zu bytes that are no address of an engine, or not a whole one",
-				len);
-	struct kvi_target target = {
-		.engine = engine,
-		.engine_address = &address,
-		.port = address.port,
+		return err;
+	struct kvi_dial dial = {
+		.target = { .engine = engine, .engine_address = &address, .port = address.port },
 	};
-	return call_target(&target, timeout_ns, conn, error);
+	return call(&dial, timeout_ns, conn, error);
 }

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/thread.h"
 #include "engine/conn/control.h"
+#include "engine/conn/dialer.h"
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
 #include "engine/paged/notification.h"
@@ -34,6 +35,7 @@ static void release_conn(struct kvi_ref *ref)
 		kvi_tag_queues_free(&conn->shards[i]);
 	kvi_inbox_forget(&conn->engine->inbox, conn);
 	kvi_free(conn->ended);
+	kvi_free(conn->arrived);
 	kvi_vault_give(&conn->engine->vault, conn->secrets);
 	kvi_ref_drop(&conn->engine->ref);
 	kvi_exports_destroy(&conn->exports);
@@ -50,10 +52,14 @@ static struct kvt_conn *alloc_conn(struct kvt_engine *engine, bool is_server)
 	struct kvt_conn *conn = kvi_alloc(sizeof(*conn));
 	if (conn == NULL)
 		return NULL;
+	bool is_told = is_server && engine->settings.accept_events;
 	conn->ended = kvi_event_alloc(conn, KVT_EVENT_CONN_ENDED, 0);
+	if (is_told)
+		conn->arrived = kvi_event_alloc(conn, KVT_EVENT_CONN_ACCEPTED, 0);
 	conn->secrets = kvi_vault_take(&engine->vault);
-	if (conn->ended == NULL || conn->secrets == NULL) {
+	if (conn->ended == NULL || conn->secrets == NULL || (is_told && conn->arrived == NULL)) {
 		kvi_vault_give(&engine->vault, conn->secrets);
+		kvi_free(conn->arrived);
 		kvi_free(conn->ended);
 		kvi_free(conn);
 		return NULL;
@@ -170,6 +176,13 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 
 /* ---- states ---- */
 
+void kvi_conn_tell_change(struct kvt_conn *conn)
+{
+	pthread_cond_broadcast(&conn->engine->changed);
+	if (conn->dial != NULL)
+		kvi_dialer_tell(conn->dial);
+}
+
 /* The application may have it; under engine->lock. */
 static void set_was_open(struct kvt_conn *conn)
 {
@@ -178,7 +191,11 @@ static void set_was_open(struct kvt_conn *conn)
 	kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_TOTAL, 1);
 	if (conn->is_server)
 		kvi_list_append(&engine->ready, &conn->ready_node);
-	pthread_cond_broadcast(&engine->changed);
+	if (conn->arrived != NULL) {
+		kvi_inbox_show_event(&engine->inbox, conn->arrived);
+		conn->arrived = NULL;
+	}
+	kvi_conn_tell_change(conn);
 }
 
 void kvi_conn_set_open(struct kvt_conn *conn)
@@ -338,10 +355,12 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	if (conn->cause.code == KVT_E_PEER_LOST)
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS_LOST, 1);
 	bool drop_handle = goes_unseen(conn);
-	pthread_cond_broadcast(&engine->changed);
+	kvi_conn_tell_change(conn);
 	pthread_mutex_unlock(&engine->lock);
-	if (drop_handle)
+	if (drop_handle) {
+		kvi_inbox_forget(&engine->inbox, conn);
 		kvi_ref_drop(&conn->ref);
+	}
 }
 
 void kvi_conn_hand_out(struct kvt_conn *conn)

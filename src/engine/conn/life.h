@@ -32,6 +32,9 @@ bool kvi_conn_take_place(struct kvt_conn *conn);
 /* Under engine->lock. */
 void kvi_conn_leave_place(struct kvt_conn *conn);
 
+/* Under engine->lock: wake who waits for what has changed. */
+void kvi_conn_tell_change(struct kvt_conn *conn);
+
 /* The application gets it now, and with it what came before. No lock is held. */
 void kvi_conn_hand_out(struct kvt_conn *conn);
 

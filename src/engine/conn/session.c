@@ -283,7 +283,7 @@ static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes
 	*copy = *lanes;
 	pthread_mutex_lock(&engine->lock);
 	conn->peer_lanes = copy; /* dial.c waits for it and makes the lanes */
-	pthread_cond_broadcast(&engine->changed);
+	kvi_conn_tell_change(conn);
 	pthread_mutex_unlock(&engine->lock);
 	return KVT_OK;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@ enum {
 };
 
 #define ATTEMPT_DELAY_NS (250 * KVI_MS)
+#define LOOKUP_NS (10 * KVI_MS) /* nobody wakes us when a name is resolved */
 
 enum attempt_state { UNTRIED, PENDING, FAILED };
 
@@ -44,20 +46,6 @@ struct kvi_attempt {
 static const char *get_name(const struct kvi_target *target)
 {
 	return target->host != NULL ? target->host : "an engine's address,";
-}
-
-/* The call shall end: the user interrupts, or the engine is closed. */
-static enum kvt_err check_stop(const struct kvi_target *target, const char *doing,
-			       struct kvt_error *error)
-{
-	if (kvi_engine_is_interrupted(target->engine))
-		return kvi_fail(error, KVT_E_CANCELLED, 0, "%s port %u: interrupted while %s",
-				get_name(target), target->port, doing);
-	if (atomic_load(&target->engine->stopping))
-		return kvi_fail(error, KVT_E_CLOSED, 0,
-				"%s port %u: the engine was closed while %s", get_name(target),
-				target->port, doing);
-	return KVT_OK;
 }
 
 static bool is_ipv6(const char *text, size_t len)
@@ -154,7 +142,7 @@ static enum kvt_err read_hosts(struct kvi_target *target, struct kvt_error *erro
 }
 
 /* One look-up. On the heap, because a look-up that cannot be cancelled goes on without us. */
-struct lookup {
+struct kvi_lookup {
 	struct gaicb request;
 	struct addrinfo hints;
 	char host[HOST_LEN];
@@ -168,33 +156,22 @@ static enum kvt_err fail_lookup(const struct kvi_target *target, int status,
 			"cannot resolve %s: %s", target->host, gai_strerror(status));
 }
 
-/* Wait for a look-up, in slices that ask the interrupted hook. */
-static enum kvt_err await_lookup(const struct kvi_target *target, struct lookup *lookup,
-				 struct kvt_error *error)
+/* A look-up that the resolver's thread still uses is given up to it. */
+static void drop_lookup(struct kvi_target *target)
 {
-	const struct gaicb *requests[] = { &lookup->request };
-	int status;
-	while ((status = gai_error(&lookup->request)) == EAI_INPROGRESS) {
-		struct timespec slice = {
-			.tv_nsec = kvi_deadline_get_ms(target->deadline_ns, KVI_SLICE_MS) * KVI_MS,
-		};
-		gai_suspend(requests, 1, &slice);
-		enum kvt_err err = check_stop(target, "resolving the name", error);
-		if (err != KVT_OK)
-			return err;
-		if (kvi_clock_now() >= target->deadline_ns)
-			return kvi_fail(error, KVT_E_UNREACHABLE, 0,
-					"cannot resolve %s in time: no name server has answered",
-					target->host);
-	}
-	return status == 0 ? KVT_OK : fail_lookup(target, status, error);
+	struct kvi_lookup *lookup = target->lookup;
+	target->lookup = NULL;
+	if (lookup == NULL || (gai_error(&lookup->request) == EAI_INPROGRESS &&
+			       gai_cancel(&lookup->request) == EAI_NOTCANCELED))
+		return;
+	freeaddrinfo(lookup->request.ar_result);
+	kvi_free(lookup);
 }
 
-static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
+/* A number stands for itself; a name is asked for. */
+static enum kvt_err begin_lookup(struct kvi_target *target, struct kvt_error *error)
 {
-	if (target->engine_address != NULL)
-		return read_hosts(target, error);
-	struct lookup *lookup = kvi_alloc(sizeof(*lookup));
+	struct kvi_lookup *lookup = kvi_alloc(sizeof(*lookup));
 	if (lookup == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory to resolve %s", target->host);
 	enum kvt_err err = read_host(target, lookup->host, error);
@@ -215,16 +192,35 @@ static enum kvt_err resolve(struct kvi_target *target, struct kvt_error *error)
 	lookup->request.ar_request = &lookup->hints;
 	struct gaicb *requests[] = { &lookup->request };
 	int status = getaddrinfo_a(GAI_NOWAIT, requests, 1, NULL);
-	err = status == 0 ? await_lookup(target, lookup, error)
-			  : fail_lookup(target, status, error);
-	if (err == KVT_OK) {
-		target->addresses[0] = lookup->request.ar_result;
-		target->list_count = 1;
-	} else if (status == 0 && gai_cancel(&lookup->request) == EAI_NOTCANCELED) {
-		return err; /* still in use by the resolver's thread: given up to it */
+	if (status == 0) {
+		target->lookup = lookup;
+		return KVT_E_AGAIN;
 	}
+	err = fail_lookup(target, status, error);
 out_free:
 	kvi_free(lookup);
+	return err;
+}
+
+static enum kvt_err take_lookup(struct kvi_target *target, struct kvt_error *error)
+{
+	struct gaicb *request = &target->lookup->request;
+	int status = gai_error(request);
+	if (status == EAI_INPROGRESS && kvi_clock_now() < target->deadline_ns)
+		return KVT_E_AGAIN;
+	enum kvt_err err = KVT_OK;
+	if (status == EAI_INPROGRESS) {
+		err = kvi_fail(error, KVT_E_UNREACHABLE, 0,
+			       "cannot resolve %s in time: no name server has answered",
+			       target->host);
+	} else if (status != 0) {
+		err = fail_lookup(target, status, error);
+	} else {
+		target->addresses[0] = request->ar_result;
+		target->list_count = 1;
+		request->ar_result = NULL;
+	}
+	drop_lookup(target);
 	return err;
 }
 
@@ -261,12 +257,37 @@ static void order_attempts(struct kvi_target *target)
 	}
 }
 
-enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error)
+enum kvt_err kvi_target_check(struct kvi_target *target, int64_t timeout_ns,
+			      struct kvt_error *error)
 {
-	target->list_count = 0;
-	target->chosen = NULL;
-	target->count = 0;
-	enum kvt_err err = resolve(target, error);
+	int64_t wait_ns;
+	if (target->port == 0 || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"port %u, timeout_ns %lld: allowed are 1 to 65535, "
+				"and " KVI_TIMEOUT_RULE,
+				target->port, (long long)timeout_ns);
+	target->deadline_ns = kvi_deadline_after(wait_ns);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_target_read_address(const void *bytes, size_t len, struct kvi_address *address,
+				     struct kvt_error *error)
+{
+	enum kvt_err err = kvi_address_decode(bytes, len, address);
+	if (err == KVT_E_VERSION)
+		return kvi_fail(error, err, 0, "the address is one of a later version of KVTrans");
+	if (err != KVT_OK)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"%zu bytes that are no address of an engine, or not a whole one",
+				len);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_target_resolve(struct kvi_target *target, struct kvt_error *error)
+{
+	enum kvt_err err = target->engine_address != NULL ? read_hosts(target, error)
+			   : target->lookup != NULL	  ? take_lookup(target, error)
+							  : begin_lookup(target, error);
 	if (err != KVT_OK)
 		return err;
 	if (target->engine_address != NULL)
@@ -277,7 +298,7 @@ enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error)
 	target->attempts = kvi_alloc_array(target->count, sizeof(*target->attempts));
 	target->pollfds = kvi_alloc_array(target->count, sizeof(*target->pollfds));
 	if (target->attempts == NULL || target->pollfds == NULL) {
-		kvi_target_close(target);
+		target->count = 0;
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the addresses of %s",
 				get_name(target));
 	}
@@ -285,8 +306,24 @@ enum kvt_err kvi_target_open(struct kvi_target *target, struct kvt_error *error)
 	return KVT_OK;
 }
 
+/* Nobody is to connect to them any more. One whose socket was handed out is FAILED, until it is allowed again. */
+static void drop_attempts(struct kvi_target *target, const struct kvi_attempt *winner)
+{
+	bool fds_lost = atomic_load(&target->engine->fds_lost);
+	for (size_t i = 0; i < target->count; i++) {
+		struct kvi_attempt *attempt = &target->attempts[i];
+		if (attempt->state != PENDING)
+			continue;
+		if (attempt != winner && !fds_lost)
+			close(attempt->fd);
+		attempt->state = UNTRIED;
+	}
+}
+
 void kvi_target_close(struct kvi_target *target)
 {
+	drop_lookup(target);
+	drop_attempts(target, NULL);
 	kvi_free(target->pollfds);
 	kvi_free(target->attempts);
 	for (size_t i = 0; i < target->list_count; i++)
@@ -312,7 +349,9 @@ void kvi_target_print_host(const struct kvi_target *target, char *text, size_t l
 enum kvt_err kvi_target_blame(const struct kvi_target *target, struct kvt_error *error)
 {
 	char address[KVI_HOST_LEN];
-	print_address(target->chosen, address);
+	snprintf(address, sizeof(address), "%s", get_name(target));
+	if (target->chosen != NULL)
+		print_address(target->chosen, address);
 	const char *host = target->host != NULL ? target->host : address;
 	bool is_plain = strcmp(address, host) == 0;
 	return kvi_fail(error, error->code, error->provider_errno, "%s%s%s%s port %u: %s", host,
@@ -369,7 +408,7 @@ static void fail_attempt(struct kvi_attempt *attempt, int err)
 }
 
 /* Begin; true when it is connected already. */
-static bool start_attempt(struct kvi_attempt *attempt)
+static bool start_attempt(struct kvi_target *target, struct kvi_attempt *attempt)
 {
 	const struct addrinfo *address = attempt->address;
 	attempt->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -380,7 +419,10 @@ static bool start_attempt(struct kvi_attempt *attempt)
 	attempt->state = PENDING;
 	if (connect(attempt->fd, address->ai_addr, address->ai_addrlen) == 0)
 		return true;
-	if (errno != EINPROGRESS && errno != EINTR)
+	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = target->what };
+	if ((errno != EINPROGRESS && errno != EINTR) ||
+	    (target->is_watched &&
+	     epoll_ctl(target->epoll_fd, EPOLL_CTL_ADD, attempt->fd, &event) != 0))
 		fail_attempt(attempt, errno);
 	return false;
 }
@@ -398,8 +440,8 @@ static struct kvi_attempt *find_untried(const struct kvi_target *target, size_t 
 	return first;
 }
 
-/* Wait for those that are pending, until a time; true when one has connected or failed. */
-static bool await_attempts(struct kvi_target *target, int64_t until_ns, struct kvi_attempt **winner)
+/* Look at those that are pending, or wait for them; true when one has connected or failed. */
+static bool look_at_attempts(struct kvi_target *target, int wait_ms, struct kvi_attempt **winner)
 {
 	bool has_news = false;
 	for (size_t i = 0; i < target->count; i++) {
@@ -408,7 +450,7 @@ static bool await_attempts(struct kvi_target *target, int64_t until_ns, struct k
 		target->pollfds[i].events = POLLOUT;
 		target->pollfds[i].revents = 0;
 	}
-	if (poll(target->pollfds, target->count, kvi_deadline_get_ms(until_ns, KVI_SLICE_MS)) <= 0)
+	if (poll(target->pollfds, target->count, wait_ms) <= 0 || winner == NULL)
 		return false;
 	for (size_t i = 0; i < target->count && *winner == NULL; i++) {
 		struct kvi_attempt *attempt = &target->attempts[i];
@@ -427,63 +469,81 @@ static bool await_attempts(struct kvi_target *target, int64_t until_ns, struct k
 	return has_news;
 }
 
-/* The first that connects; NULL: all have failed, the time has passed, or the call shall end. */
-static struct kvi_attempt *race(struct kvi_target *target, struct kvt_error *error)
+static bool is_pending(const struct kvi_target *target)
 {
-	struct kvi_attempt *winner = NULL;
-	int64_t next_ns = kvi_clock_now(); /* when the next attempt begins */
-	while (winner == NULL) {
+	for (size_t i = 0; i < target->count; i++)
+		if (target->attempts[i].state == PENDING)
+			return true;
+	return false;
+}
+
+/* The first that connects. AGAIN: none has yet. */
+static enum kvt_err race(struct kvi_target *target, struct kvi_attempt **winner,
+			 struct kvt_error *error)
+{
+	for (;;) {
 		int64_t now = kvi_clock_now();
 		size_t untried_count;
+		if (look_at_attempts(target, 0, winner))
+			target->next_ns = now;
+		if (*winner != NULL)
+			return KVT_OK;
 		struct kvi_attempt *attempt = find_untried(target, &untried_count);
-		if (check_stop(target, "connecting", error) != KVT_OK)
-			return NULL;
-		if (now >= target->deadline_ns) {
-			fail_all(target, error);
-			return NULL;
+		if (now >= target->deadline_ns || (attempt == NULL && !is_pending(target)))
+			return fail_all(target, error);
+		if (attempt == NULL || now < target->next_ns)
+			return KVT_E_AGAIN;
+		if (start_attempt(target, attempt)) {
+			*winner = attempt;
+			return KVT_OK;
 		}
-		if (attempt != NULL && now >= next_ns) {
-			if (start_attempt(attempt))
-				return attempt;
-			/* However short the time is, each address gets its share. */
-			int64_t share_ns =
-				(target->deadline_ns - now) / (int64_t)(untried_count + 1);
-			if (attempt->state == PENDING)
-				next_ns = now + (share_ns < ATTEMPT_DELAY_NS ? share_ns
-									     : ATTEMPT_DELAY_NS);
-			continue;
-		}
-		bool is_pending = false;
-		for (size_t i = 0; i < target->count; i++)
-			is_pending |= target->attempts[i].state == PENDING;
-		if (attempt == NULL && !is_pending) {
-			fail_all(target, error);
-			return NULL;
-		}
-		bool waits_for_next = attempt != NULL && next_ns < target->deadline_ns;
-		if (await_attempts(target, waits_for_next ? next_ns : target->deadline_ns, &winner))
-			next_ns = now;
+		/* However short the time is, each address gets its share. */
+		int64_t share_ns = (target->deadline_ns - now) / (int64_t)(untried_count + 1);
+		if (attempt->state == PENDING)
+			target->next_ns =
+				now + (share_ns < ATTEMPT_DELAY_NS ? share_ns : ATTEMPT_DELAY_NS);
 	}
-	return winner;
 }
 
 enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_error *error)
 {
-	struct kvi_attempt *winner = race(target, error);
-	for (size_t i = 0; i < target->count; i++) {
-		struct kvi_attempt *attempt = &target->attempts[i];
-		if (attempt->state != PENDING)
-			continue;
-		if (attempt != winner)
-			close(attempt->fd);
-		attempt->state = UNTRIED;
-	}
+	struct kvi_attempt *winner = NULL;
+	enum kvt_err err = race(target, &winner, error);
+	if (err == KVT_E_AGAIN)
+		return err;
+	drop_attempts(target, winner);
+	target->next_ns = 0;
 	if (winner == NULL)
-		return error->code;
+		return err;
+	if (target->is_watched)
+		epoll_ctl(target->epoll_fd, EPOLL_CTL_DEL, winner->fd, NULL);
 	target->chosen = winner;
 	winner->state = FAILED; /* until it has shown to be an engine, which nobody need tell us */
 	*fd = winner->fd;
 	return KVT_OK;
+}
+
+int64_t kvi_target_get_due(const struct kvi_target *target)
+{
+	size_t untried_count;
+	int64_t due_ns = target->deadline_ns;
+	if (target->lookup != NULL)
+		due_ns = kvi_deadline_after(LOOKUP_NS);
+	else if (find_untried(target, &untried_count) != NULL)
+		due_ns = target->next_ns;
+	return due_ns < target->deadline_ns ? due_ns : target->deadline_ns;
+}
+
+void kvi_target_await(struct kvi_target *target, int64_t until_ns)
+{
+	int wait_ms = kvi_deadline_get_ms(until_ns, KVI_SLICE_MS);
+	if (target->lookup == NULL) {
+		look_at_attempts(target, wait_ms, NULL);
+		return;
+	}
+	const struct gaicb *requests[] = { &target->lookup->request };
+	struct timespec slice = { .tv_nsec = wait_ms * KVI_MS };
+	gai_suspend(requests, 1, &slice);
 }
 
 void kvi_target_set_aside(struct kvi_target *target, const struct kvt_error *cause)

@@ -19,6 +19,7 @@
 #include "engine/core/stats.h"
 #include "wire/wire.h"
 
+struct kvi_dial;
 struct kvi_link;
 struct kvi_shard;
 struct kvi_session;
@@ -73,8 +74,10 @@ struct kvt_conn {
 	struct kvi_wake *control_wake;
 
 	/* under engine->lock */
-	struct kvi_list node;	      /* in engine->conns */
-	struct kvi_list ready_node;   /* in engine->ready */
+	struct kvi_list node;	    /* in engine->conns */
+	struct kvi_list ready_node; /* in engine->ready */
+	struct kvi_dial *
+		dial; /* client: its call, which is told of what changes; NULL: none, or it waits itself */
 	struct kvi_lanes *peer_lanes; /* client: where to connect; set by the control thread */
 	bool has_place;		      /* server: among those that wait to be accepted */
 	bool was_open;
@@ -97,6 +100,7 @@ struct kvt_conn {
 	struct kvi_list events;	     /* that are in the inbox, by conn_node */
 	size_t held_len;	     /* what the peer has made us keep until then */
 	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
+	struct kvi_event *arrived; /* the same, for accept_events; NULL also where there are none */
 
 	struct kvi_exports exports;
 

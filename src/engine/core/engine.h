@@ -22,6 +22,7 @@
 #include "wire/wire.h"
 
 struct kvi_control;
+struct kvi_dialer;
 struct kvi_handlers;
 struct kvi_worker;
 
@@ -66,9 +67,12 @@ struct kvt_engine {
 	struct kvi_worker *workers[KVI_CPUS_MAX];
 	unsigned worker_count;
 	struct kvi_control *control;
+	struct kvi_dialer *dialer;
 	const struct kvi_handlers *handlers; /* of messages, link.h */
 	/* Look whether somebody has closed descriptors of ours: then kvi_engine_lose_fds(). */
 	void (*check_fds)(struct kvt_engine *engine);
+	/* Give a peer that has connected to the application. False: it has gone, and left nothing. */
+	bool (*hand_out)(struct kvt_conn *conn);
 	uint16_t port;
 	struct kvi_address address;
 	char provider[KVI_PROVIDER_LEN];

@@ -79,6 +79,7 @@ enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 {
 	struct kvi_settings found = {
 		.listen_port = config->listen_port,
+		.accept_events = config->accept_events,
 		.interrupted = config->interrupted,
 		.interrupted_arg = config->interrupted_arg,
 	};

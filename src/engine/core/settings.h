@@ -68,6 +68,7 @@ struct kvi_settings {
 	int64_t lost_after_ns;
 	int64_t spin_ns; /* at most, where it adapts (patience.h); 0: never */
 	bool spin_adapts;
+	bool accept_events;
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
 	uint8_t identity[KVT_IDENTITY_LEN_MAX];

@@ -154,6 +154,14 @@ void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event)
 	kvi_inbox_tell(inbox, NULL);
 }
 
+void kvi_inbox_show_event(struct kvi_inbox *inbox, struct kvi_event *event)
+{
+	pthread_mutex_lock(&inbox->lock);
+	show_event(inbox, event);
+	tell(inbox, NULL);
+	pthread_mutex_unlock(&inbox->lock);
+}
+
 /* ---- connections that the application does not have ---- */
 
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len)
@@ -222,13 +230,9 @@ void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
-enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event)
+/* The next event, with a reference to its connection; NULL: there is none. */
+static struct kvi_event *take_event(struct kvi_inbox *inbox)
 {
-	struct kvi_inbox *inbox = &engine->inbox;
-	if (event == NULL)
-		return KVT_E_INVALID;
-	if (kvi_engine_is_forked(engine))
-		return KVT_E_FORKED;
 	pthread_mutex_lock(&inbox->lock);
 	struct kvi_list *node = kvi_list_take_first(&inbox->events);
 	struct kvi_event *taken = node == NULL ? NULL
@@ -239,10 +243,26 @@ enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **
 	}
 	clear_if_empty(inbox);
 	pthread_mutex_unlock(&inbox->lock);
-	if (taken == NULL)
-		return KVT_E_AGAIN;
-	*event = &taken->event;
-	return KVT_OK;
+	return taken;
+}
+
+enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event)
+{
+	struct kvi_event *taken;
+	if (event == NULL)
+		return KVT_E_INVALID;
+	if (kvi_engine_is_forked(engine))
+		return KVT_E_FORKED;
+	while ((taken = take_event(&engine->inbox)) != NULL) {
+		struct kvt_conn *conn = taken->event.conn;
+		if (taken->event.kind != KVT_EVENT_CONN_ACCEPTED || engine->hand_out(conn)) {
+			*event = &taken->event;
+			return KVT_OK;
+		}
+		kvi_free(taken);
+		kvi_ref_drop(&conn->ref);
+	}
+	return KVT_E_AGAIN;
 }
 
 /* The peer may send as much again. */

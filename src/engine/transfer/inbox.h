@@ -44,6 +44,9 @@ void kvi_inbox_add_event(struct kvi_inbox *inbox, struct kvi_event *event);
 void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event);
 void kvi_inbox_tell(struct kvi_inbox *inbox, struct kvi_worker *by); /* NULL: by no worker */
 
+/* An event by which the application gets the connection: it does not wait for that. */
+void kvi_inbox_show_event(struct kvi_inbox *inbox, struct kvi_event *event);
+
 /* The peer makes us keep len bytes; this counts while the application does not have the connection. */
 void kvi_inbox_hold(struct kvi_inbox *inbox, struct kvt_conn *conn, size_t len);
 /* That much of it is kept no longer, though the application never had it. */

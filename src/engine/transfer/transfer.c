@@ -21,9 +21,14 @@
 
 /* ---- completion ---- */
 
+static struct kvi_counters *get_counters(const struct kvt_transfer *transfer)
+{
+	return transfer->conn != NULL ? &transfer->conn->counters : &transfer->engine->counters;
+}
+
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
 {
-	struct kvi_counters *counters = &transfer->conn->counters;
+	struct kvi_counters *counters = get_counters(transfer);
 	kvi_list_remove(&transfer->shard_node);
 	kvi_list_remove(&transfer->waiter.node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
@@ -34,9 +39,10 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
 	if (error != NULL)
 		kvi_count(counters, KVI_COUNT_FAILURES, 1);
-	atomic_fetch_sub(&transfer->conn->transfer_count, 1);
+	if (transfer->conn != NULL)
+		atomic_fetch_sub(&transfer->conn->transfer_count, 1);
 	if (transfer->reap)
-		kvi_inbox_add_done(&transfer->conn->engine->inbox, transfer);
+		kvi_inbox_add_done(&transfer->engine->inbox, transfer);
 	else
 		atomic_store_explicit(&transfer->done, true, memory_order_release);
 	kvi_worker_signal(transfer->worker);
@@ -46,7 +52,7 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 static void release_transfer(struct kvi_ref *ref)
 {
 	struct kvt_transfer *transfer = kvi_container_of(ref, struct kvt_transfer, ref);
-	kvi_ref_drop(&transfer->conn->ref);
+	kvi_ref_drop(transfer->conn != NULL ? &transfer->conn->ref : &transfer->engine->ref);
 	kvi_free(transfer->data);
 	kvi_free(transfer->meta);
 	transfer->kind->free(transfer);
@@ -124,7 +130,9 @@ static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *comm
 	struct kvt_transfer *transfer = kvi_container_of(command, struct kvt_transfer, cancel);
 	bool done = atomic_load(&transfer->done);
 	/* After the lanes are severed the tear-down ends it. */
-	if (!done && !transfer->conn->shards[transfer->worker->index].severed)
+	bool is_severed = transfer->conn != NULL &&
+			  transfer->conn->shards[transfer->worker->index].severed;
+	if (!done && !is_severed)
 		kvi_transfer_give_up(transfer, KVT_E_CANCELLED, "cancelled by this side");
 	kvi_ref_drop(&transfer->ref);
 }
@@ -141,6 +149,31 @@ enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t defau
 	return KVT_OK;
 }
 
+void kvi_transfer_init(struct kvt_transfer *transfer, struct kvt_engine *engine,
+		       struct kvt_conn *conn, struct kvi_worker *worker, int64_t deadline_ns)
+{
+	if (transfer->started_ns == 0)
+		transfer->started_ns = kvi_clock_now();
+	transfer->engine = engine;
+	transfer->conn = conn;
+	transfer->worker = worker;
+	transfer->deadline_ns = deadline_ns;
+	transfer->cancel.run = cancel_on_worker;
+	kvi_list_init(&transfer->shard_node);
+	kvi_list_init(&transfer->waiter.node);
+	kvi_list_init(&transfer->inbox_node);
+	kvi_ref_init(&transfer->ref, 2, release_transfer);
+	kvi_ref_take(conn != NULL ? &conn->ref : &engine->ref);
+	kvi_count(get_counters(transfer), KVI_COUNT_TRANSFERS, 1);
+}
+
+void kvi_transfer_abandon(struct kvt_transfer *transfer)
+{
+	kvi_count(get_counters(transfer), KVI_COUNT_TRANSFERS, -1);
+	kvi_ref_drop(&transfer->ref);
+	kvi_ref_drop(&transfer->ref);
+}
+
 enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
 				struct kvi_worker *worker, int64_t timeout_ns,
 				struct kvt_error *error)
@@ -152,19 +185,11 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	}
 	if (transfer->started_ns == 0)
 		transfer->started_ns = kvi_clock_now();
-	transfer->conn = conn;
-	transfer->worker = worker;
-	transfer->deadline_ns = kvi_deadline_from(transfer->started_ns, timeout_ns);
+	kvi_transfer_init(transfer, conn->engine, conn, worker,
+			  kvi_deadline_from(transfer->started_ns, timeout_ns));
 	transfer->start.run = start_on_worker;
-	transfer->cancel.run = cancel_on_worker;
-	kvi_list_init(&transfer->shard_node);
 	transfer->waiter.begin = transfer->kind->begin;
-	kvi_list_init(&transfer->waiter.node);
-	kvi_list_init(&transfer->inbox_node);
-	/* The handle's, the engine's, and this function's. */
-	kvi_ref_init(&transfer->ref, 3, release_transfer);
-	kvi_ref_take(&conn->ref);
-	kvi_count(&conn->counters, KVI_COUNT_TRANSFERS, 1);
+	kvi_ref_take(&transfer->ref); /* this function's */
 	if (transfer->is_large)
 		kvi_worker_submit_lightly(worker, &transfer->start);
 	else
@@ -195,7 +220,7 @@ enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns
 		return KVT_E_INVALID;
 	if (is_done(transfer))
 		return KVT_OK;
-	if (kvi_engine_is_forked(transfer->conn->engine))
+	if (kvi_engine_is_forked(transfer->engine))
 		return KVT_E_FORKED;
 	bool done =
 		kvi_worker_wait(transfer->worker, is_done, transfer, kvi_deadline_after(wait_ns));
@@ -204,7 +229,7 @@ enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns
 
 void kvt_transfer_cancel(struct kvt_transfer *transfer)
 {
-	if (is_done(transfer) || kvi_engine_is_forked(transfer->conn->engine) ||
+	if (is_done(transfer) || kvi_engine_is_forked(transfer->engine) ||
 	    atomic_exchange(&transfer->cancel_asked, true))
 		return;
 	kvi_ref_take(&transfer->ref);
@@ -247,7 +272,7 @@ void *kvt_transfer_take_data(struct kvt_transfer *transfer)
 static void drop_handle(struct kvt_transfer *transfer)
 {
 	if (transfer->reap)
-		kvi_inbox_remove_done(&transfer->conn->engine->inbox, transfer);
+		kvi_inbox_remove_done(&transfer->engine->inbox, transfer);
 	kvi_ref_drop(&transfer->ref);
 }
 
@@ -255,7 +280,7 @@ void kvt_transfer_free(struct kvt_transfer *transfer)
 {
 	if (transfer == NULL)
 		return;
-	if (kvi_engine_is_forked(transfer->conn->engine))
+	if (kvi_engine_is_forked(transfer->engine))
 		return;
 	if (!is_done(transfer)) {
 		kvt_transfer_cancel(transfer);
@@ -269,6 +294,6 @@ void kvt_transfer_free(struct kvt_transfer *transfer)
 
 void kvt_transfer_detach(struct kvt_transfer *transfer)
 {
-	if (transfer != NULL && !kvi_engine_is_forked(transfer->conn->engine))
+	if (transfer != NULL && !kvi_engine_is_forked(transfer->engine))
 		drop_handle(transfer);
 }

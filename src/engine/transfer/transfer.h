@@ -38,7 +38,8 @@ struct kvi_transfer_kind {
 struct kvt_transfer {
 	/* immutable after start */
 	const struct kvi_transfer_kind *kind;
-	struct kvt_conn *conn;
+	struct kvt_engine *engine;
+	struct kvt_conn *conn; /* NULL: it is of the engine, and makes a connection */
 	struct kvi_worker *worker;
 	int64_t started_ns;
 	int64_t deadline_ns; /* as it was asked for */
@@ -82,6 +83,14 @@ struct kvt_transfer {
 enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
 				struct kvi_worker *worker, int64_t timeout_ns,
 				struct kvt_error *error);
+
+/*
+ * Fill in the base of a transfer whose kind, count and reap are set, with two references: the handle's and the engine's.
+ * It is in flight then: complete it, under its worker's lock, or abandon it, who calls. conn may be NULL.
+ */
+void kvi_transfer_init(struct kvt_transfer *transfer, struct kvt_engine *engine,
+		       struct kvt_conn *conn, struct kvi_worker *worker, int64_t deadline_ns);
+void kvi_transfer_abandon(struct kvt_transfer *transfer);
 
 /* What all start calls refuse: a forked child's, a timeout that is none. *timeout_ns becomes a length of time. */
 enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,

@@ -64,6 +64,7 @@ extern "C" {
  *                 in, with a key that both have
  * insecure        no keys: whoever reaches the port is let in, and is trusted with what is exported to
  *                 him. Both sides are, or none. A line on stderr warns of it
+ * accept_events   peers that connect are told as KVT_EVENT_CONN_ACCEPTED, and not taken with kvt_conn_accept()
  * identity,       what this engine tells its peers of itself: up to KVT_IDENTITY_LEN_MAX bytes of the
  * identity_len    application's, sent when both have shown their keys (kvt_conn_get_peer_identity())
  */
@@ -76,6 +77,7 @@ struct kvt_engine_config {
 	unsigned nconn_per_cpu;
 	uint16_t listen_port;
 	bool insecure;
+	bool accept_events;
 	size_t eager_len;
 	int64_t heartbeat_ns;
 	int64_t lost_after_ns;
@@ -200,9 +202,39 @@ KVT_API enum kvt_err kvt_conn_open_address(struct kvt_engine *engine, const void
 					   struct kvt_error *error);
 
 /*
+ * Connect without waiting: a host and its port, or an engine's address. reap: kvt_engine_reap() shall return the
+ * transfer. Default timeout: 5 s.
+ */
+struct kvt_connect_request {
+	size_t size;
+	const char *host;
+	const void *address; /* as of kvt_conn_open_address(); host is NULL then */
+	size_t address_len;
+	uint16_t port;
+	bool reap;
+	int64_t timeout_ns;
+};
+
+#define KVT_CONNECT_REQUEST_INIT KVT_INIT(kvt_connect_request)
+
+/*
+ * Start to connect; thousands may be under way at a time, on one thread of the engine. The transfer ends as kvt_conn_open()
+ * does, or, cancelled, with CANCELLED; its connection is taken with kvt_transfer_take_conn(). Errors of the start:
+ * INVALID, VERSION (an address), LIMIT (4,096 under way; descriptors), NO_MEMORY, CLOSED, FORKED.
+ */
+KVT_API enum kvt_err kvt_connect_start(struct kvt_engine *engine,
+				       const struct kvt_connect_request *request,
+				       struct kvt_transfer **transfer, struct kvt_error *error);
+
+/* The connection of a kvt_connect_start() that has succeeded: the caller's from now on, once. NULL else. One that nobody
+ * takes is closed when the transfer is freed. */
+KVT_API struct kvt_conn *kvt_transfer_take_conn(struct kvt_transfer *transfer);
+
+/*
  * Take the next peer that connected. Default timeout: for ever. Errors: TIMEOUT, CLOSED, ...
  * A peer that has gone is taken, too, when it left messages or notifications: they are received and told
  * of as on a connection that ended later. 1,024 peers may wait; further ones are refused with LIMIT.
+ * INVALID: this engine tells of them by events.
  */
 KVT_API enum kvt_err kvt_conn_accept(struct kvt_engine *engine, int64_t timeout_ns,
 				     struct kvt_conn **conn, struct kvt_error *error);

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_calls.c - connecting and accepting without waiting: one thread, which asks for what has happened. */
+#include "bed.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support/runner.h"
+
+enum { MANY = 64, QUICK_MS = 1000 };
+
+static struct kvt_engine *open_telling(const char *key)
+{
+	struct kvt_engine_config config = make_config();
+	config.accept_events = true;
+	config.lost_after_ns = 6 * BED_PATIENCE_NS; /* others may use this machine, too */
+	config.auth_key = key;
+	config.auth_key_len = key == NULL ? 0 : 32;
+	return open_engine(&config);
+}
+
+static struct kvt_transfer *start_call(struct kvt_engine *engine, uint16_t port, int64_t timeout_ns)
+{
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	struct kvt_transfer *call = NULL;
+	struct kvt_error error;
+	request.host = "127.0.0.1";
+	request.port = port;
+	request.reap = true;
+	request.timeout_ns = timeout_ns;
+	enum kvt_err err = kvt_connect_start(engine, &request, &call, &error);
+	ck_assert_msg(err == KVT_OK, "no call: %s", error.text);
+	return call;
+}
+
+static struct kvt_event *await_event(struct kvt_engine *engine, enum kvt_event_kind kind)
+{
+	struct kvt_event *event = NULL;
+	wait_until(kvt_engine_get_event(engine, &event) == KVT_OK);
+	ck_assert_int_eq(event->kind, kind);
+	return event;
+}
+
+static struct kvt_conn *await_peer(struct kvt_engine *engine)
+{
+	struct kvt_event *event = await_event(engine, KVT_EVENT_CONN_ACCEPTED);
+	struct kvt_conn *conn = event->conn;
+	ck_assert_int_eq(event->err, KVT_OK);
+	kvt_event_free(event);
+	return conn;
+}
+
+/* As an event loop does. */
+static struct kvt_transfer *reap_one(struct kvt_engine *engine)
+{
+	struct kvt_transfer *transfer;
+	wait_until(kvt_engine_reap(engine, &transfer, 1) == 1);
+	return transfer;
+}
+
+/* A port on which somebody takes calls and says nothing. */
+static int open_silent(uint16_t *port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t len = sizeof(address);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(listen(fd, MANY), 0);
+	getsockname(fd, (struct sockaddr *)&address, &len);
+	*port = ntohs(address.sin_port);
+	return fd;
+}
+
+static struct bed open_two(void)
+{
+	struct bed bed = { .live = failing_alloc_get_live() };
+	bed.near.engine = open_telling(NULL);
+	bed.far.engine = open_telling(NULL);
+	return bed;
+}
+
+START_TEST(one_thread_connects_and_accepts)
+{
+	struct bed bed = open_two();
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	ck_assert_ptr_eq(reap_one(bed.near.engine), call);
+	await(call, KVT_OK);
+	bed.near.conn = kvt_transfer_take_conn(call);
+	ck_assert_ptr_nonnull(bed.near.conn);
+	ck_assert_ptr_null(kvt_transfer_take_conn(call));
+	kvt_transfer_free(call);
+	bed.far.conn = await_peer(bed.far.engine);
+	struct kvt_kv *near = open_kv(bed.near.conn, 1), *far = open_kv(bed.far.conn, 1);
+	exchange(near, far, LARGE_LEN, 1);
+	kvt_kv_close(near);
+	kvt_kv_close(far);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_peer_is_told_of_before_what_it_sent_and_before_its_end)
+{
+	struct bed bed = open_two();
+	struct kvt_conn *conn;
+	struct kvt_error error;
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *note;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	request.conn = bed.near.conn;
+	request.notify = "word";
+	request.notify_len = 4;
+	ck_assert_int_eq(kvt_notify_start(&request, &note, &error), KVT_OK);
+	finish(note, KVT_OK);
+	kvt_conn_close(bed.near.conn);
+	bed.near.conn = NULL;
+
+	conn = await_peer(bed.far.engine);
+	struct kvt_event *event = await_event(bed.far.engine, KVT_EVENT_NOTIFICATION);
+	ck_assert_ptr_eq(event->conn, conn);
+	kvt_event_free(event);
+	event = await_event(bed.far.engine, KVT_EVENT_CONN_ENDED);
+	ck_assert_ptr_eq(event->conn, conn);
+	kvt_event_free(event);
+	bed.far.conn = conn;
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_peer_that_has_gone_and_left_nothing_is_not_told_of)
+{
+	struct bed bed = open_two();
+	struct kvt_error error;
+	struct kvt_event *event;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	kvt_conn_close(bed.near.conn);
+	bed.near.conn = NULL;
+	wait_until(get_stats(bed.far.engine).connections_total == 1 &&
+		   get_stats(bed.far.engine).connections == 0);
+	wait_until(kvt_engine_get_event(bed.far.engine, &event) == KVT_E_AGAIN);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(an_engine_that_tells_of_peers_does_not_accept_otherwise)
+{
+	struct kvt_engine *engine = open_telling(NULL);
+	struct kvt_conn *conn;
+	struct kvt_error error;
+	ck_assert_int_eq(kvt_conn_accept(engine, KVT_NOWAIT, &conn, &error), KVT_E_INVALID);
+	ck_assert_msg(strstr(error.text, "accept_events") != NULL, "%s", error.text);
+	kvt_engine_close(engine);
+}
+END_TEST
+
+START_TEST(peers_that_nobody_took_go_with_their_engine)
+{
+	struct bed bed = open_two();
+	struct kvt_error error;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	ck_assert_int_eq(kvt_engine_wait(bed.far.engine, BED_PATIENCE_NS), KVT_OK);
+	kvt_engine_stop(bed.far.engine);
+	struct kvt_event *event;
+	ck_assert_int_eq(kvt_engine_get_event(bed.far.engine, &event), KVT_E_AGAIN);
+	bed_close(&bed);
+}
+END_TEST
+
+static void expect_failure(struct kvt_engine *engine, struct kvt_transfer *call, enum kvt_err err,
+			   const char *word)
+{
+	ck_assert_ptr_eq(reap_one(engine), call);
+	struct kvt_result result = await(call, err);
+	ck_assert_msg(strstr(result.text, word) != NULL, "%s", result.text);
+	ck_assert_ptr_null(kvt_transfer_take_conn(call));
+	kvt_transfer_free(call);
+}
+
+START_TEST(a_call_that_is_refused_ends_with_the_reason)
+{
+	struct bed bed = open_two();
+	uint16_t port;
+	int fd = open_silent(&port);
+	close(fd);
+	struct kvt_transfer *call = start_call(bed.near.engine, port, 0);
+	expect_failure(bed.near.engine, call, KVT_E_UNREACHABLE, "refused");
+
+	struct kvt_engine *other = open_telling("a key that the others do not hav");
+	call = start_call(other, kvt_engine_get_port(bed.far.engine), 0);
+	expect_failure(other, call, KVT_E_AUTH, "keys differ");
+	kvt_engine_close(other);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_call_ends_at_its_deadline)
+{
+	struct bed bed = open_two();
+	uint16_t port;
+	int fd = open_silent(&port);
+	int64_t since_ns = kvi_clock_now();
+	struct kvt_transfer *call = start_call(bed.near.engine, port, 50 * KVI_MS);
+	expect_failure(bed.near.engine, call, KVT_E_UNREACHABLE, "did not answer");
+	expect_took(since_ns, 50 * KVI_MS, QUICK_MS * KVI_MS);
+	call = start_call(bed.near.engine, port, KVT_NOWAIT);
+	expect_failure(bed.near.engine, call, KVT_E_UNREACHABLE, "127.0.0.1");
+	close(fd);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_call_is_cancelled)
+{
+	struct bed bed = open_two();
+	uint16_t port;
+	int fd = open_silent(&port);
+	struct kvt_transfer *call = start_call(bed.near.engine, port, KVT_FOREVER);
+	expect_pending(call, 20 * KVI_MS);
+	kvt_transfer_cancel(call);
+	expect_failure(bed.near.engine, call, KVT_E_CANCELLED, "cancelled");
+	/* The same by freeing, and by letting go. */
+	kvt_transfer_free(start_call(bed.near.engine, port, KVT_FOREVER));
+	call = start_call(bed.near.engine, port, KVT_FOREVER);
+	kvt_transfer_cancel(call);
+	kvt_transfer_detach(call);
+	wait_until(get_stats(bed.near.engine).transfers == 0);
+	close(fd);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_connection_that_nobody_takes_is_closed_with_its_call)
+{
+	struct bed bed = open_two();
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	await_end(call);
+	await(call, KVT_OK);
+	bed.far.conn = await_peer(bed.far.engine);
+	kvt_transfer_free(call);
+	kvt_event_free(await_event(bed.far.engine, KVT_EVENT_CONN_ENDED));
+	wait_until(get_stats(bed.near.engine).connections == 0);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_peer_that_goes_before_its_connection_is_taken_is_told_of_there)
+{
+	struct bed bed = open_two();
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	await(call, KVT_OK);
+	kvt_conn_close(await_peer(bed.far.engine));
+	wait_until(get_stats(bed.near.engine).connections == 0);
+	bed.near.conn = kvt_transfer_take_conn(call);
+	ck_assert_ptr_nonnull(bed.near.conn);
+	ck_assert_int_eq(kvt_conn_get_status(bed.near.conn, NULL), KVT_E_PEER_CLOSED);
+	kvt_event_free(await_event(bed.near.engine, KVT_EVENT_CONN_ENDED));
+	kvt_transfer_free(call);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(calls_under_way_end_with_their_engine)
+{
+	struct bed bed = open_two();
+	uint16_t port;
+	int fd = open_silent(&port);
+	struct kvt_transfer *calls[MANY];
+	struct kvt_error error;
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	for (unsigned i = 0; i < MANY; i++)
+		calls[i] = start_call(bed.near.engine, port, KVT_FOREVER);
+	int64_t since_ns = kvi_clock_now();
+	kvt_engine_stop(bed.near.engine);
+	expect_took(since_ns, 0, 2 * KVI_SECOND);
+	for (unsigned i = 0; i < MANY; i++)
+		finish(calls[i], KVT_E_CLOSED);
+	request.host = "127.0.0.1";
+	request.port = port;
+	ck_assert_int_eq(kvt_connect_start(bed.near.engine, &request, &calls[0], &error),
+			 KVT_E_CLOSED);
+	close(fd);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(many_calls_are_under_way_at_once)
+{
+	struct bed bed = open_two();
+	struct kvt_transfer *calls[MANY];
+	struct kvt_conn *near[MANY], *far[MANY];
+	for (unsigned i = 0; i < MANY; i++)
+		calls[i] = start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine),
+				      BED_PATIENCE_NS);
+	for (unsigned i = 0; i < MANY; i++) {
+		await(calls[i], KVT_OK);
+		near[i] = kvt_transfer_take_conn(calls[i]);
+		ck_assert_ptr_nonnull(near[i]);
+		kvt_transfer_free(calls[i]);
+		far[i] = await_peer(bed.far.engine);
+	}
+	for (unsigned i = 0; i < MANY; i++) {
+		kvt_conn_close(near[i]);
+		kvt_conn_close(far[i]);
+	}
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(what_is_no_request_is_refused)
+{
+	struct kvt_engine *engine = open_telling(NULL);
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	struct kvt_transfer *call;
+	struct kvt_error error;
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_E_INVALID);
+	request.host = "127.0.0.1";
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_E_INVALID);
+	request.port = 1;
+	request.timeout_ns = -1;
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_E_INVALID);
+	request.timeout_ns = 0;
+	request.address = "x";
+	request.address_len = 1;
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_E_INVALID);
+	request.host = NULL;
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_E_INVALID);
+	ck_assert_int_eq(kvt_connect_start(NULL, &request, &call, &error), KVT_E_INVALID);
+	/* What only looking can tell ends the call. */
+	request.address = NULL;
+	request.host = "no such host:";
+	request.reap = true;
+	ck_assert_int_eq(kvt_connect_start(engine, &request, &call, &error), KVT_OK);
+	expect_failure(engine, call, KVT_E_INVALID, "no such host:");
+	kvt_engine_close(engine);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tests = tcase_create("calls");
+	tcase_set_timeout(tests, 120);
+	tcase_add_test(tests, one_thread_connects_and_accepts);
+	tcase_add_test(tests, a_peer_is_told_of_before_what_it_sent_and_before_its_end);
+	tcase_add_test(tests, a_peer_that_has_gone_and_left_nothing_is_not_told_of);
+	tcase_add_test(tests, an_engine_that_tells_of_peers_does_not_accept_otherwise);
+	tcase_add_test(tests, peers_that_nobody_took_go_with_their_engine);
+	tcase_add_test(tests, a_call_that_is_refused_ends_with_the_reason);
+	tcase_add_test(tests, a_call_ends_at_its_deadline);
+	tcase_add_test(tests, a_call_is_cancelled);
+	tcase_add_test(tests, a_connection_that_nobody_takes_is_closed_with_its_call);
+	tcase_add_test(tests, a_peer_that_goes_before_its_connection_is_taken_is_told_of_there);
+	tcase_add_test(tests, calls_under_way_end_with_their_engine);
+	tcase_add_test(tests, many_calls_are_under_way_at_once);
+	tcase_add_test(tests, what_is_no_request_is_refused);
+	return run_tests("engine_calls", tests);
+}

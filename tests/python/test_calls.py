@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thread that connects and accepts without waiting: by callbacks, and in asyncio."""
+
+import asyncio
+import gc
+import os
+import select
+import socket
+import time
+
+import pytest
+
+import kvtrans_engine
+from conftest import HOST, is_within
+
+MANY = 50
+
+
+@pytest.fixture
+def telling(open_engine):
+    """Open engines that tell of their peers; slow machines are not lost ones."""
+
+    def open_one(**options):
+        return open_engine(accept_events=True, lost_after=60, **options)
+
+    return open_one
+
+
+@pytest.fixture
+def silent():
+    """The port of somebody who takes calls and says nothing."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen(MANY)
+        yield listener.getsockname()[1]
+
+
+def await_arrivals(engine, count=1, seconds=20):
+    """As an event loop does: what has come when the descriptor is readable."""
+    conns, end = [], time.monotonic() + seconds
+    while len(conns) < count:
+        assert time.monotonic() < end
+        select.select([engine.fileno()], [], [], 1)
+        engine.reap()
+        conns += engine.accepted()
+    return conns
+
+
+def count_fds():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_one_thread_connects_and_accepts(telling):
+    client, server = telling(), telling(identity=b"server")
+    ended = []
+    call = client.connect_async(HOST, server.port)
+    call.add_done_callback(ended.append)
+    (peer,) = await_arrivals(server)
+    while not ended:
+        assert select.select([client.fileno()], [], [], 20)[0]
+        client.reap()
+    conn = call.result()
+    assert ended == [call] and call.result() is conn and "connect" in repr(call)
+    assert conn.peer_identity == b"server" and client.connection(conn.id) is conn
+    peer.notify(b"word").result()
+    assert client.wait(20) and [note.data for note in client.notifications()] == [b"word"]
+    by_address = client.connect_async(server.address).result(20)
+    assert by_address.port == server.port
+    assert await_arrivals(server)[0].host == HOST
+
+
+def test_what_a_peer_has_sent_comes_behind_it(telling):
+    client, server = telling(), telling()
+    with client.open_connection(HOST, server.port) as conn:
+        conn.notify(b"early").result()
+    assert server.wait(20)
+    (peer,) = await_arrivals(server)
+    while not (notes := server.notifications()):
+        assert server.wait(20)
+    assert notes[0].conn is peer and notes[0].data == b"early"
+
+
+def test_calls_fail_as_those_that_wait(telling, silent):
+    client = telling()
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        call = client.connect_async(HOST, closed.getsockname()[1])
+        with pytest.raises(kvtrans_engine.Unreachable, match="refused"):
+            call.result(20)
+    start = time.monotonic()
+    with pytest.raises(kvtrans_engine.Unreachable, match="did not answer"):
+        client.connect_async(HOST, silent, timeout=0.1).result(20)
+    assert is_within(start, 1)
+    other = telling(auth_key=b"x" * 32)
+    with pytest.raises(kvtrans_engine.AuthError):
+        client.connect_async(HOST, other.port).result(20)
+    call = client.connect_async(HOST, silent, timeout=float("inf"))
+    assert call.cancel()
+    with pytest.raises(kvtrans_engine.Cancelled):
+        call.result(20)
+    for args, error in (((HOST,), TypeError), ((HOST, 0), ValueError), ((b"x",), ValueError)):
+        with pytest.raises(error):
+            client.connect_async(*args)
+
+
+def test_a_call_that_is_dropped_ends_and_leaves_nothing(telling, silent):
+    client = telling()
+    client.connect_async(HOST, silent, timeout=0.01).exception(20)
+    gc.collect()
+    fds = count_fds()
+    for _ in range(MANY):
+        client.connect_async(HOST, silent, timeout=60)
+    calls = [client.connect_async(HOST, silent, timeout=60) for _ in range(MANY)]
+    for call in calls:
+        call.cancel()
+    for call in calls:
+        assert isinstance(call.exception(20), kvtrans_engine.Cancelled)
+    assert client.stats()["transfers"] == 0
+    assert count_fds() == fds
+
+
+def test_a_connection_that_nobody_took_is_closed(telling):
+    client, server = telling(), telling()
+    call = client.connect_async(HOST, server.port)
+    (peer,) = await_arrivals(server)
+    del call
+    while peer.lost is None:
+        server.wait(20)
+        server.notifications()
+    assert isinstance(peer.lost, kvtrans_engine.PeerLost)
+
+
+def test_calls_end_with_their_engine(telling, silent):
+    client, server = telling(), telling()
+    client.open_connection(HOST, server.port)
+    calls = [client.connect_async(HOST, silent, timeout=60) for _ in range(MANY)]
+    start = time.monotonic()
+    client.close()
+    server.close()
+    assert is_within(start, 2)
+    for call in calls:
+        assert isinstance(call.exception(20), kvtrans_engine.Closed)
+    for method in (client.accepted, lambda: client.connect_async(HOST, silent)):
+        with pytest.raises(ValueError, match="closed"):
+            method()
+
+
+def test_accepting_is_by_events_or_by_calls(open_engine, telling):
+    with pytest.raises(ValueError, match="accept_events"):
+        telling().accept_connection(0)
+    engine = open_engine()
+    with pytest.raises(ValueError, match="accept_events"):
+        engine.accepted()
+    with pytest.raises(ValueError, match="accept_events"):
+        asyncio.run(engine.accept_async())
+
+
+# ---- asyncio ----
+
+
+def test_a_loop_connects_and_accepts_many(telling):
+    client, server = telling(), telling()
+
+    async def serve():
+        return [await server.accept_async(20) for _ in range(MANY)]
+
+    async def main():
+        serving = asyncio.ensure_future(serve())
+        calls = [client.connect_async(server.address, timeout=20) for _ in range(MANY)]
+        conns = await asyncio.gather(*calls)
+        return conns, await serving
+
+    conns, peers = asyncio.run(main())
+    assert len({conn.id for conn in conns}) == len({peer.id for peer in peers}) == MANY
+
+
+def test_a_loop_ends_what_it_waited_for(telling, silent):
+    client, server = telling(), telling()
+
+    async def main():
+        with pytest.raises(kvtrans_engine.TransferTimeout):
+            await server.accept_async(timeout=0.05)
+        call = client.connect_async(HOST, silent, timeout=60)
+        tasks = [asyncio.ensure_future(server.accept_async()), asyncio.ensure_future(_await(call))]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert isinstance(call.exception(20), kvtrans_engine.Cancelled)
+        # Who waits no longer takes no peer from who does.
+        waiting = asyncio.ensure_future(server.accept_async(20))
+        conn = await client.connect_async(HOST, server.port)
+        peer = await waiting
+        conn.close()
+        return peer
+
+    async def _await(call):
+        return await call
+
+    assert asyncio.run(main()).host == HOST
+
+
+def test_a_loop_closes_with_calls_under_way(telling, silent):
+    client, server = telling(), telling()
+    gc.collect()
+    fds = count_fds()
+
+    async def leave():
+        tasks = [asyncio.ensure_future(server.accept_async())]
+        tasks += [asyncio.ensure_future(_call()) for _ in range(3)]
+        await asyncio.sleep(0)
+        return tasks
+
+    async def _call():
+        return await client.connect_async(HOST, silent, timeout=60)
+
+    tasks = asyncio.run(leave())  # which cancels what is left
+    assert all(task.cancelled() for task in tasks)
+    del tasks
+    gc.collect()
+    client.close()
+    assert count_fds() < fds
+
+
+def test_who_accepts_is_told_that_the_engine_was_closed(telling):
+    server = telling()
+
+    async def main():
+        waiting = asyncio.ensure_future(server.accept_async())
+        await asyncio.sleep(0)
+        server.close()
+        with pytest.raises(kvtrans_engine.Closed):
+            await waiting
+
+    asyncio.run(main())
