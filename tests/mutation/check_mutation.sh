@@ -104,6 +104,10 @@ mutate "a source has so many strangers and no more" src/engine/conn/strangers.c 
 	tests/unit/check_engine_strangers 's/source->count > strangers->max_per_source/false/'
 mutate "who says nothing has 2 s" src/engine/conn/session.c tests/integration/check_integration \
 	's/kvi_deadline_after(KVI_HANDSHAKE_NS)$/KVI_NEVER/' strangers
+mutate "a frame has the length that its channel allows" src/wire/decode.c \
+	tests/protocol/check_malformed 's/ || len > max_len//'
+mutate "a count in a message fits what it counts" src/wire/decode.c \
+	tests/protocol/check_malformed 's/count >= 1 \&\& count <= max/true/'
 mutate "a peer sends no more than its window" src/engine/lane/link.c \
 	tests/engine/check_paged_hostile 's/if (link->window_taken > KVI_LANE_WINDOW)/if (false)/'
 mutate "a message has its number in the order of its tag" src/engine/tagged/recv.c \
@@ -112,6 +116,12 @@ mutate "FIN names the generation of the receive that it ends" src/engine/tagged/
 	tests/engine/check_tagged_hostile 's/return generation == 0 || receive->generation == generation ? receive : NULL;/return receive;/'
 mutate "FIN has the length of its START" src/engine/tagged/recv.c \
 	tests/engine/check_tagged_hostile 's/ || arrival->len != fin->len//'
+mutate "a span lies within its extent" src/engine/paged/pool.h \
+	tests/engine/check_paged_hostile 's/span->offset > len || span->len > len - span->offset/false/'
+mutate "what may only be read is not written" src/engine/paged/staging.c \
+	tests/engine/check_paged_hostile 's/((exported->access & KVT_ACCESS_WRITE) == 0 ||/(false ||/'
+mutate "a withdrawal is confirmed when no transfer is under way" src/engine/paged/remote.c \
+	tests/engine/check_paged_end 's/ || atomic_load(&remote->in_flight) > 0//'
 
 printf '\n%s' "$table"
 echo "$good of $number safety checks are held by a test"
