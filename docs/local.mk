@@ -11,6 +11,7 @@ EXTRA_DIST += \
 	README.md \
 	docs/architecture.md \
 	docs/glossary.md \
+	docs/integrations.md \
 	docs/operations.md \
 	docs/protocol.md \
 	docs/providers.md \

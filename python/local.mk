@@ -39,6 +39,7 @@ PYTHON_PACKAGE_FILES = \
 	python/kvtrans_engine/__main__.py \
 	python/kvtrans_engine/_dtypes.py \
 	python/kvtrans_engine/_kvtrans.pyi \
+	python/kvtrans_engine/_nixl.py \
 	python/kvtrans_engine/aio.py \
 	python/kvtrans_engine/batch.py \
 	python/kvtrans_engine/py.typed
@@ -100,7 +101,7 @@ uninstall-python:
 
 # What the Python tests and examples import: the package as users get it, in the build tree. A line with
 # $(MAKE) is run by make -n, too (Debian's helpers ask so which targets there are): it stands alone.
-stage.stamp: $(PYTHON_MODULE) $(PYTHON_PACKAGE_FILES)
+stage.stamp: $(PYTHON_MODULE) $(NIXL_PLUGIN_MADE) $(PYTHON_PACKAGE_FILES)
 	$(AM_V_GEN)rm -rf stage
 	@$(MAKE) $(AM_MAKEFLAGS) install-python DESTDIR= pyexecdir="$(abs_top_builddir)/stage" >/dev/null
 	@touch $@

@@ -88,6 +88,7 @@ PYTHON_TESTS = \
 	tests/python/test_limits.py \
 	tests/python/test_main.py \
 	tests/python/test_manuals.py \
+	tests/python/test_nixl.py \
 	tests/python/test_paged_aio.py \
 	tests/python/test_paged_blocks.py \
 	tests/python/test_paged_endings.py \

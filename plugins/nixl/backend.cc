@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend.h"
 
+#include <stdexcept>
+#include <string_view>
 #include <utility>
 
 #include "settings.h"
@@ -50,16 +52,28 @@ nixl::Status to_status_loudly(enum kvt_err err, const kvt_error &error)
 	return to_status(err);
 }
 
-constexpr const char *memory_version = "kvtrans-1 ";
+/* What metadata begins with; another number, and it is of another version. */
+constexpr std::string_view version = "kvtrans-1 ";
+
+std::string read_address(const kvt_engine *engine)
+{
+	size_t len = 0;
+	enum kvt_err err = kvt_engine_get_address(engine, nullptr, &len);
+	std::string address(len, '\0');
+	if (err == KVT_OK)
+		err = kvt_engine_get_address(engine, address.data(), &len);
+	if (err != KVT_OK)
+		throw std::runtime_error(std::string("the engine has no address: ") +
+					 kvt_err_get_text(err));
+	return address;
+}
 
 } /* namespace */
 
 KvtransBackend::KvtransBackend(const nixl::Start &start)
     : nixl::Backend(start),
-      service_(std::make_unique<Service>(open_engine(*start.settings))), address_{
-	      find_host(get_interface(*start.settings)), kvt_engine_get_port(service_->engine()),
-	      make_instance()
-      }
+      service_(std::make_unique<Service>(open_engine(*start.settings, start.agent))),
+      address_(read_address(service_->engine()))
 {
 	peers_[agent_] = std::make_shared<Peer>(*service_, address_);
 }
@@ -108,7 +122,7 @@ nixl::Status KvtransBackend::register_memory(const nixl::DescribedSpan &span,
 	enum kvt_err err = kvt_pool_open(service_->engine(), &config, &pool, &error);
 	if (err != KVT_OK)
 		return to_status_loudly(err, error);
-	std::string name = address_.instance + "." + std::to_string(++region_count_);
+	std::string name = std::to_string(++region_count_);
 	err = kvt_offer_open(service_->engine(), pool, KVT_ACCESS_READ | KVT_ACCESS_WRITE,
 			     name.c_str(), &offer, &error);
 	if (err != KVT_OK) {
@@ -184,7 +198,7 @@ nixl::Status KvtransBackend::post(const nixl::Operation &, const nixl::Spans &, 
 {
 	auto *request = static_cast<Request *>(handle);
 	if (options != nullptr && options->has_notification)
-		request->set_notification(pack_notification(agent_, options->notification));
+		request->set_notification(options->notification);
 	else
 		request->clear_notification();
 	enum kvt_err err = request->peer().start(*request);
@@ -208,30 +222,32 @@ nixl::Status KvtransBackend::release(nixl::Handle *handle) const
 nixl::Status KvtransBackend::describe_memory(const nixl::Registered *registered,
 					     std::string &text) const
 {
-	text = memory_version + static_cast<const LocalMemory *>(registered)->region->name;
+	text = version;
+	text += static_cast<const LocalMemory *>(registered)->region->name;
 	return nixl::SUCCESS;
 }
 
 nixl::Status KvtransBackend::describe_agent(std::string &text) const
 {
-	text = address_.pack();
+	text = version;
+	text += address_;
 	return nixl::SUCCESS;
 }
 
 /* Another instance under a name that is known takes the place of the old one. */
 nixl::Status KvtransBackend::load_agent(const std::string &agent, const std::string &text)
 {
-	Address address;
-	if (!address.unpack(text)) {
+	if (!text.starts_with(version)) {
 		complain("the metadata of agent \"" + agent +
 			 "\" is of another version of KVTrans");
 		return nixl::MISMATCH;
 	}
+	std::string address = text.substr(version.size());
 	std::shared_ptr<Peer> old;
 	{
 		std::lock_guard guard(lock_);
 		std::shared_ptr<Peer> &peer = peers_[agent];
-		if (peer != nullptr && peer->address().pack() == text)
+		if (peer != nullptr && peer->address() == address)
 			return nixl::SUCCESS;
 		old = std::exchange(peer, std::make_shared<Peer>(*service_, std::move(address)));
 	}
@@ -247,7 +263,6 @@ nixl::Status KvtransBackend::load_remote(const nixl::DescribedSpan &span,
 	std::shared_ptr<Peer> peer = find_peer(agent);
 	if (memory != nixl::HOST || peer == nullptr)
 		return nixl::NOT_FOUND;
-	std::string version(memory_version);
 	if (!span.description.starts_with(version))
 		return nixl::MISMATCH;
 	registered = new RemoteMemory(
@@ -275,10 +290,9 @@ nixl::Status KvtransBackend::notify(const std::string &agent, const std::string 
 	std::shared_ptr<Peer> peer = find_peer(agent);
 	if (peer == nullptr)
 		return nixl::NOT_FOUND;
-	std::string packed = pack_notification(agent_, text);
-	if (packed.size() > KVT_NOTIFY_LEN_MAX)
+	if (text.size() > KVT_NOTIFY_LEN_MAX)
 		return nixl::INVALID;
-	return to_status(peer->notify(std::move(packed)));
+	return to_status(peer->notify(text));
 }
 
 } /* namespace kvtrans */

@@ -58,7 +58,7 @@ class KvtransBackend final : public nixl::Backend
 
       private:
 	std::unique_ptr<Service> service_;
-	Address address_;
+	const std::string address_;
 	std::atomic<uint64_t> region_count_{ 0 };
 	mutable std::mutex lock_;
 	/* under lock_ */

@@ -11,8 +11,6 @@ noinst_LTLIBRARIES += $(NIXL_PLUGIN)
 endif
 
 plugins_nixl_libplugin_KVTRANS_la_SOURCES = \
-	plugins/nixl/address.cc \
-	plugins/nixl/address.h \
 	plugins/nixl/backend.cc \
 	plugins/nixl/backend.h \
 	plugins/nixl/interface.h \

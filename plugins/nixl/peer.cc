@@ -62,26 +62,26 @@ enum kvt_err Peer::start(Request &request)
 	return KVT_OK;
 }
 
-enum kvt_err Peer::notify(std::string packed)
+enum kvt_err Peer::notify(const std::string &text)
 {
 	std::lock_guard guard(lock_);
 	if (dropped_)
 		return KVT_E_CLOSED;
 	if (is_open())
-		return send(packed);
+		return send(text);
 	if (failure_ != KVT_OK && std::chrono::steady_clock::now() < failed_at_ + respite)
 		return failure_;
-	unsent_.push_back(std::move(packed));
+	unsent_.push_back(text);
 	go();
 	return KVT_OK;
 }
 
-enum kvt_err Peer::send(const std::string &packed)
+enum kvt_err Peer::send(const std::string &text)
 {
 	kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
 	request.conn = conn_;
-	request.notify = packed.data();
-	request.notify_len = packed.size();
+	request.notify = text.data();
+	request.notify_len = text.size();
 	kvt_transfer *transfer = nullptr;
 	kvt_error error;
 	enum kvt_err err = kvt_notify_start(&request, &transfer, &error);
@@ -152,8 +152,8 @@ bool Peer::open_conn(std::unique_lock<std::mutex> &guard)
 	if (conn_ != nullptr)
 		service_.close_later(std::exchange(conn_, nullptr));
 	guard.unlock();
-	enum kvt_err err = kvt_conn_open(service_.engine(), address_.host.c_str(), address_.port, 0,
-					 &conn, &error);
+	enum kvt_err err = kvt_conn_open_address(service_.engine(), address_.data(),
+						 address_.size(), 0, &conn, &error);
 	if (err == KVT_OK)
 		service_.adopt(conn);
 	guard.lock();
@@ -220,8 +220,8 @@ void Peer::send_unsent()
 {
 	std::vector<std::string> unsent;
 	unsent.swap(unsent_);
-	for (const std::string &packed : unsent)
-		send(packed);
+	for (const std::string &text : unsent)
+		send(text);
 }
 
 } /* namespace kvtrans */

@@ -15,7 +15,6 @@
 
 #include <kvtrans.h>
 
-#include "address.h"
 #include "request.h"
 #include "service.h"
 
@@ -25,10 +24,12 @@ namespace kvtrans
 class Peer : public std::enable_shared_from_this<Peer>
 {
       public:
-	Peer(Service &service, Address address) : service_(service), address_(std::move(address))
+	/* address: of the library's, for kvt_conn_open_address() */
+	Peer(Service &service, std::string address)
+	    : service_(service), address_(std::move(address))
 	{
 	}
-	const Address &address() const
+	const std::string &address() const
 	{
 		return address_;
 	}
@@ -36,7 +37,7 @@ class Peer : public std::enable_shared_from_this<Peer>
 	void approach(const std::vector<Part> &parts);
 	/* Start it now, or when the connection is there. An error that is known at once is returned. */
 	enum kvt_err start(Request &request);
-	enum kvt_err notify(std::string packed);
+	enum kvt_err notify(const std::string &text);
 	/* Nothing of the request is started any more. */
 	void forget(Request &request);
 	/* The agent's metadata was unloaded: close the connection, fail what waits. */
@@ -44,7 +45,7 @@ class Peer : public std::enable_shared_from_this<Peer>
 
       private:
 	Service &service_;
-	const Address address_;
+	const std::string address_;
 	std::mutex lock_;
 	/* under lock_ */
 	kvt_conn *conn_ = nullptr;
@@ -66,7 +67,7 @@ class Peer : public std::enable_shared_from_this<Peer>
 	void find_remotes(std::unique_lock<std::mutex> &guard);
 	void start_waiting();
 	void send_unsent();
-	enum kvt_err send(const std::string &packed);
+	enum kvt_err send(const std::string &text);
 	void fail_all(enum kvt_err err);
 };
 

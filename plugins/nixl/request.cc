@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "request.h"
 
+#include <algorithm>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "settings.h"
 
 namespace kvtrans
 {
+
+namespace
+{
+
+/* Cutting long spans into many blocks costs more than it saves. */
+constexpr size_t blocks_a_span_max = 8;
+
+} /* namespace */
 
 Region::~Region()
 {
@@ -34,6 +44,7 @@ std::unique_ptr<Request> Request::create(nixl::Operation operation, const nixl::
 	if (!request->sort_into_parts(local, remote))
 		return nullptr;
 	request->add_spans(local, remote);
+	request->turn_into_blocks();
 	return request;
 }
 
@@ -100,6 +111,37 @@ void Request::add_spans(const nixl::Spans &local, const nixl::Spans &remote)
 				   &remote_off_[part.first], &lens_[part.first], part.count });
 }
 
+/*
+ * Pages of one pool become indices, as which they are checked and cut in less time: the library asks a map of the
+ * blocks whether one is a destination twice, and need not sort. NIXL may have merged neighbours, so a block is what divides all.
+ */
+void Request::turn_into_blocks()
+{
+	if (parts_.size() != 1)
+		return;
+	uint64_t unit = 0;
+	uint64_t total = 0;
+	for (size_t i = 0; i < lens_.size(); i++) {
+		unit = std::gcd(std::gcd(unit, lens_[i]), std::gcd(local_off_[i], remote_off_[i]));
+		total += lens_[i];
+	}
+	uint64_t end = std::max(parts_[0].local->span.len, parts_[0].remote->span.len);
+	if (unit == 0 || total / unit > lens_.size() * blocks_a_span_max || end / unit > INT32_MAX)
+		return;
+	local_idx_.reserve(total / unit);
+	remote_idx_.reserve(total / unit);
+	for (size_t i = 0; i < lens_.size(); i++) {
+		for (uint64_t at = 0; at < lens_[i]; at += unit) {
+			local_idx_.push_back(static_cast<int32_t>((local_off_[i] + at) / unit));
+			remote_idx_.push_back(static_cast<int32_t>((remote_off_[i] + at) / unit));
+		}
+	}
+	block_len_ = unit;
+	lens_ = {};
+	local_off_ = {};
+	remote_off_ = {};
+}
+
 Request::~Request()
 {
 	if (transfer_ != nullptr && !kvt_transfer_is_done(transfer_))
@@ -107,9 +149,9 @@ Request::~Request()
 	kvt_transfer_detach(transfer_);
 }
 
-void Request::set_notification(std::string packed)
+void Request::set_notification(std::string text)
 {
-	notification_ = std::move(packed);
+	notification_ = std::move(text);
 	has_notification_ = true;
 }
 
@@ -137,6 +179,35 @@ enum kvt_err Request::start(uint64_t session)
 		}
 		session_ = session;
 	}
+	kvt_error error;
+	enum kvt_err err = block_len_ != 0 ? start_blocks(&error) : start_parts(&error);
+	if (err != KVT_OK) {
+		complain(error.text);
+		return err;
+	}
+	state_.store(State::STARTED, std::memory_order_release);
+	return KVT_OK;
+}
+
+enum kvt_err Request::start_blocks(kvt_error *error)
+{
+	kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
+	request.direction = direction_;
+	request.pool = table_[0].pool;
+	request.remote = table_[0].remote;
+	request.local_idx = local_idx_.data();
+	request.remote_idx = remote_idx_.data();
+	request.index_len = sizeof(local_idx_[0]);
+	request.count = local_idx_.size();
+	request.block_len = block_len_;
+	request.notify = has_notification_ ? notification_.data() : nullptr;
+	request.notify_len = has_notification_ ? notification_.size() : 0;
+	request.timeout_ns = KVT_FOREVER; /* as in start_parts() */
+	return kvt_blocks_start(&request, &transfer_, error);
+}
+
+enum kvt_err Request::start_parts(kvt_error *error)
+{
 	kvt_parts_request request = KVT_PARTS_REQUEST_INIT;
 	request.direction = direction_;
 	request.parts = table_.data();
@@ -145,14 +216,7 @@ enum kvt_err Request::start(uint64_t session)
 	request.notify_len = has_notification_ ? notification_.size() : 0;
 	request.timeout_ns =
 		KVT_FOREVER; /* its application has limits of its own, and a lost peer ends it */
-	kvt_error error;
-	enum kvt_err err = kvt_parts_start(&request, &transfer_, &error);
-	if (err != KVT_OK) {
-		complain(error.text);
-		return err;
-	}
-	state_.store(State::STARTED, std::memory_order_release);
-	return KVT_OK;
+	return kvt_parts_start(&request, &transfer_, error);
 }
 
 /* KVT_E_AGAIN: it has not ended. */

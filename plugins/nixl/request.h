@@ -105,7 +105,7 @@ class Request : public nixl::Handle
 	{
 		return parts_;
 	}
-	void set_notification(std::string packed);
+	void set_notification(std::string text);
 	void clear_notification()
 	{
 		has_notification_ = false;
@@ -121,6 +121,9 @@ class Request : public nixl::Handle
 	Request() = default;
 	void add_spans(const nixl::Spans &local, const nixl::Spans &remote);
 	bool sort_into_parts(const nixl::Spans &local, const nixl::Spans &remote);
+	void turn_into_blocks();
+	enum kvt_err start_blocks(kvt_error *error);
+	enum kvt_err start_parts(kvt_error *error);
 
 	enum class State { NEW, WAITING, STARTED, FAILED };
 
@@ -131,6 +134,9 @@ class Request : public nixl::Handle
 	std::vector<uint64_t> local_off_;
 	std::vector<uint64_t> remote_off_;
 	std::vector<uint64_t> lens_;
+	size_t block_len_ = 0; /* not 0: there are blocks of this length, and no spans */
+	std::vector<int32_t> local_idx_;
+	std::vector<int32_t> remote_idx_;
 	std::vector<kvt_part> table_; /* what the library is given; remotes are those of session_ */
 	uint64_t session_ = 0;
 	std::string notification_;

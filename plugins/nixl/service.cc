@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -22,33 +23,20 @@ namespace
 constexpr size_t arrived_len_max = size_t{ 64 } << 20;
 constexpr int64_t goodbye_ns = 1000000000;
 constexpr std::chrono::milliseconds accept_pause{ 100 };
-constexpr uint8_t notification_version = 1;
 
-/* version, length of the name (2 bytes, little endian), name, text */
-bool unpack_notification(const kvt_event &event, std::string &agent, std::string &text)
+/* The agent at the other end. False: who called is none. */
+bool read_identity(const kvt_conn *conn, std::string &agent)
 {
-	const auto *bytes = static_cast<const uint8_t *>(event.data);
-	if (event.len < 3 || bytes[0] != notification_version)
+	size_t len = 0;
+	const auto *bytes = static_cast<const char *>(kvt_conn_get_peer_identity(conn, &len));
+	std::string_view identity(bytes == nullptr ? "" : bytes, len);
+	if (!identity.starts_with(identity_prefix))
 		return false;
-	size_t name_len = bytes[1] | size_t{ bytes[2] } << 8;
-	if (event.len - 3 < name_len)
-		return false;
-	const auto *name = reinterpret_cast<const char *>(bytes + 3);
-	agent.assign(name, name_len);
-	text.assign(name + name_len, event.len - 3 - name_len);
+	agent = identity.substr(std::strlen(identity_prefix));
 	return true;
 }
 
 } /* namespace */
-
-std::string pack_notification(const std::string &agent, const std::string &text)
-{
-	size_t len = agent.size();
-	std::string packed = { static_cast<char>(notification_version), static_cast<char>(len),
-			       static_cast<char>(len >> 8) };
-	packed.reserve(packed.size() + len + text.size());
-	return packed.append(agent).append(text);
-}
 
 Service::Service(kvt_engine *engine)
     : engine_(engine), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
@@ -188,8 +176,8 @@ bool Service::take_event()
 	} else if (event->err ==
 		   KVT_OK) { /* what failed is told to who posted it, as NIXL has it */
 		std::string agent;
-		std::string text;
-		if (unpack_notification(*event, agent, text)) {
+		std::string text(static_cast<const char *>(event->data), event->len);
+		if (read_identity(event->conn, agent)) {
 			std::lock_guard guard(lock_);
 			arrived_len_ += agent.size() + text.size() + sizeof(arrived_[0]);
 			arrived_.emplace_back(std::move(agent), std::move(text));

@@ -77,9 +77,6 @@ class Service
 	void wait_for_sent();
 };
 
-/* The bytes of a notification: who sends it, and what. */
-std::string pack_notification(const std::string &agent, const std::string &text);
-
 } /* namespace kvtrans */
 
 #endif

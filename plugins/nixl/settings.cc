@@ -117,12 +117,7 @@ nixl::Settings list_settings()
 	return settings;
 }
 
-std::string get_interface(const nixl::Settings &settings)
-{
-	return get_interfaces(settings)[0];
-}
-
-kvt_engine *open_engine(const nixl::Settings &settings)
+kvt_engine *open_engine(const nixl::Settings &settings, const std::string &agent)
 {
 	for (const auto &[parameter, value] : settings) {
 		if (list_settings().count(parameter) == 0)
@@ -145,6 +140,9 @@ kvt_engine *open_engine(const nixl::Settings &settings)
 	config.listen_port = static_cast<uint16_t>(get_number(settings, "port", UINT16_MAX));
 	config.auth_key = key.empty() ? nullptr : key.data();
 	config.auth_key_len = key.size();
+	std::string identity = identity_prefix + agent;
+	config.identity = identity.data();
+	config.identity_len = identity.size();
 	kvt_engine *engine = nullptr;
 	kvt_error error;
 	if (kvt_engine_open(&config, &engine, &error) != KVT_OK)

@@ -17,9 +17,10 @@ namespace kvtrans
 nixl::Settings list_settings();
 
 /* The engine that they ask for. Throws std::runtime_error, which says what does not fit. */
-kvt_engine *open_engine(const nixl::Settings &settings);
-/* The first of its interfaces. */
-std::string get_interface(const nixl::Settings &settings);
+kvt_engine *open_engine(const nixl::Settings &settings, const std::string &agent);
+
+/* What stands before the agent's name in the identity that peers are told: another number, other notifications. */
+constexpr const char *identity_prefix = "nixl-1 ";
 
 /* A line on stderr, "kvtrans: nixl: ...". */
 void complain(const std::string &text);

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m kvtrans_engine: print facts about this build and what it finds on this host."""
+"""python -m kvtrans_engine: print facts about this build and what it finds on this host; with nixl, see _nixl."""
 
 import platform
+import sys
 
 import numpy as np
 
-from . import Engine, __version__, _kvtrans
+from . import Engine, __version__, _kvtrans, _nixl
 
 
 def _find_provider() -> str:
@@ -17,6 +18,11 @@ def _find_provider() -> str:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["nixl"]:
+        _nixl.main(sys.argv[2:])
+        return
+    if len(sys.argv) > 1:
+        sys.exit(f"usage: python -m kvtrans_engine [nixl ...], and not {sys.argv[1]}")
     facts = {
         "kvtrans_engine": __version__,
         "extension": _kvtrans.__file__,

@@ -10,7 +10,8 @@ import traceback
 import numpy as np
 from nixl_cu12._api import nixl_agent, nixl_agent_config
 
-LIMIT = 30.0
+LIMIT = 60.0
+BACKEND = "KVTRANS"
 
 
 def make_agent(name, **parameters):
@@ -79,16 +80,17 @@ def take_notifications(agent, count):
 class Peer:
     """serve(pipe, *arguments) in another process; what it sends first is its agent's metadata."""
 
-    def __init__(self, serve, *arguments):
+    def __init__(self, serve, *arguments, daemon=True, limit=LIMIT):
+        self.limit = limit
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=daemon)
         self.process.start()
         theirs.close()
         self.first = self.take()
 
     def take(self):
-        assert self.pipe.poll(LIMIT), "the peer says nothing"
+        assert self.pipe.poll(self.limit), "the peer says nothing"
         return self.pipe.recv()
 
     def ask(self, *words):

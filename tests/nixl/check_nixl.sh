@@ -4,8 +4,7 @@
 # NIXL which does not fit is refused.
 . "${KVT_SRCDIR:?}/tests/package/package.sh"
 
-plugin=$KVT_BUILDDIR/plugins/nixl/$KVT_OBJDIR/libplugin_KVTRANS.so
-[ -e "$plugin" ] || skip "configured without the plugin for NIXL"
+[ -e "$KVT_BUILDDIR/stage/kvtrans_engine/libplugin_KVTRANS.so" ] || skip "configured without the plugin for NIXL"
 need_python
 need_index
 
@@ -16,15 +15,18 @@ make_nixl() {
 		skip "pip has no nixl-cu12$2 for this Python"
 }
 
-# with_nixl NAME COMMAND...: the command, with that NIXL's Python and a folder of its plugins and ours.
+# with_nixl NAME COMMAND...: the command, with that NIXL's Python and the folder that users make of its plugins and ours.
 with_nixl() {
 	venv=$shape_tmp/$1
 	shift
-	folder=$venv/plugins
-	mkdir -p "$folder"
-	ln -sf "$plugin" "$folder"
-	PYTHONPATH=$stubs KVTRANS_INTERFACES=lo XDG_CONFIG_HOME=$shape_tmp/config NIXL_PLUGIN_DIR=$folder NIXL_LOG_LEVEL=ERROR \
-		timeout 200 "$venv/bin/python" "$@"
+	plugins=$(echo "$venv"/lib/python*/site-packages/.nixl_cu12.mesonpy.libs/plugins)
+	folder=$(PYTHONPATH=$KVT_BUILDDIR/stage XDG_CACHE_HOME=$shape_tmp/cache \
+		"$KVT_PYTHON" -m kvtrans_engine nixl --plugins "$plugins") || return 1
+	(
+		eval "$folder"
+		PYTHONPATH=$stubs KVTRANS_INTERFACES=lo XDG_CONFIG_HOME=$shape_tmp/config NIXL_LOG_LEVEL=ERROR \
+			UCX_TLS=tcp timeout 200 "$venv/bin/python" "$@"
+	)
 }
 
 # Older ones import torch, to know its tensors by their type; none comes along here.
@@ -33,10 +35,12 @@ echo 'class Tensor: pass' > "$shape_tmp/stubs/torch.py"
 
 stubs=
 make_nixl newest ''
-with_nixl newest "$KVT_SRCDIR/tests/nixl/test_agents.py" > "$shape_tmp/said" 2>&1 ||
-	[ "$(grep -c '^FAIL: ' "$shape_tmp/said")" -gt 0 ] || echo "FAIL: it ended with status $?" >> "$shape_tmp/said"
-grep -E '^(ok|FAIL): ' "$shape_tmp/said" >> "$shape_tmp/results"
-cat "$shape_tmp/said"
+for test in test_agents.py test_engines.py; do
+	with_nixl newest "$KVT_SRCDIR/tests/nixl/$test" > "$shape_tmp/said" 2>&1 ||
+		grep -q '^FAIL: ' "$shape_tmp/said" || echo "FAIL: $test did not end well" >> "$shape_tmp/said"
+	grep -E '^(ok|FAIL): ' "$shape_tmp/said" >> "$shape_tmp/results"
+	cat "$shape_tmp/said"
+done
 
 stubs=$shape_tmp/stubs
 make_nixl older ==1.2.0

@@ -4,10 +4,12 @@
 NIXL_TESTS = tests/nixl/check_nixl.sh
 
 .PHONY: check-nixl
-check-nixl: all-am
+check-nixl: all-am stage.stamp
 	. ./tests/env.sh && $(SHELL) $(top_srcdir)/tests/package/run.sh $(NIXL_TESTS)
 
 EXTRA_DIST += \
 	$(NIXL_TESTS) \
 	tests/nixl/agents.py \
-	tests/nixl/test_agents.py
+	tests/nixl/bench_backends.py \
+	tests/nixl/test_agents.py \
+	tests/nixl/test_engines.py

@@ -58,7 +58,7 @@ tar -xzf "$shape_tmp"/sdist/*.tar.gz -C "$shape_tmp"
 does "an sdist of the sdist is built" build_sdist "$shape_tmp"/kvtrans_engine-* "$shape_tmp/sdist 2"
 does "both sdists are the same, byte for byte" cmp "$shape_tmp"/sdist/*.tar.gz "$shape_tmp/sdist 2"/*.tar.gz
 tar -tzf "$shape_tmp"/sdist/*.tar.gz | sed 's,^[^/]*/,,' | sort > "$shape_tmp/in sdist"
-git -c safe.directory="*" ls-files src python include | sort > "$shape_tmp/in clone"
+git -c safe.directory="*" ls-files src python include plugins | sort > "$shape_tmp/in clone"
 comm -13 "$shape_tmp/in sdist" "$shape_tmp/in clone" | holds "the sdist has every source file"
 
 "$python" -m zipfile -e "$wheel" "$shape_tmp/wheel"
@@ -66,8 +66,9 @@ extension=$(echo "$shape_tmp"/wheel/kvtrans_engine/_kvtrans*.so)
 echo "${wheel##*/}" | grep -v -- "-linux_$(uname -m)\.whl$" | holds "the wheel is for linux_$(uname -m), and says no more"
 for file in "$shape_tmp"/wheel/kvtrans_engine/*.so*; do
 	LC_ALL=C objdump -p "$file" | sed -n 's/^ *NEEDED *//p'
-done | grep -vE '^(libfabric\.so\.1|kvt(hwloc|sodium)\.so\.[0-9]+|lib(c|m|udev)\.so\.[0-9]+|ld-linux.*)$' |
-	holds "it needs libfabric, libudev and the C library from outside, and no more"
+done | grep -vE '^(libfabric\.so\.1|kvt(hwloc|sodium)\.so\.[0-9]+|lib(c|m|udev|stdc\+\+|gcc_s)\.so\.[0-9]+|ld-linux.*)$' |
+	holds "it needs libfabric, libudev and the C and C++ libraries from outside, and no more"
+does "the wheel has the plugin for NIXL" test -f "$shape_tmp/wheel/kvtrans_engine/libplugin_KVTRANS.so"
 grep -acE "kvtrans-[a-z0-9_]{8}/|pip-build-env|$shape_tmp|$KVT_SRCDIR" "$extension" | grep -v '^0$' |
 	holds "no path of the build is in the extension"
 "$python" - "$shape_tmp"/wheel/kvtrans_engine-*.dist-info "$clone/README.md" > "$shape_tmp/metadata" 2>&1 <<-'END'
