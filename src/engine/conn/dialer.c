@@ -302,6 +302,7 @@ static enum kvt_err fill_call(struct call *call, struct kvt_engine *engine,
 	struct kvi_target *target = &call->dial.target;
 	target->engine = engine;
 	target->port = request->port;
+	kvi_dial_open(&call->dial);
 	call->dial.dialer = engine->dialer;
 	kvi_list_init(&call->node);
 	kvi_list_init(&call->told_node);
