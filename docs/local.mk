@@ -13,6 +13,7 @@ EXTRA_DIST += \
 	docs/glossary.md \
 	docs/integrations.md \
 	docs/operations.md \
+	docs/one_host.md \
 	docs/protocol.md \
 	docs/providers.md \
 	docs/python.md \

@@ -40,20 +40,22 @@ static void put_spans(const struct kvi_local_op *op, struct kvi_record_span *spa
 /* False: there is no room yet. */
 static bool put_record(struct kvi_local_lane *lane, struct kvi_local_op *op, size_t *room)
 {
-	uint8_t bytes[RECORD_LEN_MAX];
+	struct {
+		struct kvi_record record;
+		struct kvi_record_span spans[KVI_SPANS_MAX];
+	} whole;
 	bool has_spans = op->kind != KVI_RECORD_SEND && op->kind != KVI_RECORD_ANSWER;
-	struct kvi_record record = {
+	whole.record = (struct kvi_record){
 		.kind = op->kind,
 		.count = has_spans ? op->count : 0,
 		.len = op->len,
 	};
-	size_t len = sizeof(record) + record.count * sizeof(struct kvi_record_span);
+	size_t len = sizeof(whole.record) + whole.record.count * sizeof(whole.spans[0]);
 	if (*room < len)
 		return false;
-	memcpy(bytes, &record, sizeof(record));
 	if (has_spans)
-		put_spans(op, (struct kvi_record_span *)(bytes + sizeof(record)));
-	memcpy(kvi_ring_get_out(&lane->ring), bytes, len);
+		put_spans(op, whole.spans);
+	memcpy(kvi_ring_get_out(&lane->ring), &whole, len);
 	kvi_ring_put(&lane->ring, len);
 	*room -= len;
 	op->is_begun = true;
