@@ -47,5 +47,6 @@ EXTRA_DIST += \
 	bench/plot.py \
 	bench/scale \
 	bench/scale.svg \
+	bench/strangers \
 	bench/table.py \
 	bench/turns.py

@@ -17,6 +17,7 @@ C_TESTS = \
 	tests/engine/check_tagged \
 	tests/engine/check_tagged_hostile \
 	tests/engine/check_find \
+	tests/engine/check_flood \
 	tests/engine/check_flow \
 	tests/engine/check_many \
 	tests/engine/check_notification \
@@ -179,6 +180,7 @@ tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_tagged_hostile_SOURCES = tests/engine/check_tagged_hostile.c $(ENGINE_BED)
 tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
+tests_engine_check_flood_SOURCES = tests/engine/check_flood.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_windows_SOURCES = tests/engine/check_windows.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)

@@ -343,3 +343,16 @@ def test_scale_holds_its_bounds(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"paged, 1 lane, at 65,000 / at 100 +\| 1\.4 +\| at most 1\.5 +\| met", done.stdout)
+
+
+def test_strangers_are_not_let_in_and_cost_little():
+    done = subprocess.run(
+        [sys.executable, BENCH / "strangers", "--seconds=0.2", "--rounds=1"]
+        + [f"--{kind}=60" for kind in ("wrong-keys", "replays", "flips", "nonsense", "idle")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^calls of strangers +300 ", done.stdout)

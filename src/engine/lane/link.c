@@ -525,12 +525,16 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 		return;
 	struct kvi_view *data = kvi_message_get_data(message);
 	size_t data_len = data == NULL ? 0 : data->len;
-	bool fits = link->queue_count < QUEUE_MAX && link->queue_len + data_len <= QUEUE_LEN_MAX;
+	if (link->queue_count >= QUEUE_MAX || link->queue_len + data_len > QUEUE_LEN_MAX) {
+		kvi_conn_fail(link->conn, KVT_E_LIMIT, 0,
+			      "the peer does not take what it is told: %u answers wait for lane %u",
+			      link->queue_count, link->index);
+		return;
+	}
 	/* All of it is written below. */
-	struct queued *queued = fits ? kvi_alloc_data(sizeof(*queued) + data_len) : NULL;
+	struct queued *queued = kvi_alloc_data(sizeof(*queued) + data_len);
 	if (queued == NULL) {
-		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "too many messages wait for lane %u",
-			      link->index);
+		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory for an answer");
 		return;
 	}
 	queued->message = *message;
