@@ -21,9 +21,10 @@ static bool add(uint64_t call)
 
 START_TEST(a_call_that_was_made_is_known_and_another_is_not)
 {
-	for (uint64_t call = 0; call < 1000; call++)
+	/* So few that no set has more than its places, but once in 10^9 runs: where they go is random. */
+	for (uint64_t call = 0; call < 100; call++)
 		ck_assert(!add(call));
-	for (uint64_t call = 0; call < 1000; call++)
+	for (uint64_t call = 0; call < 100; call++)
 		ck_assert(add(call));
 }
 END_TEST
@@ -40,7 +41,7 @@ END_TEST
 
 START_TEST(the_last_ones_are_known_however_many_there_were)
 {
-	enum { CALLS = 100000, LAST = 256 };
+	enum { CALLS = 100000, LAST = 100 };
 	unsigned known = 0;
 	for (uint64_t call = 0; call < CALLS; call++)
 		ck_assert(!add(call));
