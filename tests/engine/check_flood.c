@@ -25,16 +25,18 @@ static struct kvt_engine *good;
 static atomic_bool stop;
 static uint64_t said;
 
-/* The flooding side says no heartbeats of its own, so that its control thread does not write meanwhile. */
-static void open_flood(void)
+/* beats: the flooding side says heartbeats, else its control thread writes nothing. */
+static void open_flood(bool beats)
 {
 	struct kvt_engine_config config = make_config();
 	config.insecure = true;
 	bed = (struct bed){ .live = failing_alloc_get_live() };
 	bed.far.engine = open_engine(&config);
 	good = open_engine(&config);
-	config.heartbeat_ns = 1000 * KVI_SECOND;
-	config.lost_after_ns = 3000 * KVI_SECOND;
+	if (!beats) {
+		config.heartbeat_ns = 1000 * KVI_SECOND;
+		config.lost_after_ns = 3000 * KVI_SECOND;
+	}
 	bed.near.engine = open_engine(&config);
 	bed_connect(&bed);
 	atomic_store(&stop, false);
@@ -103,7 +105,7 @@ static void *flood_control(void *arg)
 START_TEST(heartbeats_without_end_keep_no_other_peer_waiting)
 {
 	pthread_t thread;
-	open_flood();
+	open_flood(false);
 	start_thread(&thread, flood_control);
 	expect_service();
 	atomic_store(&stop, true);
@@ -145,7 +147,7 @@ static void *flood_lane(void *arg)
 START_TEST(questions_without_end_keep_no_other_peer_waiting)
 {
 	pthread_t thread;
-	open_flood();
+	open_flood(true);
 	start_thread(&thread, flood_lane);
 	expect_service();
 	atomic_store(&stop, true);
@@ -162,7 +164,7 @@ START_TEST(a_peer_that_takes_no_answers_costs_its_own_connection)
 {
 	enum { ANSWERS_MAX = 65536 };
 	struct kvt_error error;
-	open_flood();
+	open_flood(true);
 	struct kvi_link *link = &bed.near.conn->links[0];
 	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
 	for (uint64_t i = 1; kvt_conn_get_status(bed.far.conn, NULL) == KVT_OK; i++) {
