@@ -58,7 +58,7 @@ def test_the_stub_has_what_the_extension_has():
         stubs = {
             item.name: item
             for item in classes[class_.__name__].body
-            if isinstance(item, ast.FunctionDef)
+            if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))
         }
         real = {name for name in vars(class_) if not name.startswith("_")}
         assert real == {name for name in stubs if not name.startswith("_")}
