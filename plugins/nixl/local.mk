@@ -24,6 +24,10 @@ plugins_nixl_libplugin_KVTRANS_la_SOURCES = \
 	plugins/nixl/settings.cc \
 	plugins/nixl/settings.h
 plugins_nixl_libplugin_KVTRANS_la_CPPFLAGS = -I$(top_srcdir)/include
+if HAVE_NIXL_HEADERS
+plugins_nixl_libplugin_KVTRANS_la_SOURCES += plugins/nixl/layout.cc
+plugins_nixl_libplugin_KVTRANS_la_CPPFLAGS += -isystem $(NIXL_HEADERS)
+endif
 plugins_nixl_libplugin_KVTRANS_la_CXXFLAGS = -pthread $(CXX20_FLAG) $(WARN_CXXFLAGS) $(SAN_CFLAGS) $(MAP_CFLAGS) \
 	-fvisibility=hidden -fvisibility-inlines-hidden
 plugins_nixl_libplugin_KVTRANS_la_LIBADD = $(KVI_ALL)
