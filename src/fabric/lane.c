@@ -144,8 +144,9 @@ enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, si
 				: fi_connect(lane->ep, lane->peer, data, len);
 	if (ret == 0)
 		return KVT_OK;
-	/* Some providers report a refusal at once; the caller gets it as an event, too. */
-	if (kvi_err_from_errno(-ret) == KVT_E_PEER_LOST) {
+	/* Some providers report a refusal at once; the caller gets it as an event, too. verbs says EINVAL of a request
+	 * that the peer has withdrawn meanwhile. */
+	if (kvi_err_from_errno(-ret) == KVT_E_PEER_LOST || (lane->answers && ret == -FI_EINVAL)) {
 		kvi_lane_note_lost(lane, -ret);
 		return KVT_OK;
 	}
