@@ -57,6 +57,7 @@ struct kvi_caps {
 	bool own_domains;      /* each cq has a domain of its own */
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */
 	bool shares;	   /* memory in a file moves faster when it was shared: kvi_rail_share() */
+	bool poll_disarms; /* a poll takes the fds from who sleeps on them: kvi_cq_may_sleep() */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	size_t pack_shared_below; /* the same of blocks in memory that was shared */
 };
@@ -134,7 +135,11 @@ size_t kvi_cq_poll_events(struct kvi_cq *cq, struct kvi_lane_event *events, size
  * for the life of the cq. */
 void kvi_cq_get_fds(const struct kvi_cq *cq, int fds[2]);
 
-/* True when it is safe to sleep on the fds: asked right before each sleep. */
+/*
+ * True when it is safe to sleep on the fds: asked right before each sleep. With caps.poll_disarms also by whoever has
+ * polled while another slept on them and polls no more: true, and the fds wake that one again; false: wake it, as there
+ * is something to poll for.
+ */
 bool kvi_cq_may_sleep(struct kvi_cq *cq);
 
 /* ---- memory ---- */

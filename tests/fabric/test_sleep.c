@@ -195,12 +195,108 @@ START_TEST(a_cq_with_idle_lanes_lets_its_thread_sleep)
 }
 END_TEST
 
+/* Whoever may sleep on the near side's descriptors does. */
+static void fall_asleep(struct player *player)
+{
+	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
+	while (side_poll(player->side) || !kvi_cq_may_sleep(player->side->cq))
+		ck_assert_int_lt(kvi_clock_now(), deadline);
+}
+
+/* The sleeper is woken, and finds what it was woken for. */
+static void expect_wake(struct player *player, struct side *other, const struct act *act)
+{
+	int64_t deadline = kvi_deadline_after(2 * KVI_SECOND);
+	while (act->reports == 0) {
+		struct epoll_event events[2];
+		side_poll(other);
+		ck_assert_msg(kvi_clock_now() < deadline, "the sleeper slept on");
+		if (epoll_wait(player->epoll_fd, events, 2, 1) > 0)
+			side_poll(player->side);
+	}
+	ck_assert_int_eq(act->completion.err, KVT_OK);
+}
+
+START_TEST(a_sleeper_wakes_up_for_what_another_thread_has_posted_meanwhile)
+{
+	enum { WRITE, READ, SEND, KINDS };
+	struct bed bed;
+	struct end near, far;
+	struct player player;
+	struct area remote;
+	struct act receive, act;
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	player_open(&player, &bed.near, &near);
+	area_open(&remote, &bed.far, 2 * SLOT_LEN, KVI_ACCESS_REMOTE_READ | KVI_ACCESS_REMOTE_WRITE,
+		  0);
+	for (int i = 0; i < 20 * KINDS; i++) {
+		post_recv(&far, &receive, &remote, SLOT_LEN, SLOT_LEN);
+		bed_run(&bed, KVI_MS);
+		fall_asleep(&player);
+		if (i % KINDS == SEND)
+			post_send(&near, &act, &player.area, 0, SLOT_LEN);
+		else if (i % KINDS == WRITE)
+			post_write(&near, &act, &player.area, 0, SLOT_LEN, remote.rkey);
+		else
+			post_read(&near, &act, &player.area, 0, SLOT_LEN, remote.rkey);
+		if (i % 2 == 0) /* it is done before the sleeper can look */
+			for (unsigned polls = 0; polls < 100; polls++)
+				side_poll(&bed.far);
+		expect_wake(&player, &bed.far, &act);
+		if (i % KINDS != SEND)
+			post_send(&near, &act, &player.area, 0, SLOT_LEN);
+		bed_wait(&bed, receive.reports == 1 && act.reports == 1);
+	}
+	end_close(&near);
+	end_close(&far);
+	bed_run(&bed, KVI_MS);
+	area_close(&remote);
+	player_close(&player);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_sleeper_wakes_up_after_another_thread_has_polled_and_left)
+{
+	struct bed bed;
+	struct end near, far;
+	struct player player;
+	struct area remote;
+	struct act acts[2];
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	player_open(&player, &bed.near, &near);
+	area_open(&remote, &bed.far, SLOT_LEN, KVI_ACCESS_LOCAL, 0);
+	for (unsigned i = 0; i < 20; i++) {
+		for (unsigned j = 0; j < 2; j++)
+			post_recv(&near, &player.receives[j], &player.area, j * SLOT_LEN, SLOT_LEN);
+		fall_asleep(&player);
+		post_send(&far, &acts[0], &remote, 0, SLOT_LEN);
+		bed_wait(&bed, player.receives[0].reports == 1 && acts[0].reports == 1);
+		if (bed.near.caps->poll_disarms)
+			fall_asleep(&player);
+		post_send(&far, &acts[1], &remote, 0, SLOT_LEN);
+		expect_wake(&player, &bed.far, &player.receives[1]);
+		bed_wait(&bed, acts[1].reports == 1);
+	}
+	end_close(&near);
+	end_close(&far);
+	bed_run(&bed, KVI_MS);
+	area_close(&remote);
+	player_close(&player);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_sleep_tests(void)
 {
 	TCase *tests = tcase_create("sleep");
 	tcase_add_test(tests, a_ping_pong_that_sleeps_loses_no_wake_up);
 	tcase_add_loop_test(tests, a_sleeper_wakes_up_when_its_lane_connects_and_when_it_is_lost, 0,
 			    2);
+	tcase_add_test(tests, a_sleeper_wakes_up_for_what_another_thread_has_posted_meanwhile);
+	tcase_add_test(tests, a_sleeper_wakes_up_after_another_thread_has_polled_and_left);
 	tcase_add_test(tests, a_cq_with_idle_lanes_lets_its_thread_sleep);
 	return tests;
 }

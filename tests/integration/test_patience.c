@@ -126,6 +126,46 @@ START_TEST(no_wake_up_is_lost_between_looking_and_sleeping)
 }
 END_TEST
 
+/* ---- nobody waits ---- */
+
+enum { UNAWAITED = 20, UNAWAITED_LEN = 256 * KIB };
+
+static void play_taker(struct peer *test, const void *arg)
+{
+	struct side side;
+	(void)arg;
+	side_serve(&side, test, NULL);
+	for (unsigned i = 0; i < UNAWAITED; i++)
+		recv_pattern(side.kv, UNAWAITED_LEN, i);
+	peer_hear(test);
+	side_close(&side);
+}
+
+/* The worker's thread sleeps when it is started, and nobody drives in its place. */
+START_TEST(a_transfer_that_nobody_waits_for_ends_as_soon_as_its_bytes_are_there)
+{
+	static uint8_t bytes[UNAWAITED_LEN];
+	struct stage stage;
+	unsigned late = 0;
+	stage_open(&stage, play_taker, NULL, NULL);
+	for (unsigned i = 0; i < UNAWAITED; i++) {
+		fill_pattern(bytes, UNAWAITED_LEN, i);
+		rest(20 * MS);
+		int64_t since_ns = get_time_ns();
+		struct kvt_transfer *send = start_send(stage.side.kv, bytes, UNAWAITED_LEN);
+		while (!kvt_transfer_is_done(send) && is_within(since_ns, PATIENCE_NS))
+			rest(MS / 10);
+		late += get_time_ns() - since_ns > 100 * MS;
+		finish(send, KVT_OK);
+	}
+	/* What is lost is found when the longest sleep is over: most of them were. */
+	must(late <= UNAWAITED / 4, "%u of %d transfers took as long as a sleep", late, UNAWAITED);
+	peer_tell(&stage.peer, 0);
+	peer_finish(&stage.peer);
+	stage_close(&stage);
+}
+END_TEST
+
 /* ---- interrupts ---- */
 
 static _Thread_local bool is_interrupted;
@@ -223,6 +263,7 @@ TCase *make_patience_tests(void)
 	TCase *tests = tcase_create("patience");
 	tcase_add_test(tests, after_quick_traffic_all_sleep_who_wait_and_who_do_not);
 	tcase_add_test(tests, no_wake_up_is_lost_between_looking_and_sleeping);
+	tcase_add_test(tests, a_transfer_that_nobody_waits_for_ends_as_soon_as_its_bytes_are_there);
 	tcase_add_loop_test(tests, who_looks_all_the_time_can_be_interrupted, 0, 2);
 	tcase_add_test(tests, who_looks_for_long_keeps_a_deadline);
 	return tests;

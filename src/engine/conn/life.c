@@ -318,6 +318,7 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		sever_shard(&conn->shards[i]);
+		kvi_worker_leave(engine->workers[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	/* A stripe may be on its way to a shard that was severed already: it ends there, before
@@ -325,12 +326,14 @@ void kvi_conn_tear_down(struct kvt_conn *conn)
 	for (unsigned i = 0; i < count; i++) {
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
+		kvi_worker_leave(engine->workers[i]);
 		kvi_worker_unlock(engine->workers[i]);
 	}
 	for (unsigned i = 0; i < count; i++) {
 		/* Shares that ended on other workers arrive here as commands. */
 		kvi_worker_lock(engine->workers[i]);
 		kvi_worker_progress(engine->workers[i]);
+		kvi_worker_leave(engine->workers[i]);
 		/* Other connections have their turns in between. */
 		while (!fail_shard(&conn->shards[i], FAILED_AT_ONCE)) {
 			kvi_worker_unlock(engine->workers[i]);

@@ -117,6 +117,18 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 	return did;
 }
 
+void kvi_worker_leave(struct kvi_worker *worker)
+{
+	struct kvt_engine *engine = worker->engine;
+	/* A parked thread looks in before long. */
+	if (worker->stopped || (worker->parked && !worker->inline_sleeps))
+		return;
+	for (size_t i = 0; i < engine->rail_count; i++)
+		if (kvi_rail_get_caps(engine->rails[i])->poll_disarms &&
+		    !kvi_cq_may_sleep(worker->cqs[i]))
+			kvi_wake(&worker->wake);
+}
+
 /* ---- sleeping ---- */
 
 /* What an inline driver left to be posted with its next message, and it has not come again. */
@@ -303,6 +315,7 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 	/* The thread, parked, looks in before long; one that sleeps for work does not. */
 	if (!worker->parked && !worker->stopped)
 		kvi_worker_flush(worker, KVI_FLUSH_ALL);
+	kvi_worker_leave(worker);
 
 	bool others_wait = worker->waiters > 0 ||
 			   (worker->visited && atomic_load(&worker->engine->inbox.pollers) > 0);

@@ -159,6 +159,9 @@ bool kvi_worker_poll(struct kvi_worker *worker);
 /* Now, or a little earlier: read once for all messages of a packet. Under lock. */
 int64_t kvi_worker_get_time(struct kvi_worker *worker);
 
+/* After polls, by who polls no more: have the queues wake whoever sleeps on them meanwhile. Under lock. */
+void kvi_worker_leave(struct kvi_worker *worker);
+
 /* Drop the lock until those have had it who want it. */
 void kvi_worker_give_way(struct kvi_worker *worker);
 

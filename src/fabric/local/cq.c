@@ -93,6 +93,17 @@ void kvi_local_cq_get_fds(const struct kvi_cq *base, int fds[2])
 	fds[1] = cq->events_epoll_fd;
 }
 
+/* There is something to poll for that no lane's socket tells of. */
+static void rouse(struct kvi_local_cq *cq)
+{
+	const uint64_t one = 1;
+	if (!cq->sleeps || cq->is_forgotten)
+		return;
+	cq->sleeps = false; /* once is enough, until it sleeps again */
+	ssize_t ret = write(cq->event_fd, &one, sizeof(one));
+	(void)ret; /* full: it is readable */
+}
+
 /* ---- operations ---- */
 
 struct kvi_local_op *kvi_local_op_take(struct kvi_local_cq *cq)
@@ -136,6 +147,7 @@ void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider
 	op->completion.provider_errno = provider_errno;
 	kvi_list_remove(&op->node);
 	kvi_list_append(&lane->cq->done, &op->node);
+	rouse(lane->cq);
 }
 
 struct kvi_local_piece kvi_local_op_get_piece(const struct kvi_local_op *op)
@@ -171,6 +183,10 @@ void kvi_local_lane_wake(struct kvi_local_lane *lane)
 	lane->vain = 0;
 	if (!kvi_list_is_empty(&lane->awake_node) || lane->state != KVI_LOCAL_CONNECTED)
 		return;
+	/* Nobody looks into its ring: the peer shall wake us, unless it has done its part already. */
+	if (lane->cq->sleeps && kvi_local_lane_fall_asleep(lane))
+		return;
+	rouse(lane->cq);
 	kvi_list_append(&lane->cq->awake, &lane->awake_node);
 	lane->cq->awake_count++;
 	atomic_store(&lane->ring.own->asleep, 0);
@@ -207,6 +223,7 @@ static void look(struct kvi_local_cq *cq, int epoll_fd)
 size_t kvi_local_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, size_t max)
 {
 	struct kvi_local_cq *cq = kvi_local_cq(base);
+	cq->sleeps = false;
 	if (cq->must_look || cq->awake_count == 0 || ++cq->turns % LOOK_TURNS == 0) {
 		cq->must_look = false;
 		look(cq, cq->epoll_fd);
@@ -286,5 +303,6 @@ bool kvi_local_cq_may_sleep(struct kvi_cq *base)
 	kvi_list_for_each (node, next, &cq->awake)
 		if (!fall_asleep(kvi_container_of(node, struct kvi_local_lane, awake_node)))
 			return false;
+	cq->sleeps = true;
 	return true;
 }

@@ -74,6 +74,7 @@ struct kvi_local_cq {
 	int event_fd;	     /* readable while event_lanes is not empty */
 	bool is_forgotten;
 	bool must_look; /* at epoll_fd, in the next poll */
+	bool sleeps; /* somebody may, on the fds: no poll came since kvi_cq_may_sleep() allowed it */
 	unsigned turns;
 	struct kvi_local_lane *lanes; /* by address, until closed */
 	struct kvi_list awake;	      /* lanes that each poll looks at; the next first */
@@ -143,7 +144,7 @@ struct kvi_local_piece {
 /* A posted operation; or, with no op of the caller's, the answer to a read of the peer's. */
 struct kvi_local_op {
 	struct kvi_list node;
-	struct kvi_local_lane *lane; /* NULL: closed */
+	struct kvi_local_lane *lane;
 	struct kvi_completion completion;
 	enum kvi_record_kind kind;
 	bool is_begun; /* its record is in the ring, but for bytes */
@@ -328,7 +329,7 @@ void kvi_local_op_give(struct kvi_local_cq *cq, struct kvi_local_op *op);
 void kvi_local_op_finish(struct kvi_local_op *op, enum kvt_err err, int provider_errno);
 /* What is at op->moved: a part of one of its spans, and of its source. */
 struct kvi_local_piece kvi_local_op_get_piece(const struct kvi_local_op *op);
-/* Have each poll look at it, until it falls asleep. */
+/* Have each poll look at it, until it falls asleep; or its peer wake who sleeps on the cq. */
 void kvi_local_lane_wake(struct kvi_local_lane *lane);
 /* Have kvi_cq_poll_events() report what is pending. */
 void kvi_local_lane_tell(struct kvi_local_lane *lane);

@@ -26,6 +26,7 @@ static const struct kvi_caps local_caps = {
 	.own_domains = true, /* so that workers do not meet at a lock */
 	.one_port = true,
 	.shares = true,
+	.poll_disarms = true,
 	.pack_below = 64 * 1024,
 	.pack_shared_below = 4 * 1024,
 };
