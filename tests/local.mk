@@ -148,10 +148,13 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/check_fabric.c \
 	tests/fabric/hostile.c \
 	tests/fabric/hostile.h \
+	tests/fabric/raw.c \
+	tests/fabric/raw.h \
 	tests/fabric/test_hostile.c \
 	tests/fabric/test_limits.c \
 	tests/fabric/test_local.c \
 	tests/fabric/test_local.h \
+	tests/fabric/test_raw.c \
 	tests/fabric/test_strays.c \
 	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = \

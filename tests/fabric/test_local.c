@@ -19,74 +19,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fabric/local/local.h"
+#include "raw.h"
 #include "test_local.h"
 
-enum { CANARY = 0xc5, LEN = 4096 };
-
-/* A connected peer without an engine: a socket, and the ring that it has made. */
-struct raw {
-	int socket;
-	struct kvi_ring ring;
-	struct end far; /* the victim's end */
-	struct area area;
-};
-
 /* ---- what is handed over ---- */
-
-static int call(struct bed *bed)
-{
-	uint8_t address[KVI_ADDRESS_LEN_MAX];
-	size_t len = kvi_listener_get_address(bed->listener, address);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(connect(fd, (const struct sockaddr *)address, (socklen_t)len), 0);
-	return fd;
-}
-
-static struct kvi_local_hello make_hello(void)
-{
-	return (struct kvi_local_hello){
-		.magic = KVI_LOCAL_HELLO_MAGIC,
-		.ring_len = KVI_RING_LEN,
-		.len = 4,
-		.data = "raw",
-	};
-}
-
-/* So many bytes, and count times the descriptor. */
-static void say(int socket, const void *bytes, size_t len, int fd, unsigned count)
-{
-	_Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(4 * sizeof(int))] = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)bytes, len };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
-	if (count > 0) {
-		message.msg_control = control;
-		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-		head->cmsg_len = CMSG_LEN(count * sizeof(int));
-		head->cmsg_level = SOL_SOCKET;
-		head->cmsg_type = SCM_RIGHTS;
-		for (unsigned i = 0; i < count; i++)
-			memcpy(CMSG_DATA(head) + i * sizeof(int), &fd, sizeof(fd));
-	}
-	ck_assert_int_eq(sendmsg(socket, &message, MSG_NOSIGNAL), (ssize_t)len);
-}
-
-static int make_file(off_t len, int seals)
-{
-	int fd = memfd_create("kvt-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	ck_assert_int_eq(ftruncate(fd, len), 0);
-	ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
-	return fd;
-}
-
-static bool has_hung_up(int socket)
-{
-	struct pollfd end = { .fd = socket, .events = POLLIN };
-	uint8_t byte;
-	return poll(&end, 1, 0) == 1 && recv(socket, &byte, 1, MSG_DONTWAIT) <= 0;
-}
 
 /* Nothing that makes a lane: the caller is hung up on, and nothing is left of it. */
 static void expect_refusal(struct bed *bed, int socket)
@@ -191,36 +127,6 @@ END_TEST
 
 /* ---- what is put into a ring ---- */
 
-static void raw_open(struct raw *raw, struct bed *bed, unsigned access)
-{
-	struct kvi_local_hello hello = make_hello();
-	*raw = (struct raw){ .socket = call(bed) };
-	ck_assert_int_eq(kvi_ring_make(&raw->ring, NULL), KVT_OK);
-	say(raw->socket, &hello, sizeof(hello), raw->ring.fd, 1);
-	end_accept(&raw->far, bed, bed_take_request(bed));
-	area_open(&raw->area, &bed->far, LEN, access, CANARY);
-	bed_wait(bed, raw->far.connected_count == 1);
-}
-
-static void raw_close(struct raw *raw)
-{
-	end_close(&raw->far);
-	area_close(&raw->area);
-	kvi_ring_close(&raw->ring);
-	close(raw->socket);
-}
-
-static void put(struct raw *raw, const struct kvi_record *record,
-		const struct kvi_record_span *spans, size_t span_count)
-{
-	uint8_t *out = kvi_ring_get_out(&raw->ring);
-	memcpy(out, record, sizeof(*record));
-	if (span_count > 0)
-		memcpy(out + sizeof(*record), spans, span_count * sizeof(*spans));
-	kvi_ring_put(&raw->ring, sizeof(*record) + span_count * sizeof(*spans));
-	send(raw->socket, "", 1, MSG_NOSIGNAL);
-}
-
 enum harm {
 	WRONG_KIND,
 	NO_KIND,
@@ -288,6 +194,7 @@ static void do_harm(struct raw *raw, enum harm harm)
 	case SUM_OVERFLOWS:
 		record.count = count = 2;
 		spans[1] = spans[0];
+		spans[0].len = UINT64_MAX - 7;
 		spans[1].len = 0 - spans[0].len + record.len;
 		break;
 	case ANSWER_TO_NOTHING:
@@ -635,5 +542,6 @@ Suite *make_local_suite(void)
 	tcase_add_test(tests, what_was_offered_and_cannot_be_mapped_ends_the_lane);
 	tcase_add_test(tests, a_peer_that_is_killed_is_lost_at_once);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, make_raw_tests());
 	return suite;
 }

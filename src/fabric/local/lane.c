@@ -228,12 +228,19 @@ static bool read_socket(struct kvi_local_lane *lane)
 		return false;
 	}
 	ssize_t got = kvi_local_receive(lane->socket, &offer, sizeof(offer), &fd);
-	if (got <= 0)
-		return false;
-	if (got == (ssize_t)sizeof(offer) && fd >= 0)
+	bool is_offer = got == (ssize_t)sizeof(offer);
+	/* One that came without its descriptor, as no more can be open here, is not counted; nor is any behind it. */
+	lane->maps_no_more |= is_offer && fd < 0;
+	if (is_offer && !lane->maps_no_more)
 		err = kvi_local_take_offer(lane, &offer, fd);
 	else if (fd >= 0)
 		close(fd);
+	if (got <= 0)
+		return false;
+	if (err == ENOMEM) {
+		lane->maps_no_more = true;
+		err = 0;
+	}
 	if (err != 0)
 		kvi_local_lane_lose(lane, KVT_E_PEER_LOST, err);
 	return err == 0;

@@ -76,6 +76,8 @@ struct kvi_local_cq {
 	bool must_look; /* at epoll_fd, in the next poll */
 	bool sleeps; /* somebody may, on the fds: no poll came since kvi_cq_may_sleep() allowed it */
 	unsigned turns;
+	pid_t vain_pid; /* that a close has waited for in vain (pull.c) */
+	int64_t vain_until_ns;
 	struct kvi_local_lane *lanes; /* by address, until closed */
 	struct kvi_list awake;	      /* lanes that each poll looks at; the next first */
 	unsigned awake_count;
@@ -193,6 +195,8 @@ struct kvi_local_lane {
 	int lost_errno;
 	unsigned vain; /* polls in a row that found nothing */
 	uint64_t probe;
+	uint64_t peer_probe; /* what is at this address of the peer's, as long as it is the peer */
+	uintptr_t peer_probe_address;
 	size_t address_len;
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
 
@@ -215,6 +219,7 @@ struct kvi_local_lane {
 	unsigned last_slot; /* that was used */
 	uint32_t offer_count;
 	uint32_t map_count;			     /* of the peer's offers, taken */
+	bool maps_no_more;			     /* one could not be: bytes come another way */
 	struct kvi_local_map *maps[KVI_LOCAL_SLOTS]; /* of the peer's memory */
 };
 

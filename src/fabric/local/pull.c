@@ -23,18 +23,20 @@
 /* How long a copy of one chunk can take. Who stands still in one for longer was stopped, or means harm: it has read
  * what it was given, and fails when it looks again. */
 #define PULL_NS (50 * KVI_MS)
+/* For so long no other lane of that peer's is waited for. */
+#define VAIN_NS KVI_SECOND
 
 void kvi_local_probe(struct kvi_local_lane *lane)
 {
 	uint64_t found = 0;
-	uintptr_t address = (uintptr_t)atomic_load(&lane->ring.other->probe_address);
-	uint64_t value = atomic_load(&lane->ring.other->probe_value);
 	struct iovec to = { &found, sizeof(found) };
-	struct iovec from = { (void *)address, sizeof(found) };
+	lane->peer_probe = atomic_load(&lane->ring.other->probe_value);
+	lane->peer_probe_address = (uintptr_t)atomic_load(&lane->ring.other->probe_address);
+	struct iovec from = { (void *)lane->peer_probe_address, sizeof(found) };
 	errno = 0;
 	lane->pulls = lane->pid > 0 &&
 		      process_vm_readv(lane->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(found) &&
-		      found == value;
+		      found == lane->peer_probe;
 	if (!lane->pulls)
 		kvi_log(KVI_LOG_DEBUG, "lane-copies-twice",
 			"process_vm_readv() does not reach the peer (errno %d)", errno);
@@ -48,23 +50,29 @@ static bool is_own_fault(const struct iovec *to, size_t count, size_t len)
 	return got < 0 ? errno == EFAULT : (size_t)got < len;
 }
 
-/* By the kernel, out of the peer's memory. */
+/* By the kernel, out of the peer's memory: if it still is the peer's, which its word tells, read in the same call. By
+ * its number another process may be found, or another program that it has become. */
 static int copy_foreign(struct kvi_local_lane *lane, const struct kvi_local_piece *pieces,
 			size_t count)
 {
-	struct iovec to[KVI_SPANS_MAX], from[KVI_SPANS_MAX];
-	size_t len = 0;
+	uint64_t found = 0;
+	struct iovec to[1 + KVI_SPANS_MAX] = { { &found, sizeof(found) } };
+	struct iovec from[1 + KVI_SPANS_MAX] = { { (void *)lane->peer_probe_address,
+						   sizeof(found) } };
+	size_t len = sizeof(found);
 	for (size_t i = 0; i < count; i++) {
-		to[i] = (struct iovec){ pieces[i].to, pieces[i].len };
-		from[i] = (struct iovec){ (void *)(uintptr_t)pieces[i].source, pieces[i].len };
+		to[1 + i] = (struct iovec){ pieces[i].to, pieces[i].len };
+		from[1 + i] = (struct iovec){ (void *)(uintptr_t)pieces[i].source, pieces[i].len };
 		len += pieces[i].len;
 	}
-	ssize_t got = process_vm_readv(lane->pid, to, count, from, count, 0);
-	if (got >= 0 && (size_t)got == len)
-		return 0;
+	ssize_t got = process_vm_readv(lane->pid, to, 1 + count, from, 1 + count, 0);
 	if (got < 0 && errno != EFAULT)
 		return errno == ESRCH ? ECONNRESET : errno;
-	if (is_own_fault(to, count, len))
+	if (found != lane->peer_probe)
+		return ECONNRESET;
+	if (got >= 0 && (size_t)got == len)
+		return 0;
+	if (is_own_fault(&to[1], count, len - sizeof(found)))
 		return EFAULT;
 	atomic_store(&lane->ring.own->fault, EFAULT);
 	return EIO;
@@ -121,7 +129,18 @@ void kvi_local_shut(struct kvi_local_lane *lane)
 	atomic_store(&lane->ring.own->closed, 1);
 	if (lane->is_hung || atomic_load(&lane->ring.other->pulling) == 0)
 		return;
-	int64_t deadline_ns = kvi_deadline_after(PULL_NS);
-	while (atomic_load(&lane->ring.other->pulling) != 0 && kvi_clock_now() < deadline_ns)
+	/* It has many lanes, and they are closed one after another: one wait is for all of them. */
+	struct kvi_local_cq *cq = lane->cq;
+	int64_t now_ns = kvi_clock_now();
+	if (lane->pid == cq->vain_pid && now_ns < cq->vain_until_ns)
+		return;
+	int64_t deadline_ns = now_ns + PULL_NS;
+	while (atomic_load(&lane->ring.other->pulling) != 0) {
+		if (kvi_clock_now() >= deadline_ns) {
+			cq->vain_pid = lane->pid;
+			cq->vain_until_ns = kvi_deadline_after(VAIN_NS);
+			return;
+		}
 		sched_yield();
+	}
 }
