@@ -133,6 +133,11 @@ struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener)
 	return listener->fabric->listener_take(listener);
 }
 
+bool kvi_listener_lacks_fds(const struct kvi_listener *listener)
+{
+	return listener->lacks_fds;
+}
+
 const uint8_t *kvi_lane_request_get_data(const struct kvi_lane_request *request, size_t *len)
 {
 	*len = request->len;

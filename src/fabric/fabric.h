@@ -55,6 +55,7 @@ struct kvi_caps {
 	bool send_after_write; /* a send reaches the peer after the lane's earlier writes did */
 	bool holds_messages;   /* a send that finds no receive posted waits for one, at no cost */
 	bool own_domains;      /* each cq has a domain of its own */
+	bool one_host;	       /* lanes stay on this host: no port and no firewall is theirs */
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */
 	bool shares;	   /* memory in a file moves faster when it was shared: kvi_rail_share() */
 	bool poll_disarms; /* a poll takes the fds from who sleeps on them: kvi_cq_may_sleep() */
@@ -188,6 +189,9 @@ void kvi_address_print(const uint8_t *address, size_t len, char text[KVI_ADDRESS
 
 /* The next lane request, NULL when there is none. It must be accepted (kvi_lane_open) or rejected. */
 struct kvi_lane_request *kvi_listener_take(struct kvi_listener *listener);
+/* Whether one waits that no descriptor was left for when it was to be taken: the listener's fd stays readable, and who
+ * watches it looks away for a while. */
+bool kvi_listener_lacks_fds(const struct kvi_listener *listener);
 const uint8_t *kvi_lane_request_get_data(const struct kvi_lane_request *request, size_t *len);
 void kvi_lane_request_reject(struct kvi_lane_request *request);
 
@@ -204,7 +208,7 @@ enum kvt_err kvi_lane_open(struct kvi_cq *cq, const uint8_t *address, size_t add
 			   struct kvt_error *error);
 
 /* Connect (data: at most KVI_LANE_DATA_LEN_MAX bytes for the listener) or accept. Success or failure
- * comes as an event. */
+ * comes as an event. Errors: LIMIT (no descriptor is left), and those of kvi_lane_open(). */
 enum kvt_err kvi_lane_connect(struct kvi_lane *lane, const uint8_t *data, size_t len,
 			      struct kvt_error *error);
 

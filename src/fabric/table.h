@@ -26,6 +26,7 @@ struct kvi_memory {
 struct kvi_listener {
 	const struct kvi_fabric *fabric;
 	int fd;
+	bool lacks_fds; /* since the last take */
 	size_t address_len;
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
 };

@@ -5,8 +5,10 @@
 #define _GNU_SOURCE 1 /* F_SEAL_SHRINK */
 #include "raw.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- descriptors ---- */
@@ -71,6 +73,48 @@ START_TEST(a_descriptor_that_comes_with_anything_but_an_offer_is_closed)
 }
 END_TEST
 
+START_TEST(a_caller_waits_for_a_descriptor_and_who_takes_it_is_told_why)
+{
+	struct bed bed;
+	struct kvi_local_hello hello = make_hello();
+	struct kvi_ring ring;
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+	bed_open(&bed);
+	ck_assert_int_eq(kvi_ring_make(&ring, NULL), KVT_OK);
+	socklen_t len = (socklen_t)kvi_listener_get_address(bed.listener, address);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct rlimit limit = exhaust_fds();
+	ck_assert_int_eq(connect(fd, (const struct sockaddr *)address, len), 0);
+	ck_assert_ptr_null(kvi_listener_take(bed.listener));
+	ck_assert(kvi_listener_lacks_fds(bed.listener));
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	say(fd, &hello, sizeof(hello), ring.fd, 1);
+	kvi_lane_request_reject(bed_take_request(&bed));
+	ck_assert(!kvi_listener_lacks_fds(bed.listener));
+	kvi_ring_close(&ring);
+	close(fd);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_lane_that_no_descriptor_is_left_for_says_so)
+{
+	struct bed bed;
+	struct end near;
+	struct kvt_error error = { 0 };
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+	bed_open(&bed);
+	size_t len = kvi_listener_get_address(bed.listener, address);
+	end_open(&near, &bed.near, address, len, NULL);
+	struct rlimit limit = exhaust_fds();
+	ck_assert_int_eq(kvi_lane_connect(near.lane, address, 4, &error), KVT_E_LIMIT);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert_int_eq(error.provider_errno, EMFILE);
+	end_close(&near);
+	bed_close(&bed);
+}
+END_TEST
+
 /* ---- pulling ---- */
 
 START_TEST(the_bytes_of_another_process_by_the_same_number_are_not_the_peers)
@@ -123,6 +167,8 @@ TCase *make_raw_tests(void)
 	tcase_add_test(
 		tests,
 		an_offer_that_came_without_its_descriptor_costs_no_lane_and_no_later_one_is_counted);
+	tcase_add_test(tests, a_caller_waits_for_a_descriptor_and_who_takes_it_is_told_why);
+	tcase_add_test(tests, a_lane_that_no_descriptor_is_left_for_says_so);
 	tcase_add_test(tests, a_descriptor_that_comes_with_anything_but_an_offer_is_closed);
 	tcase_add_test(tests, the_bytes_of_another_process_by_the_same_number_are_not_the_peers);
 	tcase_add_test(tests, a_peer_that_says_it_copies_holds_up_the_close_of_its_lanes_once);

@@ -119,6 +119,26 @@ static void pause_listening(struct kvi_control *control, int listen_fd)
 	control->resume_ns = kvi_deadline_after(PAUSE_NS);
 }
 
+/* The same for lanes, which wait until there are some again. */
+static void pause_lanes(struct kvi_control *control, size_t rail)
+{
+	kvi_log(KVI_LOG_WARN, "lanes-paused", "no descriptor is left for another lane");
+	epoll_ctl(control->epoll_fd, EPOLL_CTL_DEL, kvi_listener_get_fd(control->listeners[rail]),
+		  NULL);
+	control->rails_paused |= 1U << rail;
+	if (control->end_text == NULL)
+		control->resume_ns = kvi_deadline_after(PAUSE_NS);
+}
+
+static void resume_lanes(struct kvi_control *control)
+{
+	for (size_t i = 0; control->rails_paused >> i != 0; i++)
+		if ((control->rails_paused >> i & 1) != 0)
+			watch_control(control, kvi_listener_get_fd(control->listeners[i]),
+				      &control->listeners[i]);
+	control->rails_paused = 0;
+}
+
 static void accept_strangers(struct kvi_control *control, int listen_fd)
 {
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
@@ -156,6 +176,7 @@ static void close_listeners(struct kvi_control *control)
 		kvi_listener_close(control->listeners[i]);
 		control->listeners[i] = NULL;
 	}
+	control->rails_paused = 0;
 }
 
 static enum kvt_err open_listeners(struct kvi_control *control, struct kvi_lanes *lanes,
@@ -264,6 +285,8 @@ static void take_lanes(struct kvi_control *control, size_t rail)
 		if (budget == 0)
 			return;
 	}
+	if (control->listeners[rail] != NULL && kvi_listener_lacks_fds(control->listeners[rail]))
+		pause_lanes(control, rail);
 }
 
 /* ---- the loop ---- */
@@ -328,6 +351,7 @@ static bool pass_timers(struct kvi_control *control)
 	int64_t now_ns = kvi_clock_now();
 	if (now_ns >= control->resume_ns) {
 		start_listening(control);
+		resume_lanes(control);
 		control->resume_ns = KVI_NEVER;
 	}
 	for (int i = 0; i < TURN_BATCH && kvi_timers_get_due(&control->timers) <= now_ns; i++)

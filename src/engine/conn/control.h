@@ -53,6 +53,7 @@ struct kvi_control {
 	int64_t resume_ns;	     /* when to listen again after that; KVI_NEVER: listening */
 	struct kvi_listener *listeners[KVI_RAILS_MAX];
 	unsigned listener_users; /* sessions whose lanes are being made */
+	unsigned rails_paused;	 /* bits: listeners that are not watched until then */
 	unsigned rails_left;	 /* bits: listeners on which lane requests may be left */
 	bool fds_lost;		 /* its descriptors are not ours any more */
 	const char *end_text;	 /* not NULL: everything is to end, for this reason */

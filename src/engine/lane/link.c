@@ -275,11 +275,13 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 	unsigned rail = link->index % lanes->rail_count;
 	char address[KVI_ADDRESS_TEXT_LEN];
 	kvi_address_print(lanes->rails[rail].address, lanes->rails[rail].len, address);
-	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno,
-		      "lane %u, to %s: %s. Lanes use ports of their own: open them in the firewall "
-		      "(lane_ports of the engine there)",
+	bool one_host = kvi_rail_get_caps(link->conn->engine->rails[link->rail])->one_host;
+	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno, "lane %u, to %s: %s%s",
 		      link->index, address,
-		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time");
+		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time",
+		      one_host ? ""
+			       : ". Lanes use ports of their own: open them in the firewall "
+				 "(lane_ports of the engine there)");
 }
 
 /* ---- receiving ---- */

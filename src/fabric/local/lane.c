@@ -164,9 +164,11 @@ static int call(struct kvi_local_lane *lane, const uint8_t *data, size_t len)
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = lane };
 	memcpy(&address, lane->address, lane->address_len);
 	lane->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (lane->socket < 0)
+		return errno;
 	lane->socket_ino = kvi_fd_get_ino(lane->socket);
-	if (lane->socket < 0 || connect(lane->socket, (const struct sockaddr *)&address,
-					(socklen_t)lane->address_len) != 0)
+	if (connect(lane->socket, (const struct sockaddr *)&address,
+		    (socklen_t)lane->address_len) != 0)
 		return errno;
 	if (!kvi_local_check_peer(lane->socket, &lane->pid))
 		return EPERM;
@@ -188,9 +190,10 @@ enum kvt_err kvi_local_lane_connect(struct kvi_lane *base, const uint8_t *data, 
 				    struct kvt_error *error)
 {
 	struct kvi_local_lane *lane = kvi_local_lane(base);
-	(void)error;
 	lane->state = KVI_LOCAL_CONNECTING;
 	int err = lane->answers ? answer(lane) : call(lane, data, len);
+	if (err == EMFILE || err == ENFILE)
+		return kvi_fail(error, KVT_E_LIMIT, err, "socket: %s", strerror(err));
 	if (err != 0)
 		kvi_local_lane_lose(lane, KVT_E_PEER_LOST, err);
 	else if (lane->answers)

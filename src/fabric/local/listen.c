@@ -153,10 +153,11 @@ void kvi_local_listener_close(struct kvi_listener *base)
 
 /* ---- requests ---- */
 
-/* One that called; false when there is none. */
+/* One that called; false when there is none, or no descriptor for it. */
 static bool take_caller(struct kvi_local_listener *listener)
 {
 	int socket = accept4(listener->socket, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	listener->base.lacks_fds = socket < 0 && (errno == EMFILE || errno == ENFILE);
 	if (socket < 0)
 		return false;
 	struct caller *caller = kvi_alloc(sizeof(*caller));
@@ -229,12 +230,14 @@ struct kvi_lane_request *kvi_local_listener_take(struct kvi_listener *base)
 {
 	struct kvi_local_listener *listener = kvi_local_listener(base);
 	struct epoll_event event;
+	listener->base.lacks_fds = false;
 	/* Each turn takes a caller or hears one: so many turns hear one of those that there were. */
 	for (unsigned turn = 0; turn <= 2 * CALLERS_MAX; turn++) {
 		if (epoll_wait(listener->base.fd, &event, 1, 0) != 1)
 			return NULL;
 		if (event.data.ptr == NULL) {
-			take_caller(listener);
+			if (!take_caller(listener))
+				return NULL;
 			continue;
 		}
 		struct kvi_local_request *request = hear(listener, event.data.ptr);

@@ -24,6 +24,7 @@ static const struct kvi_caps local_caps = {
 	.send_after_write = true,
 	.holds_messages = true,
 	.own_domains = true, /* so that workers do not meet at a lock */
+	.one_host = true,
 	.one_port = true,
 	.shares = true,
 	.poll_disarms = true,
