@@ -42,9 +42,11 @@ static_assert(offsetof(nixl::Options, has_notification) == offsetof(nixl_opt_b_a
 static_assert(offsetof(nixl::Start, backend) == offsetof(nixlBackendInitParams, type));
 static_assert(offsetof(nixl::Start, settings) == offsetof(nixlBackendInitParams, customParams));
 static_assert(offsetof(nixl::Start, threads) == offsetof(nixlBackendInitParams, syncMode));
-static_assert(offsetof(nixl::Start, telemetry) == offsetof(nixlBackendInitParams, enableTelemetry_));
+static_assert(offsetof(nixl::Start, telemetry) ==
+	      offsetof(nixlBackendInitParams, enableTelemetry_));
 static_assert(offsetof(nixl::Plugin, open) == offsetof(nixlBackendPlugin, create_engine));
-static_assert(offsetof(nixl::Plugin, get_memories) == offsetof(nixlBackendPlugin, get_backend_mems));
+static_assert(offsetof(nixl::Plugin, get_memories) ==
+	      offsetof(nixlBackendPlugin, get_backend_mems));
 
 static_assert(int{ nixl::HOST } == int{ DRAM_SEG } && int{ nixl::FILE_SYSTEM } == int{ FILE_SEG });
 static_assert(int{ nixl::READ } == int{ NIXL_READ } && int{ nixl::WRITE } == int{ NIXL_WRITE });
