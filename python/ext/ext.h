@@ -407,9 +407,12 @@ struct kvi_py_transfer {
 	PyObject *engine; /* keeps the engine open */
 	Py_buffer view;	  /* released when the outcome is stored */
 	enum kvi_py_kind kind;
-	bool is_taken;	  /* somebody has its outcome: reap() need not return it */
-	bool is_unowned;  /* the engine does not keep it: it is the caller's */
-	bool is_detached; /* nobody keeps it, and it goes on without its object */
+	bool is_taken;	   /* somebody has its outcome: reap() need not return it */
+	bool is_unowned;   /* the engine does not keep it: it is the caller's */
+	bool is_detached;  /* nobody keeps it, and it goes on without its object */
+	bool is_given;	   /* somebody got its value: a Connection is closed by who has it */
+	bool is_abandoned; /* who waited for it went: a connection that comes now is nobody's */
+	bool is_given_up;  /* it had come, and was closed: that counts as cancelled */
 	pid_t owner;
 	PyObject *callbacks; /* list, or NULL */
 	PyObject *value;     /* the outcome: one of these two */

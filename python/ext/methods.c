@@ -32,14 +32,21 @@ static PyObject *import_aio(PyObject *self)
 static PyObject *accept_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *names[] = { "timeout", NULL };
-	PyObject *timeout = Py_None;
+	PyObject *timeout = NULL;
+	int64_t timeout_ns;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:accept_async", names, &timeout))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:accept_async", names, &timeout) ||
+	    kvi_py_parse_seconds(timeout, "timeout", &timeout_ns) < 0)
 		return NULL;
 	PyObject *aio = import_aio(self);
 	if (aio == NULL)
 		return NULL;
-	PyObject *coroutine = PyObject_CallMethod(aio, "accept", "OO", self, timeout);
+	PyObject *coroutine = timeout_ns == 0 || timeout_ns == KVT_FOREVER
+				      ? PyObject_CallMethod(aio, "accept", "O", self)
+				      : PyObject_CallMethod(aio, "accept", "Od", self,
+							    timeout_ns == KVT_NOWAIT
+								    ? 0.0
+								    : (double)timeout_ns * 1e-9);
 	Py_DECREF(aio);
 	return coroutine;
 }

@@ -73,6 +73,27 @@ static PyObject *take_conn(struct kvi_py_transfer *self, struct kvi_py_conn *con
 	return (PyObject *)conn;
 }
 
+/* Close the connection of a call that has ended and that nobody asked for its result: it was cancelled then. */
+static void give_up_conn(struct kvi_py_transfer *self)
+{
+	struct kvt_error error = { KVT_E_CANCELLED, 0, "cancelled by this side" };
+
+	if (self->kind != KVI_PY_CONNECT || self->value == NULL || self->is_given)
+		return;
+	kvi_py_raise(kvi_py_get_state((PyObject *)self), &error, 0);
+	PyObject *exception = catch_exception();
+	if (self->value == NULL || self->is_given) { /* by another thread, meanwhile */
+		Py_XDECREF(exception);
+		return;
+	}
+	PyObject *conn = self->value;
+	self->value = NULL;
+	self->exception = exception;
+	self->is_given_up = true;
+	kvi_py_close_conn((struct kvi_py_conn *)conn);
+	Py_DECREF(conn);
+}
+
 int kvi_py_settle(struct kvi_py_transfer *self)
 {
 	struct kvi_py_outcome outcome = { .len = 0 };
@@ -104,6 +125,8 @@ int kvi_py_settle(struct kvi_py_transfer *self)
 	}
 	self->exception = exception;
 	PyBuffer_Release(&self->view);
+	if (self->is_abandoned)
+		give_up_conn(self);
 	return 0;
 }
 
@@ -157,8 +180,10 @@ static PyObject *transfer_result(PyObject *self, PyObject *args, PyObject *kwarg
 
 	if (await_outcome(transfer, args, kwargs, "|O:result") < 0)
 		return NULL;
-	if (transfer->value != NULL)
+	if (transfer->value != NULL) {
+		transfer->is_given = true;
 		return Py_NewRef(transfer->value);
+	}
 	PyErr_SetObject((PyObject *)Py_TYPE(transfer->exception), transfer->exception);
 	return NULL;
 }
@@ -317,6 +342,23 @@ static PyObject *transfer_cancel(PyObject *self, PyObject *args)
 	Py_RETURN_TRUE;
 }
 
+/* For aio.py: who waited was cancelled, and nobody will ask. */
+static PyObject *transfer_abandon(PyObject *self, PyObject *args)
+{
+	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
+
+	(void)args;
+	if (check_fork(transfer) < 0)
+		return NULL;
+	transfer->is_abandoned = true;
+	if (!is_settled(transfer) && !kvt_transfer_is_done(transfer->handle))
+		kvt_transfer_cancel(transfer->handle);
+	else if (transfer->kind == KVI_PY_CONNECT && kvi_py_settle(transfer) < 0)
+		return NULL;
+	give_up_conn(transfer);
+	Py_RETURN_NONE;
+}
+
 static PyObject *transfer_detach(PyObject *self, PyObject *args)
 {
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
@@ -324,6 +366,11 @@ static PyObject *transfer_detach(PyObject *self, PyObject *args)
 	(void)args;
 	if (check_fork(transfer) < 0)
 		return NULL;
+	if (transfer->kind == KVI_PY_CONNECT) {
+		PyErr_SetString(PyExc_ValueError, "a call to a peer is its caller's: it cannot be "
+						  "detached");
+		return NULL;
+	}
 	if (transfer->is_unowned) {
 		PyErr_SetString(PyExc_ValueError, "the transfer of an array is its caller's: it "
 						  "cannot be detached");
@@ -346,8 +393,9 @@ static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 	(void)args;
 	if (check_fork(transfer) < 0)
 		return NULL;
-	return PyBool_FromLong(kvt_transfer_get_result(transfer->handle, &result) == KVT_OK &&
-			       result.err == KVT_E_CANCELLED);
+	return PyBool_FromLong(transfer->is_given_up ||
+			       (kvt_transfer_get_result(transfer->handle, &result) == KVT_OK &&
+				result.err == KVT_E_CANCELLED));
 }
 
 static PyObject *transfer_repr(PyObject *self)
@@ -360,6 +408,8 @@ static PyObject *transfer_repr(PyObject *self)
 
 	if (kvi_py_is_forked(transfer->owner))
 		state = "of the parent process";
+	else if (transfer->is_given_up)
+		state = kvt_err_get_name(KVT_E_CANCELLED);
 	else if (kvt_transfer_get_result(transfer->handle, &result) == KVT_OK)
 		state = result.err == KVT_OK ? "done" : kvt_err_get_name(result.err);
 	return PyUnicode_FromFormat("<kvtrans_engine.Transfer: %s, %s>", calls[transfer->kind],
@@ -393,6 +443,18 @@ static void forget(struct kvi_py_transfer *self)
 	kvi_py_unlock(&section);
 }
 
+/* Nobody can ask for the connection that a call has made: who closes it, if not we? */
+static void close_conn(struct kvi_py_transfer *self)
+{
+	struct kvi_py_section section;
+
+	if (self->kind != KVI_PY_CONNECT || self->value == NULL || self->is_given)
+		return;
+	kvi_py_lock(&section, Py_TYPE(self));
+	kvi_py_close_conn((struct kvi_py_conn *)self->value);
+	kvi_py_unlock(&section);
+}
+
 /* The buffer and the outcome stay: a method that runs in a finalizer may still need them. */
 static int transfer_clear(PyObject *self)
 {
@@ -413,6 +475,7 @@ static void transfer_dealloc(PyObject *self)
 	forget(transfer); /* before anything that may let another thread run */
 	if (transfer->weakrefs != NULL)
 		PyObject_ClearWeakRefs(self);
+	close_conn(transfer);
 	if (transfer->is_detached)
 		kvt_transfer_detach(transfer->handle);
 	else
@@ -433,6 +496,7 @@ KVI_PY_LOCKED(transfer_done)
 KVI_PY_LOCKED(transfer_cancel)
 KVI_PY_LOCKED(transfer_cancelled)
 KVI_PY_LOCKED(transfer_detach)
+KVI_PY_LOCKED(transfer_abandon)
 KVI_PY_LOCKED(transfer_add_done_callback)
 
 #define METHOD(name, function, doc)                                                                \
@@ -444,7 +508,8 @@ KVI_PY_LOCKED(transfer_add_done_callback)
 static PyMethodDef transfer_methods[] = {
 	METHOD("result", transfer_result,
 	       "result($self, timeout=None)\n--\n\n"
-	       "The value: True, an ndarray, or a number of bytes. Raises the transfer's "
+	       "The value: True, an ndarray, a number of bytes, or a Connection. Raises the "
+	       "transfer's "
 	       "error, "
 	       "or\n"
 	       "builtin TimeoutError when it is still in flight after timeout seconds. "
@@ -468,6 +533,9 @@ static PyMethodDef transfer_methods[] = {
 	  "its memory." },
 	{ "cancelled", transfer_cancelled_locked, METH_NOARGS,
 	  "cancelled($self)\n--\n\nTrue once it has ended by cancel()." },
+	{ "_abandon", transfer_abandon_locked, METH_NOARGS,
+	  "_abandon($self)\n--\n\n"
+	  "cancel(), and close a Connection that nobody got as its result." },
 	{ "detach", transfer_detach_locked, METH_NOARGS,
 	  "detach($self)\n--\n\n"
 	  "Let go of a paged transfer: it goes on when this object is dropped, and reap() does not "

@@ -116,13 +116,14 @@ async def _get_result(transfer: Transfer[_T]) -> _T:
         try:
             await _wait_for_teller(engine, transfer, loop)
         except asyncio.CancelledError:
-            transfer.cancel()
+            transfer._abandon()
             raise
     return transfer.result()
 
 
 def await_transfer(transfer: Transfer[_T]) -> Generator[Any, None, _T]:
-    """What `await transfer` iterates over. Cancelling the task cancels the transfer, too."""
+    """What `await transfer` iterates over. Cancelling the task cancels the transfer, too, even when the
+    task was just about to get its result: a connection would be nobody's then."""
     return _get_result(transfer).__await__()
 
 
@@ -155,14 +156,14 @@ async def accept(engine: Engine, timeout: float | None = None) -> Connection:
     loop = asyncio.get_running_loop()
     end = None if timeout is None else loop.time() + timeout
     has_come = asyncio.Event()
-    timer = None if timeout is None else loop.call_later(timeout, has_come.set)
 
     def tell() -> None:
         _call_in(loop, has_come.set)
 
     with _watch(engine, loop):
-        engine._add_listener(tell)
+        timer = None if timeout is None else loop.call_later(timeout, has_come.set)
         try:
+            engine._add_listener(tell)
             while True:
                 has_come.clear()
                 if engine.closed:

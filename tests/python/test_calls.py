@@ -46,6 +46,24 @@ def await_arrivals(engine, count=1, seconds=20):
     return conns
 
 
+def await_end(engine, peer, seconds=20):
+    end = time.monotonic() + seconds
+    while peer.lost is None:
+        assert time.monotonic() < end
+        engine.wait(1)
+        engine.notifications()
+    assert isinstance(peer.lost, kvtrans_engine.PeerLost)
+
+
+def await_count(engine, count, seconds=20):
+    """Wait until the engine has that many connections."""
+    end = time.monotonic() + seconds
+    while engine.stats()["connections"] != count:
+        assert time.monotonic() < end, engine.stats()["connections"]
+        engine.wait(0.05)
+        engine.reap()
+
+
 def count_fds():
     return len(os.listdir("/proc/self/fd"))
 
@@ -95,6 +113,8 @@ def test_calls_fail_as_those_that_wait(telling, silent):
     with pytest.raises(kvtrans_engine.AuthError):
         client.connect_async(HOST, other.port).result(20)
     call = client.connect_async(HOST, silent, timeout=float("inf"))
+    with pytest.raises(ValueError, match="a call to a peer"):
+        call.detach()
     assert call.cancel()
     with pytest.raises(kvtrans_engine.Cancelled):
         call.result(20)
@@ -121,13 +141,19 @@ def test_a_call_that_is_dropped_ends_and_leaves_nothing(telling, silent):
 
 def test_a_connection_that_nobody_took_is_closed(telling):
     client, server = telling(), telling()
+    for is_reaped in (False, True):
+        call = client.connect_async(HOST, server.port)
+        (peer,) = await_arrivals(server)
+        while is_reaped and not (call.done() and client.stats()["connections"] == 1):
+            assert client.wait(20)
+            client.reap()
+        assert not is_reaped or call.exception(20) is None
+        del call
+        await_end(server, peer)
     call = client.connect_async(HOST, server.port)
-    (peer,) = await_arrivals(server)
+    conn = call.result(20)
     del call
-    while peer.lost is None:
-        server.wait(20)
-        server.notifications()
-    assert isinstance(peer.lost, kvtrans_engine.PeerLost)
+    assert not conn.closed and conn.lost is None
 
 
 def test_calls_end_with_their_engine(telling, silent):
@@ -178,8 +204,12 @@ def test_a_loop_ends_what_it_waited_for(telling, silent):
     client, server = telling(), telling()
 
     async def main():
-        with pytest.raises(kvtrans_engine.TransferTimeout):
-            await server.accept_async(timeout=0.05)
+        for seconds in (0, 0.05):
+            with pytest.raises(kvtrans_engine.TransferTimeout):
+                await server.accept_async(timeout=seconds)
+        for seconds, error in ((-1, ValueError), (float("nan"), ValueError), ("1", TypeError)):
+            with pytest.raises(error, match="timeout"):
+                await server.accept_async(seconds)
         call = client.connect_async(HOST, silent, timeout=60)
         tasks = [asyncio.ensure_future(server.accept_async()), asyncio.ensure_future(_await(call))]
         await asyncio.sleep(0)
@@ -200,6 +230,56 @@ def test_a_loop_ends_what_it_waited_for(telling, silent):
         return await call
 
     assert asyncio.run(main()).host == HOST
+
+
+def test_a_loop_that_is_cancelled_as_a_call_ends_closes_the_connection(telling):
+    client, server = telling(), telling()
+    failures = []
+
+    async def call_peer(call):
+        try:
+            await call
+        except asyncio.CancelledError as failure:
+            failures.append(failure)  # and with it the call, as a traceback has
+            raise
+
+    async def main():
+        call = client.connect_async(HOST, server.port)
+        task = asyncio.ensure_future(call_peer(call))
+        # It is cancelled by the callback before it knows that it was told.
+        call.add_done_callback(lambda _: task.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert call.done() and call.cancelled() and "CANCELLED" in repr(call)
+        with pytest.raises(kvtrans_engine.Cancelled):
+            call.result()
+        conn = await client.connect_async(HOST, server.port)
+        return call, conn
+
+    call, conn = asyncio.run(main())
+    assert len(failures) == 1 and not conn.closed and call.cancelled()
+    await_count(client, 1)
+
+
+def test_who_waits_at_most_so_long_leaves_no_connection(telling):
+    client, server = telling(), telling()
+
+    async def call_peer(seconds):
+        try:
+            return await asyncio.wait_for(client.connect_async(server.address), seconds)
+        except asyncio.TimeoutError as failure:
+            return failure
+
+    async def main():
+        start = time.monotonic()
+        (await call_peer(20)).close()
+        took = time.monotonic() - start
+        calls = [call_peer(3 * took * i / MANY) for i in range(1, MANY + 1)]
+        return await asyncio.gather(*calls)
+
+    outcomes = asyncio.run(main())
+    taken = [o for o in outcomes if not isinstance(o, asyncio.TimeoutError)]
+    await_count(client, len(taken))
 
 
 def test_a_loop_closes_with_calls_under_way(telling, silent):
