@@ -10,12 +10,12 @@
  * kept for it: a transfer that is being started (early_done), and an event of a connection that is being
  * opened (early_events).
  *
- * Notifications are taken while few wait to be asked for: further ones stay in the library, which holds
- * the peer back.
+ * Events are taken while few notifications and peers wait to be asked for: further ones stay in the library,
+ * which holds back who notifies, forgets a peer that went and left nothing, and refuses too many.
  */
 #include "ext.h"
 
-enum { REAP_MAX = 64 };
+enum { REAP_MAX = 64, ARRIVALS_MAX = 256 };
 
 static const char event_name[] = "kvt_event";
 
@@ -326,12 +326,18 @@ static Py_ssize_t take_transfers(struct kvi_py_engine *engine)
 	return rc < 0 ? -1 : total;
 }
 
+static bool is_full(const struct kvi_py_dispatch *dispatch)
+{
+	return kvi_py_notes_are_full(dispatch) ||
+	       PyList_GET_SIZE(dispatch->arrivals) >= ARRIVALS_MAX;
+}
+
 static Py_ssize_t take_events(struct kvi_py_engine *engine)
 {
 	struct kvt_event *event;
 	Py_ssize_t total = 0;
 
-	while (!kvi_py_notes_are_full(&engine->dispatch) &&
+	while (!is_full(&engine->dispatch) &&
 	       kvt_engine_get_event(engine->handle, &event) == KVT_OK) {
 		total++;
 		if (take_event(engine, event) < 0)
@@ -388,7 +394,7 @@ PyObject *kvi_py_pull(PyObject *self, PyObject *args)
 	(void)args;
 	if (kvi_py_enter_and_pull(engine) < 0)
 		return NULL;
-	return PyBool_FromLong(kvi_py_notes_are_full(&engine->dispatch));
+	return PyBool_FromLong(is_full(&engine->dispatch));
 }
 
 /* ---- the end ---- */

@@ -259,7 +259,8 @@ PyMethodDef kvi_py_engine_methods[] = {
 	  "something. "
 	  "It is the\nengine's: only poll it." },
 	{ "_pull", kvi_py_pull_locked, METH_NOARGS,
-	  "_pull($self)\n--\n\nTake in what has happened; True when notes wait to be taken." },
+	  "_pull($self)\n--\n\nTake in what has happened; True when too much waits to be asked "
+	  "for." },
 	{ "_next_notification", kvi_py_next_notification_locked, METH_NOARGS,
 	  "_next_notification($self)\n--\n\nOne notification, or None." },
 	{ "_dup_fd", kvi_py_dup_fd_locked, METH_NOARGS,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# How long a loop looks away when nobody takes the notifications that have come.
+# How long a loop looks away when nobody takes the notifications, or the peers, that have come.
 _PAUSE = 0.02
 
 

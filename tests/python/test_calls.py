@@ -55,6 +55,17 @@ def await_end(engine, peer, seconds=20):
     assert isinstance(peer.lost, kvtrans_engine.PeerLost)
 
 
+def connect_many(client, server):
+    """Connections that the server has, too, and was not asked for."""
+    calls = [client.connect_async(HOST, server.port, timeout=20) for _ in range(MANY)]
+    conns = [call.result(20) for call in calls]
+    end = time.monotonic() + 20
+    while server.stats()["connections"] != MANY:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return conns
+
+
 def await_count(engine, count, seconds=20):
     """Wait until the engine has that many connections."""
     end = time.monotonic() + seconds
@@ -154,6 +165,23 @@ def test_a_connection_that_nobody_took_is_closed(telling):
     conn = call.result(20)
     del call
     assert not conn.closed and conn.lost is None
+
+
+def test_peers_that_nobody_asks_for_wait_in_the_library(telling):
+    client, server = telling(), telling()
+    for _ in range(6):
+        for conn in connect_many(client, server):
+            assert server.reap() == []  # which takes in who has come
+            conn.close()
+        await_count(server, 0)
+    connect_many(client, server)
+    # Those that went without a word are not told of, when they were not taken in yet.
+    assert len(server.accepted()) == 256
+    peers = await_arrivals(server, MANY)
+    assert all(peer.lost is None for peer in peers) and server.accepted() == []
+    peers[0].notify(b"word").result(20)
+    while not client.notifications():
+        assert client.wait(20)
 
 
 def test_calls_end_with_their_engine(telling, silent):
