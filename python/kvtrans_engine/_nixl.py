@@ -14,8 +14,10 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 
 PLUGIN = pathlib.Path(__file__).with_name("libplugin_KVTRANS.so")
+KEPT_S = 3600
 
 
 def _find_wheel() -> "pathlib.Path | None":
@@ -59,21 +61,27 @@ def _fill(root: pathlib.Path, plugins: "pathlib.Path | None", name: str) -> path
 
 
 def make_folder(plugins: "pathlib.Path | None", name: str) -> pathlib.Path:
-    """The folder in the user's cache, made anew: in another place first, so that nobody sees half of it."""
+    """The folder in the user's cache, made anew: a link that is set to it when it is whole.
+
+    So nobody sees half of it, and the ranks of an engine may all do this at once. Folders that the link has left stay
+    for an hour, for who is just reading them.
+    """
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "kvtrans" / "nixl"
     key = hashlib.sha256(f"{PLUGIN}\0{plugins}\0{name}".encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     new = pathlib.Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache))
     new.chmod(0o755)
     folder = _fill(new, plugins, name)
-    place = cache / key
-    try:
-        new.rename(place)
-    except OSError:  # there is an old one
-        old = pathlib.Path(tempfile.mkdtemp(prefix=f"{key}-", dir=cache))
-        place.rename(old / "old")
-        new.rename(place)
-        shutil.rmtree(old)
+    link = new / "link"
+    link.symlink_to(new.name)
+    place = cache / f"{name}-{key}"
+    os.replace(link, place)
+    for old in cache.glob(f"{key}-*"):
+        try:
+            if not place.samefile(old) and time.time() - old.stat().st_mtime > KEPT_S:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            pass  # another has removed it
     return place / folder
 
 
@@ -97,4 +105,6 @@ def main(arguments: "list[str]") -> None:
     if plugins is None:
         print("# this Python has no nixl whose plugins could be linked beside ours (--plugins DIR names them)")
     print(f"export NIXL_PLUGIN_DIR={shlex.quote(str(make_folder(plugins, options.name)))}")
+    print("# libraries that libfabric loads take SIGTERM, SIGINT and SIGSEGV from the engine, unless they are told not to")
+    print("export IPATH_NO_BACKTRACE=1 HFI_NO_BACKTRACE=1")
     print(f"# the backend is {options.name}; KVTRANS_INTERFACES=eth0 (a list) says where peers reach it")

@@ -62,7 +62,36 @@ def test_the_folder_is_made_anew_each_time_and_nothing_is_left_over(tmp_path, wh
     (wheel / "libplugin_POSIX.so").unlink()
     assert find_folder(run_nixl(tmp_path, "--plugins", wheel)) == first
     assert not (first / "libplugin_POSIX.so").exists() and (first / "libplugin_UCX.so").exists()
-    assert len(list((tmp_path / "cache dir" / "kvtrans" / "nixl").iterdir())) == 1
+    cache = tmp_path / "cache dir" / "kvtrans" / "nixl"
+    assert len(list(cache.iterdir())) == 3  # the link, what it names, and what it named and somebody may be reading
+    for folder in cache.iterdir():
+        if not folder.is_symlink():
+            os.utime(folder, (1, 1))
+    assert find_folder(run_nixl(tmp_path, "--plugins", wheel)) == first
+    assert len(list(cache.iterdir())) == 2 and (first / "libplugin_UCX.so").exists()
+
+
+@needs_plugin
+def test_processes_that_start_together_all_get_the_folder(tmp_path, wheel):
+    # Each makes it many times, for they would seldom meet otherwise.
+    again = ("import pathlib, sys; from kvtrans_engine import _nixl\n"
+             "for _ in range(100):\n"
+             "    folder = _nixl.make_folder(pathlib.Path(sys.argv[1]), 'KVTRANS')\n"
+             "    assert (folder / 'libplugin_KVTRANS.so').exists() and (folder / 'libplugin_UCX.so').exists()\n"
+             "print(folder)")
+    environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    ranks = [subprocess.Popen([sys.executable, "-c", again, str(wheel)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=environment) for _ in range(4)]
+    done = [rank.communicate(timeout=60) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * 4, done
+    assert len({folder for folder, _ in done}) == 1
+    assert len(list(pathlib.Path(done[0][0].strip()).iterdir())) >= 3
+
+
+@needs_plugin
+def test_signals_are_left_to_the_engine(tmp_path, wheel):
+    done = run_nixl(tmp_path, "--plugins", wheel)
+    assert "\nexport IPATH_NO_BACKTRACE=1 HFI_NO_BACKTRACE=1\n" in done.stdout
 
 
 @needs_plugin
