@@ -46,7 +46,7 @@ int main()
 	AS_CASE([$with_nixl], [auto|yes], [], [
 		AS_IF([test -f "$with_nixl/include/backend/backend_engine.h"], [],
 			[AC_MSG_ERROR([--with-nixl=$with_nixl: there is no include/backend/backend_engine.h])])
-		NIXL_HEADERS=$with_nixl/include
+		NIXL_HEADERS=$(cd "$with_nixl/include" && pwd)
 		kvt_nixl_text="$kvt_nixl_text, compared with $NIXL_HEADERS"])
 ])
 # Of these two are of C alone, and a constructor names its parameters as the members.

@@ -26,7 +26,7 @@ plugins_nixl_libplugin_KVTRANS_la_SOURCES = \
 plugins_nixl_libplugin_KVTRANS_la_CPPFLAGS = -I$(top_srcdir)/include
 if HAVE_NIXL_HEADERS
 plugins_nixl_libplugin_KVTRANS_la_SOURCES += plugins/nixl/layout.cc
-plugins_nixl_libplugin_KVTRANS_la_CPPFLAGS += -isystem $(NIXL_HEADERS)
+plugins_nixl_libplugin_KVTRANS_la_CPPFLAGS += -isystem $(NIXL_HEADERS) -isystem $(NIXL_HEADERS)/utils
 endif
 plugins_nixl_libplugin_KVTRANS_la_CXXFLAGS = -pthread $(CXX20_FLAG) $(WARN_CXXFLAGS) $(SAN_CFLAGS) $(MAP_CFLAGS) \
 	-fvisibility=hidden -fvisibility-inlines-hidden
