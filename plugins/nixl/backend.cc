@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend.h"
 
+#include <algorithm>
+#include <chrono>
 #include <stdexcept>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "settings.h"
@@ -52,6 +55,9 @@ nixl::Status to_status_loudly(enum kvt_err err, const kvt_error &error)
 	return to_status(err);
 }
 
+/* Notifications have so long to arrive when their agent ends. */
+constexpr std::chrono::seconds goodbye{ 1 };
+
 /* What metadata begins with; another number, and it is of another version. */
 constexpr std::string_view version = "kvtrans-1 ";
 
@@ -78,8 +84,23 @@ KvtransBackend::KvtransBackend(const nixl::Start &start)
 	peers_[agent_] = std::make_shared<Peer>(*service_, address_);
 }
 
+/* What waits for a connection, or is under way. */
+bool KvtransBackend::is_sending() const
+{
+	return service_->is_sending() ||
+	       std::any_of(peers_.begin(), peers_.end(),
+			   [](const auto &entry) { return entry.second->is_sending(); });
+}
+
 KvtransBackend::~KvtransBackend()
 {
+	if (service_->is_forked()) {
+		(void)service_.release();
+		return;
+	}
+	auto end = std::chrono::steady_clock::now() + goodbye;
+	while (is_sending() && std::chrono::steady_clock::now() < end)
+		std::this_thread::sleep_for(std::chrono::milliseconds(1));
 	for (auto &[agent, peer] : peers_)
 		peer->drop();
 	service_.reset();
@@ -136,7 +157,11 @@ nixl::Status KvtransBackend::register_memory(const nixl::DescribedSpan &span,
 /* Requests that were prepared with it may be there still; they end. */
 nixl::Status KvtransBackend::deregister_memory(nixl::Registered *registered)
 {
-	kvt_pool_stop(static_cast<LocalMemory *>(registered)->region->pool);
+	if (service_->is_forked())
+		return nixl::SUCCESS;
+	const std::shared_ptr<Region> region = static_cast<LocalMemory *>(registered)->region;
+	region->gone = true;
+	kvt_pool_stop(region->pool);
 	delete registered;
 	return nixl::SUCCESS;
 }
@@ -160,6 +185,8 @@ nixl::Status KvtransBackend::connect(const std::string &agent)
 
 nixl::Status KvtransBackend::disconnect(const std::string &agent)
 {
+	if (service_->is_forked())
+		return nixl::SUCCESS;
 	std::shared_ptr<Peer> peer;
 	{
 		std::lock_guard guard(lock_);
@@ -175,6 +202,8 @@ nixl::Status KvtransBackend::disconnect(const std::string &agent)
 
 nixl::Status KvtransBackend::unload(nixl::Registered *registered)
 {
+	if (service_->is_forked())
+		return nixl::SUCCESS;
 	delete registered;
 	return nixl::SUCCESS;
 }
@@ -212,6 +241,8 @@ nixl::Status KvtransBackend::check(nixl::Handle *handle) const
 
 nixl::Status KvtransBackend::release(nixl::Handle *handle) const
 {
+	if (service_->is_forked())
+		return nixl::SUCCESS;
 	auto *request = static_cast<Request *>(handle);
 	if (request != nullptr)
 		request->peer().forget(*request);

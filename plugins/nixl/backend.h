@@ -64,6 +64,7 @@ class KvtransBackend final : public nixl::Backend
 	/* under lock_ */
 	std::map<std::string, std::shared_ptr<Peer>> peers_; /* by the agent's name; ourselves, too */
 
+	bool is_sending() const;
 	std::shared_ptr<Peer> find_peer(const std::string &agent) const;
 };
 

@@ -2,6 +2,7 @@
 #include "peer.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "settings.h"
@@ -12,7 +13,10 @@ namespace kvtrans
 namespace
 {
 
-constexpr int64_t find_ns = 2000000000;
+/* Longer than a peer can be silent and not be lost: one that stood still so long answers in time. */
+constexpr int64_t find_ns = 5000000000;
+/* So many connections of one job may end before they were of use. */
+constexpr int lost_max = 3;
 /* A peer that could not be reached is not called again sooner. */
 constexpr std::chrono::seconds respite{ 1 };
 
@@ -68,7 +72,7 @@ enum kvt_err Peer::notify(const std::string &text)
 	if (dropped_)
 		return KVT_E_CLOSED;
 	if (is_open())
-		return send(text);
+		return service_.send(conn_, text);
 	if (failure_ != KVT_OK && std::chrono::steady_clock::now() < failed_at_ + respite)
 		return failure_;
 	unsent_.push_back(text);
@@ -76,20 +80,10 @@ enum kvt_err Peer::notify(const std::string &text)
 	return KVT_OK;
 }
 
-enum kvt_err Peer::send(const std::string &text)
+bool Peer::is_sending()
 {
-	kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
-	request.conn = conn_;
-	request.notify = text.data();
-	request.notify_len = text.size();
-	kvt_transfer *transfer = nullptr;
-	kvt_error error;
-	enum kvt_err err = kvt_notify_start(&request, &transfer, &error);
-	if (err == KVT_OK)
-		service_.watch(transfer);
-	else
-		complain(error.text);
-	return err;
+	std::lock_guard guard(lock_);
+	return !unsent_.empty();
 }
 
 void Peer::forget(Request &request)
@@ -113,6 +107,8 @@ void Peer::fail_all(enum kvt_err err)
 		request->fail(err);
 	waiting_.clear();
 	wanted_.clear();
+	if (!unsent_.empty())
+		complain_undelivered(unsent_.size(), kvt_err_get_text(err));
 	unsent_.clear();
 }
 
@@ -122,17 +118,30 @@ void Peer::go()
 	if (busy_ || dropped_)
 		return;
 	busy_ = true;
-	service_.run([self = shared_from_this()] { self->work(); });
+	try {
+		service_.run([self = shared_from_this()] { self->work(); });
+	} catch (const std::system_error &error) {
+		complain(std::string("no thread to connect with: ") + error.what());
+		busy_ = false;
+		fail_all(KVT_E_LIMIT);
+	}
 }
 
 void Peer::work()
 {
 	std::unique_lock guard(lock_);
+	int lost = 0;
 	while (!dropped_) {
 		if (!is_open() && !open_conn(guard))
 			break;
+		send_unsent();
 		find_remotes(guard);
-		if (is_open() && wanted_.empty()) {
+		if (!is_open()) {
+			if (++lost == lost_max) {
+				give_up();
+				break;
+			}
+		} else if (wanted_.empty()) {
 			send_unsent();
 			start_waiting();
 			if (wanted_.empty())
@@ -142,6 +151,15 @@ void Peer::work()
 	if (dropped_ && conn_ != nullptr)
 		service_.close_later(std::exchange(conn_, nullptr));
 	busy_ = false;
+}
+
+/* Else a peer that ends each connection would be called for ever. */
+void Peer::give_up()
+{
+	failure_ = kvt_conn_get_status(conn_, nullptr);
+	failed_at_ = std::chrono::steady_clock::now();
+	complain("the peer ends each connection before it can be used");
+	fail_all(failure_);
 }
 
 /* False: it failed, and with it what waits. */
@@ -154,8 +172,6 @@ bool Peer::open_conn(std::unique_lock<std::mutex> &guard)
 	guard.unlock();
 	enum kvt_err err = kvt_conn_open_address(service_.engine(), address_.data(),
 						 address_.size(), 0, &conn, &error);
-	if (err == KVT_OK)
-		service_.adopt(conn);
 	guard.lock();
 	failure_ = err;
 	failed_at_ = std::chrono::steady_clock::now();
@@ -221,7 +237,7 @@ void Peer::send_unsent()
 	std::vector<std::string> unsent;
 	unsent.swap(unsent_);
 	for (const std::string &text : unsent)
-		send(text);
+		service_.send(conn_, text);
 }
 
 } /* namespace kvtrans */

@@ -38,6 +38,8 @@ class Peer : public std::enable_shared_from_this<Peer>
 	/* Start it now, or when the connection is there. An error that is known at once is returned. */
 	enum kvt_err start(Request &request);
 	enum kvt_err notify(const std::string &text);
+	/* Whether notifications wait for the connection. */
+	bool is_sending();
 	/* Nothing of the request is started any more. */
 	void forget(Request &request);
 	/* The agent's metadata was unloaded: close the connection, fail what waits. */
@@ -65,9 +67,9 @@ class Peer : public std::enable_shared_from_this<Peer>
 	void work();
 	bool open_conn(std::unique_lock<std::mutex> &guard);
 	void find_remotes(std::unique_lock<std::mutex> &guard);
+	void give_up();
 	void start_waiting();
 	void send_unsent();
-	enum kvt_err send(const std::string &text);
 	void fail_all(enum kvt_err err);
 };
 

@@ -167,10 +167,21 @@ void Request::fail(enum kvt_err err)
 	state_.store(State::FAILED, std::memory_order_release);
 }
 
+/* Memory of ours that was deregistered since. */
+bool Request::has_lost_memory() const
+{
+	return std::any_of(parts_.begin(), parts_.end(),
+			   [](const Part &part) { return part.local->gone.load(); });
+}
+
 /* Its remotes are settled. */
 enum kvt_err Request::start(uint64_t session)
 {
 	kvt_transfer_free(std::exchange(transfer_, nullptr));
+	if (has_lost_memory()) {
+		complain("memory of this side's that a transfer names was deregistered");
+		return KVT_E_WITHDRAWN;
+	}
 	if (session_ != session) {
 		for (size_t i = 0; i < parts_.size(); i++) {
 			if (parts_[i].remote->handle == nullptr)
@@ -235,9 +246,11 @@ enum kvt_err Request::check() const
 	}
 	if (kvt_transfer_get_result(transfer_, &result) != KVT_OK)
 		return KVT_E_AGAIN;
-	if (result.err != KVT_OK)
-		complain(result.text);
-	return result.err;
+	if (result.err == KVT_OK)
+		return KVT_OK;
+	complain(result.text);
+	/* What ended it is no failing of the peer's. */
+	return result.err == KVT_E_CLOSED && has_lost_memory() ? KVT_E_CANCELLED : result.err;
 }
 
 } /* namespace kvtrans */

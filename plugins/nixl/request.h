@@ -34,6 +34,7 @@ class Region
 	kvt_offer *const offer;
 	const std::string name;
 	const nixl::Span span;
+	std::atomic<bool> gone{ false }; /* NIXL has deregistered it */
 };
 
 /* A peer's. */
@@ -119,6 +120,7 @@ class Request : public nixl::Handle
 
       private:
 	Request() = default;
+	bool has_lost_memory() const;
 	void add_spans(const nixl::Spans &local, const nixl::Spans &remote);
 	bool sort_into_parts(const nixl::Spans &local, const nixl::Spans &remote);
 	void turn_into_blocks();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "service.h"
 
+#include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <string_view>
@@ -21,8 +21,6 @@ namespace
 
 /* Bytes of notifications that wait for the application; those of peers wait where they are beyond that. */
 constexpr size_t arrived_len_max = size_t{ 64 } << 20;
-constexpr int64_t goodbye_ns = 1000000000;
-constexpr std::chrono::milliseconds accept_pause{ 100 };
 
 /* The agent at the other end. False: who called is none. */
 bool read_identity(const kvt_conn *conn, std::string &agent)
@@ -39,37 +37,46 @@ bool read_identity(const kvt_conn *conn, std::string &agent)
 } /* namespace */
 
 Service::Service(kvt_engine *engine)
-    : engine_(engine), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
+    : engine_(engine), wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), pid_(getpid())
 {
 	if (wake_fd_ < 0) {
 		kvt_engine_close(engine_);
 		throw std::runtime_error(std::string("eventfd: ") + std::strerror(errno));
 	}
-	acceptor_ = std::thread(&Service::accept, this);
-	server_ = std::thread(&Service::serve, this);
+	try {
+		server_ = std::thread(&Service::serve, this);
+	} catch (...) {
+		kvt_engine_close(engine_);
+		close(wake_fd_);
+		throw;
+	}
 }
 
 Service::~Service()
 {
-	wait_for_sent();
 	{
 		std::lock_guard guard(lock_);
 		stopping_ = true;
 	}
 	kvt_engine_stop(engine_);
 	wake();
-	acceptor_.join();
 	server_.join();
-	std::unique_lock guard(lock_);
-	idle_.wait(guard, [this] { return jobs_ == 0; });
-	for (kvt_conn *conn : accepted_)
-		closing_.push_back(conn);
-	guard.unlock();
+	{
+		std::unique_lock guard(lock_);
+		idle_.wait(guard, [this] { return jobs_ == 0; });
+		closing_.insert(closing_.end(), accepted_.begin(), accepted_.end());
+	}
 	close_conns();
+	free_sent();
 	for (kvt_transfer *transfer : sent_)
 		kvt_transfer_free(transfer);
 	kvt_engine_close(engine_);
 	close(wake_fd_);
+}
+
+bool Service::is_forked() const
+{
+	return getpid() != pid_;
 }
 
 void Service::wake()
@@ -85,19 +92,20 @@ void Service::run(std::function<void()> job)
 		std::lock_guard guard(lock_);
 		jobs_++;
 	}
-	std::thread([this, job = std::move(job)] {
-		job();
+	auto end_job = [this] {
 		std::lock_guard guard(lock_);
 		jobs_--;
 		idle_.notify_all();
-	}).detach();
-}
-
-void Service::adopt(kvt_conn *conn)
-{
-	std::lock_guard guard(lock_);
-	ended_.erase(conn);
-	opened_.insert(conn);
+	};
+	try {
+		std::thread([job = std::move(job), end_job] {
+			job();
+			end_job();
+		}).detach();
+	} catch (...) {
+		end_job();
+		throw;
+	}
 }
 
 void Service::close_later(kvt_conn *conn)
@@ -107,27 +115,6 @@ void Service::close_later(kvt_conn *conn)
 		closing_.push_back(conn);
 	}
 	wake();
-}
-
-void Service::accept()
-{
-	for (;;) {
-		kvt_conn *conn = nullptr;
-		enum kvt_err err = kvt_conn_accept(engine_, KVT_FOREVER, &conn, nullptr);
-		if (err == KVT_E_CLOSED || err == KVT_E_FORKED)
-			return;
-		if (err != KVT_OK) {
-			std::this_thread::sleep_for(accept_pause);
-			continue;
-		}
-		std::lock_guard guard(lock_);
-		if (ended_.erase(conn) > 0) {
-			closing_.push_back(conn);
-			wake();
-		} else {
-			accepted_.insert(conn);
-		}
-	}
 }
 
 void Service::serve()
@@ -145,6 +132,7 @@ void Service::serve()
 			if (stopping_)
 				return;
 		}
+		free_sent();
 		{
 			std::lock_guard guard(events_lock_);
 			take_events();
@@ -171,7 +159,10 @@ bool Service::take_event()
 	kvt_event *event = nullptr;
 	if (kvt_engine_get_event(engine_, &event) != KVT_OK)
 		return false;
-	if (event->kind == KVT_EVENT_CONN_ENDED) {
+	if (event->kind == KVT_EVENT_CONN_ACCEPTED) {
+		std::lock_guard guard(lock_);
+		accepted_.insert(event->conn);
+	} else if (event->kind == KVT_EVENT_CONN_ENDED) {
 		end(event->conn);
 	} else if (event->err ==
 		   KVT_OK) { /* what failed is told to who posted it, as NIXL has it */
@@ -187,15 +178,12 @@ bool Service::take_event()
 	return true;
 }
 
+/* That one which this side opened has ended is for its owner to see. */
 void Service::end(kvt_conn *conn)
 {
 	std::lock_guard guard(lock_);
-	if (opened_.count(conn) > 0)
-		return;
 	if (accepted_.erase(conn) > 0)
 		closing_.push_back(conn);
-	else
-		ended_.insert(conn);
 }
 
 void Service::close_conns()
@@ -205,16 +193,8 @@ void Service::close_conns()
 		std::lock_guard guard(lock_);
 		conns.swap(closing_);
 	}
-	for (kvt_conn *conn : conns) {
-		/* No event is looked at meanwhile, and none of it comes later: what is at this place next is another. */
-		std::lock_guard events(events_lock_);
-		{
-			std::lock_guard guard(lock_);
-			opened_.erase(conn);
-			ended_.erase(conn);
-		}
+	for (kvt_conn *conn : conns)
 		kvt_conn_close(conn);
-	}
 }
 
 void Service::take_notifications(nixl::Notifications &notifications)
@@ -234,29 +214,54 @@ void Service::take_notifications(nixl::Notifications &notifications)
 	arrived_.clear();
 }
 
-void Service::watch(kvt_transfer *notification)
+enum kvt_err Service::send(kvt_conn *conn, const std::string &text)
 {
-	std::vector<kvt_transfer *> over;
-	{
-		std::lock_guard guard(lock_);
-		sent_.push_back(notification);
-		while (!sent_.empty() && kvt_transfer_is_done(sent_.front())) {
-			over.push_back(sent_.front());
-			sent_.pop_front();
-		}
-	}
-	for (kvt_transfer *transfer : over)
-		kvt_transfer_free(transfer);
+	kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	request.conn = conn;
+	request.notify = text.data();
+	request.notify_len = text.size();
+	request.reap = true;
+	request.timeout_ns =
+		KVT_FOREVER; /* until the peer's application takes it; a lost peer ends it */
+	free_sent();
+	kvt_transfer *transfer = nullptr;
+	kvt_error error;
+	std::lock_guard guard(lock_); /* so that it is in sent_ before it can be reaped */
+	enum kvt_err err = kvt_notify_start(&request, &transfer, &error);
+	if (err == KVT_OK)
+		sent_.insert(transfer);
+	else
+		complain(error.text);
+	return err;
 }
 
-void Service::wait_for_sent()
+void Service::free_sent()
 {
-	using clock = std::chrono::steady_clock;
-	clock::time_point end = clock::now() + std::chrono::nanoseconds(goodbye_ns);
-	for (kvt_transfer *transfer : sent_) {
-		int64_t left = (end - clock::now()) / std::chrono::nanoseconds(1);
-		kvt_transfer_wait(transfer, left > 0 ? left : KVT_NOWAIT);
+	std::array<kvt_transfer *, 64> over;
+	size_t failed = 0;
+	std::string why;
+	while (size_t count = kvt_engine_reap(engine_, over.data(), over.size())) {
+		std::lock_guard guard(lock_);
+		for (size_t i = 0; i < count; i++) {
+			kvt_result result = KVT_RESULT_INIT;
+			kvt_transfer_get_result(over[i], &result);
+			if (result.err != KVT_OK) {
+				failed++;
+				why = result.text;
+			}
+			sent_.erase(over[i]);
+			kvt_transfer_free(over[i]);
+		}
 	}
+	if (failed > 0)
+		complain_undelivered(failed, why);
+}
+
+bool Service::is_sending()
+{
+	free_sent();
+	std::lock_guard guard(lock_);
+	return !sent_.empty();
 }
 
 } /* namespace kvtrans */

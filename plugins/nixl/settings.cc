@@ -143,6 +143,7 @@ kvt_engine *open_engine(const nixl::Settings &settings, const std::string &agent
 	std::string identity = identity_prefix + agent;
 	config.identity = identity.data();
 	config.identity_len = identity.size();
+	config.accept_events = true;
 	kvt_engine *engine = nullptr;
 	kvt_error error;
 	if (kvt_engine_open(&config, &engine, &error) != KVT_OK)
@@ -153,6 +154,13 @@ kvt_engine *open_engine(const nixl::Settings &settings, const std::string &agent
 void complain(const std::string &text)
 {
 	std::fprintf(stderr, "kvtrans: nixl: %s\n", text.c_str());
+}
+
+void complain_undelivered(size_t count, const std::string &why)
+{
+	complain((count == 1 ? "a notification was"
+			     : std::to_string(count) + " notifications were") +
+		 std::string(" not delivered: ") + why);
 }
 
 } /* namespace kvtrans */

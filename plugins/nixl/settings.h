@@ -3,6 +3,7 @@
 #ifndef KVTRANS_PLUGINS_NIXL_SETTINGS_H
 #define KVTRANS_PLUGINS_NIXL_SETTINGS_H
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 
@@ -24,6 +25,7 @@ constexpr const char *identity_prefix = "nixl-1 ";
 
 /* A line on stderr, "kvtrans: nixl: ...". */
 void complain(const std::string &text);
+void complain_undelivered(size_t count, const std::string &why);
 
 } /* namespace kvtrans */
 

@@ -74,6 +74,7 @@ def take_turn(*arguments):
 def main():
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     os.environ.setdefault("UCX_TLS", "tcp")
+    os.environ.setdefault("KVTRANS_PROVIDER", "tcp")
     print("| operation | KVTRANS GB/s | UCX GB/s | ratio | KVTRANS post ms | UCX post ms | ratio |")
     print("|---|---|---|---|---|---|---|")
     for operation, nbytes, count in CASES:

@@ -2,14 +2,18 @@
 """What agents go through: two or more of them, mostly in two processes."""
 
 import os
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from agents import (Memory, Peer, finish, make_agent, make_pages, run, serve_memory, take_notifications, transfer,
+from agents import (LIMIT, Memory, Peer, finish, make_agent, make_pages, run, serve_memory, take_notifications, transfer,
                     wait_for)
 from nixl_cu12._bindings import nixlNotFoundError, nixlRemoteDisconnectError
 
@@ -178,7 +182,7 @@ def add_and_remove():
 
     def settle():
         time_limit = time.monotonic() + 10
-        while len(os.listdir("/proc/self/fd")) > before[0] and time.monotonic() < time_limit:
+        while any(now > then for now, then in zip(count_resources()[:2], before)) and time.monotonic() < time_limit:
             time.sleep(0.01)
         return count_resources()
 
@@ -193,7 +197,6 @@ def add_and_remove():
 
 def release_does_not_wait():
     """releasing what is in flight, towards a peer that stands still, takes no time, and closing ends soon"""
-    import signal
     peer = Peer(serve_memory, "still", 16 << 20, 0)
     agent = make_agent("near")
     memory, local, remote = connect(agent, peer, "still", 4096)
@@ -205,7 +208,7 @@ def release_does_not_wait():
         begin = time.monotonic()
         agent.release_xfer_handle(handle)
         agent.remove_remote_agent("still")
-        assert time.monotonic() - begin < 0.2
+        assert time.monotonic() - begin < 2
         begin = time.monotonic()
         memory.close()
         assert time.monotonic() - begin < 25
@@ -215,7 +218,7 @@ def release_does_not_wait():
 
 
 def withdrawn_memory():
-    """what the owner has deregistered is refused, and the connection goes on"""
+    """what either side has deregistered is refused, and the connection goes on"""
     agent, owner = make_agent("a"), make_agent("b")
     near, far, other = Memory(agent, PAGE, 5), Memory(owner, PAGE), Memory(owner, PAGE)
     agent.add_remote_agent(owner.get_agent_metadata())
@@ -233,6 +236,153 @@ def withdrawn_memory():
         state = "ERR"
     assert state == "ERR" and not far.array.any()
     transfer(agent, handles[1])
+    near.close()
+    try:
+        agent.transfer(handles[1])
+        state = finish(agent, handles[1])
+    except nixlNotFoundError:
+        state = "ERR"
+    assert state == "ERR"
+    near = Memory(agent, PAGE, 6)
+    handle = agent.initialize_xfer("WRITE", agent.get_xfer_descs([(near.address, PAGE, 0)], "DRAM"),
+                                   agent.get_xfer_descs([(other.address, PAGE, 0)], "DRAM"), "b")
+    transfer(agent, handle)
+    assert (other.array == 6).all()
+
+
+def deregistered_in_flight():
+    """deregistering memory under a transfer ends that, and is not told as the loss of the peer"""
+    peer = Peer(serve_memory, "still", 16 << 20, 0)
+    agent = make_agent("near")
+    memory, local, remote = connect(agent, peer, "still", 4096)
+    handle = agent.make_prepped_xfer("WRITE", local, np.arange(4096), remote, np.arange(4096), b"x")
+    transfer(agent, handle)
+    os.kill(peer.process.pid, signal.SIGSTOP)
+    try:
+        assert agent.transfer(handle) == "PROC"
+        memory.close()
+        try:
+            state = finish(agent, handle)
+        except Exception as error:  # older ones have no name for it
+            state = type(error).__name__
+        assert state not in ("DONE", nixlRemoteDisconnectError.__name__), state
+    finally:
+        os.kill(peer.process.pid, signal.SIGCONT)
+    peer.kill()
+
+
+def stands_still():
+    """a peer that stands still for less than it takes to be lost is waited for"""
+    peer = Peer(serve_memory, "still", 2 * PAGE, 3)
+    agent = make_agent("near")
+    memory = Memory(agent, PAGE)
+    metadata, address = peer.first
+    agent.add_remote_agent(metadata)
+    agent.send_notif("still", b"hello")
+    assert peer.ask("notifications", 1) == [("near", b"hello")]
+    os.kill(peer.process.pid, signal.SIGSTOP)
+    woken = threading.Timer(2.3, os.kill, (peer.process.pid, signal.SIGCONT))
+    woken.start()
+    handle = agent.initialize_xfer("READ", agent.get_xfer_descs([(memory.address, PAGE, 0)], "DRAM"),
+                                   agent.get_xfer_descs([(address, PAGE, 0)], "DRAM"), "still")
+    transfer(agent, handle)
+    woken.join()
+    assert (memory.array == 3).all()
+    peer.end()
+
+
+REFUSE = """
+import kvtrans_engine, sys
+with kvtrans_engine.Engine("lo") as engine:
+    print(engine.address.hex(), flush=True)
+    while True:
+        engine.accept_connection().close()
+        print("closed", flush=True)
+"""
+
+
+def ends_each_connection():
+    """a peer that ends each new connection is told as lost, and is not called for ever"""
+    peer = Peer(serve_memory, "turned", PAGE, 0)
+    metadata, address = peer.first
+    peer.kill()
+    agent = make_agent("near")
+    memory = Memory(agent, PAGE)
+    # The module is of another NumPy than this Python's.
+    stage = dict(os.environ, PYTHONPATH=os.environ["KVT_BUILDDIR"] + "/stage")
+    with subprocess.Popen([os.environ["KVT_PYTHON"], "-c", REFUSE], stdout=subprocess.PIPE, env=stage) as refusing:
+        theirs = bytes.fromhex(refusing.stdout.readline().decode())
+        begin = metadata.index(b"kvtrans-1 ") + len(b"kvtrans-1 ")
+        assert metadata[begin:begin + 4] == theirs[:4]
+        agent.add_remote_agent(metadata[:begin] + theirs + metadata[begin + len(theirs):])
+        handle = agent.initialize_xfer("READ", agent.get_xfer_descs([(memory.address, PAGE, 0)], "DRAM"),
+                                       agent.get_xfer_descs([(address, PAGE, 0)], "DRAM"), "turned")
+        try:
+            lost = agent.transfer(handle) != "PROC" or finish(agent, handle) == "ERR"
+        except nixlRemoteDisconnectError:
+            lost = True
+        refusing.kill()
+        calls = refusing.stdout.read().count(b"closed")
+    assert lost and 1 <= calls < 20, calls
+
+
+def serve_farewell(pipe, metadata, count):
+    """An agent that says something, and ends."""
+    agent = make_agent("leaving")
+    name = agent.add_remote_agent(metadata).decode()
+    for number in range(count):
+        agent.send_notif(name, b"%d" % number)
+    del agent
+    pipe.send("gone")
+
+
+def last_words():
+    """notifications of an agent that ends at once arrive"""
+    agent = make_agent("stays")
+    for count in (1, 1000):
+        peer = Peer(serve_farewell, agent.get_agent_metadata(), count)
+        expected = [("leaving", b"%d" % number) for number in range(count)]
+        assert take_notifications(agent, count) == expected
+        peer.process.join(LIMIT)
+        assert peer.process.exitcode == 0
+
+
+def undelivered_notifications():
+    """notifications that the peer never took are told on stderr"""
+    peer = Peer(serve_memory, "deaf", PAGE, 0)
+    agent = make_agent("near")
+    agent.add_remote_agent(peer.first[0])
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            for _ in range(100):
+                agent.send_notif("deaf", bytes(1 << 20))
+            peer.kill()
+            wait_for(lambda: b"not delivered" in os.pread(said.fileno(), 1 << 16, 0), "a line on stderr")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def forked_child():
+    """a forked child drops its copy of an agent without harm, and the parent's goes on"""
+    peer = Peer(serve_memory, "far", 100 * PAGE, 0)
+    agent = make_agent("parent")
+    memory, local, remote = connect(agent, peer, "far", 100)
+    handle = agent.make_prepped_xfer("WRITE", local, np.arange(100), remote, np.arange(100), b"x")
+    transfer(agent, handle)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        agent.release_xfer_handle(handle)
+        memory.close()
+        agent.__dict__.clear()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    transfer(agent, handle)
+    assert peer.ask("notifications", 2) == [("parent", b"x")] * 2
+    peer.end()
 
 
 def beside_ucx():
@@ -246,4 +396,5 @@ def beside_ucx():
 
 if __name__ == "__main__":
     run([write, write_many_descriptors, write_large, return_of_the_peer, return_of_the_initiator, add_and_remove,
-         release_does_not_wait, withdrawn_memory, beside_ucx])
+         release_does_not_wait, withdrawn_memory, deregistered_in_flight, stands_still, ends_each_connection, last_words,
+         undelivered_notifications, forked_child, beside_ucx])

@@ -311,9 +311,9 @@ enum kvt_event_kind {
 
 struct kvt_event {
 	enum kvt_event_kind kind;
-	struct kvt_conn *conn;
+	struct kvt_conn *conn; /* valid until the event is freed, closed meanwhile or not */
 	enum kvt_err err;
-	const void *data; /* valid until the event is freed */
+	const void *data; /* valid as long */
 	size_t len;
 };
 
