@@ -69,8 +69,9 @@ for file in "$shape_tmp"/wheel/kvtrans_engine/*.so*; do
 done | grep -vE '^(libfabric\.so\.1|kvt(hwloc|sodium)\.so\.[0-9]+|lib(c|m|udev|stdc\+\+|gcc_s)\.so\.[0-9]+|ld-linux.*)$' |
 	holds "it needs libfabric, libudev and the C and C++ libraries from outside, and no more"
 does "the wheel has the plugin for NIXL" test -f "$shape_tmp/wheel/kvtrans_engine/libplugin_KVTRANS.so"
-grep -acE "kvtrans-[a-z0-9_]{8}/|pip-build-env|$shape_tmp|$KVT_SRCDIR" "$extension" | grep -v '^0$' |
-	holds "no path of the build is in the extension"
+for file in "$extension" "$shape_tmp/wheel/kvtrans_engine/libplugin_KVTRANS.so"; do
+	grep -acE "kvtrans-[a-z0-9_]{8}/|pip-build-env|$shape_tmp|$KVT_SRCDIR" "$file" | grep -v '^0$'
+done | holds "no path of the build is in the extension, or in the plugin for NIXL"
 "$python" - "$shape_tmp"/wheel/kvtrans_engine-*.dist-info "$clone/README.md" > "$shape_tmp/metadata" 2>&1 <<-'END'
 	import pathlib, sys
 	from packaging.metadata import Metadata
