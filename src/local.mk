@@ -42,6 +42,8 @@ src_libkvi_base_la_SOURCES = \
 	src/base/copy.h \
 	src/base/error.c \
 	src/base/error.h \
+	src/base/file.c \
+	src/base/file.h \
 	src/base/hash.h \
 	src/base/list.h \
 	src/base/log.c \

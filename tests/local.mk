@@ -155,6 +155,7 @@ tests_fabric_check_fabric_SOURCES = \
 	tests/fabric/test_local.c \
 	tests/fabric/test_local.h \
 	tests/fabric/test_raw.c \
+	tests/fabric/test_shared.c \
 	tests/fabric/test_strays.c \
 	$(FABRIC_CONFORMANCE)
 FABRIC_TESTS = \

@@ -35,5 +35,6 @@ void put(struct raw *raw, const struct kvi_record *record, const struct kvi_reco
 	 size_t span_count);
 
 TCase *make_raw_tests(void);
+TCase *make_shared_tests(void);
 
 #endif

@@ -5,6 +5,7 @@ import array
 import ctypes
 import gc
 import mmap
+import os
 import sys
 import weakref
 from multiprocessing import shared_memory
@@ -250,6 +251,34 @@ def test_allocated_memory_is_zero_and_seen_as_arrays(link):
     assert plain.arrays[0].shape == (4, 4096) and plain.arrays[0].dtype == np.uint8
     assert link.client.allocate(4, 4096, dtype="f4").arrays[0].shape == (4, 1024)
     assert link.client.allocate(4, dtype="f4", shape=6).block_nbytes == 24
+
+
+def find_pool_fds():
+    """Descriptors of this process that are an allocated pool's."""
+    paths = {int(fd): f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
+    return [
+        fd for fd, path in paths.items() if os.path.lexists(path) and "kvtrans-pool" in os.readlink(path)
+    ]
+
+
+def test_a_pool_frees_its_memory_and_lets_a_file_be_that_got_its_descriptor(open_link, tmp_path):
+    link = open_link(provider="local")
+    before = find_pool_fds()
+    pool = link.client.allocate(1024, 4096)
+    pool.arrays[0][:] = 1
+    (fd,) = set(find_pool_fds()) - set(before)
+    kept = os.dup(fd)  # as a peer has it that has mapped it
+    assert os.fstat(kept).st_blocks > 0
+    with open(tmp_path / "file", "w+b") as file:
+        file.write(b"the application's" * 1000)
+        file.flush()
+        os.dup2(file.fileno(), fd)
+    pool.close()
+    gc.collect()
+    assert os.pread(fd, 20000, 0) == b"the application's" * 1000
+    assert os.fstat(kept).st_blocks == 0
+    os.close(fd)
+    os.close(kept)
 
 
 def test_arrays_of_allocated_memory_outlive_pool_and_engine(open_engine):

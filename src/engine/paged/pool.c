@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "engine/core/abi.h"
 #include "engine/core/engine.h"
 #include "engine/paged/paged.h"
@@ -20,16 +21,24 @@
 
 enum { HUGE_PAGE_LEN = 2 * 1024 * 1024 };
 
-static void free_pool(struct kvt_pool *pool)
+/* Peers may have the file mapped until their lanes go: it shall take no memory. No descriptor is needed for that. */
+static void free_owned(struct kvt_pool *pool)
 {
+	if (pool->shared != NULL) {
+		munlock(pool->shared, pool->shared_len); /* an mlockall() of the application's */
+		madvise(pool->shared, pool->shared_len, MADV_REMOVE);
+	}
 	if (pool->owned != NULL)
 		munmap(pool->owned, pool->owned_len);
-	if (pool->file >= 0) {
-		/* Peers may have it mapped until their lanes go: it shall take no memory. */
-		fallocate(pool->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-			  (off_t)pool->shared_len);
+	pool->shared = NULL;
+	pool->owned = NULL;
+}
+
+static void free_pool(struct kvt_pool *pool)
+{
+	free_owned(pool);
+	if (pool->file >= 0 && kvi_file_is(pool->file, &pool->file_id))
 		close(pool->file);
-	}
 	kvi_free(pool->in_flight);
 	kvi_free(pool->bases);
 	kvi_free(pool->layout.extents);
@@ -111,28 +120,18 @@ static enum kvt_err copy_layout(struct kvt_pool *pool, const struct kvt_pool_con
 	return KVT_OK;
 }
 
-/* Peers of this host may map it, and it cannot shrink under them; -1: there is no such file here. */
-static int make_file(size_t len)
-{
-	int file = memfd_create("kvtrans-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (file < 0)
-		return -1;
-	if (ftruncate(file, (off_t)len) == 0 &&
-	    fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-		return file;
-	close(file);
-	return -1;
-}
-
 /* Put a file in place of memory that nobody has touched yet, where the fabric can share it. Without one the pool
  * works as well, and more slowly. */
 static void map_file(struct kvt_pool *pool, void *base, size_t len)
 {
 	if (!kvi_engine_get_caps(pool->engine)->shares)
 		return;
-	pool->file = make_file(len);
+	/* Peers of this host may map it, and it cannot shrink under them. */
+	pool->file = kvi_file_make_memory("kvtrans-pool", len,
+					  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (pool->file < 0)
 		return;
+	pool->file_id = kvi_file_identify(pool->file);
 	if (mmap(base, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pool->file, 0) ==
 	    MAP_FAILED) {
 		close(pool->file);
@@ -332,8 +331,6 @@ void kvt_pool_close(struct kvt_pool *pool)
 		return;
 	kvt_pool_stop(pool);
 	/* Deregister now: exports and transfers that are not freed yet may keep a reference. */
-	if (pool->owned != NULL)
-		munmap(pool->owned, pool->owned_len);
-	pool->owned = NULL;
+	free_owned(pool);
 	kvi_ref_drop(&pool->ref);
 }

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/file.h"
 #include "base/list.h"
 #include "engine/core/ref.h"
 #include "engine/lane/link.h"
@@ -24,7 +25,8 @@ struct kvt_pool {
 	void *owned; /* memory of ours, of owned_len bytes; NULL: the application's */
 	size_t owned_len;
 	int file; /* that owned is mapped from, and peers of this host may map; -1: there is none */
-	uint8_t *shared; /* where that is mapped */
+	struct kvi_file_id file_id; /* of file */
+	uint8_t *shared;	    /* where that is mapped */
 	size_t shared_len;
 
 	/* one a worker, each under that worker's lock */

@@ -35,20 +35,18 @@ struct kvi_local_share {
 	uint8_t *base;
 	size_t len;
 	int fd;
-	uint64_t id; /* never used again */
+	struct kvi_file_id file; /* that fd was */
+	uint64_t id;		 /* never used again */
 };
 
 /* Memory of a peer's, mapped read-only, once for all lanes. */
 struct kvi_local_map {
 	UT_hash_handle hh;
-	struct kvi_local_file {
-		dev_t dev;
-		ino_t ino;
-	} file; /* the hash's key */
+	struct kvi_file_id file; /* with len, the hash's key */
+	size_t len;		 /* of the file's beginning, that was offered */
 	unsigned users;
 	int fd;
 	const uint8_t *bytes;
-	size_t len;
 };
 
 struct kvi_local_rail {
@@ -63,7 +61,9 @@ struct kvi_local_rail {
 	uint64_t last_share;
 
 	pthread_mutex_t maps_lock;
-	struct kvi_local_map *maps; /* under maps_lock */
+	/* under maps_lock */
+	struct kvi_local_map *maps; /* at most KVI_LOCAL_MAPS_MAX */
+	uint64_t mapped_len;	    /* of all */
 };
 
 struct kvi_local_cq {
@@ -127,7 +127,9 @@ struct kvi_record_span {
 
 enum {
 	KVI_RECORD_ALIGN = 8,
-	KVI_LOCAL_SLOTS = 64,	 /* what a lane's peer has mapped: as many memories */
+	KVI_LOCAL_SLOTS = 64, /* what a lane's peer has mapped: as many memories */
+	KVI_LOCAL_MAPS_MAX =
+		256,		 /* what a rail has mapped of all peers'; each takes a descriptor */
 	KVI_LOCAL_SLOT_BIT = 48, /* of a source: from here on it is the slot */
 };
 
@@ -353,7 +355,8 @@ bool kvi_local_point_out(struct kvi_local_lane *lane, const void *base, size_t l
 			 uint64_t *source);
 
 /* map.c */
-/* The peer has offered memory. An errno: it was none. Owns fd in any case. */
+/* The peer has offered memory. An errno: EPROTO: it was none; ENOMEM: it is too much, and the peer is to copy it in
+ * another way. Owns fd in any case. */
 int kvi_local_take_offer(struct kvi_local_lane *lane, const struct kvi_local_offer *offer, int fd);
 void kvi_local_drop_maps(struct kvi_local_lane *lane);
 /* Where a source of the peer's is, and the memory it is in; NULL: nowhere. */

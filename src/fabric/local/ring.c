@@ -3,7 +3,7 @@
  * ring.c - making, checking and mapping what two sides of a lane share. What its bytes mean is the business of
  * put.c and take.c.
  */
-#define _GNU_SOURCE 1 /* memfd_create, F_ADD_SEALS */
+#define _GNU_SOURCE 1 /* F_SEAL_SHRINK */
 #include "fabric/local/ring.h"
 
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 enum {
 	HEAD_LEN = 64 * 1024, /* whole pages everywhere; what is not touched takes no memory */
@@ -66,23 +67,11 @@ static enum kvt_err map(struct kvi_ring *ring, struct kvt_error *error)
 	return ring->in != NULL ? KVT_OK : fail(error, errno, "mmap");
 }
 
-static enum kvt_err make_file(int *fd, struct kvt_error *error)
-{
-	*fd = memfd_create("kvtrans-lane", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (*fd < 0)
-		return fail(error, errno, "memfd_create");
-	if (ftruncate(*fd, ALL_LEN) != 0)
-		return fail(error, errno, "ftruncate");
-	if (fcntl(*fd, F_ADD_SEALS, SEALS) != 0)
-		return fail(error, errno, "F_ADD_SEALS");
-	return KVT_OK;
-}
-
+/* A caller may hand over anything: until its seals are known nothing is asked that its file system answers. */
 static enum kvt_err check_file(int fd, struct kvt_error *error)
 {
 	struct stat stat;
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & SEALS) != SEALS || (seals & ~SEALS) != 0)
+	if (kvi_file_get_seals(fd) != SEALS)
 		return kvi_fail(error, KVT_E_PROTOCOL, 0,
 				"the peer's lane is no memfd sealed against shrinking");
 	if (fstat(fd, &stat) != 0 || stat.st_size != ALL_LEN)
@@ -102,11 +91,11 @@ ino_t kvi_fd_get_ino(int fd)
 	return fstat(fd, &stat) == 0 ? stat.st_ino : 0;
 }
 
-static enum kvt_err open_ring(struct kvi_ring *ring, enum kvt_err err, struct kvt_error *error)
+/* It owns fd, a memfd. */
+static enum kvt_err open_ring(struct kvi_ring *ring, int fd, unsigned side, struct kvt_error *error)
 {
-	ring->ino = kvi_fd_get_ino(ring->fd);
-	if (err == KVT_OK)
-		err = map(ring, error);
+	*ring = (struct kvi_ring){ .fd = fd, .file = kvi_file_identify(fd), .side = side };
+	enum kvt_err err = map(ring, error);
 	if (err != KVT_OK)
 		kvi_ring_close(ring);
 	return err;
@@ -114,15 +103,19 @@ static enum kvt_err open_ring(struct kvi_ring *ring, enum kvt_err err, struct kv
 
 enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error)
 {
-	*ring = (struct kvi_ring){ .fd = -1, .side = 0 };
-	enum kvt_err err = make_file(&ring->fd, error);
-	return open_ring(ring, err, error);
+	int fd = kvi_file_make_memory("kvtrans-lane", ALL_LEN, SEALS);
+	*ring = (struct kvi_ring){ .fd = -1 };
+	return fd < 0 ? fail(error, errno, "memfd_create") : open_ring(ring, fd, 0, error);
 }
 
 enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error)
 {
-	*ring = (struct kvi_ring){ .fd = fd, .side = 1 };
-	return open_ring(ring, check_file(fd, error), error);
+	enum kvt_err err = check_file(fd, error);
+	*ring = (struct kvi_ring){ .fd = -1 };
+	if (err == KVT_OK)
+		return open_ring(ring, fd, 1, error);
+	close(fd);
+	return err;
 }
 
 void kvi_ring_close(struct kvi_ring *ring)
@@ -133,7 +126,7 @@ void kvi_ring_close(struct kvi_ring *ring)
 		munmap(ring->out, 2 * KVI_RING_LEN);
 	if (ring->in != NULL)
 		munmap(ring->in, 2 * KVI_RING_LEN);
-	if (ring->fd >= 0 && kvi_fd_is(ring->fd, ring->ino))
+	if (ring->fd >= 0 && kvi_file_is(ring->fd, &ring->file))
 		close(ring->fd);
 	*ring = (struct kvi_ring){ .fd = -1 };
 }
@@ -173,7 +166,7 @@ static size_t get_straight_len(uint64_t at, size_t len)
 
 int kvi_ring_fill(const struct kvi_ring *ring, const void *from, size_t len)
 {
-	if (!kvi_fd_is(ring->fd, ring->ino))
+	if (!kvi_file_is(ring->fd, &ring->file))
 		return EBADF;
 	for (size_t done = 0; done < len;) {
 		uint64_t at = ring->put + done;
@@ -189,7 +182,7 @@ int kvi_ring_fill(const struct kvi_ring *ring, const void *from, size_t len)
 
 int kvi_ring_empty(const struct kvi_ring *ring, void *to, size_t len)
 {
-	if (!kvi_fd_is(ring->fd, ring->ino))
+	if (!kvi_file_is(ring->fd, &ring->file))
 		return EBADF;
 	for (size_t done = 0; done < len;) {
 		uint64_t at = ring->taken + done;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ring.h - the memory that the two sides of a lane share: for each direction a ring of bytes, and what one
- * side tells the other. It is a memfd sealed against shrinking, so that no peer can make us fault.
+ * side tells the other. It is a memfd sealed against shrinking, so that no peer can take a page from under us: where
+ * one makes a hole, touching it gets a new page, as with memory of our own.
  *
  * All of it may be changed by the peer at any time. What we have written is remembered here and never read
  * back; what the peer writes is copied out, and checked, before it is used.
@@ -17,6 +18,8 @@
 #include <sys/types.h>
 
 #include <kvtrans.h>
+
+#include "base/file.h"
 
 enum {
 	KVI_RING_LEN = 256 * 1024, /* of one direction */
@@ -46,7 +49,7 @@ struct kvi_ring_side {
 
 struct kvi_ring {
 	int fd; /* -1: there is none */
-	ino_t ino;
+	struct kvi_file_id file;
 	unsigned side;
 	uint8_t *base;
 	struct kvi_ring_side *own;
@@ -64,8 +67,7 @@ enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error);
 enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error);
 void kvi_ring_close(struct kvi_ring *ring);
 
-/* An application may close descriptors that are not its own, and have others by the same numbers: asked before one is
- * read, written or closed. */
+/* As kvi_file_is(), by the number of its inode alone. */
 bool kvi_fd_is(int fd, ino_t ino);
 ino_t kvi_fd_get_ino(int fd);
 

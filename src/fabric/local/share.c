@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * share.c - memory of ours that peers may map: it is offered to a lane's peer when the lane first needs it, by its
- * descriptor, which is opened for reading only. What the peer has mapped is named by a slot of the lane.
+ * descriptor, which is opened for reading only. That keeps a peer from writing by mistake, and not one that wants to:
+ * it can open the file again, by its descriptor's name in /proc, for writing. (F_SEAL_FUTURE_WRITE would forbid that,
+ * and forbids us to give the memory back.) What the peer has mapped is named by a slot of the lane.
  *
  * A slot is given to other memory only when what it stood for is shared no more: then nothing in flight names it.
  */
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "fabric/local/local.h"
 
 void kvi_local_shares_init(struct kvi_local_rail *rail)
@@ -69,7 +72,13 @@ enum kvt_err kvi_local_rail_share(struct kvi_rail *rail_base, void *base, size_t
 		size_t at = count_up_to(rail, base);
 		memmove(&rail->shares[at + 1], &rail->shares[at],
 			(rail->share_count - at) * sizeof(rail->shares[0]));
-		rail->shares[at] = (struct kvi_local_share){ base, len, fd, ++rail->last_share };
+		rail->shares[at] = (struct kvi_local_share){
+			.base = base,
+			.len = len,
+			.fd = fd,
+			.file = kvi_file_identify(fd),
+			.id = ++rail->last_share,
+		};
 		rail->share_count++;
 	}
 	pthread_rwlock_unlock(&rail->shares_lock);
@@ -154,11 +163,12 @@ static bool send_offer(struct kvi_local_lane *lane, const struct kvi_local_offer
 		       (ssize_t)sizeof(*offer);
 }
 
-/* It will be named by this slot once the peer has mapped it. Whatever fails is tried again with the next op. */
+/* It will be named by this slot once the peer has mapped it. Whatever fails is tried again with the next op. A
+ * descriptor that the application has closed is another file now, which is not to be opened: that may take forever. */
 static void offer(struct kvi_local_lane *lane, const struct kvi_local_share *share)
 {
 	unsigned slot = find_free_slot(lane);
-	if (slot == KVI_LOCAL_SLOTS)
+	if (slot == KVI_LOCAL_SLOTS || !kvi_file_is(share->fd, &share->file))
 		return;
 	char path[40];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", share->fd);
