@@ -196,6 +196,138 @@ START_TEST(messages_that_wait_for_the_window_end_with_their_deadline_and_their_c
 }
 END_TEST
 
+/* ---- turns ---- */
+
+/* Stands first among those that wait for room on the link, and finds none. */
+static bool begin_never(struct kvi_waiter *waiter)
+{
+	(void)waiter;
+	return false;
+}
+
+/* Of the window of STARTs, a test takes all but what two messages need, and has them said; then two KVs wait, each
+ * with a message. What comes back gives one of them its turn, behind one that finds no room. */
+static struct turns {
+	struct kvt_kv *from[4], *to[4];
+	struct kvt_transfer *sends[4];
+	struct kvi_waiter first;
+	uint64_t taken;
+} turns;
+
+static struct kvi_link *lock_link(void)
+{
+	struct kvi_link *link = &bed.near.conn->links[0];
+	kvi_worker_lock(link->shard->worker);
+	return link;
+}
+
+static void unlock_link(struct kvi_link *link)
+{
+	kvi_link_touch(link);
+	kvi_worker_flush_unlock(link->shard->worker);
+}
+
+static unsigned count_held(void)
+{
+	struct kvi_link *link = lock_link();
+	unsigned count = 0;
+	kvi_list_for_each (node, next, &link->starts_first)
+		count++;
+	unlock_link(link);
+	return count;
+}
+
+/* A KV has its turn: its sends wait for room on the link. */
+static bool has_turn(struct kvt_kv *kv)
+{
+	struct kvi_link *link = lock_link();
+	bool has = !kvi_list_is_empty(&kv->queue->waiter.node);
+	unlock_link(link);
+	return has;
+}
+
+static void begin_turns(void)
+{
+	open_windows();
+	turns.taken = KVI_START_WINDOW - 2 * kvi_start_get_charge(META_LEN);
+	struct kvi_link *link = lock_link();
+	link->starts_out += turns.taken;
+	unlock_link(link);
+	for (uint32_t i = 0; i < 4; i++) {
+		turns.from[i] = open_kv(bed.near.conn, KVT_TAG_AUTO);
+		turns.to[i] = open_kv(bed.far.conn, KVT_TAG_AUTO);
+		turns.sends[i] = start_with_meta(turns.from[i], i, 0);
+	}
+	wait_until(count_held() == 2);
+	link = lock_link();
+	turns.first = (struct kvi_waiter){ .begin = begin_never };
+	kvi_list_append(&link->waiting, &turns.first.node);
+	unlock_link(link);
+	receive_number(turns.to[0], 0);
+	finish(turns.sends[0], KVT_OK);
+	ck_assert(has_turn(turns.from[2]));
+	ck_assert(!has_turn(turns.from[3]));
+}
+
+static void end_turns(void)
+{
+	struct kvi_link *link = lock_link();
+	link->starts_out -= turns.taken;
+	unlock_link(link);
+	for (unsigned i = 0; i < 4; i++) {
+		kvt_kv_close(turns.from[i]);
+		kvt_kv_close(turns.to[i]);
+	}
+	close_windows();
+}
+
+static bool has_tag_queue(uint64_t tag)
+{
+	struct kvi_link *link = lock_link();
+	bool has = kvi_tag_queue_find(link->shard, tag) != NULL;
+	unlock_link(link);
+	return has;
+}
+
+START_TEST(the_turn_of_a_kv_that_is_closed_comes_to_the_next)
+{
+	begin_turns();
+	uint64_t tag = turns.from[2]->tag;
+	kvt_kv_close(turns.from[2]);
+	turns.from[2] = NULL;
+	finish(turns.sends[2], KVT_E_CLOSED);
+	wait_until(!has_tag_queue(tag));
+	struct kvi_link *link = lock_link();
+	kvi_list_remove(&turns.first.node);
+	unlock_link(link);
+	receive_number(turns.to[3], 3);
+	finish(turns.sends[3], KVT_OK);
+	receive_number(turns.to[1], 1);
+	finish(turns.sends[1], KVT_OK);
+	end_turns();
+}
+END_TEST
+
+START_TEST(a_kv_whose_turn_found_the_window_taken_keeps_its_place)
+{
+	begin_turns();
+	struct kvi_link *link = lock_link();
+	link->starts_out += kvi_start_get_charge(META_LEN);
+	turns.taken += kvi_start_get_charge(META_LEN);
+	kvi_list_remove(&turns.first.node);
+	unlock_link(link);
+	wait_until(count_held() == 2);
+	/* What comes back is enough for one. */
+	receive_number(turns.to[1], 1);
+	finish(turns.sends[1], KVT_OK);
+	receive_number(turns.to[2], 2);
+	finish(turns.sends[2], KVT_OK);
+	receive_number(turns.to[3], 3);
+	finish(turns.sends[3], KVT_OK);
+	end_turns();
+}
+END_TEST
+
 /* ---- who goes beyond ---- */
 
 /* Say message on lane 0 as often as it takes, until the far engine has had enough. make: the i-th one. */
@@ -255,6 +387,8 @@ int main(void)
 	tcase_add_test(
 		tests,
 		messages_that_wait_for_the_window_end_with_their_deadline_and_their_connection);
+	tcase_add_test(tests, the_turn_of_a_kv_that_is_closed_comes_to_the_next);
+	tcase_add_test(tests, a_kv_whose_turn_found_the_window_taken_keeps_its_place);
 	tcase_add_test(tests, a_peer_that_announces_more_than_its_window_costs_its_own_connection);
 	return run_tests("engine_windows", tests);
 }

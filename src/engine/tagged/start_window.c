@@ -56,12 +56,15 @@ static void wake_next(struct kvi_link *link)
 	}
 }
 
+static struct kvi_list *get_list(const struct kvi_tag_queue *queue)
+{
+	return queue->starts_out == 0 ? &queue->link->starts_first : &queue->link->starts_more;
+}
+
 static void await_window(struct kvi_tag_queue *queue)
 {
-	struct kvi_link *link = queue->link;
 	kvi_list_remove(&queue->held_node);
-	kvi_list_append(queue->starts_out == 0 ? &link->starts_first : &link->starts_more,
-			&queue->held_node);
+	kvi_list_append(get_list(queue), &queue->held_node);
 }
 
 /* The turn of a tag queue among those that wait for room on the link: send what it has, one at a time. */
@@ -76,7 +79,8 @@ static bool begin_held(struct kvi_waiter *waiter)
 	if (begun == KVI_SEND_BEGUN && !kvi_list_is_empty(&queue->held))
 		kvi_list_append(&queue->link->waiting, &waiter->node);
 	else if (begun == KVI_SEND_NO_WINDOW)
-		await_window(queue);
+		/* Another took it meanwhile: it keeps its place. */
+		kvi_list_prepend(get_list(queue), &queue->held_node);
 	if (begun == KVI_SEND_BEGUN)
 		wake_next(queue->link);
 	return true;
@@ -122,8 +126,11 @@ void kvi_start_window_await(struct kvi_tagged *send)
 
 void kvi_start_window_leave(struct kvi_tag_queue *queue)
 {
+	bool has_turn = !kvi_list_is_empty(&queue->waiter.node);
 	kvi_list_remove(&queue->held_node);
 	kvi_list_remove(&queue->waiter.node);
+	if (has_turn)
+		wake_next(queue->link); /* what came back is another's */
 }
 
 bool kvi_start_window_hold(struct kvi_link *link, size_t meta_len)
