@@ -254,6 +254,33 @@ START_TEST(a_long_notification_comes_beside_messages_that_never_end)
 }
 END_TEST
 
+/* What was free when it came to wait is not for it. */
+START_TEST(a_message_needs_no_receive_beside_a_notification_that_waits)
+{
+	enum { NOTE_LEN = 800 * 1000, LEN = 64 };
+	uint8_t *note = make_pattern(NOTE_LEN, 3), *bytes = make_pattern(LEN, 4);
+	uint8_t *got = make_filled(LEN, 0);
+	pages_open(0);
+	struct kvt_kv *from = open_kv(pages.bed.near.conn, 5), *to = open_kv(pages.bed.far.conn, 5);
+	for (unsigned i = 0; i < 2; i++)
+		finish(start_notify(pages.bed.near.conn, note, NOTE_LEN), KVT_OK);
+	struct kvt_transfer *third = start_notify(pages.bed.near.conn, note, NOTE_LEN);
+	expect_pending(third, 20 * KVI_MS);
+	finish(start_send(from, bytes, LEN), KVT_OK);
+	for (unsigned i = 0; i < 3; i++)
+		expect_long_notification(3, NOTE_LEN, KVT_OK);
+	finish(third, KVT_OK);
+	finish(start_recv(to, got, LEN), KVT_OK);
+	ck_assert(holds_pattern(got, LEN, 4));
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	free(got);
+	free(bytes);
+	free(note);
+	pages_close();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("notification");
@@ -267,5 +294,6 @@ int main(void)
 	tcase_add_loop_test(tests, a_withdrawal_does_not_wait_for_the_window_of_a_notification, 0,
 			    WAYS);
 	tcase_add_loop_test(tests, a_long_notification_comes_beside_messages_that_never_end, 0, 2);
+	tcase_add_test(tests, a_message_needs_no_receive_beside_a_notification_that_waits);
 	return run_tests("engine_notification", tests);
 }

@@ -313,6 +313,8 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 		return KVT_E_PROTOCOL;
 	link->send_credits += message->credits;
 	link->window_left += message->window;
+	if (link->note_lacks_window)
+		link->note_saved += message->window;
 	/* A peer that returns more than it was given would make these grow without end. */
 	if (link->send_credits > link->conn->peer_rx_count || link->window_left > KVI_LANE_WINDOW)
 		return KVT_E_PROTOCOL;
@@ -513,6 +515,8 @@ bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 	while (open_packet(link)) {
 		if (append_answers(link) && append(link, message)) {
 			link->window_left -= charge;
+			if (charge > 0 && message->type != KVI_MESSAGE_EAGER)
+				link->note_saved = 0; /* it was for this one */
 			return true;
 		}
 		if (!post_filled(link))
@@ -634,8 +638,10 @@ static bool begin_waiting(struct kvi_link *link)
 {
 	bool did = false, began;
 	do {
-		if (kvi_list_is_empty(&link->waiting_notes))
+		if (kvi_list_is_empty(&link->waiting_notes)) {
 			link->note_lacks_window = false;
+			link->note_saved = 0;
+		}
 		began = begin_first(&link->waiting);
 		link->note_lacks_window = false;
 		began |= begin_first(&link->waiting_notes);

@@ -137,6 +137,7 @@ struct kvi_link {
 	unsigned owed_credits;
 	uint64_t window_left;
 	bool note_lacks_window; /* the first that waits of waiting_notes was refused for it */
+	uint64_t note_saved;	/* of window_left, for it: what came back since it waits */
 	uint64_t window_taken;	/* by the peer's messages, and not returned to it */
 	uint32_t owed_window;
 	unsigned eager_sends; /* not acknowledged */
