@@ -124,9 +124,18 @@ static void begin_look(struct kvi_worker *worker)
 	}
 }
 
+/* Count a poll. True: the epoll set, which knows of all that polls do not see, is to be asked. */
+static bool count_poll(struct kvi_worker *worker)
+{
+	if (++worker->polls_unasked < POLLS_TO_ASK)
+		return false;
+	worker->polls_unasked = 0;
+	return true;
+}
+
 /* An inline driver asks the queues themselves, as it waits for what comes there: that takes fewer system calls than the
- * epoll set and the queues behind it. The epoll set, which knows of all else, is asked now and then. Under lock, which
- * is dropped in between. True: there is work, or it is done. */
+ * epoll set and the queues behind it. The epoll set is asked now and then, and where each look finds work at once, so
+ * that it is not, the event queues. Under lock, which is dropped in between. True: there is work, or it is done. */
 static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 {
 	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
@@ -137,15 +146,20 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 		worker->holds = polls < POLLS_TO_POST;
 		wait->worked = kvi_worker_poll(worker);
 		worker->holds = false;
-		if (wait->worked)
+		bool asks = count_poll(worker);
+		if (wait->worked) {
+			worker->events_due |= asks;
 			return true;
+		}
 		kvi_worker_give_way(worker);
 		if (polls % POLLS_TO_OFFER == 0) {
 			int64_t now_ns = kvi_clock_now();
 			/* Bytes have come that complete nothing. */
 			wait->worked = kvi_patience_is_bulk(now_ns - wait->last_ns);
-			if (wait->worked)
+			if (wait->worked) {
+				worker->events_due |= asks;
 				return true;
+			}
 			pthread_mutex_unlock(&worker->lock);
 			bool goes_on = offer_cpu(wait, now_ns);
 			pthread_mutex_lock(&worker->lock);
@@ -153,7 +167,7 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 				return false;
 		}
 		bool called = is_called(worker);
-		if (called || polls % POLLS_TO_ASK == 0)
+		if (called || asks)
 			ask(worker, wait, 0);
 		if (called || wait->count != 0)
 			return true;

@@ -91,8 +91,9 @@ struct kvi_worker {
 	bool inline_looks;	     /* it asks by itself, and needs no waking */
 	bool holds;		     /* it leaves packets with KVI_FLUSH_HOLD, in its first polls */
 	unsigned held_looks; /* that did so, one right after another, since all was posted */
-	bool signalled;	     /* meanwhile: kvi_worker_signal() */
-	bool visited;	     /* by an inline driver who goes when a caller waits for a transfer */
+	unsigned polls_unasked; /* of an inline driver, since it asked the epoll set, or the event queues instead */
+	bool signalled; /* meanwhile: kvi_worker_signal() */
+	bool visited;	/* by an inline driver who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience inline_patience;
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
