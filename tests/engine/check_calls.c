@@ -3,9 +3,14 @@
 #include "bed.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/runner.h"
@@ -61,18 +66,60 @@ static struct kvt_transfer *reap_one(struct kvt_engine *engine)
 	return transfer;
 }
 
-/* A port on which somebody takes calls and says nothing. */
-static int open_silent(uint16_t *port)
+/* A port on which somebody takes up to backlog calls and says nothing. */
+static int open_port(int backlog, uint16_t *port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t len = sizeof(address);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	ck_assert_int_eq(listen(fd, MANY), 0);
+	ck_assert_int_eq(listen(fd, backlog), 0);
 	getsockname(fd, (struct sockaddr *)&address, &len);
 	*port = ntohs(address.sin_port);
 	return fd;
+}
+
+static int open_silent(uint16_t *port)
+{
+	return open_port(MANY, port);
+}
+
+/* A call to a port that answers no more: its socket stays pending. */
+static int start_unanswered(uint16_t port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	connect(fd, (struct sockaddr *)&address, sizeof(address));
+	return fd;
+}
+
+/* How many descriptors the epoll sets of this process watch, and the largest: also one that is closed here and open in
+ * a forked child is among them. */
+static unsigned count_watched(int *last_fd)
+{
+	unsigned count = 0;
+	struct dirent *entry;
+	DIR *entries = opendir("/proc/self/fdinfo");
+	ck_assert_ptr_nonnull(entries);
+	*last_fd = -1;
+	while ((entry = readdir(entries)) != NULL) {
+		char line[256];
+		int info = openat(dirfd(entries), entry->d_name, O_RDONLY | O_CLOEXEC);
+		FILE *lines = info < 0 ? NULL : fdopen(info, "r");
+		while (lines != NULL && fgets(line, sizeof(line), lines) != NULL) {
+			int fd;
+			if (sscanf(line, "tfd: %d", &fd) != 1)
+				continue;
+			count++;
+			*last_fd = fd > *last_fd ? fd : *last_fd;
+		}
+		if (lines != NULL)
+			fclose(lines);
+	}
+	closedir(entries);
+	return count;
 }
 
 static struct bed open_two(void)
@@ -233,6 +280,50 @@ START_TEST(a_call_is_cancelled)
 }
 END_TEST
 
+/* Asked, a child that has a copy of a call's socket says whether the call has ended for it, too. */
+static pid_t fork_holder(int fd, int questions[2])
+{
+	ck_assert_int_eq(pipe(questions), 0);
+	pid_t pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		char byte;
+		struct pollfd socket = { .fd = fd, .events = POLLOUT };
+		close(questions[1]);
+		if (read(questions[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(poll(&socket, 1, QUICK_MS) == 1 && (socket.revents & POLLHUP) != 0 ? 0 : 2);
+	}
+	close(questions[0]);
+	return pid;
+}
+
+START_TEST(a_call_that_ended_is_over_though_a_forked_child_has_its_socket)
+{
+	struct bed bed = open_two();
+	uint16_t port;
+	int socket_fd, questions[2], status, fillers[2];
+	int fd = open_port(0, &port);
+	for (unsigned i = 0; i < 2; i++)
+		fillers[i] = start_unanswered(port);
+	kvt_transfer_free(start_call(bed.near.engine, port, KVT_NOWAIT)); /* the thread is there */
+	unsigned count = count_watched(&socket_fd);
+	struct kvt_transfer *call = start_call(bed.near.engine, port, KVT_FOREVER);
+	wait_until(count_watched(&socket_fd) == count + 1);
+	pid_t pid = fork_holder(socket_fd, questions);
+	kvt_transfer_free(call);
+	ck_assert_uint_eq(count_watched(&socket_fd), count);
+	ck_assert_int_eq(write(questions[1], "?", 1), 1);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	close(questions[1]);
+	for (unsigned i = 0; i < 2; i++)
+		close(fillers[i]);
+	close(fd);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_connection_that_nobody_takes_is_closed_with_its_call)
 {
 	struct bed bed = open_two();
@@ -353,6 +444,7 @@ int main(void)
 	tcase_add_test(tests, a_call_that_is_refused_ends_with_the_reason);
 	tcase_add_test(tests, a_call_ends_at_its_deadline);
 	tcase_add_test(tests, a_call_is_cancelled);
+	tcase_add_test(tests, a_call_that_ended_is_over_though_a_forked_child_has_its_socket);
 	tcase_add_test(tests, a_connection_that_nobody_takes_is_closed_with_its_call);
 	tcase_add_test(tests, a_peer_that_goes_before_its_connection_is_taken_is_told_of_there);
 	tcase_add_test(tests, calls_under_way_end_with_their_engine);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -39,8 +38,8 @@ static void blame_silence(struct kvt_conn *conn)
 		}
 	}
 	kvi_conn_fail(conn, KVT_E_UNREACHABLE, 0,
-		      conn->peer_lanes == NULL ? "the peer took the call and did not answer in time"
-					       : "not all lanes of the peer came in time");
+		      has_answered ? "not all lanes of the peer came in time"
+				   : "the peer took the call and did not answer in time");
 }
 
 static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
@@ -176,12 +175,13 @@ static bool step_meeting(struct kvi_dial *dial)
 	bool is_answered = dial->state == KVI_DIAL_ANSWERED;
 	int64_t deadline_ns = is_answered ? dial->answer_ns : dial->target.deadline_ns;
 	pthread_mutex_lock(&engine->lock);
-	bool has_come = is_answered ? conn->peer_lanes != NULL : conn->was_open;
+	bool has_answered = conn->peer_lanes != NULL;
+	bool has_come = is_answered ? has_answered : conn->was_open;
 	pthread_mutex_unlock(&engine->lock);
 	if (!has_come && kvi_conn_check(conn, &dial->error) != KVT_OK)
 		return lose(dial);
 	if (!has_come && kvi_clock_now() >= deadline_ns) {
-		blame_silence(conn);
+		blame_silence(conn, has_answered);
 		return kvi_conn_check(conn, &dial->error) != KVT_OK && lose(dial);
 	}
 	if (!has_come)

@@ -306,16 +306,28 @@ enum kvt_err kvi_target_resolve(struct kvi_target *target, struct kvt_error *err
 	return KVT_OK;
 }
 
+void kvi_target_close_socket(const struct kvi_target *target, int fd)
+{
+	/* It may be another's file. */
+	if (kvi_engine_has_lost_fds(target->engine))
+		return;
+	/* A forked child may have it, too: then close() alone neither ends the watch, which names what is freed
+	 * before long, nor tells the peer. */
+	if (target->is_watched)
+		epoll_ctl(target->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	shutdown(fd, SHUT_RDWR);
+	close(fd);
+}
+
 /* Nobody is to connect to them any more. One whose socket was handed out is FAILED, until it is allowed again. */
 static void drop_attempts(struct kvi_target *target, const struct kvi_attempt *winner)
 {
-	bool fds_lost = atomic_load(&target->engine->fds_lost);
 	for (size_t i = 0; i < target->count; i++) {
 		struct kvi_attempt *attempt = &target->attempts[i];
 		if (attempt->state != PENDING)
 			continue;
-		if (attempt != winner && !fds_lost)
-			close(attempt->fd);
+		if (attempt != winner)
+			kvi_target_close_socket(target, attempt->fd);
 		attempt->state = UNTRIED;
 	}
 }
@@ -392,14 +404,14 @@ static enum kvt_err fail_all(struct kvi_target *target, struct kvt_error *error)
 
 /* ---- connecting ---- */
 
-static void fail_attempt(struct kvi_attempt *attempt, int err)
+static void fail_attempt(struct kvi_target *target, struct kvi_attempt *attempt, int err)
 {
 	bool is_limit = err == EMFILE || err == ENFILE;
 	const struct sockaddr_in6 *in6 = (const void *)attempt->address->ai_addr;
 	bool lacks_zone = err == EINVAL && attempt->address->ai_family == AF_INET6 &&
 			  IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr) && in6->sin6_scope_id == 0;
 	if (attempt->state == PENDING)
-		close(attempt->fd);
+		kvi_target_close_socket(target, attempt->fd);
 	attempt->state = FAILED;
 	kvi_fail(&attempt->cause, is_limit ? KVT_E_LIMIT : KVT_E_UNREACHABLE, err, "%s%s%s",
 		 is_limit ? "no descriptor for a connection: " : "", strerror(err),
@@ -413,7 +425,7 @@ static bool start_attempt(struct kvi_target *target, struct kvi_attempt *attempt
 	const struct addrinfo *address = attempt->address;
 	attempt->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (attempt->fd < 0) {
-		fail_attempt(attempt, errno);
+		fail_attempt(target, attempt, errno);
 		return false;
 	}
 	attempt->state = PENDING;
@@ -423,7 +435,7 @@ static bool start_attempt(struct kvi_target *target, struct kvi_attempt *attempt
 	if ((errno != EINPROGRESS && errno != EINTR) ||
 	    (target->is_watched &&
 	     epoll_ctl(target->epoll_fd, EPOLL_CTL_ADD, attempt->fd, &event) != 0))
-		fail_attempt(attempt, errno);
+		fail_attempt(target, attempt, errno);
 	return false;
 }
 
@@ -464,7 +476,7 @@ static bool look_at_attempts(struct kvi_target *target, int wait_ms, struct kvi_
 		if (err == 0)
 			*winner = attempt;
 		else
-			fail_attempt(attempt, err);
+			fail_attempt(target, attempt, err);
 	}
 	return has_news;
 }
@@ -508,6 +520,9 @@ static enum kvt_err race(struct kvi_target *target, struct kvi_attempt **winner,
 enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_error *error)
 {
 	struct kvi_attempt *winner = NULL;
+	/* Before another's socket is taken for one that has connected. */
+	if (kvi_engine_has_lost_fds(target->engine))
+		return kvi_fail(error, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 	enum kvt_err err = race(target, &winner, error);
 	if (err == KVT_E_AGAIN)
 		return err;

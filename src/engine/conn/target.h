@@ -56,9 +56,13 @@ void kvi_target_close(struct kvi_target *target);
 /*
  * Connect to the first address that answers, as RFC 8305 says: the families take turns, the next
  * attempt begins when one has failed, or 250 ms after the last. The socket is the caller's. AGAIN: call it again
- * when a socket is ready, or when it is due. UNREACHABLE tells of each address what became of it; LIMIT (descriptors).
+ * when a socket is ready, or when it is due. UNREACHABLE tells of each address what became of it; LIMIT (descriptors);
+ * CLOSED (the engine's descriptors were lost).
  */
 enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_error *error);
+
+/* Close a socket of the target, one that was handed out, too; not where it may be another's by now. */
+void kvi_target_close_socket(const struct kvi_target *target, int fd);
 
 /* After AGAIN: when to call again at the latest; and wait for that, at most until a time. */
 int64_t kvi_target_get_due(const struct kvi_target *target);
