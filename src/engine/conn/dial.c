@@ -24,10 +24,10 @@
 
 /* ---- the connection ---- */
 
-/* The time is up: say what it is that did not come. */
-static void blame_silence(struct kvt_conn *conn)
+/* The time is up: say what it is that did not come. has_answered: an engine did, with its lanes. */
+static void blame_silence(struct kvt_conn *conn, bool has_answered)
 {
-	for (unsigned i = 0; conn->peer_lanes != NULL && i < conn->lane_count; i++) {
+	for (unsigned i = 0; has_answered && i < conn->lane_count; i++) {
 		struct kvi_link *link = &conn->links[i];
 		kvi_worker_lock(link->shard->worker);
 		bool connected = link->connected;
@@ -137,7 +137,7 @@ static bool step_connecting(struct kvi_dial *dial)
 	if (err != KVT_OK)
 		return finish(dial);
 	if (make_conn(dial, fd) != KVT_OK) {
-		close(fd);
+		kvi_target_close_socket(&dial->target, fd);
 		kvi_target_blame(&dial->target, &dial->error);
 		return finish(dial);
 	}
@@ -359,7 +359,7 @@ static void await_step(struct kvi_dial *dial)
 	}
 	if (kvi_engine_is_interrupted(engine))
 		atomic_store(&dial->stop, KVT_E_CANCELLED);
-	else if (atomic_load(&engine->stopping))
+	else if (atomic_load(&engine->stopping) || atomic_load(&engine->fds_lost))
 		atomic_store(&dial->stop, KVT_E_CLOSED);
 }
 

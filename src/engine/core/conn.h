@@ -83,6 +83,7 @@ struct kvt_conn {
 	bool was_open;
 	bool is_torn_down;
 	bool left_something; /* from then on: messages or notifications that the peer was told we have */
+	struct kvi_event *arrived; /* as ended, for accept_events; NULL also where there are none */
 
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
@@ -91,6 +92,7 @@ struct kvt_conn {
 
 	/* control thread */
 	struct kvi_session *session; /* NULL: not yet, or it has ended */
+	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
 
 	/* in the control thread's notes while is_noted, which holds a reference then */
 	struct kvi_mail note;
@@ -99,8 +101,6 @@ struct kvt_conn {
 	struct kvi_list held_events; /* for when the application has it */
 	struct kvi_list events;	     /* that are in the inbox, by conn_node */
 	size_t held_len;	     /* what the peer has made us keep until then */
-	struct kvi_event *ended;     /* made beforehand, for the end; NULL once it is told */
-	struct kvi_event *arrived; /* the same, for accept_events; NULL also where there are none */
 
 	struct kvi_exports exports;
 
