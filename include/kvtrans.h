@@ -226,8 +226,11 @@ KVT_API enum kvt_err kvt_connect_start(struct kvt_engine *engine,
 				       const struct kvt_connect_request *request,
 				       struct kvt_transfer **transfer, struct kvt_error *error);
 
-/* The connection of a kvt_connect_start() that has succeeded: the caller's from now on, once. NULL else. One that nobody
- * takes is closed when the transfer is freed. */
+/*
+ * The connection of a kvt_connect_start() that has succeeded: the caller's from now on. It is given once, to one thread.
+ * NULL else, and when the engine was stopped. One that nobody takes is closed when the transfer is freed. Registers
+ * memory where there are offers (kvt_offer_open()).
+ */
 KVT_API struct kvt_conn *kvt_transfer_take_conn(struct kvt_transfer *transfer);
 
 /*

@@ -65,11 +65,20 @@ static struct kvi_py_conn *make_conn(struct kvi_py_transfer *self, struct kvi_py
 /* Uses up conn. */
 static PyObject *take_conn(struct kvi_py_transfer *self, struct kvi_py_conn *conn)
 {
+	static const struct kvt_error closed = { KVT_E_CLOSED, 0,
+						 "the engine was closed or lost its descriptors "
+						 "before the connection was taken" };
 	struct kvi_py_engine *engine = (struct kvi_py_engine *)self->engine;
+	struct kvt_conn *handle = conn == NULL ? NULL : kvt_transfer_take_conn(self->handle);
 
-	if (conn != NULL &&
-	    kvi_py_attach_conn(engine, conn, kvt_transfer_take_conn(self->handle)) < 0)
+	if (conn == NULL)
+		return NULL;
+	if (handle == NULL) {
+		kvi_py_raise(kvi_py_get_state((PyObject *)self), &closed, 0);
 		Py_CLEAR(conn);
+	} else if (kvi_py_attach_conn(engine, conn, handle) < 0) {
+		Py_CLEAR(conn);
+	}
 	return (PyObject *)conn;
 }
 

@@ -325,6 +325,8 @@ enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *s
 static bool hand_out(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;
+	if (kvi_engine_enter(engine, NULL) != KVT_OK)
+		return false; /* it goes with the engine */
 	pthread_mutex_lock(&engine->lock);
 	bool waits = !kvi_list_is_empty(&conn->ready_node);
 	kvi_list_remove(&conn->ready_node);
@@ -333,6 +335,7 @@ static bool hand_out(struct kvt_conn *conn)
 	pthread_mutex_unlock(&engine->lock);
 	if (waits)
 		kvi_offers_hand_out(conn);
+	kvi_engine_leave(engine);
 	return waits;
 }
 

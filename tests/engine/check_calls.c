@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -15,7 +16,7 @@
 
 #include "support/runner.h"
 
-enum { MANY = 64, QUICK_MS = 1000 };
+enum { MANY = 64, QUICK_MS = 1000, ROUNDS = 16 };
 
 static struct kvt_engine *open_telling(const char *key)
 {
@@ -356,6 +357,52 @@ START_TEST(a_peer_that_goes_before_its_connection_is_taken_is_told_of_there)
 }
 END_TEST
 
+static pthread_barrier_t both_are_ready;
+
+static void *take_at_once(void *call)
+{
+	pthread_barrier_wait(&both_are_ready);
+	return kvt_transfer_take_conn(call);
+}
+
+START_TEST(of_two_threads_that_take_a_connection_one_gets_it)
+{
+	struct bed bed = open_two();
+	pthread_barrier_init(&both_are_ready, NULL, 2);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		void *first, *second;
+		pthread_t thread;
+		struct kvt_transfer *call = start_call(
+			bed.near.engine, kvt_engine_get_port(bed.far.engine), BED_PATIENCE_NS);
+		await(call, KVT_OK);
+		pthread_create(&thread, NULL, take_at_once, call);
+		second = take_at_once(call);
+		pthread_join(thread, &first);
+		ck_assert_msg((first == NULL) != (second == NULL), "%p and %p", first, second);
+		kvt_transfer_free(call);
+		bed.far.conn = await_peer(bed.far.engine);
+		kvt_conn_close(first != NULL ? first : second);
+		kvt_conn_close(bed.far.conn);
+		bed.far.conn = NULL;
+	}
+	pthread_barrier_destroy(&both_are_ready);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_connection_is_not_taken_from_an_engine_that_has_stopped)
+{
+	struct bed bed = open_two();
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	await(call, KVT_OK);
+	kvt_engine_stop(bed.near.engine);
+	ck_assert_ptr_null(kvt_transfer_take_conn(call));
+	kvt_transfer_free(call);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(calls_under_way_end_with_their_engine)
 {
 	struct bed bed = open_two();
@@ -447,6 +494,8 @@ int main(void)
 	tcase_add_test(tests, a_call_that_ended_is_over_though_a_forked_child_has_its_socket);
 	tcase_add_test(tests, a_connection_that_nobody_takes_is_closed_with_its_call);
 	tcase_add_test(tests, a_peer_that_goes_before_its_connection_is_taken_is_told_of_there);
+	tcase_add_test(tests, of_two_threads_that_take_a_connection_one_gets_it);
+	tcase_add_test(tests, a_connection_is_not_taken_from_an_engine_that_has_stopped);
 	tcase_add_test(tests, calls_under_way_end_with_their_engine);
 	tcase_add_test(tests, many_calls_are_under_way_at_once);
 	tcase_add_test(tests, what_is_no_request_is_refused);

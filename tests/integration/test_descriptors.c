@@ -6,8 +6,11 @@
  */
 #include "bed.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -24,6 +27,90 @@ static void close_all_but(int kept, bool slowly)
 	for (int fd = 3; fd < FDS_MAX; fd++)
 		if (fd != kept && close(fd) == 0 && slowly)
 			rest(SECOND / 200);
+}
+
+/* ---- calls of ours that are under way ---- */
+
+/* To a port without room they stay pending. */
+struct calls {
+	struct kvt_engine *engine;
+	uint16_t port;
+	struct kvt_transfer *started;
+	pthread_t thread; /* waits in kvt_conn_open() */
+	int fd;		  /* its socket */
+	enum kvt_err err;
+};
+
+/* Nobody accepts from it, and there is no room left: two calls more than it may keep. */
+struct full_port {
+	int fds[3];
+	uint16_t number;
+};
+
+static void open_full_port(struct full_port *port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t len = sizeof(address);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (unsigned i = 0; i < 3; i++)
+		port->fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	must(bind(port->fds[0], (struct sockaddr *)&address, len) == 0, "no port");
+	must(listen(port->fds[0], 0) == 0, "no port");
+	getsockname(port->fds[0], (struct sockaddr *)&address, &len);
+	for (unsigned i = 1; i < 3; i++)
+		connect(port->fds[i], (struct sockaddr *)&address, len);
+	port->number = ntohs(address.sin_port);
+}
+
+static void close_full_port(struct full_port *port)
+{
+	for (unsigned i = 0; i < 3; i++)
+		close(port->fds[i]);
+}
+
+static void *open_and_wait(void *arg)
+{
+	struct calls *calls = arg;
+	struct kvt_conn *conn;
+	struct kvt_error error;
+	calls->err =
+		kvt_conn_open(calls->engine, "127.0.0.1", calls->port, KVT_FOREVER, &conn, &error);
+	return NULL;
+}
+
+static void start_calls(struct calls *calls)
+{
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	struct kvt_error error;
+	calls->fd = dup(0); /* the lowest number that is free: the next socket's */
+	close(calls->fd);
+	pthread_create(&calls->thread, NULL, open_and_wait, calls);
+	must_become(fcntl(calls->fd, F_GETFD) >= 0);
+	request.host = "127.0.0.1";
+	request.port = calls->port;
+	request.timeout_ns = KVT_FOREVER;
+	must(kvt_connect_start(calls->engine, &request, &calls->started, &error) == KVT_OK, "%s",
+	     error.text);
+}
+
+/* A stranger has the number of the waiting call's socket at once, before anybody has looked. */
+static void end_calls(struct calls *calls)
+{
+	int ends[2];
+	uint8_t byte;
+	int64_t since_ns = get_time_ns();
+	must(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0, "%s", strerror(errno));
+	must(dup2(ends[0], calls->fd) == calls->fd, "%s", strerror(errno));
+	pthread_join(calls->thread, NULL);
+	must(calls->err == KVT_E_CLOSED, "%s", kvt_err_get_name(calls->err));
+	finish(calls->started, KVT_E_CLOSED);
+	must(is_within(since_ns, SECOND), "calls end too late");
+	must(recv(ends[1], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "another's socket was "
+									   "taken for a call's");
+	must(fcntl(calls->fd, F_GETFD) >= 0, "another's socket was closed");
+	close(ends[0]);
+	close(ends[1]);
+	close(calls->fd);
 }
 
 /* Each call within a second, and the errors are of this side. */
@@ -60,7 +147,9 @@ static void play_daemon(struct peer *test, const void *arg)
 	struct kvt_engine *other = open_engine(NULL);
 	struct kvt_transfer *transfer = NULL;
 	uint8_t *memory = make_filled(LEN, 1);
-	peer_hear(test);
+	struct calls calls = { .engine = other, .port = (uint16_t)peer_hear(test) };
+	if (moment == IDLE)
+		start_calls(&calls);
 	if (moment == RECEIVING)
 		transfer = start_recv(side.kv, memory, LEN);
 	else if (moment == SENDING)
@@ -70,6 +159,7 @@ static void play_daemon(struct peer *test, const void *arg)
 	if (moment != IDLE) {
 		close_all(&side, other, transfer); /* at once */
 	} else {
+		end_calls(&calls);
 		/* All threads have looked by then: what their numbers are now is not to be touched. */
 		int64_t cpu_ns = get_cpu_ns();
 		rest(SECOND / 2);
@@ -94,10 +184,12 @@ START_TEST(an_engine_whose_descriptors_were_closed_ends_in_time_and_harms_nobody
 	unsigned choice = (unsigned)_i;
 	enum moment moment = choice % MOMENTS;
 	struct stage stage;
+	struct full_port port;
 	struct kvt_transfer *transfer = NULL;
 	uint8_t *memory = make_filled(LEN, CANARY);
 	stage_open(&stage, play_daemon, &choice, NULL);
-	peer_tell(&stage.peer, 0);
+	open_full_port(&port);
+	peer_tell(&stage.peer, port.number);
 	if (moment == SENDING) {
 		transfer = start_recv(stage.side.kv, memory, LEN);
 		must_become(memory[0] == 1);
@@ -107,6 +199,7 @@ START_TEST(an_engine_whose_descriptors_were_closed_ends_in_time_and_harms_nobody
 		finish(transfer, KVT_E_PEER_LOST);
 	expect_ended(stage.side.conn, KVT_E_PEER_LOST);
 	peer_finish(&stage.peer);
+	close_full_port(&port);
 	stage_close(&stage);
 	free(memory);
 }

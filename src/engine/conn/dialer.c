@@ -52,6 +52,9 @@ struct call {
 	struct kvi_address address;
 	char *host;
 
+	/* atomic */
+	_Atomic(struct kvt_conn *) conn; /* once it is over: for the application, until it takes it */
+
 	/* the dialer's thread */
 	struct kvi_timer timer;
 
@@ -83,8 +86,9 @@ static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
 static void free_call(struct kvt_transfer *transfer)
 {
 	struct call *call = get_call(transfer);
-	if (call->dial.conn != NULL)
-		kvi_dial_drop_conn(call->dial.conn);
+	struct kvt_conn *conn = atomic_exchange(&call->conn, NULL);
+	if (conn != NULL)
+		kvi_dial_drop_conn(conn);
 	kvi_free(call->host);
 	kvi_free(call);
 }
@@ -98,6 +102,14 @@ static const struct kvi_transfer_kind call_kind = {
 
 /* ---- the thread ---- */
 
+/* Once descriptors were lost, by whoever found that out, the number may be that of another's file. */
+static void wake(struct kvi_dialer *dialer)
+{
+	if (atomic_load(&dialer->engine->fds_lost))
+		kvi_wake_forget(&dialer->wake);
+	kvi_wake(&dialer->wake);
+}
+
 void kvi_dialer_tell(struct kvi_dial *dial)
 {
 	struct kvi_dialer *dialer = dial->dialer;
@@ -106,7 +118,7 @@ void kvi_dialer_tell(struct kvi_dial *dial)
 	if (kvi_list_is_empty(&call->told_node))
 		kvi_list_append(&dialer->told, &call->told_node);
 	pthread_mutex_unlock(&dialer->lock);
-	kvi_wake(&dialer->wake);
+	wake(dialer);
 }
 
 static void end_call(struct kvi_dialer *dialer, struct call *call)
@@ -120,6 +132,7 @@ static void end_call(struct kvi_dialer *dialer, struct call *call)
 	kvi_list_remove(&call->told_node);
 	dialer->call_count--;
 	pthread_mutex_unlock(&dialer->lock);
+	atomic_store(&call->conn, call->dial.conn);
 	kvi_transfer_complete(&call->transfer, call->dial.conn != NULL ? NULL : &call->dial.error);
 	kvi_worker_unlock(worker);
 }
@@ -157,7 +170,7 @@ static void tell_all(struct kvi_dialer *dialer)
 	pthread_mutex_unlock(&dialer->lock);
 }
 
-/* Whether its descriptors are still its own; else every call ends. */
+/* Whether its descriptors are still its own; else every call ends. Any thread. */
 static bool check_fds(struct kvi_dialer *dialer)
 {
 	struct kvt_engine *engine = dialer->engine;
@@ -251,7 +264,8 @@ void kvi_dialer_stop(struct kvi_dialer *dialer)
 	pthread_mutex_unlock(&dialer->lock);
 	if (!is_started)
 		return;
-	kvi_wake(&dialer->wake);
+	check_fds(dialer);
+	wake(dialer);
 	pthread_join(dialer->thread, NULL);
 	if (!atomic_load(&dialer->engine->fds_lost))
 		close(dialer->epoll_fd);
@@ -291,7 +305,7 @@ static enum kvt_err add_call(struct kvi_dialer *dialer, struct call *call, struc
 	}
 	pthread_mutex_unlock(&dialer->lock);
 	if (err == KVT_OK)
-		kvi_wake(&dialer->wake);
+		wake(dialer);
 	return err;
 }
 
@@ -363,12 +377,11 @@ enum kvt_err kvt_connect_start(struct kvt_engine *engine, const struct kvt_conne
 struct kvt_conn *kvt_transfer_take_conn(struct kvt_transfer *transfer)
 {
 	if (transfer->kind != &call_kind || !kvt_transfer_is_done(transfer) ||
-	    kvi_engine_is_forked(transfer->engine))
+	    kvi_engine_enter(transfer->engine, NULL) != KVT_OK)
 		return NULL;
-	struct call *call = get_call(transfer);
-	struct kvt_conn *conn = call->dial.conn;
-	call->dial.conn = NULL;
+	struct kvt_conn *conn = atomic_exchange(&get_call(transfer)->conn, NULL);
 	if (conn != NULL)
 		kvi_offers_hand_out(conn);
+	kvi_engine_leave(transfer->engine);
 	return conn;
 }
