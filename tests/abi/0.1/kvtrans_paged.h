@@ -317,8 +317,8 @@ struct kvt_event {
 	size_t len;
 };
 
-/* The next event of a connection that the application opened or accepted: KVT_OK, or KVT_E_AGAIN when
- * there is none. Never waits. Notifications that nobody takes make the peer's next ones wait. */
+/* The next event of a connection that the application has: KVT_OK, or KVT_E_AGAIN. Waits for no peer; before CONN_ACCEPTED
+ * it registers what is offered to all peers. Notifications that nobody takes make the peer's next ones wait. */
 KVT_API enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event);
 KVT_API void kvt_event_free(struct kvt_event *event); /* NULL is allowed */
 
