@@ -147,7 +147,9 @@ START_TEST(a_source_is_an_ipv4_address_or_half_an_ipv6_one)
 		{ "2001:db8:1:2::1", "2001:db8:1:2::/64" },
 		{ "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64" },
 		{ "2001:db8:1:3::1", "2001:db8:1:3::/64" },
-		{ "fe80::1", "fe80::/64" },
+		/* All of a link are in one network, and none of them is given a network of its own. */
+		{ "fe80::1", "fe80::1%7" },
+		{ "febf:ffff::2", "febf:ffff::2%7" },
 		{ "::1", "::/64" },
 		/* The longest. */
 		{ "1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444::/64" },
@@ -159,6 +161,8 @@ START_TEST(a_source_is_an_ipv4_address_or_half_an_ipv6_one)
 				   : (void *)&((struct sockaddr_in6 *)&address)->sin6_addr;
 		char name[KVI_SOURCE_NAME_LEN];
 		address.ss_family = is_four ? AF_INET : AF_INET6;
+		if (!is_four)
+			((struct sockaddr_in6 *)&address)->sin6_scope_id = 7;
 		ck_assert_int_eq(inet_pton(address.ss_family, cases[i][0], at), 1);
 		kvi_source_print(&address, name);
 		ck_assert_str_eq(name, cases[i][1]);

@@ -85,7 +85,7 @@ void kvi_control_believe(struct kvi_session *session)
 	if (session->stranger.source == NULL || session->secure->insecure)
 		return;
 	kvi_strangers_remove(&session->stranger);
-	if (kvi_strangers_add(&control->callers, &session->stranger, session->source))
+	if (kvi_strangers_add(&control->callers, &session->stranger, session->host))
 		make_room(control, session);
 	else
 		kvi_session_end(session);

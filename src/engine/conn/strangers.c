@@ -31,6 +31,9 @@ void kvi_source_print(const struct sockaddr_storage *address, char name[KVI_SOUR
 	name[0] = '\0';
 	if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) {
 		inet_ntop(AF_INET, six->sin6_addr.s6_addr + MAPPED_LEN, name, KVI_SOURCE_NAME_LEN);
+	} else if (address->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&six->sin6_addr)) {
+		inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text));
+		snprintf(name, KVI_SOURCE_NAME_LEN, "%s%%%u", text, six->sin6_scope_id);
 	} else if (address->ss_family == AF_INET6) {
 		memcpy(&network, &six->sin6_addr, NETWORK_LEN);
 		inet_ntop(AF_INET6, &network, text, sizeof(text));

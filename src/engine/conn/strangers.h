@@ -21,8 +21,9 @@ enum {
 };
 
 /* Where somebody calls from, as limits see it: an IPv4 address, also where it stands in an IPv6 one, or the first half
- * of an IPv6 address: who has one of those has all that begin so. */
-enum { KVI_SOURCE_NAME_LEN = 56 };
+ * of an IPv6 address: who has one of those has all that begin so. A link-local address is one of its link. Callers, who
+ * have shown a key, are told apart by their whole address, for which there is room, too. */
+enum { KVI_SOURCE_NAME_LEN = 64 };
 void kvi_source_print(const struct sockaddr_storage *address, char name[KVI_SOURCE_NAME_LEN]);
 
 struct kvi_source;
