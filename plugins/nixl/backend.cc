@@ -55,8 +55,8 @@ nixl::Status to_status_loudly(enum kvt_err err, const kvt_error &error)
 	return to_status(err);
 }
 
-/* Notifications have so long to arrive when their agent ends. */
-constexpr std::chrono::seconds goodbye{ 1 };
+/* Notifications have so long to arrive when their agent ends: as long as connecting may take. */
+constexpr std::chrono::seconds goodbye{ 5 };
 
 /* What metadata begins with; another number, and it is of another version. */
 constexpr std::string_view version = "kvtrans-1 ";
