@@ -4,7 +4,9 @@
 #include "raw.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -53,6 +55,13 @@ int make_file(off_t len, int seals)
 	ck_assert_int_eq(ftruncate(fd, len), 0);
 	ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
 	return fd;
+}
+
+bool is_read(int socket)
+{
+	int left;
+	ck_assert_int_eq(ioctl(socket, SIOCOUTQ, &left), 0);
+	return left == 0;
 }
 
 bool has_hung_up(int socket)

@@ -25,6 +25,8 @@ struct kvi_local_hello make_hello(void);
 /* So many bytes, and count times the descriptor. */
 void say(int socket, const void *bytes, size_t len, int fd, unsigned count);
 int make_file(off_t len, int seals);
+/* Whether the other end has taken all that was said. */
+bool is_read(int socket);
 bool has_hung_up(int socket);
 
 /* area is the victim's, of LEN times CANARY. */

@@ -38,10 +38,10 @@ START_TEST(an_offer_that_came_without_its_descriptor_costs_no_lane_and_no_later_
 	unsigned before = count_fds();
 	struct rlimit limit = exhaust_fds();
 	say(raw.socket, &offer, sizeof(offer), fd, 1);
-	bed_run(&bed, 10 * KVI_MS);
+	bed_wait(&bed, is_read(raw.socket));
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	say(raw.socket, &offer, sizeof(offer), fd, 1);
-	bed_run(&bed, 10 * KVI_MS);
+	bed_wait(&bed, is_read(raw.socket));
 	ck_assert_uint_eq(raw.far.lost_count, 0);
 	ck_assert_uint_eq(atomic_load(&raw.ring.other->maps), 0);
 	ck_assert_uint_eq(count_fds(), before);

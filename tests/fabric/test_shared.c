@@ -4,8 +4,6 @@
  */
 #define _GNU_SOURCE 1 /* F_SEAL_SHRINK */
 #include <fcntl.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -181,13 +179,6 @@ START_TEST(a_file_of_the_applications_is_not_offered_for_a_pools)
 	bed_close(&bed);
 }
 END_TEST
-
-static bool is_read(int socket)
-{
-	int left;
-	ck_assert_int_eq(ioctl(socket, SIOCOUTQ, &left), 0);
-	return left == 0;
-}
 
 /* So many offers; returns how many were taken. */
 static unsigned offer_many(struct raw *raw, struct bed *bed, unsigned count, uint64_t len)
