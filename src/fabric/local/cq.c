@@ -79,6 +79,7 @@ void kvi_local_cq_close(struct kvi_cq *base)
 {
 	struct kvi_local_cq *cq = kvi_local_cq(base);
 	struct kvi_list *node;
+	kvi_list_move_all(&cq->free, &cq->done); /* nobody asks any more */
 	while ((node = kvi_list_take_first(&cq->free)) != NULL)
 		kvi_free(kvi_container_of(node, struct kvi_local_op, node));
 	close_fds(cq);
