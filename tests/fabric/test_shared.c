@@ -180,6 +180,46 @@ START_TEST(a_file_of_the_applications_is_not_offered_for_a_pools)
 }
 END_TEST
 
+/* The next offer that the victim has made. False: there is none. */
+static bool hear_offer(const struct raw *raw, struct kvi_local_offer *offer)
+{
+	ssize_t got;
+	do {
+		got = recv(raw->socket, offer, sizeof(*offer), MSG_DONTWAIT);
+	} while (got >= 0 && got != (ssize_t)sizeof(*offer)); /* wakes are shorter */
+	return got >= 0;
+}
+
+START_TEST(a_slot_is_given_again_once_its_memory_is_shared_no_more)
+{
+	enum { COUNT = KVI_LOCAL_SLOTS + 1, GONE = 7 };
+	struct bed bed;
+	struct raw raw;
+	struct pool pools[COUNT];
+	struct act writes[COUNT + 1];
+	struct kvi_local_offer offer;
+	bed_open(&bed);
+	raw_open(&raw, &bed, KVI_ACCESS_REMOTE_WRITE);
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct area *area = &pools[i].area;
+		pool_open(&pools[i], &bed.far, LEN, KVI_ACCESS_LOCAL, 1);
+		post_write(&raw.far, &writes[i], area, 0, LEN, area->rkey);
+		ck_assert_int_eq(hear_offer(&raw, &offer), i < KVI_LOCAL_SLOTS);
+		ck_assert(i >= KVI_LOCAL_SLOTS || offer.slot == i);
+	}
+	pool_close(&pools[GONE], &bed.far);
+	struct area *last = &pools[COUNT - 1].area;
+	post_write(&raw.far, &writes[COUNT], last, 0, LEN, last->rkey);
+	ck_assert(hear_offer(&raw, &offer));
+	ck_assert_uint_eq(offer.slot, GONE);
+	for (unsigned i = 0; i < COUNT; i++)
+		if (i != GONE)
+			pool_close(&pools[i], &bed.far);
+	raw_close(&raw);
+	bed_close(&bed);
+}
+END_TEST
+
 /* So many offers; returns how many were taken. */
 static unsigned offer_many(struct raw *raw, struct bed *bed, unsigned count, uint64_t len)
 {
@@ -230,6 +270,7 @@ TCase *make_shared_tests(void)
 	tcase_add_loop_test(tests, shared_memory_is_written_and_read_as_other_memory_is, 0, 4);
 	tcase_add_test(tests, memory_that_comes_in_the_place_of_other_memory_is_not_taken_for_it);
 	tcase_add_test(tests, what_was_offered_and_cannot_be_mapped_ends_the_lane);
+	tcase_add_test(tests, a_slot_is_given_again_once_its_memory_is_shared_no_more);
 	tcase_add_test(tests, a_file_of_the_applications_is_not_offered_for_a_pools);
 	tcase_add_test(tests, peers_have_so_much_mapped_and_no_more);
 	return tests;

@@ -20,7 +20,7 @@ enum { TURN_LEN = 1024 * 1024, ACCEPTED = 'a', WAKES_READ = 8 };
 
 bool kvi_local_lane_has_socket(const struct kvi_local_lane *lane)
 {
-	return lane->socket >= 0 && kvi_fd_is(lane->socket, lane->socket_ino);
+	return lane->socket >= 0 && kvi_file_is(lane->socket, &lane->socket_file);
 }
 
 /* ---- opening ---- */
@@ -73,7 +73,7 @@ static void take_over(struct kvi_local_lane *lane, struct kvi_local_request *req
 	lane->answers = true;
 	lane->ring = request->ring;
 	lane->socket = request->socket;
-	lane->socket_ino = kvi_fd_get_ino(lane->socket);
+	lane->socket_file = kvi_file_identify(lane->socket);
 	lane->pid = request->pid;
 	kvi_free(request);
 }
@@ -134,27 +134,9 @@ static int send_hello(struct kvi_local_lane *lane, const uint8_t *data, size_t l
 		.ring_len = KVI_RING_LEN,
 		.len = (uint32_t)len,
 	};
-	union {
-		struct cmsghdr head;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { &hello, sizeof(hello) };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
 	if (len > 0)
 		memcpy(hello.data, data, len);
-	memset(&control, 0, sizeof(control));
-	control.head = (struct cmsghdr){
-		.cmsg_len = CMSG_LEN(sizeof(int)),
-		.cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS,
-	};
-	memcpy(CMSG_DATA(&control.head), &lane->ring.fd, sizeof(int));
-	return sendmsg(lane->socket, &message, MSG_NOSIGNAL) < 0 ? errno : 0;
+	return kvi_local_send(lane->socket, &hello, sizeof(hello), lane->ring.fd) < 0 ? errno : 0;
 }
 
 /* Call the listener. 0 or an errno. */
@@ -166,7 +148,7 @@ static int call(struct kvi_local_lane *lane, const uint8_t *data, size_t len)
 	lane->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (lane->socket < 0)
 		return errno;
-	lane->socket_ino = kvi_fd_get_ino(lane->socket);
+	lane->socket_file = kvi_file_identify(lane->socket);
 	if (connect(lane->socket, (const struct sockaddr *)&address,
 		    (socklen_t)lane->address_len) != 0)
 		return errno;

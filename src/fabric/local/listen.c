@@ -53,6 +53,29 @@ ssize_t kvi_local_receive(int socket, void *bytes, size_t len, int *fd)
 	return got;
 }
 
+ssize_t kvi_local_send(int socket, const void *bytes, size_t len, int fd)
+{
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { (void *)(uintptr_t)bytes, len };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	memset(&control, 0, sizeof(control));
+	control.head = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)),
+		.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+	};
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 bool kvi_local_check_peer(int socket, pid_t *pid)
 {
 	struct ucred peer;

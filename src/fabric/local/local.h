@@ -59,6 +59,7 @@ struct kvi_local_rail {
 	size_t share_count;
 	size_t share_room;
 	uint64_t last_share;
+	uint64_t unshare_count;
 
 	pthread_mutex_t maps_lock;
 	/* under maps_lock */
@@ -184,8 +185,8 @@ struct kvi_local_lane {
 	struct kvi_local_cq *cq;
 	void *context;
 	int socket;
-	ino_t socket_ino;
-	pid_t pid; /* of the peer; 0: in another pid namespace */
+	struct kvi_file_id socket_file; /* that socket was */
+	pid_t pid;			/* of the peer; 0: in another pid namespace */
 	struct kvi_ring ring;
 	enum kvi_local_state state;
 	bool answers;
@@ -219,6 +220,7 @@ struct kvi_local_lane {
 		uint32_t number; /* the peer has it once it has taken so many offers */
 	} slots[KVI_LOCAL_SLOTS];
 	unsigned last_slot; /* that was used */
+	uint64_t full_at;   /* 1 + the rail's unshare_count when no slot was free; 0: one was */
 	uint32_t offer_count;
 	uint32_t map_count;			     /* of the peer's offers, taken */
 	bool maps_no_more;			     /* one could not be: bytes come another way */
@@ -365,6 +367,8 @@ const uint8_t *kvi_local_find_mapped(const struct kvi_local_lane *lane, uint64_t
 
 /* listen.c: a message that may bring a descriptor (-1: none); returns its length, or what recvmsg(2) does. */
 ssize_t kvi_local_receive(int socket, void *bytes, size_t len, int *fd);
+/* listen.c: the same the other way. */
+ssize_t kvi_local_send(int socket, const void *bytes, size_t len, int fd);
 /* listen.c: whether the other end belongs to our user; its process. */
 bool kvi_local_check_peer(int socket, pid_t *pid);
 

@@ -81,7 +81,7 @@ static int copy_foreign(struct kvi_local_lane *lane, const struct kvi_local_piec
 /* Into memory of the application's, which may not be there. */
 static int read_mapped(const struct kvi_local_map *map, size_t offset, uint8_t *to, size_t len)
 {
-	if (!kvi_fd_is(map->fd, map->file.ino))
+	if (!kvi_file_is(map->fd, &map->file))
 		return EBADF;
 	for (size_t done = 0; done < len;) {
 		ssize_t got = pread(map->fd, to + done, len - done, (off_t)(offset + done));

@@ -101,7 +101,7 @@ static bool has_bytes(const struct kvi_local_op *op)
 static int put_bytes(struct kvi_local_lane *lane, struct kvi_local_op *op, size_t *room)
 {
 	size_t all = has_bytes(op) ? (size_t)kvi_record_pad(op->len) : 0;
-	while (op->moved<all && * room> 0) {
+	while (*room > 0 && op->moved < all) {
 		struct kvi_local_piece piece = kvi_local_op_get_piece(op);
 		size_t len = op->moved < op->len ? piece.len : all - op->moved;
 		if (len > *room)

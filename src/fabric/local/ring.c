@@ -79,18 +79,6 @@ static enum kvt_err check_file(int fd, struct kvt_error *error)
 	return KVT_OK;
 }
 
-bool kvi_fd_is(int fd, ino_t ino)
-{
-	struct stat stat;
-	return fstat(fd, &stat) == 0 && stat.st_ino == ino;
-}
-
-ino_t kvi_fd_get_ino(int fd)
-{
-	struct stat stat;
-	return fstat(fd, &stat) == 0 ? stat.st_ino : 0;
-}
-
 /* It owns fd, a memfd. */
 static enum kvt_err open_ring(struct kvi_ring *ring, int fd, unsigned side, struct kvt_error *error)
 {

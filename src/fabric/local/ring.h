@@ -15,7 +15,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include <kvtrans.h>
 
@@ -66,10 +65,6 @@ struct kvi_ring {
 enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error);
 enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error);
 void kvi_ring_close(struct kvi_ring *ring);
-
-/* As kvi_file_is(), by the number of its inode alone. */
-bool kvi_fd_is(int fd, ino_t ino);
-ino_t kvi_fd_get_ino(int fd);
 
 /* How much can be put, or taken, now. False: the peer's figures cannot be true. */
 bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len);

@@ -7,12 +7,9 @@
  *
  * A slot is given to other memory only when what it stood for is shared no more: then nothing in flight names it.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -94,6 +91,7 @@ void kvi_local_rail_unshare(struct kvi_rail *rail_base, void *base)
 		memmove(&rail->shares[at - 1], &rail->shares[at],
 			(rail->share_count - at) * sizeof(rail->shares[0]));
 		rail->share_count--;
+		rail->unshare_count++;
 	}
 	pthread_rwlock_unlock(&rail->shares_lock);
 }
@@ -128,39 +126,26 @@ static bool has_id(const struct kvi_local_rail *rail, uint64_t id)
 	return false;
 }
 
-/* A slot that names nothing any more; KVI_LOCAL_SLOTS: there is none. */
-static unsigned find_free_slot(const struct kvi_local_lane *lane)
+/* A slot that names nothing any more; KVI_LOCAL_SLOTS: there is none. Then nobody looks again before something is
+ * unshared: each operation from memory that has no slot asks. */
+static unsigned find_free_slot(struct kvi_local_lane *lane)
 {
+	const struct kvi_local_rail *rail = lane->cq->rail;
 	unsigned slot = 0;
+	if (lane->full_at == rail->unshare_count + 1)
+		return KVI_LOCAL_SLOTS;
 	while (slot < KVI_LOCAL_SLOTS && lane->slots[slot].share != 0 &&
-	       has_id(lane->cq->rail, lane->slots[slot].share))
+	       has_id(rail, lane->slots[slot].share))
 		slot++;
+	if (slot == KVI_LOCAL_SLOTS)
+		lane->full_at = rail->unshare_count + 1;
 	return slot;
 }
 
 static bool send_offer(struct kvi_local_lane *lane, const struct kvi_local_offer *offer, int fd)
 {
-	union {
-		struct cmsghdr head;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { (void *)(uintptr_t)offer, sizeof(*offer) };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	memset(&control, 0, sizeof(control));
-	control.head = (struct cmsghdr){
-		.cmsg_len = CMSG_LEN(sizeof(int)),
-		.cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS,
-	};
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
 	return kvi_local_lane_has_socket(lane) &&
-	       sendmsg(lane->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) ==
-		       (ssize_t)sizeof(*offer);
+	       kvi_local_send(lane->socket, offer, sizeof(*offer), fd) == (ssize_t)sizeof(*offer);
 }
 
 /* It will be named by this slot once the peer has mapped it. Whatever fails is tried again with the next op. A
