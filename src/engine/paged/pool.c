@@ -147,7 +147,7 @@ static void stop_sharing(struct kvt_pool *pool, size_t rail_count)
 {
 	for (size_t i = 0; i < rail_count; i++)
 		kvi_rail_unshare(pool->engine->rails[i], pool->shared);
-	pool->is_shared = false;
+	atomic_store(&pool->is_shared, false);
 }
 
 static void start_sharing(struct kvt_pool *pool)
@@ -159,7 +159,7 @@ static void start_sharing(struct kvt_pool *pool)
 			stop_sharing(pool, i);
 			return;
 		}
-	pool->is_shared = true;
+	atomic_store(&pool->is_shared, true);
 }
 
 /* Memory for all extents: zeroed, near the NIC, and huge pages where the kernel gives them. */
@@ -216,7 +216,7 @@ enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *con
 
 static void close_local_registrations(struct kvt_pool *pool)
 {
-	if (pool->is_shared)
+	if (atomic_load(&pool->is_shared))
 		stop_sharing(pool, pool->engine->rail_count);
 	kvi_pool_deregister(pool, pool->registrations);
 	pool->registrations = NULL;

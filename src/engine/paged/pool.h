@@ -39,9 +39,8 @@ struct kvt_pool {
 	/* immutable until the pool is closed or the engine stops, when nothing uses them any more */
 	struct kvi_registration **registrations; /* of the extents, where needed; else NULL */
 
-	bool is_shared; /* as they: with all rails */
-
 	/* atomic */
+	atomic_bool is_shared; /* with all rails, until the pool is closed or the engine stops */
 	atomic_bool closing;
 	struct kvi_ref ref; /* the handle's, one an export's and a transfer's */
 };

@@ -131,7 +131,7 @@ static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_p
 static bool is_all_shared(const struct kvi_paged *paged)
 {
 	for (size_t i = 0; i < paged->pair_count; i++)
-		if (!paged->pairs[i].pool->is_shared)
+		if (!atomic_load(&paged->pairs[i].pool->is_shared))
 			return false;
 	return true;
 }
