@@ -82,16 +82,22 @@ static PyObject *take_conn(struct kvi_py_transfer *self, struct kvi_py_conn *con
 	return (PyObject *)conn;
 }
 
+/* A call has made a connection, and nobody was given it. */
+static bool has_own_conn(const struct kvi_py_transfer *self)
+{
+	return self->kind == KVI_PY_CONNECT && self->value != NULL && !self->is_given;
+}
+
 /* Close the connection of a call that has ended and that nobody asked for its result: it was cancelled then. */
 static void give_up_conn(struct kvi_py_transfer *self)
 {
 	struct kvt_error error = { KVT_E_CANCELLED, 0, "cancelled by this side" };
 
-	if (self->kind != KVI_PY_CONNECT || self->value == NULL || self->is_given)
+	if (!has_own_conn(self))
 		return;
 	kvi_py_raise(kvi_py_get_state((PyObject *)self), &error, 0);
 	PyObject *exception = catch_exception();
-	if (self->value == NULL || self->is_given) { /* by another thread, meanwhile */
+	if (!has_own_conn(self)) { /* another thread was here meanwhile */
 		Py_XDECREF(exception);
 		return;
 	}
@@ -457,7 +463,7 @@ static void close_conn(struct kvi_py_transfer *self)
 {
 	struct kvi_py_section section;
 
-	if (self->kind != KVI_PY_CONNECT || self->value == NULL || self->is_given)
+	if (!has_own_conn(self))
 		return;
 	kvi_py_lock(&section, Py_TYPE(self));
 	kvi_py_close_conn((struct kvi_py_conn *)self->value);
