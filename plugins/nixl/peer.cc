@@ -27,6 +27,11 @@ bool Peer::is_open()
 	return conn_ != nullptr && kvt_conn_get_status(conn_, nullptr) == KVT_OK;
 }
 
+bool Peer::is_in_respite() const
+{
+	return failure_ != KVT_OK && std::chrono::steady_clock::now() < failed_at_ + respite;
+}
+
 bool Peer::is_ready(const Request &request) const
 {
 	return std::all_of(request.parts().begin(), request.parts().end(),
@@ -56,8 +61,7 @@ enum kvt_err Peer::start(Request &request)
 		return KVT_E_CLOSED;
 	if (is_open() && is_ready(request))
 		return request.start(session_);
-	if (!is_open() && failure_ != KVT_OK &&
-	    std::chrono::steady_clock::now() < failed_at_ + respite)
+	if (!is_open() && is_in_respite())
 		return failure_;
 	request.wait();
 	waiting_.push_back(&request);
@@ -73,7 +77,7 @@ enum kvt_err Peer::notify(const std::string &text)
 		return KVT_E_CLOSED;
 	if (is_open())
 		return service_.send(conn_, text);
-	if (failure_ != KVT_OK && std::chrono::steady_clock::now() < failed_at_ + respite)
+	if (is_in_respite())
 		return failure_;
 	unsent_.push_back(text);
 	go();

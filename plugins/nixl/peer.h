@@ -61,6 +61,7 @@ class Peer : public std::enable_shared_from_this<Peer>
 	std::vector<std::string> unsent_;
 
 	bool is_open();
+	bool is_in_respite() const;
 	bool is_ready(const Request &request) const;
 	void want(const std::vector<Part> &parts);
 	void go();
