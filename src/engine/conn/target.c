@@ -526,6 +526,9 @@ enum kvt_err kvi_target_connect(struct kvi_target *target, int *fd, struct kvt_e
 	enum kvt_err err = race(target, &winner, error);
 	if (err == KVT_E_AGAIN)
 		return err;
+	/* Or they were lost while it looked. */
+	if (winner == NULL && kvi_engine_has_lost_fds(target->engine))
+		return kvi_fail(error, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 	drop_attempts(target, winner);
 	target->next_ns = 0;
 	if (winner == NULL)
