@@ -388,6 +388,7 @@ EXTRA_DIST += \
 	tests/support/punctual.h \
 	tests/support/runner.h \
 	tests/support/summary.sh \
+	tests/support/lsan.supp \
 	tests/support/tsan.supp
 
 # What looks at the tests, and at the code without running it; both are a part of check-long.

@@ -345,6 +345,7 @@ def test_scale_holds_its_bounds(tmp_path):
     assert re.search(r"paged, 1 lane, at 65,000 / at 100 +\| 1\.4 +\| at most 1\.5 +\| met", done.stdout)
 
 
+@pytest.mark.skipif(bool(os.environ.get("KVT_SANITIZERS")), reason="a sanitizer keeps memory that was freed")
 def test_strangers_are_not_let_in_and_cost_little():
     done = subprocess.run(
         [sys.executable, BENCH / "strangers", "--seconds=0.2", "--rounds=1"]
