@@ -111,6 +111,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/queue.c \
 	src/fabric/rail.c \
 	src/fabric/socket.c \
+	src/fabric/strays.c \
 	src/fabric/survey.c \
 	src/fabric/survey.h \
 	src/fabric/table.h

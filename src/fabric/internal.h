@@ -149,11 +149,29 @@ struct kvi_ofi_memory {
 };
 
 /* Requests keep their listener: rejecting one needs it. */
+/*
+ * A connect request over a byte stream: a provider's header and data. With profile->strays every lane pads its
+ * data to all that the provider takes: so all requests are of one length, and the provider is told of a socket
+ * when that is there. The last byte is the length of what was padded.
+ */
+enum { KVI_CM_HEADER_LEN = 32, KVI_CM_DATA_LEN = 256, KVI_STRAYS_MAX = 256 };
+
+/* strays.c: connections of a listener that have not said all of their request. */
+struct kvi_strays {
+	int epoll_fd;		 /* through which the provider waits for them; -1: nobody knows */
+	int fds[KVI_STRAYS_MAX]; /* that were there at the last look */
+	unsigned count;
+	unsigned skipped;		  /* looks since, when there were many */
+	uint64_t old[KVI_STRAYS_MAX / 2]; /* cookies of those that go when there are too many */
+	unsigned old_count;
+};
+
 struct kvi_ofi_listener {
 	struct kvi_listener base;
 	struct kvi_ofi_rail *rail;
 	struct fid_pep *pep;
 	struct fid_eq *eq;
+	struct kvi_strays strays;
 	bool is_watching; /* fd is an epoll, through which the provider waits for its sockets */
 	bool may_forget; /* a system call of the provider's has failed: it may have left a socket open */
 	atomic_uint users;
@@ -303,13 +321,27 @@ void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err);
 void kvi_lane_request_free(struct kvi_ofi_lane_request *request);
 
 /*
- * socket.c, for the listening socket of this address: bound how long a half-sent message can stall; end the
+ * socket.c, for the listening socket of this address: bound how long a half-sent message can stall, and with whole_len
+ * let nobody hear of an accepted socket before so many bytes are there (1: any); end the
  * connections it accepted that are still on blocking sockets; close them. queue_fd: the event queue's epoll,
  * for those that it watches; -1: for all of the process. They tell whether there was one.
  */
-bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len);
+bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len, int whole_len);
 bool kvi_socket_end_strays(int queue_fd, const uint8_t *address, size_t len);
 bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len);
+
+/* socket.c: the epoll, queue_fd or one in it, that watches the listening socket of this address; -1: none does.
+ * And up to max of the sockets in an epoll that were accepted there. */
+int kvi_socket_find_epoll(int queue_fd, const uint8_t *address, size_t len);
+unsigned kvi_socket_list_accepted(int epoll_fd, const uint8_t *address, size_t len, int *fds,
+				  unsigned max);
+bool kvi_socket_is_between(int fd, const uint8_t *own, const uint8_t *peer, size_t len);
+
+/* strays.c: watch over a listener that listens; before the provider looks at its sockets: which are there, and if
+ * they are too many, end some; a request came from this peer: its socket tells of each byte again. */
+void kvi_strays_open(struct kvi_ofi_listener *listener);
+void kvi_strays_look(struct kvi_ofi_listener *listener);
+void kvi_strays_let_in(struct kvi_ofi_listener *listener, const struct fi_info *request);
 
 /* socket.c: this process's descriptor of the connection between two addresses; -1: there is none. */
 int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len);

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "fabric/internal.h"
 
-enum { CM_DATA_LEN_MAX = 256, STRAY_ROUNDS_MAX = 16 };
+enum { STRAY_ROUNDS_MAX = 16 };
 
 /* Listen where info says; what: the call that failed. */
 static int listen_at(struct kvi_ofi_listener *listener, struct fi_info *info, const char **what)
@@ -78,10 +78,13 @@ enum kvt_err kvi_ofi_listener_open(struct kvi_rail *base, struct kvi_ports ports
 			     : listen_within(opened, ports, &what);
 	if (ret != 0)
 		goto close_eq;
+	int whole_len = rail->profile->strays ? KVI_CM_HEADER_LEN + KVI_CM_DATA_LEN : 1;
 	opened->is_watching = kvi_socket_bound_listener(opened->base.fd, opened->base.address,
-							opened->base.address_len);
+							opened->base.address_len, whole_len);
 	if (!opened->is_watching)
-		kvi_socket_bound_listener(-1, opened->base.address, opened->base.address_len);
+		kvi_socket_bound_listener(-1, opened->base.address, opened->base.address_len,
+					  whole_len);
+	kvi_strays_open(opened);
 	opened->base.fabric = &kvi_ofi_fabric;
 	*listener = &opened->base;
 	return KVT_OK;
@@ -146,6 +149,9 @@ void kvi_ofi_listener_close(struct kvi_listener *base)
 static struct kvi_ofi_lane_request *make_request(struct kvi_ofi_listener *listener,
 						 const struct fi_eq_cm_entry *entry, size_t len)
 {
+	kvi_strays_let_in(listener, entry->info);
+	if (listener->rail->profile->strays) /* as lane.c has padded it */
+		len = len == KVI_CM_DATA_LEN ? entry->data[KVI_CM_DATA_LEN - 1] : SIZE_MAX;
 	struct kvi_ofi_lane_request *request =
 		len <= KVI_LANE_DATA_LEN_MAX ? kvi_alloc(sizeof(*request)) : NULL;
 	if (request == NULL) {
@@ -167,11 +173,12 @@ struct kvi_lane_request *kvi_ofi_listener_take(struct kvi_listener *base)
 	struct kvi_ofi_listener *listener = kvi_ofi_listener(base);
 	union {
 		struct fi_eq_cm_entry entry;
-		uint8_t bytes[sizeof(struct fi_eq_cm_entry) + CM_DATA_LEN_MAX];
+		uint8_t bytes[sizeof(struct fi_eq_cm_entry) + KVI_CM_DATA_LEN];
 	} buffer;
 	struct fid *fids[] = { &listener->eq->fid };
 	for (;;) {
 		uint32_t event = 0;
+		kvi_strays_look(listener);
 		errno = 0; /* of a connection that ends early a provider reads a stale one */
 		ssize_t ret = fi_eq_read(listener->eq, &event, &buffer, sizeof(buffer), 0);
 		/* It gives up on a socket where a call says EAGAIN, then or before. */

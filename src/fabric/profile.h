@@ -19,7 +19,7 @@ struct kvi_profile {
 	bool stops_at_fault; /* when an op fails, what was posted behind it fails, too */
 	bool holds_messages; /* a message that comes before its receive waits in the stream */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
-	bool strays;	     /* half-open connections survive their listener, on blocking sockets */
+	bool strays; /* connect requests are read with blocking calls, and those half sent survive their listener */
 	bool fixed_queues; /* a completion queue holds so many entries, and further ones are lost */
 	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */

@@ -41,11 +41,12 @@ static bool is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0;
 }
 
-static bool bound_listener(int fd)
+static bool bound_listener(int fd, int whole_len)
 {
 	const struct timeval timeout = { .tv_usec = 20000 };
 	return is_listening(fd) &&
-	       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0;
+	       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &whole_len, sizeof(whole_len)) == 0;
 }
 
 static bool is_stray(int fd)
@@ -53,13 +54,15 @@ static bool is_stray(int fd)
 	return !is_listening(fd) && (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0;
 }
 
-static bool end_stray(int fd)
+static bool end_stray(int fd, int unused)
 {
+	(void)unused;
 	return is_stray(fd) && (shutdown(fd, SHUT_RDWR), true);
 }
 
-static bool close_stray(int fd)
+static bool close_stray(int fd, int unused)
 {
+	(void)unused;
 	return is_stray(fd) && (close(fd), true);
 }
 
@@ -109,25 +112,28 @@ static void for_each_watched(int epoll_fd, unsigned depth, visit_fn *visit, void
 
 /* ---- the sockets of a listener ---- */
 
+typedef bool act_fn(int fd, int arg);
+
 struct listener_search {
 	const uint8_t *address;
 	size_t len;
-	bool (*act)(int fd);
+	act_fn *act;
+	int arg;
 	bool has_acted;
 };
 
 static bool act_on_bound(int fd, void *arg)
 {
 	struct listener_search *search = arg;
-	if (is_bound_to(fd, search->address, search->len) && search->act(fd))
+	if (is_bound_to(fd, search->address, search->len) && search->act(fd, search->arg))
 		search->has_acted = true;
 	return true;
 }
 
 /* For every socket with the local address, which is an IP address and port. */
-static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, bool (*act)(int fd))
+static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, act_fn *act, int arg)
 {
-	struct listener_search search = { .address = address, .len = len, .act = act };
+	struct listener_search search = { .address = address, .len = len, .act = act, .arg = arg };
 	sa_family_t family;
 	memcpy(&family, address, sizeof(family));
 	if (family != AF_INET && family != AF_INET6)
@@ -142,29 +148,91 @@ static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, bo
 /*
  * A provider over TCP reads the connect message of an accepted socket with blocking calls, inside
  * fi_eq_read(): a stranger who sends half of one would block that thread as long as he likes.
- * Accepted sockets inherit the timeout; those that become lanes are non-blocking, so it has no effect on
- * them.
+ * Accepted sockets inherit both settings. The timeout has no effect on those that become lanes, as they are
+ * non-blocking; the mark they lose when their request is taken.
  */
-bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len)
+bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len, int whole_len)
 {
-	return for_each_socket(queue_fd, address, len, bound_listener);
+	return for_each_socket(queue_fd, address, len, bound_listener, whole_len);
 }
 
 /* The provider sees the end of each at its next progress, and frees it, which it does at no other
  * time: not when the listener is closed. */
 bool kvi_socket_end_strays(int queue_fd, const uint8_t *address, size_t len)
 {
-	return for_each_socket(queue_fd, address, len, end_stray);
+	return for_each_socket(queue_fd, address, len, end_stray, 0);
 }
 
 /* What is left after that has come meanwhile, or the provider has forgotten it: it gave up waiting for the
  * rest of a message, and neither watches nor closes the socket any more. */
 bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len)
 {
-	return for_each_socket(queue_fd, address, len, close_stray);
+	return for_each_socket(queue_fd, address, len, close_stray, 0);
+}
+
+/* ---- those that have not said all ---- */
+
+static bool is_listener(int fd, int unused)
+{
+	(void)unused;
+	return is_listening(fd);
+}
+
+struct epoll_search {
+	struct listener_search listener;
+	int epoll_fd;
+};
+
+static bool search_in(int epoll_fd, void *arg)
+{
+	struct epoll_search *search = arg;
+	for_each_watched(epoll_fd, 0, act_on_bound, &search->listener);
+	if (search->listener.has_acted)
+		search->epoll_fd = epoll_fd;
+	return !search->listener.has_acted;
+}
+
+int kvi_socket_find_epoll(int queue_fd, const uint8_t *address, size_t len)
+{
+	struct epoll_search search = {
+		.listener = { .address = address, .len = len, .act = is_listener },
+		.epoll_fd = -1,
+	};
+	if (search_in(queue_fd, &search))
+		for_each_watched(queue_fd, 0, search_in, &search);
+	return search.epoll_fd;
+}
+
+struct accepted_search {
+	const uint8_t *address;
+	size_t len;
+	int *fds;
+	unsigned max;
+	unsigned count;
+};
+
+static bool note_accepted(int fd, void *arg)
+{
+	struct accepted_search *search = arg;
+	if (is_bound_to(fd, search->address, search->len) && !is_listening(fd))
+		search->fds[search->count++] = fd;
+	return search->count < search->max;
+}
+
+unsigned kvi_socket_list_accepted(int epoll_fd, const uint8_t *address, size_t len, int *fds,
+				  unsigned max)
+{
+	struct accepted_search search = { .address = address, .len = len, .fds = fds, .max = max };
+	for_each_watched(epoll_fd, 0, note_accepted, &search);
+	return search.count;
 }
 
 /* ---- the socket of a connection ---- */
+
+bool kvi_socket_is_between(int fd, const uint8_t *own, const uint8_t *peer, size_t len)
+{
+	return is_bound_to(fd, own, len) && is_connected_to(fd, peer, len);
+}
 
 struct connection_search {
 	const uint8_t *own;
@@ -176,8 +244,7 @@ struct connection_search {
 static bool match_connection(int fd, void *arg)
 {
 	struct connection_search *search = arg;
-	if (!is_bound_to(fd, search->own, search->len) ||
-	    !is_connected_to(fd, search->peer, search->len))
+	if (!kvi_socket_is_between(fd, search->own, search->peer, search->len))
 		return true;
 	search->fd = fd;
 	return false;

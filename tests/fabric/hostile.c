@@ -9,6 +9,8 @@
 #include <rdma/fi_rma.h>
 #include <stdlib.h>
 
+#include "fabric/internal.h"
+
 enum { CQ_SIZE = 256, EVENT_LEN_MAX = 256 };
 
 static void must_do(const char *call, long ret)
@@ -59,7 +61,14 @@ static void open_endpoint(struct hostile *hostile, const uint8_t *address, size_
 	must_do("fi_ep_bind", fi_ep_bind(hostile->ep, &hostile->eq->fid, 0));
 	must_do("fi_ep_bind", fi_ep_bind(hostile->ep, &hostile->cq->fid, FI_TRANSMIT | FI_RECV));
 	must_do("fi_enable", fi_enable(hostile->ep));
-	must_do("fi_connect", fi_connect(hostile->ep, address, "hello", 5));
+}
+
+/* With data of the length that a lane of this provider has. */
+static void connect_endpoint(struct hostile *hostile, const uint8_t *address, bool pads)
+{
+	uint8_t padded[KVI_CM_DATA_LEN] = "hello";
+	padded[KVI_CM_DATA_LEN - 1] = 5;
+	must_do("fi_connect", fi_connect(hostile->ep, address, padded, pads ? sizeof(padded) : 5));
 }
 
 void hostile_open(struct hostile *hostile, struct bed *bed)
@@ -77,6 +86,7 @@ void hostile_open(struct hostile *hostile, struct bed *bed)
 			      find_provider(hostile, bed, FI_MSG | FI_RMA),
 		      "the hostile peer finds no provider");
 	open_endpoint(hostile, address, address_len);
+	connect_endpoint(hostile, address, kvi_ofi_rail(bed->far.rail)->profile->strays);
 
 	struct kvi_lane_request *request = NULL;
 	bed_wait(bed,

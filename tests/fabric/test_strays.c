@@ -11,9 +11,9 @@
 #include "fabric/internal.h"
 #include "hostile.h"
 
-enum { HEADER_LEN_MAX = 256 };
+enum { REQUEST_LEN_MAX = 512 };
 
-enum manner { SILENT, ONE_BYTE, HALF, HEADER, GARBAGE, GONE, RESET, MANNERS };
+enum manner { SILENT, ONE_BYTE, HALF, HEADER, ALL_BUT_ONE, GARBAGE, GONE, RESET, MANNERS };
 
 static int connect_raw(const uint8_t *address, size_t len)
 {
@@ -48,7 +48,7 @@ static size_t catch_request(struct bed *bed, uint8_t *bytes)
 	ck_assert_int_eq(kvi_lane_connect(end.lane, (const uint8_t *)"data", 4, NULL), KVT_OK);
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	ssize_t got = -1;
-	bed_wait(bed, (got = recv(fd, bytes, HEADER_LEN_MAX, 0)) > 0);
+	bed_wait(bed, (got = recv(fd, bytes, REQUEST_LEN_MAX, 0)) > 0);
 	end_close(&end);
 	close(fd);
 	close(listener);
@@ -71,7 +71,9 @@ static int play(enum manner manner, const uint8_t *address, size_t address_len,
 	} else if (manner == HALF) {
 		sent = len / 2;
 	} else if (manner == HEADER) {
-		sent = len - 4; /* without its data */
+		sent = KVI_CM_HEADER_LEN; /* without its data */
+	} else if (manner == ALL_BUT_ONE) {
+		sent = len - 1;
 	}
 	ck_assert_int_eq(send(fd, request, sent, MSG_NOSIGNAL), (ssize_t)sent);
 	if (manner == RESET)
@@ -120,7 +122,7 @@ START_TEST(strangers_at_a_listener_leave_nothing_behind)
 	struct bed bed;
 	struct kvi_listener *listener = NULL;
 	struct end near[MANNERS], far[MANNERS];
-	uint8_t address[KVI_ADDRESS_LEN_MAX], request[HEADER_LEN_MAX];
+	uint8_t address[KVI_ADDRESS_LEN_MAX], request[REQUEST_LEN_MAX];
 	int fds[2 * MANNERS];
 	bed_open(&bed);
 	if (kvi_ofi_rail(bed.far.rail)->profile->strays) {
@@ -154,6 +156,60 @@ START_TEST(strangers_at_a_listener_leave_nothing_behind)
 }
 END_TEST
 
+/* Each that the provider reads a part of and then waits for costs it 20 ms. */
+START_TEST(requests_that_stop_in_the_middle_hold_up_nobody)
+{
+	enum { COUNT = 200 };
+	struct bed bed;
+	struct end near, far;
+	uint8_t address[KVI_ADDRESS_LEN_MAX], request[REQUEST_LEN_MAX];
+	int fds[COUNT];
+	bed_open(&bed);
+	if (kvi_ofi_rail(bed.far.rail)->profile->strays) {
+		size_t len = catch_request(&bed, request);
+		size_t address_len = get_address(bed.listener, address);
+		for (int i = 0; i < COUNT; i++)
+			fds[i] = play(i % 2 == 0 ? HEADER : ALL_BUT_ONE, address, address_len,
+				      request, len);
+		int64_t since_ns = kvi_clock_now();
+		make_lane(&bed, bed.listener, &near, &far);
+		ck_assert_int_lt(kvi_clock_now() - since_ns, 2 * KVI_SECOND);
+		for (int i = 0; i < COUNT; i++)
+			close(fds[i]);
+		end_close(&near);
+		end_close(&far);
+	}
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(so_many_strangers_wait_at_a_listener_and_no_more)
+{
+	enum { COUNT = KVI_STRAYS_MAX + 100 };
+	struct bed bed;
+	struct end near, far;
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+	int fds[COUNT];
+	bed_open(&bed);
+	if (kvi_ofi_rail(bed.far.rail)->profile->strays) {
+		size_t len = get_address(bed.listener, address);
+		unsigned before = count_fds();
+		for (int i = 0; i < COUNT; i++) {
+			fds[i] = connect_raw(address, len);
+			take_nothing(&bed, bed.listener, KVI_MS);
+		}
+		bed_wait(&bed, kvi_listener_take(bed.listener) == NULL &&
+				       count_fds() <= before + COUNT + KVI_STRAYS_MAX);
+		make_lane(&bed, bed.listener, &near, &far);
+		for (int i = 0; i < COUNT; i++)
+			close(fds[i]);
+		end_close(&near);
+		end_close(&far);
+	}
+	bed_close(&bed);
+}
+END_TEST
+
 /* Else closing and opening one would cost more the more descriptors the process has. */
 START_TEST(the_sockets_of_a_listener_are_found_by_its_event_queue)
 {
@@ -163,7 +219,8 @@ START_TEST(the_sockets_of_a_listener_are_found_by_its_event_queue)
 	size_t len = get_address(bed.listener, address);
 	int fd = kvi_listener_get_fd(bed.listener);
 	if (kvi_ofi_rail(bed.far.rail)->profile->strays)
-		ck_assert(kvi_socket_bound_listener(fd, address, len));
+		ck_assert(kvi_socket_bound_listener(fd, address, len, 1) &&
+			  kvi_socket_find_epoll(fd, address, len) >= 0);
 	bed_close(&bed);
 }
 END_TEST
@@ -173,6 +230,8 @@ TCase *make_stray_tests(void)
 	TCase *tests = tcase_create("strays");
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, strangers_at_a_listener_leave_nothing_behind);
+	tcase_add_test(tests, requests_that_stop_in_the_middle_hold_up_nobody);
+	tcase_add_test(tests, so_many_strangers_wait_at_a_listener_and_no_more);
 	tcase_add_test(tests, the_sockets_of_a_listener_are_found_by_its_event_queue);
 	return tests;
 }

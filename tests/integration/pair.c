@@ -245,3 +245,9 @@ uint64_t peer_hear(struct peer *peer)
 	must(!note.failed, "in the peer, %s", note.text);
 	return note.number;
 }
+
+bool peer_has_spoken(const struct peer *peer)
+{
+	struct pollfd pollfd = { .fd = peer->fd, .events = POLLIN };
+	return poll(&pollfd, 1, 0) == 1;
+}

@@ -28,6 +28,8 @@ void peer_start(struct peer *peer, void (*role)(struct peer *test, const void *a
 /* Say a number; wait for the number that the other end says next. A failure there is one here. */
 void peer_tell(struct peer *peer, uint64_t number);
 uint64_t peer_hear(struct peer *peer);
+/* It has said one, or ended. */
+bool peer_has_spoken(const struct peer *peer);
 
 /* Wait until the process has done its role. */
 void peer_finish(struct peer *peer);

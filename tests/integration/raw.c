@@ -40,12 +40,21 @@ int raw_accept(int listener)
 	return fd;
 }
 
-int raw_connect(uint16_t port)
+int raw_try_connect(uint16_t port)
 {
 	struct sockaddr_in address = make_address(port);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	must(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "%s",
-	     strerror(errno));
+	must(fd >= 0, "%s", strerror(errno));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+int raw_connect(uint16_t port)
+{
+	int fd = raw_try_connect(port);
+	must(fd >= 0, "%s", strerror(errno));
 	return fd;
 }
 

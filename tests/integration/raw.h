@@ -13,6 +13,8 @@
 int raw_listen(uint16_t *port);
 int raw_accept(int listener);
 int raw_connect(uint16_t port);
+/* -1: nobody listens there. */
+int raw_try_connect(uint16_t port);
 
 /* Send what the other side takes; one that has gone is none of our concern. */
 void raw_send(int fd, const void *bytes, size_t len);

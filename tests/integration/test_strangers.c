@@ -6,6 +6,7 @@
  */
 #include "bed.h"
 
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -224,9 +225,127 @@ START_TEST(strangers_cost_their_own_sockets_while_clients_are_served)
 }
 END_TEST
 
+/* ---- at the listener for lanes ---- */
+
+/* It stops in the middle: what libfabric's tcp begins to read and then waits for. */
+static void attack_lanes(uint16_t port, int *fds, unsigned count)
+{
+	static const uint8_t header[32] = { 3, 0, 0, 38, [24] = 1 };
+	static unsigned next;
+	int fd = raw_try_connect(port);
+	if (fd < 0)
+		return; /* it is closed most of the time */
+	raw_send(fd, header, sizeof(header));
+	if (fds[next] >= 0)
+		close(fds[next]);
+	fds[next] = fd;
+	next = (next + 1) % count;
+}
+
+struct door {
+	char lane_ports[12];
+	uint16_t lane_port;
+};
+
+/* Callers that make no lanes keep the listener open meanwhile. */
+static void play_lane_attacker(struct peer *test, const void *arg)
+{
+	enum { HELD = 300 };
+	const struct door *door = arg;
+	uint8_t hello[HELLO_LEN_MAX];
+	int fds[HELD], caller = -1;
+	for (unsigned i = 0; i < HELD; i++)
+		fds[i] = -1;
+	size_t len = catch_hello(hello);
+	uint16_t port = (uint16_t)peer_hear(test);
+	int64_t called_ns = get_time_ns() - SECOND;
+	for (unsigned tries = 0; !peer_has_spoken(test); tries++) {
+		if (get_time_ns() - called_ns >= SECOND) {
+			int fd = raw_connect(port);
+			raw_send(fd, hello, len);
+			if (caller >= 0)
+				close(caller);
+			caller = fd;
+			called_ns = get_time_ns();
+		}
+		attack_lanes(door->lane_port, fds, HELD);
+		if (tries % 8 == 7)
+			rest(MS);
+	}
+	close(caller);
+	for (unsigned i = 0; i < HELD; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* One connection that stays, with its heartbeats, and one after the other beside it. */
+static void play_lane_clients(struct peer *test, const void *arg)
+{
+	(void)arg;
+	struct kvt_engine *engine = open_insecure_engine();
+	uint16_t port = (uint16_t)peer_hear(test);
+	struct kvt_conn *standing = connect_to(engine, port);
+	struct kvt_kv *kv = open_kv(standing, TAG);
+	peer_tell(test, 0);
+	peer_hear(test); /* the strangers are there */
+	int64_t since_ns = get_time_ns();
+	for (unsigned i = 0; i < 2 * CLIENTS || get_time_ns() - since_ns < 4 * SECOND; i++) {
+		struct kvt_conn *conn = connect_to(engine, port);
+		kvt_conn_close(conn);
+	}
+	send_pattern(kv, 100, 1);
+	kvt_kv_close(kv);
+	kvt_conn_close(standing);
+	kvt_engine_close(engine);
+	peer_tell(test, 0);
+}
+
+START_TEST(half_requests_for_lanes_hold_up_no_peer)
+{
+	struct peer attackers[2], clients;
+	struct door door;
+	struct kvt_conn *conn;
+	close(raw_listen(&door.lane_port));
+	snprintf(door.lane_ports, sizeof(door.lane_ports), "%u", door.lane_port);
+	struct kvt_engine_config config = make_config();
+	config.insecure = true;
+	config.lane_ports = door.lane_ports;
+	peer_start(&clients, play_lane_clients, NULL);
+	peer_start(&attackers[0], play_lane_attacker, &door);
+	peer_start(&attackers[1], play_lane_attacker, &door);
+	struct kvt_engine *engine = open_engine(&config);
+	int fds = count_fds();
+	peer_tell(&clients, kvt_engine_get_port(engine));
+	struct kvt_conn *standing = accept_from(engine);
+	struct kvt_kv *kv = open_kv(standing, TAG);
+	peer_hear(&clients);
+	for (int i = 0; i < 2; i++)
+		peer_tell(&attackers[i], kvt_engine_get_port(engine));
+	peer_tell(&clients, 0);
+	while (!peer_has_spoken(&clients)) {
+		if (kvt_conn_accept(engine, 50 * MS, &conn, NULL) == KVT_OK)
+			kvt_conn_close(conn);
+	}
+	peer_hear(&clients);
+	recv_pattern(kv, 100, 1);
+	kvt_kv_close(kv);
+	kvt_conn_close(standing);
+	for (int i = 0; i < 2; i++)
+		peer_tell(&attackers[i], 0);
+	expect_fds(fds);
+	for (int i = 0; i < 2; i++)
+		peer_finish(&attackers[i]);
+	peer_finish(&clients);
+	expect_no_gauges(engine);
+	kvt_engine_close(engine);
+}
+END_TEST
+
 TCase *make_stranger_tests(void)
 {
 	TCase *tests = tcase_create("strangers");
 	tcase_add_test(tests, strangers_cost_their_own_sockets_while_clients_are_served);
+	if (strcmp(get_provider(), "tcp") == 0) /* whose listener it is, and whose header */
+		tcase_add_test(tests, half_requests_for_lanes_hold_up_no_peer);
 	return tests;
 }
