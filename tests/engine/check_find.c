@@ -88,6 +88,36 @@ START_TEST(an_export_is_found_by_its_name)
 }
 END_TEST
 
+static void *find_often(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 20; i++) {
+		struct kvt_remote *remote;
+		ck_assert_int_eq(kvt_remote_find(pages.bed.near.conn, "layers", BED_PATIENCE_NS,
+						 &remote, NULL),
+				 KVT_OK);
+		kvt_remote_close(remote);
+	}
+	return NULL;
+}
+
+START_TEST(more_threads_may_ask_than_a_lane_takes_questions)
+{
+	enum { ASKERS = 4 * KVI_QUESTIONS_MAX };
+	pthread_t askers[ASKERS];
+	pages_open(0);
+	struct kvt_export *exported = export_named("layers", KVT_OK);
+	for (unsigned i = 0; i < ASKERS; i++)
+		ck_assert_int_eq(pthread_create(&askers[i], NULL, find_often, NULL), 0);
+	for (unsigned i = 0; i < ASKERS; i++)
+		pthread_join(askers[i], NULL);
+	for (unsigned i = 0; i < pages.bed.near.conn->lane_count; i++)
+		ck_assert_uint_eq(pages.bed.near.conn->links[i].questions_out, 0);
+	kvt_export_close(exported);
+	pages_close();
+}
+END_TEST
+
 /* ---- descriptors of any length ---- */
 
 static struct kvt_pool *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
@@ -349,6 +379,7 @@ int main(void)
 	TCase *tests = tcase_create("find");
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, an_export_is_found_by_its_name, 0, 2);
+	tcase_add_test(tests, more_threads_may_ask_than_a_lane_takes_questions);
 	tcase_add_loop_test(tests, a_descriptor_of_any_length_comes_through_packets_of_any_length,
 			    0, 2 * EAGER_LENS);
 	tcase_add_loop_test(tests, parts_that_make_no_descriptor_are_refused, 0, BAD_ANSWERS);

@@ -22,6 +22,8 @@ enum {
 	/* What is sent on a lane and not yet consumed: twice the longest EAGER, with its meta and charge. So a
 	 * notification as long as that finds room beside what the application leaves a while. */
 	KVI_LANE_WINDOW = 2 * (1024 * 1024 + 8 * 1024),
+	/* ATTACH and FIND that wait for their answers, of a lane. */
+	KVI_QUESTIONS_MAX = 16,
 	/* Of a descriptor that is asked for: many may be asked for at a time. */
 	KVI_PART_LEN = 16 * 1024,
 	KVI_EAGER_LEN = 64 * 1024,

@@ -75,6 +75,13 @@ void kvi_link_retry(struct kvi_link *link)
 	link->shard->worker->retry_soon = true;
 }
 
+/* ATTACH and FIND are of no operation that exists, so they have a window of their own. */
+static bool is_of_question(const struct kvi_message *answer)
+{
+	return answer->type == KVI_MESSAGE_ATTACHED || answer->type == KVI_MESSAGE_FOUND ||
+	       answer->type == KVI_MESSAGE_NO_EXPORT;
+}
+
 static void free_first_queued(struct kvi_link *link)
 {
 	struct queued *queued =
@@ -82,6 +89,7 @@ static void free_first_queued(struct kvi_link *link)
 	const struct kvi_view *data = kvi_message_get_data(&queued->message);
 	if (data != NULL)
 		link->queue_len -= data->len;
+	link->questions_held -= is_of_question(&queued->message);
 	kvi_free(queued);
 }
 
@@ -537,6 +545,12 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 			      link->queue_count, link->index);
 		return;
 	}
+	if (is_of_question(message) && link->questions_held == KVI_QUESTIONS_MAX) {
+		kvi_conn_fail(link->conn, KVT_E_PROTOCOL, 0,
+			      "the peer asks on and takes no answers: %u wait for lane %u",
+			      link->questions_held, link->index);
+		return;
+	}
 	/* All of it is written below. */
 	struct queued *queued = kvi_alloc_data(sizeof(*queued) + data_len);
 	if (queued == NULL) {
@@ -550,6 +564,7 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 	link->queue_len += data_len;
 	kvi_list_append(&link->queue, &queued->node);
 	link->queue_count++;
+	link->questions_held += is_of_question(message);
 	link->queue_urgent |= message->type != KVI_MESSAGE_ACK || link->queue_count >= LAZY_MAX;
 	kvi_link_touch(link);
 }

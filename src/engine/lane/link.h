@@ -125,6 +125,8 @@ struct kvi_link {
 	unsigned queue_count;
 	size_t queue_len;	       /* bytes of data in it */
 	bool queue_urgent;	       /* it holds more than a few ACKs */
+	unsigned questions_held;       /* of the peer's: their answers are in it */
+	unsigned questions_out;	       /* of ours, not answered: paged/owner.c */
 	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
 	struct kvi_list untaken;       /* packets that came, until the connection is accepted */

@@ -111,6 +111,8 @@ enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message
 	struct query *query = find_query(exports, get_number(message)); /* NULL: it waits no more */
 	if (query != NULL)
 		err = take_answer(query, message);
+	if (link->questions_out > 0)
+		link->questions_out--;
 	if (query != NULL && err == KVT_OK) {
 		kvi_list_remove(&query->node);
 		atomic_store(&query->done, true);
@@ -135,6 +137,29 @@ void kvi_queries_end(struct kvt_conn *conn)
 		kvi_worker_signal(conn->engine->workers[i]);
 		kvi_worker_unlock(conn->engine->workers[i]);
 	}
+}
+
+static bool may_ask(const void *arg)
+{
+	const struct kvi_link *link = arg;
+	return link->questions_out < KVI_QUESTIONS_MAX ||
+	       atomic_load(&link->conn->state) != KVI_CONN_OPEN;
+}
+
+/* Wait until the peer takes another question on this lane, and count it. False: it has not by the deadline, or the
+ * interrupted hook said so. */
+static bool take_turn(struct kvi_link *link, int64_t deadline_ns)
+{
+	struct kvi_worker *worker = link->shard->worker;
+	bool may = true, has_turn = false;
+	while (may && !has_turn) {
+		may = kvi_worker_wait(worker, may_ask, link, deadline_ns);
+		kvi_worker_lock(worker);
+		has_turn = may && may_ask(link); /* another may have been quicker */
+		link->questions_out += has_turn;
+		kvi_worker_unlock(worker);
+	}
+	return has_turn;
 }
 
 /* Ask, and wait for the answer. */
@@ -167,8 +192,10 @@ static enum kvt_err query_owner(struct query *query, int64_t deadline_ns, struct
 				.name = { (const uint8_t *)query->name, strlen(query->name) },
 			},
 		};
-	kvi_link_send_unlocked(link, &message);
-	kvi_worker_wait(link->shard->worker, is_answered, query, deadline_ns);
+	if (take_turn(link, deadline_ns)) {
+		kvi_link_send_unlocked(link, &message);
+		kvi_worker_wait(link->shard->worker, is_answered, query, deadline_ns);
+	}
 
 	pthread_mutex_lock(&exports->lock);
 	kvi_list_remove(&query->node);
