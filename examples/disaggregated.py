@@ -8,14 +8,7 @@ one of them, and the other may be on another host.
 """
 
 import argparse
-import fcntl
-import ipaddress
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import socket
-import struct
 import sys
 import time
 
@@ -27,6 +20,7 @@ except ImportError as error:
 
 import bulk
 from peer import Deadline, Failure, Talk, check, open_engine, register
+from processes import Roles, add_arguments, parse_arguments, positive
 from terminal import dump, heading, say
 from tinyllama import TinyLlama
 
@@ -171,143 +165,18 @@ def introduce(engine, interface):
     )
 
 
-# ---- starting them ----
-
-
-def run_role(role, options, announce=None):
-    """Run one role to its end and exit; the parent learns of the outcome by the exit code."""
-    try:
-        prefill(options, announce) if role == "prefill" else decode(options)
-    except (Failure, kvtrans_engine.Error, OSError) as error:
-        print(f"{role}: error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def run_child(role, options, pipe=None):
-    run_role(role, options, pipe.send if pipe else None)
-
-
-def run_both(options):
-    """Both processes on this host. Whatever becomes of them, this one ends."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    deadline = Deadline(options.timeout)
-    host = address_of(options.interface)
-    spawn = multiprocessing.get_context("spawn")  # an engine does not survive fork
-    ours, theirs = spawn.Pipe(duplex=False)
-    options.listen = 0
-    children = [spawn.Process(target=run_child, args=("prefill", options, theirs), name="prefill")]
-    try:
-        children[0].start()
-        theirs.close()
-        try:
-            port = ours.recv() if ours.poll(deadline.left()) else None
-        except EOFError:
-            port = None  # it died; supervise() tells
-        if port:
-            options.connect = host, port
-            children.append(
-                spawn.Process(target=run_child, args=("decode", options), name="decode")
-            )
-            children[1].start()
-        return supervise(children, deadline)
-    finally:
-        for child in children:
-            if child.is_alive():
-                child.kill()
-                child.join()
-
-
-def supervise(children, deadline):
-    """Wait for all. When one fails the others have 5 s to notice; then the caller ends them."""
-    failed = 0
-    running = list(children)
-    while running:
-        ready = multiprocessing.connection.wait([c.sentinel for c in running], deadline.left() + 5)
-        if not ready:
-            names = " and ".join(child.name for child in running)
-            print(f"demo: error: {names} did not end and had to be killed", file=sys.stderr)
-            return 1
-        for child in [child for child in running if child.sentinel in ready]:
-            child.join()
-            running.remove(child)
-            if child.exitcode < 0:
-                name = signal.Signals(-child.exitcode).name
-                print(f"demo: error: the {child.name} process died of {name}", file=sys.stderr)
-            if child.exitcode and not failed:
-                failed = child.exitcode if child.exitcode > 0 else 1
-                deadline = Deadline(0)
-    return failed
-
-
-def address_of(interface):
-    """The address at which another process of this host reaches an engine on interface."""
-    try:
-        return str(ipaddress.ip_address(interface))
-    except ValueError:
-        pass
-    request = struct.pack("256s", interface.encode()[:15])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            siocgifaddr = 0x8915
-            return socket.inet_ntoa(fcntl.ioctl(probe, siocgifaddr, request)[20:24])
-        except OSError:
-            raise Failure(
-                f"{interface} has no IPv4 address here; run prefill and decode by hand"
-            ) from None
-
-
-def parse_arguments():
-    def positive(text):
-        if (number := int(text)) < 1:
-            raise ValueError
-        return number
-
-    def port(text):
-        if not 0 <= (number := int(text)) < 65536:
-            raise ValueError
-        return number
-
-    def host_and_port(text):
-        host, _, number = text.rpartition(":")
-        if not host:
-            raise ValueError
-        return host.strip("[]"), port(number)
-
+def main():
     parser = argparse.ArgumentParser(
         description="One process computes a KV cache, another generates from it.",
         epilog="Without a role, both run here. decode takes tokens, rounds and seed from prefill.",
     )
     add = parser.add_argument
     add("role", nargs="?", choices=("prefill", "decode"), help="run this side only")
-    add("--listen", type=port, default=0, metavar="PORT", help="of prefill; 0 takes a free one (0)")
-    add("--connect", type=host_and_port, metavar="HOST:PORT", help="of prefill, for decode")
-    add("--interface", default="lo", help="interface, RDMA device or address (lo)")
-    add("--provider", help="libfabric provider (the best one for the interface)")
+    add_arguments(parser)
     add("--tokens", type=positive, default=4096, help="tokens in the cache of part 2 (4096)")
     add("--rounds", type=positive, default=5, help="measured in part 2, each way (5)")
     add("--seed", type=positive, default=1, help="of weights and contents (1)")
-    add("--timeout", type=positive, default=120, metavar="SECONDS", help="for everything (120)")
-    options = parser.parse_args()
-    if (options.role == "decode") != (options.connect is not None):
-        parser.error("decode needs --connect HOST:PORT, and nothing else takes it")
-    return options
-
-
-def main():
-    options = parse_arguments()
-    if options.role == "prefill":
-        run_role("prefill", options, lambda port: say("prefill", f"listening on port {port}"))
-    elif options.role == "decode":
-        run_role("decode", options)
-    else:
-        try:
-            sys.exit(run_both(options))
-        except Failure as error:
-            sys.exit(f"demo: error: {error}")
-        except KeyboardInterrupt:
-            sys.exit(130)
+    Roles(prefill, decode).run(parse_arguments(parser))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ EXTRA_DIST += \
 	examples/bulk.py \
 	examples/connector.py \
 	examples/disaggregated.py \
+	examples/gguf_llama.py \
 	examples/one_thread.py \
 	examples/peer.py \
+	examples/processes.py \
+	examples/smollm2.py \
 	examples/terminal.py \
 	examples/tinyllama.py

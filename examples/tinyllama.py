@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Llama in NumPy: RMSNorm, grouped-query attention, RoPE, SwiGLU, greedy decoding.
+"""A Llama in NumPy: RMSNorm, grouped-query attention, RoPE, SwiGLU, greedy decoding.
 
-The architecture is the real one, the weights are random numbers from a seed, the tokens are bytes.
-It knows nothing of other processes: it reads and writes a KV cache that its caller allocated.
+The architecture is the real one. The weights of TinyLlama are random numbers from a seed, its tokens are
+bytes; gguf_llama.py reads trained ones. Neither knows anything of other processes: they read and write a
+KV cache that their caller allocated.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ class Shape:
     head_dim: int = 32
     hidden: int = 352
     vocab: int = 256
+    rope_base: float = 10000.0
 
     @property
     def dim(self):
@@ -29,38 +31,19 @@ class Shape:
         return np.zeros((self.layers, 2, tokens, self.kv_heads, self.head_dim), np.float32)
 
 
-class TinyLlama:
-    def __init__(self, seed, shape=Shape()):
-        self.shape = shape
-        random = np.random.default_rng(seed)
+class Llama:
+    """Its parts: embedding, (token, channel); layers, a dict of matrices each, to multiply with from the
+    right; head, the same. The gains of a trained model's RMSNorms are in the matrices that follow them."""
 
-        def weights(rows, columns):
-            return (random.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
-
-        dim, kv_dim = shape.dim, shape.kv_heads * shape.head_dim
-        self.embedding = weights(shape.vocab, dim) * np.float32(np.sqrt(shape.vocab))
-        self.layers = [
-            {
-                # Larger than a trained model would have: random queries attend to nothing in
-                # particular, and this demo wants tokens that depend on the prompt.
-                "q": weights(dim, dim) * np.float32(4),
-                "k": weights(dim, kv_dim),
-                "v": weights(dim, kv_dim),
-                "o": weights(dim, dim),
-                "gate": weights(dim, shape.hidden),
-                "up": weights(dim, shape.hidden),
-                "down": weights(shape.hidden, dim),
-            }
-            for _ in range(shape.layers)
-        ]
-        self.head = weights(dim, shape.vocab)
+    def __init__(self, shape, embedding, layers, head):
+        self.shape, self.embedding, self.layers, self.head = shape, embedding, layers, head
 
     def forward(self, tokens, start, cache, on_layer=None):
         """Run tokens at positions start, start + 1, ... over what the cache holds before them.
         Writes their K and V into the cache; on_layer(layer) is called as soon as those of a layer
         are there. Returns the logits of the last token."""
         positions = np.arange(start, start + len(tokens))
-        rotation = rope_angles(positions, self.shape.head_dim)
+        rotation = rope_angles(positions, self.shape)
         x = self.embedding[tokens]
         for layer, w in enumerate(self.layers):
             keys, values = cache[layer, :, : start + len(tokens)]
@@ -75,16 +58,45 @@ class TinyLlama:
             x = x + (silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"]
         return rms_norm(x[-1]) @ self.head
 
-    def generate(self, token, start, count, cache):
-        """Continue greedily after token, which stands at position start: a list of count tokens."""
+    def generate(self, token, start, count, cache, end=None):
+        """Continue greedily after token, which stands at position start: a list of count tokens, or
+        fewer when end is the last."""
         tokens = []
         for position in range(start, start + count):
+            if token == end:
+                break
             token = int(np.argmax(self.forward([token], position, cache)))
             tokens.append(token)
         return tokens
 
     def split(self, x):
         return x.reshape(len(x), -1, self.shape.head_dim)
+
+
+class TinyLlama(Llama):
+    def __init__(self, seed, shape=Shape()):
+        random = np.random.default_rng(seed)
+
+        def weights(rows, columns):
+            return (random.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
+
+        dim, kv_dim = shape.dim, shape.kv_heads * shape.head_dim
+        embedding = weights(shape.vocab, dim) * np.float32(np.sqrt(shape.vocab))
+        layers = [
+            {
+                # Larger than a trained model would have: random queries attend to nothing in
+                # particular, and this demo wants tokens that depend on the prompt.
+                "q": weights(dim, dim) * np.float32(4),
+                "k": weights(dim, kv_dim),
+                "v": weights(dim, kv_dim),
+                "o": weights(dim, dim),
+                "gate": weights(dim, shape.hidden),
+                "up": weights(dim, shape.hidden),
+                "down": weights(shape.hidden, dim),
+            }
+            for _ in range(shape.layers)
+        ]
+        super().__init__(shape, embedding, layers, weights(dim, shape.vocab))
 
 
 def rms_norm(x):
@@ -95,8 +107,8 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
-def rope_angles(positions, head_dim):
-    frequencies = 10000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
+def rope_angles(positions, shape):
+    frequencies = shape.rope_base ** (-np.arange(0, shape.head_dim, 2) / shape.head_dim)
     angles = np.outer(positions, frequencies)[:, None, :]
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 

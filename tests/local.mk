@@ -99,6 +99,7 @@ PYTHON_TESTS = \
 	tests/python/test_paged_pools.py \
 	tests/python/test_paged_waits.py \
 	tests/python/test_readme.py \
+	tests/python/test_smollm2.py \
 	tests/python/test_threads.py \
 	tests/python/test_transfer.py \
 	tests/python/test_waits.py

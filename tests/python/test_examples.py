@@ -23,6 +23,15 @@ def test_an_example_runs(name, says):
     assert (done.returncode, done.stdout, done.stderr) == (0, says, "")
 
 
+def test_the_demo_moves_a_prompt_and_a_cache():
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "disaggregated.py", "--tokens", "64", "--rounds", "1"],
+        capture_output=True, text=True, timeout=180,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "one process alone gives the same 48 tokens" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("name", [*SAYS, "write_blocks.c", "send_receive.c"])
 def test_an_example_is_short(name):
     assert len((EXAMPLES / name).read_text().splitlines()) < 120
