@@ -3,9 +3,7 @@
 
 import multiprocessing
 import os
-import sys
 import time
-import traceback
 
 import numpy as np
 from nixl_cu12._api import nixl_agent, nixl_agent_config
@@ -123,22 +121,3 @@ def serve_memory(pipe, name, nbytes, value):
         elif words[0] == "notify":
             pipe.send(agent.send_notif(words[1], words[2]))
     memory.close()
-
-
-def run(cases):
-    """Run those that the command line names, or all. A line for each, by its docstring."""
-    wanted = sys.argv[1:]
-    failed = 0
-    for case in cases:
-        if wanted and case.__name__ not in wanted:
-            continue
-        begin = time.monotonic()
-        try:
-            case()
-        except BaseException:
-            traceback.print_exc()
-            failed += 1
-            print(f"FAIL: {case.__doc__}", flush=True)
-        else:
-            print(f"ok: {case.__doc__} ({time.monotonic() - begin:.1f} s)", flush=True)
-    sys.exit(failed > 0)

@@ -11,5 +11,6 @@ EXTRA_DIST += \
 	$(NIXL_TESTS) \
 	tests/nixl/agents.py \
 	tests/nixl/bench_backends.py \
+	tests/nixl/cases.py \
 	tests/nixl/test_agents.py \
 	tests/nixl/test_engines.py

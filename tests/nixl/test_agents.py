@@ -13,8 +13,9 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from agents import (LIMIT, Memory, Peer, finish, make_agent, make_pages, run, serve_memory, take_notifications, transfer,
+from agents import (LIMIT, Memory, Peer, finish, make_agent, make_pages, serve_memory, take_notifications, transfer,
                     wait_for)
+from cases import run
 from nixl_cu12._bindings import nixlNotFoundError, nixlRemoteDisconnectError
 
 PAGE = 4096
@@ -394,6 +395,6 @@ def beside_ucx():
 
 
 if __name__ == "__main__":
-    run([write, write_many_descriptors, write_large, return_of_the_peer, return_of_the_initiator, add_and_remove,
-         release_does_not_wait, withdrawn_memory, deregistered_in_flight, stands_still, ends_each_connection, last_words,
-         undelivered_notifications, forked_child, beside_ucx])
+    sys.exit(run([write, write_many_descriptors, write_large, return_of_the_peer, return_of_the_initiator,
+                  add_and_remove, release_does_not_wait, withdrawn_memory, deregistered_in_flight, stands_still,
+                  ends_each_connection, last_words, undelivered_notifications, forked_child, beside_ucx]) > 0)

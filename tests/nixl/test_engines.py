@@ -11,7 +11,8 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from agents import BACKEND, finish, run, take_notifications
+from agents import BACKEND, finish, take_notifications
+from cases import run
 from nixl_cu12._api import nixl_agent, nixl_agent_config, nixl_thread_sync_t
 
 LAYERS, BLOCKS, BLOCK = 4, 256, 8192
@@ -202,4 +203,4 @@ def dynamo():
 
 
 if __name__ == "__main__":
-    run([vllm_pulls, vllm_pushes, sglang, lmcache, dynamo])
+    sys.exit(run([vllm_pulls, vllm_pushes, sglang, lmcache, dynamo]) > 0)
