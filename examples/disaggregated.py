@@ -13,7 +13,7 @@ import sys
 import time
 
 try:
-    import kvtrans_engine
+    import kvtrans_engine  # noqa: F401
     import numpy as np
 except ImportError as error:
     sys.exit(f"{error}: './quickstart demo' builds what is needed and runs this")
