@@ -40,6 +40,8 @@ class Program:
 
 KVTRANS, SPIN, PYTHON, SOCKET = "kvtrans", "kvtrans-spin", "python", "socket"
 PEERS = ("ucx", "nixl", "mooncake")
+RIVALS = (*PEERS, "ucxown", "nixlown")
+MAPPED, VM, TCP = "mapped", "vm", "kvtrans-tcp"  # one host: the limits, and what it was before
 FABRIC, FABRIC_SPIN, FABRIC_BATCH = "libfabric", "libfabric-spin", "libfabric-batch"
 SEGMENTS = ("UCX_TCP_TX_SEG_SIZE=64k", "UCX_TCP_RX_SEG_SIZE=64k")
 PROGRAMS = {
@@ -54,6 +56,10 @@ PROGRAMS = {
     "ucx": Program("UCX", "#E69F00", "raw", ("--path=ucx",)),
     "ucx64k": Program("UCX, 64 KiB segments", "#F0C36B", "raw", ("--path=ucx",), environment=SEGMENTS),
     "ucxown": Program("UCX, own choice", "#D9B38C", "raw", ("--path=ucx", "--provider=default")),
+    MAPPED: Program("mapped copy", "#56B4E9", "raw", ("--path=mapped",)),
+    VM: Program("process_vm_readv", "#009E73", "raw", ("--path=vm",)),
+    TCP: Program("KVTrans, tcp", "#999999", "kvtrans-perf", ("--provider=tcp",)),
+    "nixlown": Program("NIXL, own choice", "#D55E00", "peers.py", ("--path=nixl",), "nixl._api", ("UCX_TLS=all",)),
     "nixl": Program("NIXL", "#D55E00", "peers.py", ("--path=nixl",), "nixl._api"),
     "mooncake": Program("Mooncake", "#CC79A7", "peers.py", ("--path=mooncake",), "mooncake.engine"),
 }
@@ -92,7 +98,7 @@ class Case:
 class Target:
     """A bound that a program must keep in a case.
 
-    against None: the bound is on the figure itself; "peers": the ratio to the best of PEERS; a program: to that one,
+    against None: the bound is on the figure itself; "peers": the ratio to the best of RIVALS; a program: to that one,
     of other_key if that is named. figure None: the case's own. difference: not a ratio.
     """
 
@@ -120,7 +126,7 @@ def format_bytes(count):
 
 
 def paged(shape, op, pattern="random", depth=1, programs=None, **extra):
-    """Transfers of blocks. extra: busy, extents, plain."""
+    """Transfers of blocks. extra: busy, extents, plain, allocate."""
     block, count = SHAPES[shape]
     key, text = f"{shape}-{op}", f"{format_bytes(block)} x {count:,} {op}"
     text = f"{shape} {text}" if shape in ("S1", "S2", "S3", "S4") else text
@@ -135,6 +141,9 @@ def paged(shape, op, pattern="random", depth=1, programs=None, **extra):
             key, text = f"{key}-{name}{extra[name]}", f"{text}, {extra[name]} {words}"
     if extra.get("plain"):
         key, text, options = f"{key}-plain", f"{text}, not notified", [*options, "--plain"]
+    if extra.get("allocate"):
+        who = extra["allocate"]
+        key, text, options = f"{key}-{who}", f"{text}, {who} allocated", [*options, f"--allocate={who}"]
     options += [f"--extents={extra['extents']}"] if "extents" in extra else []
     figure = {"64B": "us_p50", "64Kx1": "us_p50", "8B": "blocks_per_s"}.get(shape, "gb_per_s")
     ours = OURS if "busy" in extra or "extents" in extra else ALL
@@ -186,6 +195,30 @@ VERBS_CASES = [
     messages("1M", programs=(KVTRANS,)),
     *(paged(shape, op, programs=(KVTRANS, FABRIC)) for shape in ("64Kx64", "1M") for op in ("write", "read")),
 ]
+# Two processes of one host: --local.
+BLOCKS = ("S1", "16K", "64K", "1M", "S3")
+LOCAL_CASES = [
+    Case("64B-pingpong", "64 B, one way, two-sided", "us_p50", CASES[0].options, (KVTRANS, SPIN, TCP, "ucxown")),
+    paged("64B", "write", programs=(KVTRANS, SPIN, TCP, MAPPED, "ucxown", "nixlown"), plain=True, allocate="both"),
+    messages("64B", "messages_per_s", depth=256, programs=(KVTRANS, SPIN, TCP, "ucxown")),
+    paged("8B", "write", programs=(KVTRANS, TCP, MAPPED, "ucxown", "nixlown"), allocate="both"),
+    *(
+        paged(shape, op, programs=(KVTRANS, TCP, MAPPED, "ucxown", "nixlown", PYTHON), allocate="both")
+        for shape in BLOCKS
+        for op in ("write", "read")
+    ),
+    *(
+        paged(shape, op, programs=(KVTRANS, TCP, VM, "ucxown", "nixlown"))
+        for shape in BLOCKS
+        for op in ("write", "read")
+    ),
+    *(
+        paged(shape, "write", programs=(KVTRANS, VM), allocate=side)
+        for shape in ("S1", "64K", "1M")
+        for side in ("client", "server")
+    ),
+    *(case for case in CASES if case.key in ("connect", "idle")),
+]
 
 PACKED = ("16K-write", "S1-write", "16K-read", "S1-read")
 BULK = [case.key for case in CASES if PYTHON in case.programs and case.figure == "gb_per_s" and "depth" not in case.key]
@@ -230,4 +263,27 @@ VERBS_TARGETS = [
     Target("64B-pingpong", FABRIC, 1.5, False),
     Target("1M-send", FABRIC, 0.95, other_key="1M-write"),
     *(Target(f"{shape}-{op}", FABRIC, 0.95) for shape in ("64Kx64", "1M") for op in ("write", "read")),
+]
+# One host, issue 13.
+LOCAL_TARGETS = [
+    Target("64B-pingpong", None, 0.5, False, tool=SPIN),
+    Target("64B-write-plain-both", None, 1, False, tool=SPIN),
+    Target("64B-write-plain-both", TCP, 0.7, False),
+    Target("64B-send-depth256", None, 5e6, tool=SPIN),
+    Target("8B-write-both", None, 1e8),
+    *(
+        target
+        for shape, bound in zip(BLOCKS, (0.7, 0.8, 0.85, 0.85, 0.85))
+        for op in ("write", "read")
+        for target in (
+            Target(f"{shape}-{op}-both", MAPPED, bound),
+            Target(f"{shape}-{op}-both", "peers", 1.2),
+            Target(f"{shape}-{op}-both", KVTRANS, 0.95, tool=PYTHON),
+            Target(f"{shape}-{op}-both", TCP, 0.6, False, figure="cpu_s_per_gib"),
+            Target(f"{shape}-{op}", *(("peers", 1.5) if shape in ("S1", "16K") else (VM, 1))),
+        )
+    ),
+    *(Target(f"{shape}-write-{side}", VM, 1.2) for shape in ("S1", "64K", "1M") for side in ("client", "server")),
+    Target("connect", None, 5000, False),
+    Target("idle", None, 0.1, False),
 ]

@@ -27,11 +27,12 @@ bench_kvtrans_perf_CPPFLAGS = -I$(top_srcdir)/include
 bench_kvtrans_perf_LDADD = src/libkvtrans.la -lm
 
 bench_raw_SOURCES = $(KVI_BENCH_SOURCES) \
+	bench/path_copy.c \
 	bench/path_libfabric.c \
 	bench/path_socket.c \
 	bench/raw.c
-bench_raw_CPPFLAGS = $(LIBFABRIC_CFLAGS)
-bench_raw_LDADD = $(LIBFABRIC_LIBS) -lm
+bench_raw_CPPFLAGS = -I$(top_srcdir)/src $(LIBFABRIC_CFLAGS)
+bench_raw_LDADD = src/libkvi_base.la $(LIBFABRIC_LIBS) -lm
 if HAVE_UCX
 bench_raw_SOURCES += bench/path_ucx.c
 bench_raw_CPPFLAGS += -DHAVE_UCX $(UCX_CFLAGS)

@@ -246,11 +246,12 @@ static int open_kvs(struct perf_run *run)
 	return PERF_OK;
 }
 
-static int open_pool(struct perf_run *run)
+/* With memory of the run's, or, where it has none yet, of the engine's. */
+static int make_pool(struct perf_run *run, size_t count)
 {
 	const struct perf_job *job = &run->job;
 	struct kvtrans *own = run->own;
-	size_t count = run->pool.count / job->extents;
+	unsigned char *base = run->pool.base;
 	struct kvt_extent extents[PERF_EXTENTS_MAX];
 	const struct kvt_pool_config config = {
 		.size = sizeof(config),
@@ -259,20 +260,39 @@ static int open_pool(struct perf_run *run)
 		.extent_count = job->extents,
 		.block_len = job->block_len,
 	};
-	unsigned access = job->op == PERF_WRITE ? KVT_ACCESS_WRITE : KVT_ACCESS_READ;
 	struct kvt_error error = { 0 };
 
 	for (unsigned i = 0; i < job->extents; i++)
 		extents[i] = (struct kvt_extent){
-			.base = run->pool.base + i * count * job->block_len,
+			.base = base ? base + i * count * job->block_len : NULL,
 			.count = count,
 			.stride = job->block_len,
 		};
-	enum kvt_err err = kvt_pool_open(own->engine, &config, &own->pool, &error);
-	if (!err && run->leads)
+	return kvtrans_check(kvt_pool_open(own->engine, &config, &own->pool, &error),
+			     "opening a pool", &error);
+}
+
+static void *allocate_pool(struct perf_run *run, size_t len)
+{
+	struct kvtrans *own = run->own;
+
+	return make_pool(run, len / run->job.block_len) ? NULL : kvt_pool_get_base(own->pool, 0);
+}
+
+static int open_pool(struct perf_run *run)
+{
+	const struct perf_job *job = &run->job;
+	struct kvtrans *own = run->own;
+	unsigned access = job->op == PERF_WRITE ? KVT_ACCESS_WRITE : KVT_ACCESS_READ;
+	struct kvt_error error = { 0 };
+	enum kvt_err err = KVT_OK;
+
+	if (!own->pool && make_pool(run, run->pool.count / job->extents))
+		return PERF_FAILED;
+	if (run->leads)
 		err = kvt_remote_find(own->conn, POOL_NAME, run->options->timeout_ns, &own->remote,
 				      &error);
-	else if (!err)
+	else
 		err = kvt_export_open(own->conn, own->pool, access, POOL_NAME, &own->exported,
 				      &error);
 	return kvtrans_check(err, "sharing a pool", &error);
@@ -310,6 +330,7 @@ const struct perf_path perf_path_kvtrans = {
 	.stop = kvtrans_stop,
 	.meet = kvtrans_meet,
 	.part = kvtrans_part,
+	.allocate = allocate_pool,
 	.open = open_path,
 	.close = close_path,
 	.add_beside = kvtrans_add_beside,

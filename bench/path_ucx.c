@@ -114,19 +114,28 @@ static int open_worker(struct link *link)
 	return check("opening a worker", status);
 }
 
+/* At base, or, where that is NULL, allocated by UCX; once. */
+static ucs_status_t map_memory(struct link *link, void *base, size_t len)
+{
+	const ucp_mem_map_params_t params = {
+		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
+			      UCP_MEM_MAP_PARAM_FIELD_FLAGS,
+		.address = base,
+		.length = len,
+		.flags = base ? 0 : UCP_MEM_MAP_ALLOCATE,
+	};
+
+	return link->memory ? UCS_OK : ucp_mem_map(link->context, &params, &link->memory);
+}
+
 static int give_offer(struct perf_run *run)
 {
 	struct link *link = run->own;
-	const ucp_mem_map_params_t params = {
-		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH,
-		.address = run->pool.base,
-		.length = run->pool.len,
-	};
 	struct offer offer = { .base = (uintptr_t)run->pool.base };
 	ucp_address_t *address = NULL;
 	void *key = NULL;
 
-	ucs_status_t rc = ucp_mem_map(link->context, &params, &link->memory);
+	ucs_status_t rc = map_memory(link, run->pool.base, run->pool.len);
 	if (!rc)
 		rc = ucp_rkey_pack(link->context, link->memory, &key, &offer.key_len);
 	if (!rc)
@@ -168,18 +177,38 @@ static int take_offer(struct perf_run *run)
 	return check("taking the other pool", status);
 }
 
-static int open_link(struct perf_run *run)
+static int open_context(struct perf_run *run)
 {
 	const struct perf_options *options = run->options;
-	struct link *link = perf_make_own(run, sizeof(*link));
+	struct link *link = run->own ? run->own : perf_make_own(run, sizeof(*link));
 
 	if (!link)
 		return PERF_FAILED;
+	if (link->worker)
+		return PERF_OK;
 	link->spin = options->spin_us > 0;
 	link->own_choice = !strcmp(options->provider, "default");
 	if (!link->own_choice)
 		setenv("UCX_TLS", options->provider, 1);
-	return open_worker(link) || give_offer(run) || take_offer(run) ? PERF_FAILED : PERF_OK;
+	return open_worker(link);
+}
+
+static void *allocate_memory(struct perf_run *run, size_t len)
+{
+	ucp_mem_attr_t attr = { .field_mask = UCP_MEM_ATTR_FIELD_ADDRESS };
+
+	if (open_context(run))
+		return NULL;
+	struct link *link = run->own;
+	ucs_status_t status = map_memory(link, NULL, len);
+	if (!status)
+		status = ucp_mem_query(link->memory, &attr);
+	return check("allocating", status) ? NULL : attr.address;
+}
+
+static int open_link(struct perf_run *run)
+{
+	return open_context(run) || give_offer(run) || take_offer(run) ? PERF_FAILED : PERF_OK;
 }
 
 /* The endpoint is closed by force: both processes have agreed by now that nothing moves. One that
@@ -301,6 +330,7 @@ static int hear_line(struct perf_run *run, char *line)
 const struct perf_path perf_path_ucx = {
 	.name = "ucx",
 	.provider = "tcp",
+	.allocate = allocate_memory,
 	.open = open_link,
 	.close = close_link,
 	.send = send_message,

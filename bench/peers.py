@@ -182,11 +182,21 @@ class Kvtrans(Path):
         super().__init__(arguments, pool, first)
         import kvtrans_engine
 
-        self.engine = kvtrans_engine.Engine("lo", ncpus=arguments.ncpus, nconn_per_cpu=arguments.nconn, provider="tcp")
+        self.engine = kvtrans_engine.Engine(
+            "lo", ncpus=arguments.ncpus, nconn_per_cpu=arguments.nconn, provider=arguments.provider
+        )
         self.tells = arguments.op != "send"
         self.splits = self.tells
         if self.tells:
-            self.region = self.engine.register(pool.array, block_nbytes=pool.block)
+            pool.array, self.region = self.make_region(pool)
+
+    def make_region(self, pool):
+        if self.arguments.allocate not in ("both", "client" if self.first else "server"):
+            return pool.array, self.engine.register(pool.array, block_nbytes=pool.block)
+        region = self.engine.allocate(pool.count, pool.block)
+        array = region.arrays[0].view(np.uint8).reshape(pool.array.shape)
+        array[:] = 1
+        return array, region
 
     def offer(self):
         return self.engine.port
@@ -479,6 +489,9 @@ def parse_arguments():
     parser.add_argument("--verify", action="store_true", help="check every byte")
     parser.add_argument("--ncpus", type=int, default=1, help="kvtrans: workers")
     parser.add_argument("--nconn", type=int, default=1, help="kvtrans: lanes of a worker")
+    parser.add_argument("--provider", default="tcp", help="kvtrans: the provider")
+    parser.add_argument("--allocate", choices=("none", "client", "server", "both"), help="kvtrans: whose pool the engine has")
+    parser.add_argument("--plain", action="store_true", help="accepted")
     parser.add_argument("--json", action="store_true", help="accepted; the result is always JSON")
     arguments = parser.parse_args()
     if min(arguments.block, arguments.count, arguments.depth) < 1:

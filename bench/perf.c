@@ -28,7 +28,14 @@ static int open_memory(struct perf_run *run)
 	run->sets = slots / job->count;
 	run->remote_order = perf_order_make(slots, job->extents, job->pattern, 3 - seed);
 	uint32_t *order = perf_order_make(slots, job->extents, job->pattern, seed);
-	if (run->remote_order && order && !perf_pool_open(&run->pool, job->block_len, slots, order))
+	void *base = NULL;
+	bool is_given =
+		run->path->allocate &&
+		(job->allocate & (run->leads ? PERF_ALLOCATE_CLIENT : PERF_ALLOCATE_SERVER));
+	if (is_given)
+		base = run->path->allocate(run, slots * job->block_len);
+	if (run->remote_order && order && (base || !is_given) &&
+	    !perf_pool_open(&run->pool, base, job->block_len, order, slots))
 		return PERF_OK;
 no_memory:
 	warnx("no memory for %zu blocks of %zu bytes", slots, job->block_len);

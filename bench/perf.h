@@ -35,13 +35,15 @@ struct perf_job {
 	size_t count;	/* messages a batch; blocks a transfer; connections in connect mode */
 	unsigned depth; /* messages or transfers in flight */
 	unsigned extents; /* paged: arrays of a pool, each with count / extents blocks of a transfer */
-	unsigned beside; /* idle connections */
+	unsigned beside;   /* idle connections */
+	unsigned allocate; /* paged: PERF_ALLOCATE_*, whose pool the path allocates */
 	bool verify;
 	bool plain; /* paged: without notifications */
 	int64_t duration_ns;
 };
 
 enum { PERF_DEPTH_MAX = 65536, PERF_BESIDE_MAX = 4000, PERF_LINE_LEN = 512, PERF_PORT = 18515 };
+enum { PERF_ALLOCATE_CLIENT = 1, PERF_ALLOCATE_SERVER, PERF_ALLOCATE_BOTH };
 enum { PERF_NOTIFY_MAX = 4096, PERF_INTERFACES_MAX = 16 };
 
 /* What the command line says. */
@@ -110,6 +112,9 @@ struct perf_path {
 	/* Once a job: call the other process, or be called; for at most wait_ns. part() likewise. */
 	int (*meet)(struct perf_run *run, int64_t wait_ns);
 	void (*part)(struct perf_run *run);
+	/* Memory of its own kind for the pool, before open() and until close(); NULL: there is none. A path without that
+	 * uses any memory. */
+	void *(*allocate)(struct perf_run *run, size_t len);
 	/* Get ready to move, once there is memory; close() ends what is in flight, too. */
 	int (*open)(struct perf_run *run);
 	void (*close)(struct perf_run *run);
@@ -136,7 +141,7 @@ struct perf_path {
 extern const char perf_program[], perf_doc[];
 extern const struct perf_path *const perf_paths[];
 extern const struct perf_path perf_path_kvtrans, perf_path_libfabric, perf_path_batch,
-	perf_path_socket, perf_path_ucx;
+	perf_path_socket, perf_path_ucx, perf_path_mapped, perf_path_vm;
 
 /* perf_options.c: the command line, with all defaults filled in; ends the process when it makes no sense. */
 void perf_options_parse(struct perf_options *options, int argc, char **argv);

@@ -14,10 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char JOB_VERSION[] = "kvtrans-perf/4";
+static const char JOB_VERSION[] = "kvtrans-perf/5";
 static const double BLOCK_MAX = 1 << 30, HOUR = 3600;
 
 const char *const perf_op_names[] = { "send", "write", "read", "notify", NULL };
+static const char *const allocate_names[] = { "none", "client", "server", "both", NULL };
 const char *const perf_mode_names[] = { "throughput", "latency", "connect", "idle", NULL };
 
 /* What an option's text becomes. */
@@ -73,6 +74,9 @@ static const struct rule rules[] = {
 	{ "pattern", "NAME", "contiguous, runs (of 8) or random slots (contiguous; paged: random)",
 	  WORD, 0, JOB(pattern, 0, PERF_RANDOM), .words = perf_pattern_names,
 	  .has = AT(has_pattern) },
+	{ "allocate", "SIDE",
+	  "paged: client, server or both have memory that the engine allocates (none)", WORD, 0,
+	  JOB(allocate, 0, PERF_ALLOCATE_BOTH), .words = allocate_names },
 	{ "plain", NULL, "paged: transfers without notifications", FLAG, 0, JOB(plain, 0, 1) },
 	{ "verify", NULL,
 	  "the receiver checks every byte of each message; paged: of every slot, at the end", FLAG,
@@ -98,7 +102,8 @@ static const struct rule rules[] = {
 	{ "once", NULL, "the server ends after one client", FLAG, 0, AT(once) },
 	{ "timeout", "S", "longest wait for the peer (30)", SECONDS, 0, AT(timeout_ns), 0.1, HOUR },
 	{ .doc = "How the engine works:" },
-	{ "provider", "NAME", "libfabric provider (the best one)", TEXT, 0, AT(provider) },
+	{ "provider", "NAME", "libfabric provider, or local (the best one)", TEXT, 0,
+	  AT(provider) },
 	{ "ncpus", "N", "workers (half the CPUs, 1 to 4)", NUMBER, 0, AT(ncpus), 1, 256 },
 	{ "nconn", "N", "lanes of a worker (1)", NUMBER, 0, AT(nconn), 1, 1024 },
 	{ "eager", "BYTES", "largest eager message (64K); 0: none", SIZE, 0, AT(eager_len), 0,
@@ -285,6 +290,8 @@ const char *perf_job_refuse(const struct perf_job *job, unsigned processes)
 		return "a notification has 16 to 4096 bytes";
 	if (job->plain && !perf_job_is_paged(job))
 		return "--plain is for --op write and read";
+	if (job->allocate && (job->extents > 1 || !perf_job_is_paged(job)))
+		return "--allocate is for --op write and read, without --extents";
 	if (slots > PERF_SLOTS_MAX)
 		return "so many transfers of so many blocks need more than 16 million slots";
 	return slots ? perf_pool_refuse(job->block_len, slots, processes) : NULL;
@@ -362,6 +369,8 @@ static void refuse_baseline(const struct perf_options *options)
 	if (job->op == PERF_NOTIFY || job->extents > 1 || job->mode > PERF_LATENCY || job->beside ||
 	    options->has_stopped || options->host)
 		errx(PERF_USAGE, "HOST, notifications, extents and connections are kvtrans-perf's");
+	if (job->op == PERF_SEND && !options->path->send)
+		errx(PERF_USAGE, "this path has no messages: --op write or read");
 }
 
 void perf_options_parse(struct perf_options *options, int argc, char **argv)

@@ -102,9 +102,12 @@ size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth)
 	return sets ? sets : 1;
 }
 
-int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count, uint32_t *order)
+int perf_pool_open(struct perf_pool *pool, void *base, size_t block_len, uint32_t *order,
+		   size_t count)
 {
 	struct perf_pool opened = {
+		.base = base,
+		.is_given = base != NULL,
 		.len = block_len * count,
 		.block_len = block_len,
 		.count = count,
@@ -114,7 +117,8 @@ int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count, uint3
 	if (!opened.order)
 		return -1;
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-	opened.base = mmap(NULL, opened.len, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (!base)
+		opened.base = mmap(NULL, opened.len, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (opened.base == MAP_FAILED) {
 		free(opened.order);
 		return -1;
@@ -128,7 +132,8 @@ void perf_pool_close(struct perf_pool *pool)
 {
 	if (!pool->base)
 		return;
-	munmap(pool->base, pool->len);
+	if (!pool->is_given)
+		munmap(pool->base, pool->len);
 	free(pool->order);
 	pool->base = NULL;
 }

@@ -7,6 +7,7 @@
 #ifndef PERF_POOL_H
 #define PERF_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ extern const char *const perf_pattern_names[]; /* NULL is the last */
 
 struct perf_pool {
 	unsigned char *base;
+	bool is_given; /* base was */
 	size_t len;
 	size_t block_len;
 	size_t count;
@@ -42,8 +44,10 @@ uint32_t *perf_order_make(size_t count, unsigned arrays, enum perf_pattern patte
  * transfers long, whichever is less, and never shorter than what is in flight. */
 size_t perf_pool_count_sets(size_t block_len, size_t count, unsigned depth);
 
-/* Allocate a pool with every page touched; it takes over the order, also when this fails. Return 0 or -1. */
-int perf_pool_open(struct perf_pool *pool, size_t block_len, size_t count, uint32_t *order);
+/* A pool with every page touched, at base, or, where that is NULL, allocated; it takes over the order, also when this
+ * fails. Return 0 or -1. */
+int perf_pool_open(struct perf_pool *pool, void *base, size_t block_len, uint32_t *order,
+		   size_t count);
 void perf_pool_close(struct perf_pool *pool);
 
 /* The slot of a message. Messages count apart share one. */

@@ -3,7 +3,7 @@
 
 import statistics
 
-from cases import KVTRANS, LABELS, PEERS, SOCKET, UNITS
+from cases import KVTRANS, LABELS, RIVALS, SOCKET, UNITS
 
 # What a target that is not about a rate is about.
 FIGURES = {
@@ -59,8 +59,8 @@ class Results:
     def get_best_peer(self, key):
         """The peer with the best median, a time being better when it is smaller."""
         figure = self.all_cases[key].figure
-        medians = {peer: self.get_median(key, peer, figure) for peer in PEERS}
-        known = [peer for peer in PEERS if medians[peer] is not None]
+        medians = {peer: self.get_median(key, peer, figure) for peer in RIVALS}
+        known = [peer for peer in RIVALS if medians[peer] is not None]
         return (min if figure == "us_p50" else max)(known, key=medians.get, default=None)
 
     def judge(self, targets):
@@ -69,7 +69,7 @@ class Results:
         keys = {case.key for case in self.cases}
         verdicts = []
         for target in targets:
-            rivals = PEERS if target.against == "peers" else (target.against,)
+            rivals = RIVALS if target.against == "peers" else (target.against,)
             there = target.against is None or any(rival in self.programs for rival in rivals)
             if there and target.tool in known and {target.key, target.other_key or target.key} <= keys:
                 verdicts.append(Verdict(self, target))

@@ -23,7 +23,10 @@ RAW = {
     "libfabric": [f"--provider={PROVIDER or 'tcp'}", f"--interface={HOST}"],
     "libfabric-batch": [f"--provider={PROVIDER or 'tcp'}", f"--interface={HOST}"],
     "ucx": ["--spin=1"],
+    "mapped": ["--allocate=both"],
+    "vm": [],
 }
+LIMITS = ("mapped", "vm")  # which have no messages
 
 
 def run(program, *options):
@@ -51,10 +54,26 @@ def test_baselines_move_every_byte_of_paged_transfers(path, op, pattern):
 
 
 @pytest.mark.parametrize("job", [("--latency",), ("--op=send", "--block=1000", "--count=32", "--depth=8")])
-@pytest.mark.parametrize("path", RAW)
+@pytest.mark.parametrize("path", [path for path in RAW if path not in LIMITS])
 def test_baselines_move_every_byte_of_messages(path, job):
     told = run_raw(path, *job)
     assert told["verified"] and told["messages"] > 0 and told["us_p50"] > 0
+
+
+@pytest.mark.parametrize("provider", ["local", "tcp"])
+@pytest.mark.parametrize("side", ["client", "server", "both"])
+@pytest.mark.parametrize("op", ["write", "read"])
+def test_memory_of_the_engine_is_moved_as_any_other(op, side, provider):
+    options = ("--self", f"--provider={provider}", f"--op={op}", f"--allocate={side}", *PAGED, *SHORT)
+    assert run("kvtrans-perf", *options)["verified"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--path=vm", "--op=send"), ("--path=mapped", "--op=write"), ("--path=ucx", "--allocate=both")]
+)
+def test_baselines_refuse_what_they_have_not(wrong):
+    done = subprocess.run([PROGRAMS / "raw", *wrong], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (1, 2) and "--" in done.stderr
 
 
 @pytest.mark.parametrize("op", ["write", "read"])
@@ -325,6 +344,22 @@ def test_compare_judges_within_turns_and_says_what_is_not_there(tmp_path):
     title = "| 16 KiB x 4,096 write"
     assert f"{title} / UCX | 3 (3 to 3, 3 turns) | 3 | at least 2.5 | met |" in rows
     assert f"{title} / socket | 0.75 (0.75 to 0.75, 3 turns) | 0.75 | at least 0.92 | MISSED |" in rows
+
+
+def test_compare_holds_one_host_against_its_limits(tmp_path):
+    lines = [
+        {"program": program, "case": "16K-write-both", "turn": turn, "gb_per_s": rate}
+        for turn in range(3)
+        for program, rate in {"kvtrans": 8.0, "mapped": 10.0, "ucxown": 6.0, "nixlown": 2.0}.items()
+    ]
+    (tmp_path / "out").write_text("\n".join(map(json.dumps, lines)))
+    command = [sys.executable, BENCH / "compare", "--local", "--from", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {re.sub(" +", " ", row) for row in done.stdout.splitlines()}
+    title = "| 16 KiB x 4,096 write, both allocated"
+    assert f"{title} / mapped copy | 0.8 (0.8 to 0.8, 3 turns) | | at least 0.8 | met |" in rows
+    assert f"{title} / UCX, own choice | 1.33 (1.33 to 1.33, 3 turns) | | at least 1.2 | met |" in rows
 
 
 def test_scale_holds_its_bounds(tmp_path):

@@ -13,7 +13,7 @@ START_TEST(every_byte_that_is_wrong_is_seen)
 	struct perf_pool pool = { 0 };
 	uint32_t *order = perf_order_make(BLOCKS, 3, PERF_RANDOM, 7);
 
-	ck_assert_int_eq(perf_pool_open(&pool, BLOCK_LEN, BLOCKS, order), 0);
+	ck_assert_int_eq(perf_pool_open(&pool, NULL, BLOCK_LEN, order, BLOCKS), 0);
 	perf_pool_prepare(&pool, 1);
 	ck_assert_uint_eq(perf_pool_count_wrong(&pool), 0);
 	for (size_t i = 0; i < pool.len; i++) {
