@@ -218,6 +218,7 @@ src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/plan.h \
 	src/engine/paged/pool.c \
 	src/engine/paged/pool.h \
+	src/engine/paged/pool_memory.c \
 	src/engine/paged/remote.c \
 	src/engine/paged/request.c \
 	src/engine/paged/exports.c \

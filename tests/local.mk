@@ -28,6 +28,7 @@ C_TESTS = \
 	tests/engine/check_paged_hostile \
 	tests/engine/check_paged_settle \
 	tests/engine/check_parts \
+	tests/engine/check_pool \
 	tests/engine/check_stop \
 	tests/engine/check_times \
 	tests/engine/check_windows \
@@ -73,6 +74,7 @@ C_TESTS = \
 
 PYTHON_TESTS = \
 	tests/python/test_address.py \
+	tests/python/test_adopt.py \
 	tests/python/test_arrays.py \
 	tests/python/test_auth.py \
 	tests/python/test_bench.py \
@@ -199,6 +201,7 @@ tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAG
 tests_engine_check_paged_settle_SOURCES = tests/engine/check_paged_settle.c $(PAGES_BED)
 tests_engine_check_detach_SOURCES = tests/engine/check_detach.c $(PAGES_BED)
 tests_engine_check_parts_SOURCES = tests/engine/check_parts.c $(PAGES_BED)
+tests_engine_check_pool_SOURCES = tests/engine/check_pool.c $(PAGES_BED)
 tests_engine_check_notification_SOURCES = tests/engine/check_notification.c $(PAGES_BED)
 tests_engine_check_offer_SOURCES = tests/engine/check_offer.c $(PAGES_BED)
 tests_engine_check_paged_end_SOURCES = tests/engine/check_paged_end.c $(PAGES_BED)

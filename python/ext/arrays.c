@@ -273,7 +273,7 @@ int kvi_py_get_strided(PyObject *object, const char *name, Py_buffer *view)
 }
 
 PyObject *kvi_py_wrap_blocks(void *data, size_t count, PyObject *dtype, PyObject *shape,
-			     PyObject *base)
+			     bool read_only, PyObject *base)
 {
 	npy_intp dims[NPY_MAXDIMS] = { (npy_intp)count };
 	Py_ssize_t dim_count = PyTuple_GET_SIZE(shape);
@@ -282,7 +282,8 @@ PyObject *kvi_py_wrap_blocks(void *data, size_t count, PyObject *dtype, PyObject
 		dims[i + 1] = (npy_intp)PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
 	PyObject *array = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)Py_NewRef(dtype),
 					       (int)dim_count + 1, dims, NULL, data,
-					       NPY_ARRAY_CARRAY, NULL);
+					       read_only ? NPY_ARRAY_CARRAY_RO : NPY_ARRAY_CARRAY,
+					       NULL);
 	if (array != NULL && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(base)) < 0)
 		Py_CLEAR(array);
 	return array;

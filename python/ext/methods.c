@@ -87,6 +87,7 @@ KVI_PY_LOCKED_KEYWORDS(kvi_py_offer)
 KVI_PY_LOCKED(kvi_py_withdraw_offer)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_register_memory)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_allocate)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_adopt)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_wait)
 KVI_PY_LOCKED(kvi_py_reap)
 KVI_PY_LOCKED(kvi_py_notifications)
@@ -230,13 +231,27 @@ PyMethodDef kvi_py_engine_methods[] = {
 	       "copied."),
 	METHOD("allocate", kvi_py_allocate,
 	       "allocate($self, block_count, block_nbytes=None, *, extent_count=1, dtype=None, "
-	       "shape=None)"
+	       "shape=None, shared=True, prefault=False, hugepages=False)"
 	       "\n--\n\n"
 	       "Make a Pool of block_count blocks in zeroed memory of the engine, in each extent. "
 	       "Give "
 	       "the\n"
 	       "size of a block, or its dtype and shape. The memory is seen through "
-	       "pool.arrays."),
+	       "pool.arrays.\n\n"
+	       "shared=False: no peer maps it, also on one host. prefault: all pages are there\n"
+	       "when this returns; hugepages: and huge, as far as the kernel can."),
+	METHOD("adopt", kvi_py_adopt,
+	       "adopt($self, fd, block_count, block_nbytes=None, *, extent_count=1, offset=0, "
+	       "read_only=False, dtype=None, shape=None, shared=True, prefault=False, "
+	       "hugepages=False)"
+	       "\n--\n\n"
+	       "Make a Pool of a file in memory that somebody else made, a memfd or one in "
+	       "/dev/shm,\n"
+	       "from offset on, the extents one behind the other. fd can be closed afterwards. "
+	       "Peers\n"
+	       "of this host map it only when it is sealed with F_SEAL_SHRINK. The rest is as "
+	       "with\n"
+	       "allocate()."),
 	{ "reap", kvi_py_reap_locked, METH_NOARGS,
 	  "reap($self)\n--\n\n"
 	  "The paged transfers that have ended and whose outcome nobody has taken, each once, in\n"

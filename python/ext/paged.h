@@ -58,6 +58,7 @@ extern PyType_Spec kvi_py_pool_spec;
 PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_register_memory(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_adopt(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* pool as a pool that is open and of this engine; TypeError or ValueError else. */
 struct kvi_py_pool *kvi_py_check_pool(struct kvi_py_engine *engine, PyObject *pool);
@@ -138,7 +139,7 @@ bool kvi_py_is_outside(const struct kvi_py_indices *indices, size_t local_count,
 
 /* count blocks of shape and dtype, at data, which base keeps. */
 PyObject *kvi_py_wrap_blocks(void *data, size_t count, PyObject *dtype, PyObject *shape,
-			     PyObject *base);
+			     bool read_only, PyObject *base);
 
 /* The dtype and shape of a block of *block_len bytes, as allocate() was asked for; *block_len may be
  * 0, and dtype and shape None, where the others tell. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.c - the type Pool: memory that was registered, or that the engine allocated, seen as blocks.
+ * pool.c - the type Pool: memory that was registered, allocated by the engine or adopted, seen as blocks.
  * It moves nothing. users.c tells who owns a pool and what backs it.
  */
 #include "paged.h"
@@ -74,13 +74,24 @@ static struct kvi_py_pool *make_pool(struct kvi_py_engine *engine)
 	return pool;
 }
 
+/* What memory the engine is to make or take: KVT_POOL_* bits. */
+struct file {
+	unsigned flags;
+	int fd;
+	uint64_t offset;
+};
+static const struct file NO_FILE = { .flags = 0 };
+
 /* Register with the library, and put the pool among the engine's. */
 static int open_pool(struct kvi_py_engine *engine, struct kvi_py_pool *pool,
-		     const struct kvt_extent *extents)
+		     const struct kvt_extent *extents, const struct file *file)
 {
 	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
 	struct kvt_error error = { 0 };
 
+	config.flags = file->flags;
+	config.file = file->fd;
+	config.file_offset = file->offset;
 	config.extents = extents;
 	config.extent_count = pool->extent_count;
 	config.block_len = pool->block_len;
@@ -185,7 +196,7 @@ PyObject *kvi_py_register(PyObject *self, PyObject *args, PyObject *kwargs)
 		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
 		goto err_pool;
 	}
-	if (take_arrays(pool, &cut, extents) < 0 || open_pool(engine, pool, extents) < 0)
+	if (take_arrays(pool, &cut, extents) < 0 || open_pool(engine, pool, extents, &NO_FILE) < 0)
 		goto err_pool;
 	PyMem_Free(extents);
 	return (PyObject *)pool;
@@ -268,7 +279,7 @@ PyObject *kvi_py_register_memory(PyObject *self, PyObject *args, PyObject *kwarg
 			pool->block_count = extents[i].count;
 	}
 	if (rc == 0)
-		rc = open_pool(engine, pool, extents);
+		rc = open_pool(engine, pool, extents, &NO_FILE);
 out_items:
 	Py_DECREF(items);
 	PyMem_Free(extents);
@@ -277,52 +288,102 @@ out_items:
 	return (PyObject *)pool;
 }
 
-PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
+/* What allocate() and adopt() are given of blocks, as objects. */
+struct wanted {
+	PyObject *count, *block_len, *extent_count, *dtype, *shape;
+	int read_only;
+};
+
+static int take_wanted(struct kvi_py_pool *pool, struct wanted *wanted)
 {
-	static char *names[] = { "block_count", "block_nbytes", "extent_count",
-				 "dtype",	"shape",	NULL };
-	struct kvi_py_engine *engine = (struct kvi_py_engine *)self;
-	PyObject *count_object, *block_len_object = Py_None, *extents_object = NULL;
-	PyObject *dtype = Py_None, *shape = Py_None;
 	long long count, extent_count = 1;
 	size_t block_len;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOO:allocate", names, &count_object,
-					 &block_len_object, &extents_object, &dtype, &shape) ||
-	    kvi_py_parse_int(count_object, "block_count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
-	    parse_size(block_len_object, "block_nbytes", &block_len) < 0 ||
-	    kvi_py_check_open(engine) < 0)
-		return NULL;
-	if (extents_object != NULL &&
-	    kvi_py_parse_int(extents_object, "extent_count", 1, KVT_EXTENTS_MAX, &extent_count) < 0)
-		return NULL;
-	struct kvi_py_pool *pool = make_pool(engine);
-	if (pool == NULL)
-		return NULL;
-	struct kvt_extent *extents = NULL;
-	if (kvi_py_resolve_block(&dtype, &shape, &block_len) < 0)
-		goto err_pool;
-	pool->dtype = dtype;
-	pool->shape = shape;
+	if (kvi_py_parse_int(wanted->count, "block_count", 1, PY_SSIZE_T_MAX, &count) < 0 ||
+	    parse_size(wanted->block_len, "block_nbytes", &block_len) < 0 ||
+	    (wanted->extent_count != NULL &&
+	     kvi_py_parse_int(wanted->extent_count, "extent_count", 1, KVT_EXTENTS_MAX,
+			      &extent_count) < 0) ||
+	    kvi_py_resolve_block(&wanted->dtype, &wanted->shape, &block_len) < 0)
+		return -1;
+	pool->dtype = wanted->dtype;
+	pool->shape = wanted->shape;
 	pool->block_count = (size_t)count;
 	pool->block_len = block_len;
 	pool->extent_count = (size_t)extent_count;
-	extents = PyMem_Calloc(pool->extent_count, sizeof(*extents));
-	if (extents == NULL) {
-		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
-		goto err_pool;
-	}
-	for (size_t i = 0; i < pool->extent_count; i++)
-		extents[i] = (struct kvt_extent){ NULL, pool->block_count, block_len };
-	if (open_pool(engine, pool, extents) < 0)
-		goto err_pool;
-	PyMem_Free(extents);
-	return (PyObject *)pool;
+	pool->read_only = wanted->read_only;
+	return 0;
+}
 
-err_pool:
+/* A pool of memory that the library makes or maps. */
+static PyObject *make_wanted(struct kvi_py_engine *engine, struct wanted *wanted,
+			     const struct file *file)
+{
+	if (kvi_py_check_open(engine) < 0)
+		return NULL;
+	struct kvi_py_pool *pool = make_pool(engine);
+	struct kvt_extent *extents = NULL;
+	int rc = pool == NULL ? -1 : take_wanted(pool, wanted);
+
+	if (rc == 0 && (extents = PyMem_Calloc(pool->extent_count, sizeof(*extents))) == NULL) {
+		PyErr_SetString(PyExc_MemoryError, "no memory for the extents of a pool");
+		rc = -1;
+	}
+	for (size_t i = 0; rc == 0 && i < pool->extent_count; i++)
+		extents[i] = (struct kvt_extent){ NULL, pool->block_count, pool->block_len };
+	if (rc == 0)
+		rc = open_pool(engine, pool, extents, file);
 	PyMem_Free(extents);
-	Py_DECREF(pool);
-	return NULL;
+	if (rc < 0)
+		Py_CLEAR(pool);
+	return (PyObject *)pool;
+}
+
+static unsigned get_flags(int shared, int prefault, int hugepages)
+{
+	return (shared ? 0U : KVT_POOL_PRIVATE) | (prefault ? KVT_POOL_PREFAULT : 0U) |
+	       (hugepages ? KVT_POOL_HUGE_PAGES : 0U);
+}
+
+PyObject *kvi_py_allocate(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "block_count", "block_nbytes", "extent_count", "dtype", "shape",
+				 "shared",	"prefault",	"hugepages",	NULL };
+	struct wanted wanted = { .block_len = Py_None, .dtype = Py_None, .shape = Py_None };
+	int shared = 1, prefault = 0, hugepages = 0;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOppp:allocate", names, &wanted.count,
+					 &wanted.block_len, &wanted.extent_count, &wanted.dtype,
+					 &wanted.shape, &shared, &prefault, &hugepages))
+		return NULL;
+	const struct file file = { .flags = get_flags(shared, prefault, hugepages) };
+	return make_wanted((struct kvi_py_engine *)self, &wanted, &file);
+}
+
+PyObject *kvi_py_adopt(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *names[] = { "fd",	   "block_count", "block_nbytes", "extent_count",
+				 "offset", "read_only",	  "dtype",	  "shape",
+				 "shared", "prefault",	  "hugepages",	  NULL };
+	struct wanted wanted = { .block_len = Py_None, .dtype = Py_None, .shape = Py_None };
+	struct file file = { .flags = 0 };
+	int shared = 1, prefault = 0, hugepages = 0;
+	PyObject *object, *offset_object = NULL;
+	long long offset = 0;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$OOpOOppp:adopt", names, &object,
+					 &wanted.count, &wanted.block_len, &wanted.extent_count,
+					 &offset_object, &wanted.read_only, &wanted.dtype,
+					 &wanted.shape, &shared, &prefault, &hugepages) ||
+	    (offset_object != NULL &&
+	     kvi_py_parse_int(offset_object, "offset", 0, PY_SSIZE_T_MAX, &offset) < 0))
+		return NULL;
+	file.fd = PyObject_AsFileDescriptor(object);
+	if (file.fd < 0)
+		return NULL;
+	file.flags = get_flags(shared, prefault, hugepages) | KVT_POOL_FILE;
+	file.offset = (uint64_t)offset;
+	return make_wanted((struct kvi_py_engine *)self, &wanted, &file);
 }
 
 /* ---- using and closing ---- */
@@ -433,6 +494,14 @@ static PyObject *pool_enter(PyObject *self, PyObject *args)
 
 /* ---- attributes ---- */
 
+/* An ndarray over memory that the library has mapped, which is not to be written where it cannot be. */
+static PyObject *wrap_extent(struct kvi_py_pool *pool, size_t extent)
+{
+	return kvi_py_wrap_blocks(kvt_pool_get_base(pool->backing->handle, extent),
+				  pool->block_count, pool->dtype, pool->shape, pool->read_only,
+				  (PyObject *)pool->backing);
+}
+
 static PyObject *get_arrays(PyObject *self, void *closure)
 {
 	struct kvi_py_pool *pool = (struct kvi_py_pool *)self;
@@ -446,9 +515,7 @@ static PyObject *get_arrays(PyObject *self, void *closure)
 		return Py_NewRef(pool->arrays);
 	PyObject *arrays = PyTuple_New((Py_ssize_t)pool->extent_count);
 	for (size_t i = 0; arrays != NULL && i < pool->extent_count; i++) {
-		PyObject *array = kvi_py_wrap_blocks(kvt_pool_get_base(pool->backing->handle, i),
-						     pool->block_count, pool->dtype, pool->shape,
-						     (PyObject *)pool->backing);
+		PyObject *array = wrap_extent(pool, i);
 		if (array == NULL)
 			Py_CLEAR(arrays);
 		else

@@ -34,6 +34,9 @@ class _Tensor(Protocol):
     def __dlpack__(self, *, stream: Any = None) -> Any: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
 _Memory = Buffer | _Tensor
 
 __version__: Final[str]
@@ -360,6 +363,24 @@ class Engine:
         extent_count: SupportsIndex = 1,
         dtype: DTypeLike | None = None,
         shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        shared: bool = True,
+        prefault: bool = False,
+        hugepages: bool = False,
+    ) -> Pool: ...
+    def adopt(
+        self,
+        fd: int | _HasFileno,
+        block_count: SupportsIndex,
+        block_nbytes: SupportsIndex | None = None,
+        *,
+        extent_count: SupportsIndex = 1,
+        offset: SupportsIndex = 0,
+        read_only: bool = False,
+        dtype: DTypeLike | None = None,
+        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        shared: bool = True,
+        prefault: bool = False,
+        hugepages: bool = False,
     ) -> Pool: ...
     def reap(self) -> list[Transfer[int]]: ...
     def notifications(self) -> list[Notification]: ...

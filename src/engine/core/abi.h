@@ -23,7 +23,7 @@
 	X(recv_request, "receive request", timeout_ns, timeout_ns, 40)                             \
 	X(result, "result", started_ns, started_ns, 88)                                            \
 	X(extent, "extent", stride, stride, 24)                                                    \
-	X(pool_config, "pool config", device, device, 56)                                          \
+	X(pool_config, "pool config", file_offset, device, 56)                                     \
 	X(remote_info, "remote info", len, len, 48)                                                \
 	X(blocks_request, "blocks request", block_len, block_len, 112)                             \
 	X(spans_request, "spans request", timeout_ns, timeout_ns, 88)                              \

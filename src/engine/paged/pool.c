@@ -2,12 +2,9 @@
 /*
  * pool.c - opening, allocating and closing pools.
  */
-#define _GNU_SOURCE
 #include "engine/paged/pool.h"
 
-#include <fcntl.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -19,24 +16,9 @@
 #include "engine/paged/paged.h"
 #include "engine/paged/exports.h"
 
-enum { HUGE_PAGE_LEN = 2 * 1024 * 1024 };
-
-/* Peers may have the file mapped until their lanes go: it shall take no memory. No descriptor is needed for that. */
-static void free_owned(struct kvt_pool *pool)
-{
-	if (pool->shared != NULL) {
-		munlock(pool->shared, pool->shared_len); /* an mlockall() of the application's */
-		madvise(pool->shared, pool->shared_len, MADV_REMOVE);
-	}
-	if (pool->owned != NULL)
-		munmap(pool->owned, pool->owned_len);
-	pool->shared = NULL;
-	pool->owned = NULL;
-}
-
 static void free_pool(struct kvt_pool *pool)
 {
-	free_owned(pool);
+	kvi_pool_free_memory(pool);
 	if (pool->file >= 0 && kvi_file_is(pool->file, &pool->file_id))
 		close(pool->file);
 	kvi_free(pool->in_flight);
@@ -62,6 +44,9 @@ struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t exten
 }
 
 /* ---- open ---- */
+
+static const unsigned FLAGS = KVT_POOL_PRIVATE | KVT_POOL_PREFAULT | KVT_POOL_HUGE_PAGES |
+			      KVT_POOL_FILE;
 
 static enum kvt_err check_config(struct kvt_engine *engine, const struct kvt_pool_config *config,
 				 struct kvt_error *error)
@@ -120,26 +105,16 @@ static enum kvt_err copy_layout(struct kvt_pool *pool, const struct kvt_pool_con
 	return KVT_OK;
 }
 
-/* Put a file in place of memory that nobody has touched yet, where the fabric can share it. Without one the pool
- * works as well, and more slowly. */
-static void map_file(struct kvt_pool *pool, void *base, size_t len)
+/* What is asked of memory that the pool has not got from the application. */
+static enum kvt_err check_memory(const struct kvt_pool_config *config, bool has_memory,
+				 struct kvt_error *error)
 {
-	if (!kvi_engine_get_caps(pool->engine)->shares)
-		return;
-	/* Peers of this host may map it, and it cannot shrink under them. */
-	pool->file = kvi_file_make_memory("kvtrans-pool", len,
-					  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-	if (pool->file < 0)
-		return;
-	pool->file_id = kvi_file_identify(pool->file);
-	if (mmap(base, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pool->file, 0) ==
-	    MAP_FAILED) {
-		close(pool->file);
-		pool->file = -1;
-		return;
-	}
-	pool->shared = base;
-	pool->shared_len = len;
+	if ((config->flags & ~FLAGS) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0, "flags %#x: some are none", config->flags);
+	if (has_memory && (config->flags & ~(unsigned)KVT_POOL_PRIVATE) != 0)
+		return kvi_fail(error, KVT_E_INVALID, 0,
+				"the extents have memory: nothing is allocated or mapped for them");
+	return KVT_OK;
 }
 
 /* Rails that took it keep it until it is unshared; without memory for one it is shared with none. */
@@ -160,31 +135,6 @@ static void start_sharing(struct kvt_pool *pool)
 			return;
 		}
 	atomic_store(&pool->is_shared, true);
-}
-
-/* Memory for all extents: zeroed, near the NIC, and huge pages where the kernel gives them. */
-static enum kvt_err allocate(struct kvt_pool *pool, struct kvt_error *error)
-{
-	struct kvi_layout *layout = &pool->layout;
-	size_t len = 0;
-	for (size_t i = 0; i < layout->extent_count; i++)
-		len += (kvi_extent_get_len(layout, i) + 63) / 64 * 64;
-	len = (len + HUGE_PAGE_LEN - 1) / HUGE_PAGE_LEN * HUGE_PAGE_LEN + HUGE_PAGE_LEN;
-	void *mapped = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mapped == MAP_FAILED)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a pool of %zu bytes",
-				len);
-	pool->owned = mapped;
-	pool->owned_len = len;
-	uintptr_t at = ((uintptr_t)mapped + HUGE_PAGE_LEN - 1) / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
-	map_file(pool, (void *)at, len - HUGE_PAGE_LEN);
-	madvise((void *)at, len - HUGE_PAGE_LEN, MADV_HUGEPAGE); /* a wish */
-	kvi_rail_bind_near(pool->engine->rails[0], (void *)at, len - HUGE_PAGE_LEN);
-	for (size_t i = 0; i < layout->extent_count; i++) {
-		pool->bases[i] = (uint8_t *)at;
-		at += (kvi_extent_get_len(layout, i) + 63) / 64 * 64;
-	}
-	return KVT_OK;
 }
 
 void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_registration **registrations)
@@ -247,15 +197,19 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 	kvi_list_init(&pool->exports);
 	kvi_ref_init(&pool->ref, 1, release_pool);
 	err = copy_layout(pool, &config, error);
-	if (err == KVT_OK && pool->bases[0] == NULL)
-		err = allocate(pool, error);
+	if (err == KVT_OK)
+		err = check_memory(&config, pool->bases[0] != NULL, error);
+	if (err == KVT_OK && (config.flags & KVT_POOL_FILE) != 0)
+		err = kvi_pool_adopt(pool, &config, error);
+	else if (err == KVT_OK && pool->bases[0] == NULL)
+		err = kvi_pool_allocate(pool, config.flags, error);
 	if (err != KVT_OK)
 		goto err_free;
 	if (kvi_engine_get_caps(engine)->local_memory)
 		err = kvi_pool_register(pool, NULL, 0, &pool->registrations, error);
 	if (err != KVT_OK)
 		goto err_close_registrations;
-	if (pool->file >= 0)
+	if (pool->shared != NULL)
 		start_sharing(pool);
 	kvi_ref_take(&engine->ref);
 	pthread_mutex_lock(&engine->lock);
@@ -331,6 +285,6 @@ void kvt_pool_close(struct kvt_pool *pool)
 		return;
 	kvt_pool_stop(pool);
 	/* Deregister now: exports and transfers that are not freed yet may keep a reference. */
-	free_owned(pool);
+	kvi_pool_free_memory(pool);
 	kvi_ref_drop(&pool->ref);
 }

@@ -22,9 +22,10 @@ struct kvt_pool {
 	struct kvi_layout layout;
 	uint8_t **bases; /* of the extents */
 	bool read_only;
-	void *owned; /* memory of ours, of owned_len bytes; NULL: the application's */
+	void *owned; /* memory that the pool has mapped, of owned_len bytes; NULL: the application's */
 	size_t owned_len;
 	int file; /* that owned is mapped from, and peers of this host may map; -1: there is none */
+	bool is_adopted;	    /* owned is of the application's file, which stays as it is */
 	struct kvi_file_id file_id; /* of file */
 	uint8_t *shared;	    /* where that is mapped */
 	size_t shared_len;
@@ -44,6 +45,14 @@ struct kvt_pool {
 	atomic_bool closing;
 	struct kvi_ref ref; /* the handle's, one an export's and a transfer's */
 };
+
+/* pool_memory.c: memory for all extents: of ours, zeroed, near the NIC, and huge pages where the kernel gives them; or
+ * of the file that was given. What was mapped is the pool's even on failure. */
+enum kvt_err kvi_pool_allocate(struct kvt_pool *pool, unsigned flags, struct kvt_error *error);
+enum kvt_err kvi_pool_adopt(struct kvt_pool *pool, const struct kvt_pool_config *config,
+			    struct kvt_error *error);
+/* Give it back. May be called again. */
+void kvi_pool_free_memory(struct kvt_pool *pool);
 
 /* The registration of an extent for a lane's own operations; NULL where none is needed. */
 struct kvi_memory *kvi_pool_get_memory(const struct kvt_pool *pool, size_t extent,

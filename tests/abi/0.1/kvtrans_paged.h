@@ -46,10 +46,30 @@ enum kvt_memory {
 };
 
 /*
+ * Of memory that the engine allocates, or of a file's. PRIVATE: no peer's engine maps it, also on one host; it is copied
+ * by the kernel. PREFAULT: all of its pages are there when kvt_pool_open() returns, so that no transfer waits for one.
+ * HUGE_PAGES: the same, and joined to huge pages as far as the kernel can.
+ *
+ * FILE: adopt a file in memory that somebody else has made, a memfd or a file in /dev/shm, of this process or another:
+ * the extents lie in it one directly behind the other, count times stride bytes each, from file_offset on.
+ * It is mapped, and its descriptor can be closed. Peers of this host map it for reading, up to the pool's end, when it
+ * is a memfd sealed with F_SEAL_SHRINK, and keep that until their connection ends; else the kernel copies, which is
+ * slower. A file that is not sealed must not be truncated while the pool is open: who touches what is gone dies
+ * of SIGBUS in this process, as with any mapping. A peer never does: it loses the connection.
+ */
+enum {
+	KVT_POOL_PRIVATE = 1,
+	KVT_POOL_PREFAULT = 2,
+	KVT_POOL_HUGE_PAGES = 4,
+	KVT_POOL_FILE = 8,
+};
+
+/*
  * A pool: extents of blocks of block_len bytes, numbered alike in each. stride is at least block_len.
  * extent_size is sizeof(struct kvt_extent), as KVT_POOL_CONFIG_INIT has it.
  * The memory must stay valid until kvt_pool_close() has returned. read_only: never a destination.
  * memory and device: where all of it is; a number for kinds of which a machine has several, else 0.
+ * flags: KVT_POOL_* bits; but for PRIVATE they are for extents whose base is NULL. file, file_offset: with FILE only.
  * In spans (below) the extents follow each other: each has (count - 1) * stride + block_len bytes.
  */
 struct kvt_pool_config {
@@ -61,11 +81,14 @@ struct kvt_pool_config {
 	bool read_only;
 	enum kvt_memory memory;
 	uint64_t device;
+	unsigned flags;
+	int file;
+	uint64_t file_offset;
 };
 
 #define KVT_POOL_CONFIG_INIT KVT_INIT_WITH(kvt_pool_config, extent_size, sizeof(struct kvt_extent))
 
-/* Errors: INVALID, UNSUPPORTED (memory that is not the host's), LIMIT (KVT_EXTENTS_MAX; pinned memory),
+/* Errors: INVALID (also a file that is too short, not in memory, or not open for what the pool does), UNSUPPORTED (memory that is not the host's), LIMIT (KVT_EXTENTS_MAX; pinned memory),
  * NO_MEMORY, FABRIC, CLOSED, FORKED. */
 KVT_API enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_config *config,
 				   struct kvt_pool **pool, struct kvt_error *error);
