@@ -21,4 +21,8 @@ EXTRA_DIST += \
 	examples/processes.py \
 	examples/smollm2.py \
 	examples/terminal.py \
-	examples/tinyllama.py
+	examples/tinyllama.py \
+	examples/vllm/environment.py \
+	examples/vllm/proxy.py \
+	examples/vllm/run.py \
+	examples/vllm/servers.py
