@@ -16,6 +16,7 @@ EXTRA_DIST += \
 	examples/connector.py \
 	examples/disaggregated.py \
 	examples/gguf_llama.py \
+	examples/lmcache/run.py \
 	examples/one_thread.py \
 	examples/peer.py \
 	examples/processes.py \

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Usage: run.sh TEST...: run package tests one after the other, in the build directory, with tests/env.sh
-# sourced. Ends with "N passed, N failed, N skipped"; a skipped test says why. The exit status is 1 when
-# something failed.
+# sourced. KVT_TEST_LIMIT: seconds for each of them, 900 unless set. Ends with "N passed, N failed, N skipped"; a
+# skipped test says why. The exit status is 1 when something failed.
 set -u
 passed=0 failed=0 skipped=0
 mkdir -p tests/package
@@ -10,7 +10,7 @@ mkdir -p tests/package
 for test in "$@"; do
 	log=tests/package/$(basename "$test" .sh).log
 	echo "== $test"
-	timeout --kill-after=10 900 "$KVT_SRCDIR/$test" > "$log" 2>&1
+	timeout --kill-after=10 "${KVT_TEST_LIMIT:-900}" "$KVT_SRCDIR/$test" > "$log" 2>&1
 	status=$?
 	cat "$log"
 	good=$(grep -c '^ok: ' "$log")

@@ -45,6 +45,7 @@ step "safety checks taken out, one by one" "$make" check-mutation
 step "static analysis" "$make" analyze
 step "verbs: the long tests, in a virtual machine" "$make" check-verbs-long
 step "verbs: between two virtual machines" "$make" check-verbs-pair
+step "vLLM and LMCache over the plugin" "$make" check-vllm
 step "fresh roots of other releases of Debian" "$make" check-distro
 
 printf '\n%s' "$table"
