@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 enum kvt_err kvi_fail(struct kvt_error *error, enum kvt_err code, int provider_errno,
 		      const char *format, ...)
 {
@@ -26,6 +28,28 @@ enum kvt_err kvi_fail(struct kvt_error *error, enum kvt_err code, int provider_e
 	error->provider_errno = provider_errno;
 	memcpy(error->text, text, strlen(text) + 1);
 	return code;
+}
+
+void kvi_error_keep(struct kvi_kept_error *kept, enum kvt_err code, int provider_errno,
+		    const char *text)
+{
+	kvi_free(kept->text);
+	kept->code = code;
+	kept->provider_errno = provider_errno;
+	kept->text = kvi_alloc_string(text);
+}
+
+void kvi_error_drop(struct kvi_kept_error *kept)
+{
+	kvi_free(kept->text);
+	*kept = (struct kvi_kept_error){ .code = KVT_OK };
+}
+
+const char *kvi_error_get_text(const struct kvi_kept_error *kept)
+{
+	if (kept->text != NULL)
+		return kept->text;
+	return kept->code == KVT_OK ? "" : kvt_err_get_text(kept->code);
 }
 
 #define NAME_CASE(code, value, scope, text)                                                        \

@@ -73,14 +73,14 @@ static struct call *get_call(const struct kvt_transfer *transfer)
 static void give_up(struct kvt_transfer *transfer)
 {
 	struct kvi_dial *dial = &get_call(transfer)->dial;
-	atomic_store(&dial->stop, transfer->reason.code);
+	atomic_store(&dial->stop, transfer->error.code);
 	kvi_dialer_tell(dial);
 }
 
-static void settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+static void settle(struct kvt_transfer *transfer, bool failed)
 {
 	(void)transfer;
-	(void)error;
+	(void)failed;
 }
 
 static void free_call(struct kvt_transfer *transfer)

@@ -294,8 +294,10 @@ static bool fail_shard(struct kvi_shard *shard, unsigned most)
 	while ((node = kvi_list_get_first(&shard->transfers)) != NULL && most-- > 0) {
 		struct kvt_transfer *transfer =
 			kvi_container_of(node, struct kvt_transfer, shard_node);
-		bool gave_up = transfer->reason.code != KVT_OK;
-		kvi_transfer_complete(transfer, gave_up ? &transfer->reason : &shard->conn->cause);
+		if (kvi_transfer_is_given_up(transfer))
+			kvi_transfer_complete_given_up(transfer);
+		else
+			kvi_transfer_complete(transfer, &shard->conn->cause);
 	}
 	return node == NULL;
 }

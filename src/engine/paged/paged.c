@@ -85,13 +85,13 @@ static bool paged_begin(struct kvi_waiter *waiter)
 {
 	struct kvt_transfer *transfer = kvi_container_of(waiter, struct kvt_transfer, waiter);
 	struct kvi_paged *paged = paged_of(transfer);
-	bool failed = transfer->reason.code != KVT_OK;
+	bool failed = kvi_transfer_is_given_up(transfer);
 	/* It was given up between two parts: its failure comes behind all that it has written. */
 	if (failed && kvi_spread_is_active(&paged->spread))
 		return false;
 	if (!send_parts(paged))
 		return false;
-	enum kvt_err code = failed ? transfer->reason.code : paged->notify_err;
+	enum kvt_err code = failed ? transfer->error.code : paged->notify_err;
 	struct kvi_message message = { .type = KVI_MESSAGE_SYNC, .sync.transfer = paged->number };
 	if (paged->notify != NULL)
 		message = (struct kvi_message){
@@ -112,7 +112,7 @@ static bool paged_begin(struct kvi_waiter *waiter)
 		return true;
 	paged->settling = is_unsettled(paged);
 	if (!paged->settling)
-		kvi_transfer_complete(transfer, &transfer->reason);
+		kvi_transfer_complete_given_up(transfer);
 	return true;
 }
 
@@ -137,7 +137,7 @@ static void end_given_up(struct kvi_paged *paged)
 		if (!is_queued)
 			send_confirmation(paged);
 	} else {
-		kvi_transfer_complete(&paged->transfer, &paged->transfer.reason);
+		kvi_transfer_complete_given_up(&paged->transfer);
 	}
 }
 
@@ -275,7 +275,7 @@ static bool paged_end_late(struct kvt_transfer *transfer)
 		kvi_link_send(paged->home, &drop);
 	}
 	kvi_link_touch(paged->home); /* what waits behind it may find room */
-	kvi_transfer_complete(transfer, &transfer->reason);
+	kvi_transfer_complete_given_up(transfer);
 	return true;
 }
 
@@ -304,7 +304,7 @@ void kvi_paged_leave(struct kvi_paged *paged)
 		kvi_remote_leave(paged->pairs[--paged->entered].remote);
 }
 
-static void paged_settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+static void paged_settle(struct kvt_transfer *transfer, bool failed)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_counters *counters = &transfer->conn->counters;
@@ -313,7 +313,7 @@ static void paged_settle(struct kvt_transfer *transfer, const struct kvt_error *
 	for (size_t i = 0; i < paged->pair_count; i++)
 		kvi_list_remove(&paged->pairs[i].node);
 	kvi_paged_leave(paged);
-	if (error != NULL)
+	if (failed)
 		return;
 	transfer->result_len = paged->len;
 	if (paged->pair_count == 0)

@@ -116,8 +116,8 @@ static void take_back(struct kvi_tag_queue *queue, struct kvi_tagged *receive)
 /* The CTS was cancelled: nobody writes under it any more. */
 static void settle_taken_back(struct kvi_tagged *receive)
 {
-	if (receive->transfer.reason.code != KVT_OK) {
-		kvi_tagged_complete(receive, &receive->transfer.reason);
+	if (kvi_tagged_is_given_up(receive)) {
+		kvi_tagged_complete_given_up(receive);
 		return;
 	}
 	kvi_registration_close(receive->registration);
@@ -430,7 +430,7 @@ void kvi_recv_give_up(struct kvi_tagged *receive)
 {
 	struct kvi_tag_queue *queue = receive->queue;
 	if (receive->state == KVI_RECV_QUEUED) {
-		kvi_tagged_complete(receive, &receive->transfer.reason);
+		kvi_tagged_complete_given_up(receive);
 		match(queue);
 		return;
 	}

@@ -17,7 +17,7 @@ enum kvt_err kvi_recv_on_fin(struct kvi_tag_queue *queue, const struct kvi_messa
 enum kvt_err kvi_recv_on_cack(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_recv_on_abort(struct kvi_tag_queue *queue, const struct kvi_message *message);
 
-/* Stop: completes with transfer->reason, now or when the sender has confirmed. */
+/* Stop: completes with transfer->error, now or when the sender has confirmed. */
 void kvi_recv_give_up(struct kvi_tagged *receive);
 
 #endif

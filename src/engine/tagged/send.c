@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
@@ -39,7 +40,7 @@ static void send_abort(const struct kvi_tagged *send)
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_ABORT,
 		.tag = send->queue->tag,
-		.abort = { .seq = send->seq, .code = send->transfer.reason.code },
+		.abort = { .seq = send->seq, .code = send->transfer.error.code },
 	};
 	kvi_link_send(send->queue->link, &message);
 }
@@ -56,6 +57,12 @@ static struct kvi_tagged *find_send(struct kvi_tag_queue *queue, uint64_t seq)
 	return entry == NULL ? NULL : kvi_container_of(entry, struct kvi_tagged, entry);
 }
 
+/* Segments of it are posted, or to be. */
+static bool is_writing(const struct kvi_tagged *send)
+{
+	return send->writing != NULL && kvi_spread_is_active(&send->writing->spread);
+}
+
 /* ---- the first message ---- */
 
 void kvi_send_start(struct kvi_tagged *send)
@@ -70,11 +77,18 @@ static void begin_writing(struct kvi_tagged *send, const struct kvi_message_cts 
 {
 	struct kvi_link *home = send->queue->link;
 	struct kvt_conn *conn = send->transfer.conn;
-	struct kvi_writing *writing = &send->writing;
 	struct kvt_kv *kv = send->kv;
 	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
 	struct kvt_error error = { .code = KVT_OK };
 
+	/* Most sends are small, and there may be 65,000 of them. */
+	if (send->writing == NULL)
+		send->writing = kvi_alloc(sizeof(*send->writing));
+	struct kvi_writing *writing = send->writing;
+	if (writing == NULL) {
+		error.code = KVT_E_NO_MEMORY;
+		goto err_give_up;
+	}
 	/* A send whose CTS was cancelled begins again, with the registration that it has. */
 	if (caps->local_memory && send->registration == NULL &&
 	    !kvi_registration_holds(kv->registration, send->base, send->len) &&
@@ -224,7 +238,7 @@ static enum kvi_taken take_write(struct kvi_spread *spread, struct kvi_segment *
 static void on_all_posted(struct kvi_spread *spread)
 {
 	struct kvi_tagged *send = kvi_tagged_of(spread->transfer);
-	if (send->state != KVI_SEND_WRITING || send->writing.kind != KVI_SEGMENT_ORDERED)
+	if (send->state != KVI_SEND_WRITING || send->writing->kind != KVI_SEGMENT_ORDERED)
 		return;
 	send_fin(send);
 	send->state = KVI_SEND_FINISHED;
@@ -245,17 +259,17 @@ static void on_send_written(struct kvi_spread *spread)
 	} else if (send->state == KVI_SEND_FINISHED) {
 		if (send->acked)
 			kvi_tagged_complete(send, NULL);
-		else if (send->transfer.reason.code != KVT_OK)
-			kvi_tagged_complete(send, &send->transfer.reason);
+		else if (kvi_tagged_is_given_up(send))
+			kvi_tagged_complete_given_up(send);
 	} else if (send->state == KVI_SEND_STOPPING) {
 		if (send->peer_cancelled)
 			kvi_send_cack(send->queue->link, send->queue->tag,
 				      &(struct kvi_message_cancel){ send->seq, send->generation });
 		send->peer_cancelled = false;
 		send->state = KVI_SEND_STARTED;
-		if (send->transfer.reason.code != KVT_OK) {
+		if (kvi_tagged_is_given_up(send)) {
 			send_abort(send);
-			kvi_tagged_complete(send, &send->transfer.reason);
+			kvi_tagged_complete_given_up(send);
 		}
 	}
 }
@@ -275,7 +289,7 @@ enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_messa
 		return message->ack.seq < queue->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
 	if (send->state == KVI_SEND_FINISHED) {
 		send->acked = true;
-		if (kvi_spread_is_active(&send->writing.spread))
+		if (is_writing(send))
 			return KVT_OK;
 	} else if (send->state == KVI_SEND_STARTED && send->len == 0) {
 		/* There was nothing to write: an empty message that found the window full. */
@@ -308,7 +322,7 @@ enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_me
 		if (send->state == KVI_SEND_WRITING || send->state == KVI_SEND_STOPPING) {
 			send->state = KVI_SEND_STOPPING;
 			send->peer_cancelled = true;
-			kvi_spread_stop(&send->writing.spread);
+			kvi_spread_stop(&send->writing->spread);
 			return KVT_OK; /* on_send_written() answers */
 		}
 		if (send->state == KVI_SEND_FINISHED)
@@ -320,30 +334,31 @@ enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_me
 
 void kvi_send_give_up(struct kvi_tagged *send)
 {
-	if (send->transfer.reason.code == KVT_E_TIMEOUT && send->was_refused) {
-		send->transfer.reason.code = KVT_E_TOO_LARGE;
-		snprintf(send->transfer.reason.text, sizeof(send->transfer.reason.text),
+	if (send->transfer.error.code == KVT_E_TIMEOUT && send->was_refused) {
+		char text[KVT_TEXT_LEN];
+		snprintf(text, sizeof(text),
 			 "the peer's receive takes %zu bytes, the message has %zu",
 			 send->refused_len, send->len);
+		kvi_error_keep(&send->transfer.error, KVT_E_TOO_LARGE, 0, text);
 	}
 	switch (send->state) {
 	case KVI_SEND_WAITING:
 	case KVI_SEND_EAGER:
-		kvi_tagged_complete(send, &send->transfer.reason);
+		kvi_tagged_complete_given_up(send);
 		break;
 	case KVI_SEND_STARTED:
 		send_abort(send);
-		kvi_tagged_complete(send, &send->transfer.reason);
+		kvi_tagged_complete_given_up(send);
 		break;
 	case KVI_SEND_WRITING:
 	case KVI_SEND_STOPPING:
 		send->state = KVI_SEND_STOPPING;
 		kvi_transfer_await_quiet(&send->transfer);
-		kvi_spread_stop(&send->writing.spread);
+		kvi_spread_stop(&send->writing->spread);
 		break;
 	case KVI_SEND_FINISHED:
-		if (!kvi_spread_is_active(&send->writing.spread))
-			kvi_tagged_complete(send, &send->transfer.reason);
+		if (!is_writing(send))
+			kvi_tagged_complete_given_up(send);
 		else
 			kvi_transfer_await_quiet(&send->transfer);
 		break;

@@ -31,7 +31,7 @@ enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_me
 /* Nothing is posted under that CTS, nor will be; also where no send is known. */
 void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message_cancel *cancel);
 
-/* Stop: completes with transfer->reason, now or when what is posted has completed. */
+/* Stop: completes with transfer->error, now or when what is posted has completed. */
 void kvi_send_give_up(struct kvi_tagged *send);
 
 #endif

@@ -105,7 +105,7 @@ static void count_success(struct kvi_tagged *tagged)
 	}
 }
 
-static void tagged_settle(struct kvt_transfer *transfer, const struct kvt_error *error)
+static void tagged_settle(struct kvt_transfer *transfer, bool failed)
 {
 	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
 	kvi_registration_close(tagged->registration);
@@ -123,9 +123,9 @@ static void tagged_settle(struct kvt_transfer *transfer, const struct kvt_error 
 	tagged->state = KVI_DONE;
 	tagged->queue = NULL;
 	tagged->kv->in_flight--;
-	if (error == NULL && tagged->is_send)
+	if (!failed && tagged->is_send)
 		transfer->result_len = tagged->len;
-	if (error == NULL)
+	if (!failed)
 		count_success(tagged);
 }
 
@@ -133,6 +133,7 @@ static void free_tagged(struct kvt_transfer *transfer)
 {
 	struct kvi_tagged *tagged = kvi_tagged_of(transfer);
 	kvi_ref_drop(&tagged->kv->ref);
+	kvi_free(tagged->writing);
 	kvi_free(tagged);
 }
 

@@ -68,7 +68,7 @@ struct kvi_tagged {
 	uint64_t generation;
 	struct kvi_registration *registration; /* receive: the memory of the CTS; send: the source */
 	struct kvi_arrival *arrival;	       /* receive: the START it is matched to */
-	struct kvi_writing writing;	       /* send */
+	struct kvi_writing *writing;	       /* send: what it has begun to write; NULL: nothing */
 	uint32_t start_charge; /* send: what its START has of the window of STARTs; start_window.h */
 	bool acked;
 	bool peer_cancelled; /* STOPPING because of the peer's CANCEL, not of our giving up */
@@ -81,10 +81,20 @@ static inline struct kvi_tagged *kvi_tagged_of(struct kvt_transfer *transfer)
 	return kvi_container_of(transfer, struct kvi_tagged, transfer);
 }
 
-/* As kvi_transfer_complete() and kvi_transfer_set_deadline(); tagged transfers use these. */
+/* As the functions of transfer.h; tagged transfers use these. */
 static inline void kvi_tagged_complete(struct kvi_tagged *tagged, const struct kvt_error *error)
 {
 	kvi_transfer_complete(&tagged->transfer, error);
+}
+
+static inline void kvi_tagged_complete_given_up(struct kvi_tagged *tagged)
+{
+	kvi_transfer_complete_given_up(&tagged->transfer);
+}
+
+static inline bool kvi_tagged_is_given_up(const struct kvi_tagged *tagged)
+{
+	return kvi_transfer_is_given_up(&tagged->transfer);
 }
 
 #endif

@@ -26,18 +26,17 @@ static struct kvi_counters *get_counters(const struct kvt_transfer *transfer)
 	return transfer->conn != NULL ? &transfer->conn->counters : &transfer->engine->counters;
 }
 
-void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
+void kvi_transfer_complete_given_up(struct kvt_transfer *transfer)
 {
 	struct kvi_counters *counters = get_counters(transfer);
+	bool failed = transfer->error.code != KVT_OK;
 	kvi_list_remove(&transfer->shard_node);
 	kvi_list_remove(&transfer->waiter.node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
-	if (error != NULL)
-		transfer->error = *error;
 	transfer->done_ns = kvi_worker_get_time(transfer->worker);
-	transfer->kind->settle(transfer, error);
+	transfer->kind->settle(transfer, failed);
 	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
-	if (error != NULL)
+	if (failed)
 		kvi_count(counters, KVI_COUNT_FAILURES, 1);
 	if (transfer->conn != NULL)
 		atomic_fetch_sub(&transfer->conn->transfer_count, 1);
@@ -49,10 +48,20 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 	kvi_ref_drop(&transfer->ref);
 }
 
+void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
+{
+	if (error != NULL)
+		kvi_error_keep(&transfer->error, error->code, error->provider_errno, error->text);
+	else
+		kvi_error_drop(&transfer->error);
+	kvi_transfer_complete_given_up(transfer);
+}
+
 static void release_transfer(struct kvi_ref *ref)
 {
 	struct kvt_transfer *transfer = kvi_container_of(ref, struct kvt_transfer, ref);
 	kvi_ref_drop(transfer->conn != NULL ? &transfer->conn->ref : &transfer->engine->ref);
+	kvi_error_drop(&transfer->error);
 	kvi_free(transfer->data);
 	kvi_free(transfer->meta);
 	transfer->kind->free(transfer);
@@ -77,9 +86,9 @@ void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_n
 
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text)
 {
-	if (transfer->reason.code != KVT_OK)
+	if (kvi_transfer_is_given_up(transfer))
 		return;
-	kvi_fail(&transfer->reason, code, 0, "%s", text);
+	kvi_error_keep(&transfer->error, code, 0, text);
 	transfer->gave_up_ns = kvi_clock_now();
 	transfer->kind->give_up(transfer);
 }
@@ -106,7 +115,7 @@ static void check_quiet(struct kvt_transfer *transfer)
 void kvi_transfer_on_due(struct kvi_timer *timer)
 {
 	struct kvt_transfer *transfer = kvi_container_of(timer, struct kvt_transfer, timer);
-	if (transfer->reason.code != KVT_OK) {
+	if (kvi_transfer_is_given_up(transfer)) {
 		check_quiet(transfer);
 		return;
 	}
@@ -252,7 +261,7 @@ enum kvt_err kvt_transfer_get_result(const struct kvt_transfer *transfer, struct
 		/* One that is done may still be in its start call, on another thread. */
 		.submit_ns = submit_ns != 0 ? submit_ns : transfer_ns,
 		.transfer_ns = transfer_ns,
-		.text = transfer->error.text,
+		.text = kvi_error_get_text(&transfer->error),
 		.count = transfer->count,
 		.started_ns = transfer->started_ns,
 	};

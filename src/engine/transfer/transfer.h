@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "base/error.h"
 #include "base/list.h"
 #include "engine/core/ref.h"
 #include "engine/lane/link.h"
@@ -22,15 +23,15 @@ struct kvi_transfer_kind {
 	void (*start)(struct kvt_transfer *transfer);
 	/* Of transfer->waiter, for kvi_link_await_room(). */
 	bool (*begin)(struct kvi_waiter *waiter);
-	/* Stop, for transfer->reason: completes now or when it is quiet. */
+	/* Stop, for transfer->error: completes now or when it is quiet. */
 	void (*give_up)(struct kvt_transfer *transfer);
 	/* It is given up and should be quiet. False: it is not, and only waiting helps, or severing
 	 * the connection. */
 	bool (*end_late)(struct kvt_transfer *transfer);
 	/* What was not done in time, for a human. */
 	void (*format_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
-	/* It completes, with error or, if NULL, with success: let go of everything, and count. */
-	void (*settle)(struct kvt_transfer *transfer, const struct kvt_error *error);
+	/* It completes: let go of everything, and count. */
+	void (*settle)(struct kvt_transfer *transfer, bool failed);
 	/* Nobody has it any more. */
 	void (*free)(struct kvt_transfer *transfer);
 };
@@ -53,15 +54,17 @@ struct kvt_transfer {
 	struct kvi_list shard_node; /* in shard->transfers */
 	struct kvi_waiter waiter;   /* for room on its link */
 	struct kvi_timer timer;	    /* in worker->timers */
-	struct kvt_error reason;    /* why it is being given up; code KVT_OK: it is not */
 	int64_t gave_up_ns;
 
 	/* under the inbox's lock */
 	struct kvi_list inbox_node;
 	bool given_back; /* its handle: nobody reaps it */
 
+	/* under worker lock until done, read by anybody after it */
+	struct kvi_kept_error
+		error; /* why it is being given up, or how it has failed; code KVT_OK: neither */
+
 	/* written before done, read after it */
-	struct kvt_error error;
 	size_t result_len;
 	uint8_t *meta;
 	size_t meta_len;
@@ -99,6 +102,15 @@ enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t defau
 /* Complete with success (error NULL) or error: the engine's reference is dropped. */
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error);
 
+/* Complete with what it was given up for. */
+void kvi_transfer_complete_given_up(struct kvt_transfer *transfer);
+
+/* Whether it is being given up; under the worker's lock, of one that is not done. */
+static inline bool kvi_transfer_is_given_up(const struct kvt_transfer *transfer)
+{
+	return transfer->error.code != KVT_OK;
+}
+
 /* Set or, with KVI_NEVER, clear the deadline. */
 void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns);
 
@@ -108,7 +120,7 @@ void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
 /* The deadline has passed: give up, or, when giving up took too long, sever the connection. */
 void kvi_transfer_on_due(struct kvi_timer *timer);
 
-/* Begin to give up with reason; completes now or when it is quiet. Not for one that is done. */
+/* Begin to give up with this error; completes now or when it is quiet. Not for one that is done. */
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text);
 
 #endif
