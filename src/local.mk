@@ -221,6 +221,8 @@ src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/pool_memory.c \
 	src/engine/paged/remote.c \
 	src/engine/paged/request.c \
+	src/engine/paged/carried.c \
+	src/engine/paged/carried.h \
 	src/engine/paged/exports.c \
 	src/engine/paged/exports.h \
 	src/engine/paged/staging.c \

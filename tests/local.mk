@@ -10,6 +10,7 @@ C_TESTS = \
 	tests/engine/check_address \
 	tests/engine/check_auth \
 	tests/engine/check_calls \
+	tests/engine/check_carried \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
 	tests/engine/check_detach \
@@ -183,6 +184,7 @@ tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENG
 tests_engine_check_address_SOURCES = tests/engine/check_address.c $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
 tests_engine_check_calls_SOURCES = tests/engine/check_calls.c $(ENGINE_BED)
+tests_engine_check_carried_SOURCES = tests/engine/check_carried.c $(PAGES_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_tagged_hostile_SOURCES = tests/engine/check_tagged_hostile.c $(ENGINE_BED)

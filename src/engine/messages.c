@@ -5,6 +5,7 @@
 #include "engine/messages.h"
 
 #include "engine/core/conn.h"
+#include "engine/paged/carried.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/notification.h"
 #include "engine/paged/paged.h"
@@ -53,4 +54,5 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_NOTIFY_BEGIN] = kvi_notification_on_begin,
 	[KVI_MESSAGE_NOTIFY_PART] = kvi_notification_on_part,
 	[KVI_MESSAGE_NOTIFY_DROP] = kvi_notification_on_drop,
+	[KVI_MESSAGE_BLOCKS] = kvi_carried_on_blocks,
 } };

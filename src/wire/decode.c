@@ -305,6 +305,32 @@ static size_t read_rkeys(struct kvi_reader *reader, struct kvi_wire_rkey *rkeys,
 	return count;
 }
 
+/* What section 7 says of notifications. */
+static void read_notification_fields(struct kvi_reader *reader, struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		message->notify.transfer = kvi_read_u64(reader);
+		message->notify.code = message->type == KVI_MESSAGE_NOTIFY ? KVT_OK
+									   : read_code(reader);
+		message->notify.data = read_data(reader);
+		break;
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		message->notify_begin.transfer = kvi_read_u64(reader);
+		message->notify_begin.len = kvi_read_u64(reader);
+		require(reader, message->notify_begin.len > 0 &&
+					message->notify_begin.len <= KVT_NOTIFY_LEN_MAX);
+		break;
+	case KVI_MESSAGE_NOTIFY_PART:
+		message->notify_part.transfer = kvi_read_u64(reader);
+		message->notify_part.data = read_data(reader);
+		break;
+	default: /* NOTIFY_DROP */
+		message->notify_drop.transfer = kvi_read_u64(reader);
+	}
+}
+
 /* What section 7 says. */
 static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *message)
 {
@@ -337,13 +363,6 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 	case KVI_MESSAGE_PACK_ACK:
 		message->pack_ack.buffer_count = kvi_read_u64(reader);
 		break;
-	case KVI_MESSAGE_NOTIFY:
-	case KVI_MESSAGE_NOTIFY_FAILED:
-		message->notify.transfer = kvi_read_u64(reader);
-		message->notify.code = message->type == KVI_MESSAGE_NOTIFY ? KVT_OK
-									   : read_code(reader);
-		message->notify.data = read_data(reader);
-		break;
 	case KVI_MESSAGE_SYNC:
 	case KVI_MESSAGE_NOTED:
 		message->sync.transfer = kvi_read_u64(reader);
@@ -371,18 +390,16 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 		message->found.len = kvi_read_u64(reader);
 		message->found.part = read_data(reader);
 		break;
-	case KVI_MESSAGE_NOTIFY_BEGIN:
-		message->notify_begin.transfer = kvi_read_u64(reader);
-		message->notify_begin.len = kvi_read_u64(reader);
-		require(reader, message->notify_begin.len > 0 &&
-					message->notify_begin.len <= KVT_NOTIFY_LEN_MAX);
+	case KVI_MESSAGE_BLOCKS:
+		message->blocks.export_id = read_id(reader);
+		message->blocks.span_count = kvi_read_u64(reader);
+		message->blocks.data = read_data(reader);
+		require(reader, message->blocks.span_count >= 1 &&
+					message->blocks.span_count <=
+						message->blocks.data.len / KVI_WIRE_SPAN_LEN);
 		break;
-	case KVI_MESSAGE_NOTIFY_PART:
-		message->notify_part.transfer = kvi_read_u64(reader);
-		message->notify_part.data = read_data(reader);
-		break;
-	default: /* NOTIFY_DROP */
-		message->notify_drop.transfer = kvi_read_u64(reader);
+	default:
+		read_notification_fields(reader, message);
 	}
 }
 

@@ -161,6 +161,32 @@ static void write_rkeys(struct kvi_writer *writer, const struct kvi_wire_rkey *r
 	}
 }
 
+/* What section 7 says of notifications. */
+static void write_notification_fields(struct kvi_writer *writer, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		kvi_write_u64(writer, message->notify.transfer);
+		if (message->type == KVI_MESSAGE_NOTIFY_FAILED)
+			kvi_write_u32(writer, (uint32_t)message->notify.code);
+		write_len(writer, &message->notify.data);
+		write_view(writer, &message->notify.data);
+		break;
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		kvi_write_u64(writer, message->notify_begin.transfer);
+		kvi_write_u64(writer, message->notify_begin.len);
+		break;
+	case KVI_MESSAGE_NOTIFY_PART:
+		kvi_write_u64(writer, message->notify_part.transfer);
+		write_len(writer, &message->notify_part.data);
+		write_view(writer, &message->notify_part.data);
+		break;
+	default: /* NOTIFY_DROP */
+		kvi_write_u64(writer, message->notify_drop.transfer);
+	}
+}
+
 /* What section 7 says. */
 static void write_paged_fields(struct kvi_writer *writer, const struct kvi_message *message)
 {
@@ -193,14 +219,6 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 	case KVI_MESSAGE_PACK_ACK:
 		kvi_write_u64(writer, message->pack_ack.buffer_count);
 		break;
-	case KVI_MESSAGE_NOTIFY:
-	case KVI_MESSAGE_NOTIFY_FAILED:
-		kvi_write_u64(writer, message->notify.transfer);
-		if (message->type == KVI_MESSAGE_NOTIFY_FAILED)
-			kvi_write_u32(writer, (uint32_t)message->notify.code);
-		write_len(writer, &message->notify.data);
-		write_view(writer, &message->notify.data);
-		break;
 	case KVI_MESSAGE_SYNC:
 	case KVI_MESSAGE_NOTED:
 		kvi_write_u64(writer, message->sync.transfer);
@@ -231,17 +249,14 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 		write_len(writer, &message->found.part);
 		write_view(writer, &message->found.part);
 		break;
-	case KVI_MESSAGE_NOTIFY_BEGIN:
-		kvi_write_u64(writer, message->notify_begin.transfer);
-		kvi_write_u64(writer, message->notify_begin.len);
+	case KVI_MESSAGE_BLOCKS:
+		kvi_write_u64(writer, message->blocks.export_id);
+		kvi_write_u64(writer, message->blocks.span_count);
+		write_len(writer, &message->blocks.data);
+		write_view(writer, &message->blocks.data);
 		break;
-	case KVI_MESSAGE_NOTIFY_PART:
-		kvi_write_u64(writer, message->notify_part.transfer);
-		write_len(writer, &message->notify_part.data);
-		write_view(writer, &message->notify_part.data);
-		break;
-	default: /* NOTIFY_DROP */
-		kvi_write_u64(writer, message->notify_drop.transfer);
+	default:
+		write_notification_fields(writer, message);
 	}
 }
 
@@ -326,6 +341,8 @@ struct kvi_view *kvi_message_get_data(struct kvi_message *message)
 		return &message->found.part;
 	case KVI_MESSAGE_NOTIFY_PART:
 		return &message->notify_part.data;
+	case KVI_MESSAGE_BLOCKS:
+		return &message->blocks.data;
 	default:
 		return NULL;
 	}

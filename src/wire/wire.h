@@ -208,7 +208,8 @@ enum kvi_message_type {
 	KVI_MESSAGE_NOTIFY_BEGIN = 31,	/* 5.32 */
 	KVI_MESSAGE_NOTIFY_PART = 32,	/* 5.33 */
 	KVI_MESSAGE_NOTIFY_DROP = 33,	/* 5.34 */
-	KVI_MESSAGE_LAST = KVI_MESSAGE_NOTIFY_DROP,
+	KVI_MESSAGE_BLOCKS = 34,	/* 5.35 */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_BLOCKS,
 };
 
 struct kvi_wire_rkey {
@@ -353,6 +354,12 @@ struct kvi_message_notify_drop {
 	uint64_t transfer;
 };
 
+struct kvi_message_blocks {
+	uint64_t export_id;
+	uint64_t span_count;  /* at least 1, and they are within data */
+	struct kvi_view data; /* spans, then their bytes */
+};
+
 struct kvi_message {
 	enum kvi_message_type type;
 	uint16_t credits; /* receives reposted since the last message on this lane */
@@ -384,6 +391,7 @@ struct kvi_message {
 		struct kvi_message_notify_begin notify_begin;
 		struct kvi_message_notify_part notify_part;
 		struct kvi_message_notify_drop notify_drop;
+		struct kvi_message_blocks blocks;
 	};
 };
 
@@ -404,7 +412,8 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 
 enum {
 	KVI_WIRE_SPAN_LEN = 16,
-	KVI_STAGING_BUFFERS_MAX = 64, /* 5.20 */
+	KVI_STAGING_BUFFERS_MAX = 64,			    /* 5.20 */
+	KVI_BLOCKS_FIXED_LEN = KVI_MESSAGE_HEADER_LEN + 20, /* of BLOCKS, but for its data */
 };
 
 struct kvi_wire_span {

@@ -418,7 +418,7 @@ static void take_fields(struct input *input, struct kvi_message *message)
 	case KVI_MESSAGE_NOTIFY_DROP:
 		message->ack.seq = first;
 		break;
-	default:
+	default: /* BLOCKS has its spans in data */
 		message->cancel = (struct kvi_message_cancel){ first, take_number(input) };
 	}
 	if (data != NULL)

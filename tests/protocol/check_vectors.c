@@ -137,6 +137,8 @@ START_TEST(the_longest_messages_fit_the_shortest_packet)
 		{ .type = KVI_MESSAGE_FOUND, .found.part = { payload, ROOM } },
 		{ .type = KVI_MESSAGE_NOTIFY_BEGIN },
 		{ .type = KVI_MESSAGE_NOTIFY_PART, .notify_part.data = { payload, ROOM } },
+		{ .type = KVI_MESSAGE_BLOCKS,
+		  .blocks.data = { payload, KVI_MESSAGE_OVERHEAD - KVI_BLOCKS_FIXED_LEN } },
 	};
 	for (size_t i = 0; i < sizeof(longest) / sizeof(longest[0]); i++)
 		ck_assert_msg(kvi_message_encode(&longest[i], packet, sizeof(packet)) > 0,

@@ -294,6 +294,19 @@ static const struct kvi_message notify_begin = {
 	.type = KVI_MESSAGE_NOTIFY_BEGIN,
 	.notify_begin = { .transfer = 9, .len = 1 << 20 },
 };
+
+/* A span of 3 bytes at 0x10000 of extent 2, and they. */
+static const uint8_t carried_bytes[] = { 2, 0, 0, 0, 3, 0, 0,	0,   0,	 0,
+					 1, 0, 0, 0, 0, 0, 'a', 'b', 'c' };
+
+static const struct kvi_message blocks = {
+	.type = KVI_MESSAGE_BLOCKS,
+	.blocks = {
+		.export_id = 5,
+		.span_count = 1,
+		.data = { carried_bytes, sizeof(carried_bytes) },
+	},
+};
 static const struct kvi_message notify_part = {
 	.type = KVI_MESSAGE_NOTIFY_PART,
 	.notify_part = { .transfer = 9, .data = { (const uint8_t *)"req:1", 5 } },
@@ -480,6 +493,10 @@ const struct vector vectors[] = {
 	  &notify_part },
 	{ "5.34 NOTIFY_DROP", VECTOR_MESSAGE,
 	  "21 00 0000 00000000 0000000000000000 0900000000000000", &notify_drop },
+	{ "5.35 BLOCKS", VECTOR_MESSAGE,
+	  "22 00 0000 00000000 0000000000000000 "
+	  "0500000000000000 0100000000000000 13000000 02000000 03000000 0000010000000000 616263",
+	  &blocks },
 	{ "7.1 descriptor", VECTOR_DESCRIPTOR,
 	  "4b565444 0100 03 01 " SESSION_HEX "0500000000000000 0010000000000000 02000000 00000000 "
 	  "1000000000000000 0010000000000000 00100000007f0000 ab00000000000000 "

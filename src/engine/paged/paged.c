@@ -4,8 +4,8 @@
  *
  * Design notes. A transfer that writes in order (one lane, on which messages stay behind writes) is
  * confirmed by SYNC or NOTIFY right behind its last segment, or behind its completion where a segment may
- * fail by itself: NOTED is its success. Any other succeeds with its last completion, and sends NOTIFY after
- * that, if it has one. While segments are posted a transfer never ends: the fabric uses its memory. Nor does
+ * fail by itself: NOTED is its success. So is one that is carried (carried.h), in front of these. Any other
+ * succeeds with its last completion, and sends NOTIFY after that, if it has one. While segments are posted a transfer never ends: the fabric uses its memory. Nor does
  * one that is given up end while the lane still carries what it wrote: nothing may land in the peer's memory
  * after that.
  */
@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
+#include "engine/paged/carried.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -88,6 +89,8 @@ static bool paged_begin(struct kvi_waiter *waiter)
 	bool failed = kvi_transfer_is_given_up(transfer);
 	/* It was given up between two parts: its failure comes behind all that it has written. */
 	if (failed && kvi_spread_is_active(&paged->spread))
+		return false;
+	if (!failed && paged->carried && !kvi_carried_send(paged))
 		return false;
 	if (!send_parts(paged))
 		return false;
@@ -237,10 +240,10 @@ static void paged_start(struct kvt_transfer *transfer)
 	}
 	kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
 	paged->state = KVI_PAGED_MOVING;
-	if (paged->len > 0) {
+	if (paged->len > 0 && !paged->carried) {
 		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)
 			kvi_transfer_give_up(transfer, KVT_E_NO_MEMORY, "no memory for a transfer");
-	} else if (paged->notify != NULL) {
+	} else if (paged->notify != NULL || paged->carried) {
 		send_confirmation(paged);
 	} else {
 		kvi_transfer_complete(transfer, NULL);

@@ -55,6 +55,7 @@ struct kvi_paged {
 	size_t pack_below; /* shorter pieces are packed; 0: none */
 	bool only_home;
 	bool in_order; /* a message on the home lane comes behind all its writes */
+	bool carried;  /* its bytes travel in a message: carried.h */
 
 	/* under lock, a leaf: workers share what is left of the plan */
 	pthread_mutex_t lock;

@@ -10,6 +10,7 @@
 #include "engine/core/abi.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
+#include "engine/paged/carried.h"
 #include "engine/paged/paged.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -149,6 +150,13 @@ static void choose_way(struct kvi_paged *paged)
 	 * than the peer's engine. */
 	paged->in_order = writes && paged->only_home && caps->send_after_write &&
 			  (paged->notify != NULL || paged->transfer.is_large);
+	paged->carried = (paged->notify != NULL || paged->transfer.is_large) &&
+			 kvi_carried_fits(paged);
+	if (paged->carried) {
+		paged->in_order = true;
+		paged->transfer.is_large = false;
+		return;
+	}
 	/* What one operation can carry is not worth a copy. */
 	if (caps->send_after_write && paged->piece_count > caps->span_count)
 		paged->pack_below = is_all_shared(paged) ? caps->pack_shared_below

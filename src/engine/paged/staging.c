@@ -289,23 +289,28 @@ void kvi_staging_release_buffer(struct kvi_link *link)
 	}
 }
 
-static bool unpack_spans(const struct kvt_pool *pool, const uint8_t *buffer, size_t buffer_len,
-			 size_t span_count)
+bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_t span_count,
+			const uint8_t *data, size_t *left)
 {
-	const uint8_t *data = buffer + kvi_pack_get_offset(span_count);
-	size_t left = buffer_len -
-		      kvi_pack_get_offset(span_count); /* a staging buffer is of whole lines */
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
-		kvi_wire_span_decode(buffer + i * KVI_WIRE_SPAN_LEN, &span);
+		kvi_wire_span_decode(spans + i * KVI_WIRE_SPAN_LEN, &span);
 		uint8_t *to = kvi_pool_place(pool, &span);
-		if (to == NULL || span.len > left)
+		if (to == NULL || span.len > *left)
 			return false;
 		kvi_copy(to, data, span.len);
 		data += span.len;
-		left -= span.len;
+		*left -= span.len;
 	}
 	return true;
+}
+
+static bool unpack_buffer(const struct kvt_pool *pool, const uint8_t *buffer, size_t buffer_len,
+			  size_t span_count)
+{
+	size_t offset = kvi_pack_get_offset(span_count);
+	size_t left = buffer_len - offset; /* a staging buffer is of whole lines */
+	return kvi_staging_unpack(pool, buffer, span_count, buffer + offset, &left);
 }
 
 enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message *message)
@@ -321,7 +326,7 @@ enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message
 	struct kvt_export *exported = kvi_export_find(link->conn, pack->export_id);
 	if (exported != NULL &&
 	    ((exported->access & KVT_ACCESS_WRITE) == 0 ||
-	     !unpack_spans(exported->pool, buffer, buffer_len, pack->span_count)))
+	     !unpack_buffer(exported->pool, buffer, buffer_len, pack->span_count)))
 		return KVT_E_PROTOCOL;
 	kvi_staging_release_buffer(link);
 	return KVT_OK;

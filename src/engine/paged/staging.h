@@ -88,6 +88,11 @@ bool kvi_staging_is_offered(const struct kvi_link *link);
 const uint8_t *kvi_staging_get_buffer(const struct kvi_link *link, uint64_t buffer);
 void kvi_staging_release_buffer(struct kvi_link *link);
 
+/* Copy what span_count spans name from data, where *left bytes are, to its places. False: a span is not within
+ * its extent, or is of more than there is. */
+bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_t span_count,
+			const uint8_t *data, size_t *left);
+
 /* messages.c */
 enum kvt_err kvi_staging_on_offer(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message *message);
