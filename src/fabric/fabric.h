@@ -59,6 +59,7 @@ struct kvi_caps {
 	bool one_port;	       /* lanes connect to the port of the listener and to no other */
 	bool shares;	   /* memory in a file moves faster when it was shared: kvi_rail_share() */
 	bool poll_disarms; /* a poll takes the fds from who sleeps on them: kvi_cq_may_sleep() */
+	bool quick_polls;  /* kvi_cq_poll() looks into memory, without a system call */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	size_t pack_shared_below; /* the same of blocks in memory that was shared */
 };

@@ -16,6 +16,8 @@ enum {
 	/* Polls of the queues between two offers of the CPU, and between two looks at the epoll set. */
 	POLLS_TO_OFFER = 4,
 	POLLS_TO_ASK = 16,
+	/* So many quick ones take no longer than one that makes system calls. */
+	QUICK_POLLS = 8,
 	/* What the first ones leave for more to join it is posted before this one. */
 	POLLS_TO_POST = 3,
 	/* Where each look finds something at once, so many may leave it. */
@@ -56,7 +58,8 @@ struct wait {
 	int64_t look_ns;
 	bool ends_when_late;
 	bool is_inline;
-	bool worked; /* the work that was found is done */
+	unsigned polls_each; /* for one of those numbers of polls */
+	bool worked;	     /* the work that was found is done */
 	enum kvi_patience_end end;
 	int count; /* of events */
 	int wait_errno;
@@ -125,12 +128,23 @@ static void begin_look(struct kvi_worker *worker)
 }
 
 /* Count a poll. True: the epoll set, which knows of all that polls do not see, is to be asked. */
-static bool count_poll(struct kvi_worker *worker)
+static bool count_poll(struct kvi_worker *worker, const struct wait *wait)
 {
-	if (++worker->polls_unasked < POLLS_TO_ASK)
+	if (++worker->polls_unasked < POLLS_TO_ASK * wait->polls_each)
 		return false;
 	worker->polls_unasked = 0;
 	return true;
+}
+
+/* Enough where the clock stands still. */
+static int64_t get_polls_max(const struct wait *wait)
+{
+	return wait->look_ns / LOOK_NS * wait->polls_each;
+}
+
+static bool offers_cpu(const struct wait *wait, int64_t polls)
+{
+	return polls % (POLLS_TO_OFFER * wait->polls_each) == 0;
 }
 
 /* An inline driver asks the queues themselves, as it waits for what comes there: that takes fewer system calls than the
@@ -140,19 +154,19 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 {
 	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
 	begin_look(worker);
-	for (int64_t polls = 1; polls <= wait->look_ns / LOOK_NS; polls++) {
+	for (int64_t polls = 1; polls <= get_polls_max(wait); polls++) {
 		if (polls == POLLS_TO_POST)
 			post_all(worker);
 		worker->holds = polls < POLLS_TO_POST;
 		wait->worked = kvi_worker_poll(worker);
 		worker->holds = false;
-		bool asks = count_poll(worker);
+		bool asks = count_poll(worker, wait);
 		if (wait->worked) {
 			worker->events_due |= asks;
 			return true;
 		}
 		kvi_worker_give_way(worker);
-		if (polls % POLLS_TO_OFFER == 0) {
+		if (offers_cpu(wait, polls)) {
 			int64_t now_ns = kvi_clock_now();
 			/* Bytes have come that complete nothing. */
 			wait->worked = kvi_patience_is_bulk(now_ns - wait->last_ns);
@@ -171,6 +185,39 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 			ask(worker, wait, 0);
 		if (called || wait->count != 0)
 			return true;
+	}
+	return false;
+}
+
+/* The thread looks into the queues themselves, where that costs no system call and spares the peer one: who looks need
+ * not be woken. As look_inline(), but callers come and post at once, and an inline driver that comes looks from then on.
+ * Under lock, which is dropped in between. True: there is work, or it is done. */
+static bool look_into_queues(struct kvi_worker *worker, struct wait *wait)
+{
+	wait->end = KVI_PATIENCE_FOUND_AT_ONCE;
+	post_all(worker);
+	for (int64_t polls = 1; polls <= get_polls_max(wait); polls++) {
+		bool asks = count_poll(worker, wait);
+		wait->worked = kvi_worker_poll(worker);
+		worker->events_due |= wait->worked && asks;
+		if (wait->worked)
+			return true;
+		pthread_mutex_unlock(&worker->lock);
+		bool goes_on = !offers_cpu(wait, polls) || offer_cpu(wait, wait->last_ns);
+		pthread_mutex_lock(&worker->lock);
+		kvi_worker_give_way(worker);
+		if (atomic_load(&worker->inline_progress)) {
+			wait->end = KVI_PATIENCE_WOKEN;
+			return true;
+		}
+		bool called = worker->stopped || atomic_load(&worker->stopping) ||
+			      atomic_load(&worker->wake.pending);
+		if (called || asks)
+			ask(worker, wait, 0);
+		if (called || wait->count != 0)
+			return true;
+		if (!goes_on)
+			return false;
 	}
 	return false;
 }
@@ -230,6 +277,7 @@ static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience,
 {
 	wait->began_ns = wait->last_ns = kvi_clock_now();
 	wait->is_inline = worker->inline_sleeps;
+	wait->polls_each = kvi_engine_get_caps(worker->engine)->quick_polls ? QUICK_POLLS : 1;
 	wait->ends_when_late = patience->adapts;
 	wait->look_ns = kvi_patience_get(patience, wait->began_ns);
 	if (wait->look_ns > until_ns - wait->began_ns)
@@ -250,9 +298,11 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	if (due_ns < until_ns)
 		until_ns = due_ns;
 	begin_wait(worker, patience, &wait, until_ns);
-	if (wait.is_inline && wait.look_ns > 0) {
-		worker->inline_looks = true;
-		bool found = look_inline(worker, &wait);
+	bool in_queues = wait.is_inline || wait.polls_each > 1;
+	if (in_queues && wait.look_ns > 0) {
+		worker->inline_looks = wait.is_inline;
+		bool found = wait.is_inline ? look_inline(worker, &wait)
+					    : look_into_queues(worker, &wait);
 		worker->inline_looks = false;
 		if (found) {
 			/* What was done since is work, as it is for who does it afterwards. */
@@ -269,7 +319,7 @@ enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
 	int cap_ms = worker->retry_soon ? RETRY_MS : KVI_SLEEP_MAX_MS;
 	worker->retry_soon = false;
 	pthread_mutex_unlock(&worker->lock);
-	if (wait.is_inline || !look(worker, &wait))
+	if (in_queues || !look(worker, &wait))
 		sleep_until(worker, &wait, kvi_deadline_get_ms(until_ns, cap_ms));
 	pthread_mutex_lock(&worker->lock);
 	kvi_patience_learn(patience, wait.end, wait.began_ns, kvi_clock_now());

@@ -18,7 +18,8 @@
 enum {
 	LOOK_BATCH = 16,
 	LOOK_TURNS = 16, /* polls of busy lanes between two looks at the sockets of all */
-	VAIN_MAX = 64,	 /* polls that find nothing, of a lane beside others */
+	VAIN_MAX = 64,	 /* polls that find nothing, of a lane beside more than these: */
+	AWAKE_FEW = 8,	 /* lanes that cost a poll next to nothing */
 };
 
 /* ---- opening ---- */
@@ -238,7 +239,7 @@ size_t kvi_local_cq_poll(struct kvi_cq *base, struct kvi_completion *completions
 			kvi_container_of(node, struct kvi_local_lane, awake_node);
 		if (kvi_local_lane_progress(lane))
 			lane->vain = 0;
-		else if (++lane->vain > VAIN_MAX && cq->awake_count > 1)
+		else if (++lane->vain > VAIN_MAX && cq->awake_count > AWAKE_FEW)
 			fall_asleep(lane);
 		count += report(cq, completions + count, max - count);
 	}

@@ -28,6 +28,7 @@ static const struct kvi_caps local_caps = {
 	.one_port = true,
 	.shares = true,
 	.poll_disarms = true,
+	.quick_polls = true,
 	.pack_below = 64 * 1024,
 	.pack_shared_below = 4 * 1024,
 };
