@@ -16,7 +16,7 @@ def run(cases):
         begin = time.monotonic()
         try:
             case()
-        except BaseException:
+        except Exception:
             traceback.print_exc()
             failed += 1
             print(f"FAIL: {case.__doc__}", flush=True)
