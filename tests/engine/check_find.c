@@ -118,6 +118,32 @@ START_TEST(more_threads_may_ask_than_a_lane_takes_questions)
 }
 END_TEST
 
+START_TEST(a_descriptor_of_which_one_bit_was_changed_is_refused)
+{
+	uint8_t bytes[512];
+	size_t len = sizeof(bytes);
+	struct kvt_remote *remote;
+	struct kvt_error error;
+	pages_open(0);
+	struct kvt_export *exported = export_named("layers", KVT_OK);
+	ck_assert_int_eq(kvt_export_describe(exported, bytes, &len), KVT_OK);
+	for (size_t bit = 0; bit < 8 * len; bit++) {
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		enum kvt_err err = kvt_remote_import(pages.bed.near.conn, bytes, len,
+						     BED_PATIENCE_NS, &remote, &error);
+		ck_assert_msg(err == KVT_E_INVALID || err == KVT_E_VERSION, "bit %zu: %s", bit,
+			      kvt_err_get_name(err));
+		bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	ck_assert_int_eq(kvt_remote_import(pages.bed.near.conn, bytes, len, BED_PATIENCE_NS,
+					   &remote, &error),
+			 KVT_OK);
+	kvt_remote_close(remote);
+	kvt_export_close(exported);
+	pages_close();
+}
+END_TEST
+
 /* ---- descriptors of any length ---- */
 
 static struct kvt_pool *open_extents(struct kvt_engine *engine, uint8_t *memory, size_t count)
@@ -379,6 +405,7 @@ int main(void)
 	TCase *tests = tcase_create("find");
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, an_export_is_found_by_its_name, 0, 2);
+	tcase_add_test(tests, a_descriptor_of_which_one_bit_was_changed_is_refused);
 	tcase_add_test(tests, more_threads_may_ask_than_a_lane_takes_questions);
 	tcase_add_loop_test(tests, a_descriptor_of_any_length_comes_through_packets_of_any_length,
 			    0, 2 * EAGER_LENS);

@@ -262,6 +262,10 @@ static void *let_go_when_withdrawn(void *arg)
 	struct kvt_export *exported = arg;
 	while (atomic_load(&exported->state) == KVI_EXPORT_OPEN)
 		rest(KVI_MS);
+	/* Its owner waits for the peer, which could ask for it again meanwhile. */
+	ck_assert_int_eq(kvi_owner_attach(pages.bed.near.conn, exported->id,
+					  kvi_deadline_after(BED_PATIENCE_NS), NULL),
+			 KVT_E_WITHDRAWN);
 	rest(10 * KVI_MS);
 	fake_hold(0);
 	return NULL;

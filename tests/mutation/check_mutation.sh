@@ -116,12 +116,20 @@ mutate "FIN names the generation of the receive that it ends" src/engine/tagged/
 	tests/engine/check_tagged_hostile 's/return generation == 0 || receive->generation == generation ? receive : NULL;/return receive;/'
 mutate "FIN has the length of its START" src/engine/tagged/recv.c \
 	tests/engine/check_tagged_hostile 's/ || arrival->len != fin->len//'
+mutate "a transfer ends at its deadline" src/engine/tagged/tagged.c \
+	tests/engine/check_windows 's/kvi_transfer_set_deadline(transfer, transfer->deadline_ns);//'
+mutate "a descriptor has its MAC" src/engine/paged/remote.c \
+	tests/engine/check_find 's/if (sodium_memcmp(mac, bytes/if (false \&\& sodium_memcmp(mac, bytes/'
+mutate "who takes no answers asks no more" src/engine/lane/link.c \
+	tests/engine/check_flood 's/is_of_question(message) \&\& link->questions_held == KVI_QUESTIONS_MAX/false/'
 mutate "a span lies within its extent" src/engine/paged/pool.h \
 	tests/engine/check_paged_hostile 's/span->offset > len || span->len > len - span->offset/false/'
 mutate "what may only be read is not written" src/engine/paged/staging.c \
 	tests/engine/check_paged_hostile 's/((exported->access & KVT_ACCESS_WRITE) == 0 ||/(false ||/'
 mutate "a withdrawal is confirmed when no transfer is under way" src/engine/paged/remote.c \
 	tests/engine/check_paged_end 's/ || atomic_load(&remote->in_flight) > 0//'
+mutate "an export that is withdrawn is attached to no more" src/engine/paged/export.c \
+	tests/engine/check_paged_end 's/exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN/exported == NULL/'
 
 printf '\n%s' "$table"
 echo "$good of $number safety checks are held by a test"
