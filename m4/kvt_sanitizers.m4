@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# KVT_SANITIZERS: --enable-asan, --enable-ubsan, --enable-tsan. Each is tested by linking a program, so
-# that a compiler without the runtime fails here and not in the middle of make.
+# KVT_SANITIZERS: --enable-asan, --enable-ubsan, --enable-tsan, --enable-fuzzers. Each is tested by linking a
+# program, so that a compiler without the runtime fails here and not in the middle of make. And --enable-coverage.
 AC_DEFUN([KVT_SANITIZERS], [
 kvt_sanitizers=
 SAN_CFLAGS=
@@ -10,6 +10,10 @@ _KVT_SANITIZER([tsan], [thread], [data races])
 AS_IF([test "$enable_asan" != no && test "$enable_tsan" != no],
 	[AC_MSG_ERROR([--enable-asan and --enable-tsan exclude each other])])
 _KVT_FUZZERS
+AC_ARG_ENABLE([coverage],
+	[AS_HELP_STRING([--enable-coverage], [count which lines run (make coverage does it all)])],
+	[], [enable_coverage=no])
+AS_VAR_IF([enable_coverage], [no], [], [SAN_CFLAGS="$SAN_CFLAGS --coverage"])
 AC_SUBST([kvt_sanitizers])
 AC_SUBST([SAN_CFLAGS])
 ])

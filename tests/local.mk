@@ -383,6 +383,9 @@ EXTRA_DIST += \
 	tests/mutation/check_mutation.sh \
 	tests/support/analyze.sh \
 	tests/support/check_long.sh \
+	tests/support/check_valgrind.sh \
+	tests/support/coverage.sh \
+	tests/support/soak.sh \
 	$(SHELL_TESTS) $(FABRIC_TESTS) $(INTEGRATION_TESTS) \
 	$(ABI_0_1) \
 	tests/model/model.sh \
@@ -398,11 +401,21 @@ EXTRA_DIST += \
 	tests/support/tsan.supp
 
 # What looks at the tests, and at the code without running it; both are a part of check-long.
-.PHONY: analyze check-mutation
+.PHONY: analyze check-mutation check-storm check-valgrind coverage soak
 analyze:
 	$(top_srcdir)/tests/support/analyze.sh $(top_srcdir)
 check-mutation:
 	$(top_srcdir)/tests/mutation/check_mutation.sh $(top_srcdir)
+
+coverage:
+	$(top_srcdir)/tests/support/coverage.sh $(top_srcdir)
+
+# Those that drive programs of the tests: build them first.
+check-valgrind: $(C_TESTS)
+	$(top_srcdir)/tests/support/check_valgrind.sh
+# KVT_TEST_ROUNDS of each storm, KVT_TEST_MINUTES of the soak.
+check-storm soak: tests/integration/check_integration
+	$(top_srcdir)/tests/support/soak.sh $@
 
 # What takes long, on a machine that nobody else uses.
 .PHONY: check-long

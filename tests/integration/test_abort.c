@@ -111,7 +111,7 @@ START_TEST(receives_given_up_at_any_moment_leave_their_memory_alone_and_messages
 	struct kvt_engine_config config = make_storm_config(storm);
 	uint8_t *buffers[BUFFERS];
 	uint64_t seed = (uint64_t)get_time_ns();
-	printf("storm of seed %llu\n", (unsigned long long)seed);
+	printf("storm: seed %llu\n", (unsigned long long)seed);
 	struct stage stage;
 	stage_open(&stage, play_patient_sender, storm, &config);
 	for (unsigned i = 0; i < BUFFERS; i++)
@@ -140,6 +140,7 @@ START_TEST(receives_given_up_at_any_moment_leave_their_memory_alone_and_messages
 	for (unsigned i = 1; i < BUFFERS; i++)
 		expect_untouched(buffers[i], get_message_len());
 	must(given_up >= rounds / 10, "only %u were given up", given_up);
+	printf("storm: %u of %llu receives were given up\n", given_up, (unsigned long long)rounds);
 
 	kvt_conn_close(stage.side.conn);
 	peer_finish(&stage.peer);
@@ -208,7 +209,7 @@ START_TEST(sends_given_up_at_any_moment_never_pass_for_whole_messages)
 	uint64_t rounds = get_rounds(storm);
 	struct kvt_engine_config config = make_storm_config(storm);
 	uint64_t seed = (uint64_t)get_time_ns();
-	printf("storm of seed %llu\n", (unsigned long long)seed);
+	printf("storm: seed %llu\n", (unsigned long long)seed);
 	struct stage stage;
 	stage_open(&stage, play_patient_receiver, storm, &config);
 	uint8_t *bytes = make_filled(get_message_len(), 0);
@@ -226,6 +227,7 @@ START_TEST(sends_given_up_at_any_moment_never_pass_for_whole_messages)
 			given_up++;
 	}
 	must(given_up >= rounds / 10, "only %u were given up", given_up);
+	printf("storm: %u of %llu sends were given up\n", given_up, (unsigned long long)rounds);
 	fill_pattern(bytes, get_message_len(), rounds);
 	must(send_for(stage.side.kv, bytes, rounds, PATIENCE_NS), "not sent");
 	peer_hear(&stage.peer);

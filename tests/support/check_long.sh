@@ -18,7 +18,7 @@ step() {
 	part=$(mktemp)
 	printf '\n== %s: %s\n' "$name" "$*"
 	"$@" 2>&1 | tee -a "$log" "$part" | grep -aE --line-buffered \
-		'^(PASS|FAIL|ERROR|SKIP|XFAIL|ok)(:| )|^== |^Skipped:|^[0-9]+ passed, '
+		'^(PASS|FAIL|ERROR|SKIP|XFAIL|ok|storm|soak)(:| )|^== |^Skipped:|^[0-9]+ passed, |^# |of +[0-9]+ lines|findings in'
 	status=${PIPESTATUS[0]}
 	read -r good bad <<<"$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$part" | tail -n 1)"
 	if [ "$status" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; then
@@ -42,7 +42,11 @@ check_punctually() {
 : >"$log"
 step "make check, long, limits of time by the letter" check_punctually
 step "safety checks taken out, one by one" "$make" check-mutation
+step "lines that the tests run" "$make" coverage
 step "static analysis" "$make" analyze
+step "valgrind over the unit tests" "$make" check-valgrind
+step "abort storms of 10,000 rounds" "$make" check-storm
+step "soak with random faults, 60 minutes" "$make" soak
 step "verbs: the long tests, in a virtual machine" "$make" check-verbs-long
 step "verbs: between two virtual machines" "$make" check-verbs-pair
 step "vLLM and LMCache over the plugin" "$make" check-vllm
