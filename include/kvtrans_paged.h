@@ -155,7 +155,7 @@ KVT_API void kvt_offer_close(struct kvt_offer *offer);
 /*
  * Default timeout: 5 s. Asks the peer, which may have withdrawn it. Errors: INVALID (truncated,
  * altered, or of another connection or session), WITHDRAWN, TIMEOUT, CANCELLED (interrupted),
- * NO_MEMORY, PEER_*, CLOSED, FORKED.
+ * LIMIT, NO_MEMORY, FABRIC, PEER_*, CLOSED, FORKED.
  */
 KVT_API enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t len,
 				       int64_t timeout_ns, struct kvt_remote **remote,
@@ -164,6 +164,37 @@ KVT_API enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes,
 /* The peer's export of this name, waiting for it until the timeout (default: 5 s). Errors as above. */
 KVT_API enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
 				     struct kvt_remote **remote, struct kvt_error *error);
+
+/*
+ * The same without waiting: a name, or a descriptor. Thousands may be under way at a time. reap: kvt_engine_reap() shall
+ * return the transfer. Default timeout: 5 s.
+ */
+struct kvt_import_request {
+	size_t size;
+	struct kvt_conn *conn;
+	const char *name;  /* copied; bytes is NULL then */
+	const void *bytes; /* not used after the start */
+	size_t len;
+	bool reap;
+	int64_t timeout_ns;
+};
+
+#define KVT_IMPORT_REQUEST_INIT KVT_INIT(kvt_import_request)
+
+/*
+ * Start to import; never blocks. The transfer ends as kvt_remote_find() and kvt_remote_import() do, or with what ended
+ * the connection; its remote is taken with kvt_transfer_take_remote(). result.len is 0. Errors of the start: INVALID
+ * (also what kvt_remote_import() finds in a descriptor), LIMIT (65,536 transfers of the connection in flight), NO_MEMORY,
+ * FORKED, and what ended the connection.
+ */
+KVT_API enum kvt_err kvt_import_start(const struct kvt_import_request *request,
+				      struct kvt_transfer **transfer, struct kvt_error *error);
+
+/*
+ * The remote of a kvt_import_start() that has succeeded: the caller's from now on, to be closed with kvt_remote_close().
+ * It is given once, to one thread; NULL else. One that nobody takes is closed when the transfer is freed.
+ */
+KVT_API struct kvt_remote *kvt_transfer_take_remote(struct kvt_transfer *transfer);
 
 /* Transfers that use it go on. NULL is allowed. */
 KVT_API void kvt_remote_close(struct kvt_remote *remote);

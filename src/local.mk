@@ -210,7 +210,8 @@ src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/export.c \
 	src/engine/paged/notification.c \
 	src/engine/paged/notification.h \
-	src/engine/paged/owner.c \
+	src/engine/paged/import.c \
+	src/engine/paged/import.h \
 	src/engine/paged/paged.c \
 	src/engine/paged/paged.h \
 	src/engine/paged/pages.c \

@@ -19,6 +19,7 @@ C_TESTS = \
 	tests/engine/check_tagged_hostile \
 	tests/engine/check_find \
 	tests/engine/check_flood \
+	tests/engine/check_import \
 	tests/engine/check_flow \
 	tests/engine/check_many \
 	tests/engine/check_notification \
@@ -87,6 +88,7 @@ PYTHON_TESTS = \
 	tests/python/test_errors.py \
 	tests/python/test_examples.py \
 	tests/python/test_lifetime.py \
+	tests/python/test_import.py \
 	tests/python/test_info.py \
 	tests/python/test_key.py \
 	tests/python/test_limits.py \
@@ -197,6 +199,7 @@ PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)
 tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
+tests_engine_check_import_SOURCES = tests/engine/check_import.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)
 tests_engine_check_drain_SOURCES = tests/engine/check_drain.c $(STAGE_BED) $(PAGES_BED)

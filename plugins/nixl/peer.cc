@@ -15,6 +15,8 @@ namespace
 
 /* Longer than a peer can be silent and not be lost: one that stood still so long answers in time. */
 constexpr int64_t find_ns = 5000000000;
+/* What is looked for at the same time. */
+constexpr size_t finds_max = 1024;
 /* So many connections of one job may end before they were of use. */
 constexpr int lost_max = 3;
 /* A peer that could not be reached is not called again sooner. */
@@ -194,30 +196,67 @@ bool Peer::open_conn(std::unique_lock<std::mutex> &guard)
 	return true;
 }
 
-/* Find what is wanted, until that is done or the connection has ended. */
+/* Find what is wanted, all at the same time, until that is done or the connection has ended. */
 void Peer::find_remotes(std::unique_lock<std::mutex> &guard)
 {
-	while (!wanted_.empty() && !dropped_) {
-		std::shared_ptr<Remote> remote = wanted_.back();
-		wanted_.pop_back();
-		if (remote->is_settled(session_))
-			continue;
-		kvt_remote *handle = nullptr;
-		kvt_error error;
-		guard.unlock(); /* the connection stays: this job alone closes it */
-		enum kvt_err err =
-			kvt_remote_find(conn_, remote->name.c_str(), find_ns, &handle, &error);
-		guard.lock();
-		if (err != KVT_OK && kvt_err_get_scope(err) == KVT_SCOPE_CONNECTION) {
-			wanted_.push_back(std::move(remote));
-			return;
+	while (!wanted_.empty() && !dropped_ && is_open()) {
+		std::vector<std::shared_ptr<Remote>> remotes;
+		while (!wanted_.empty() && remotes.size() < finds_max) {
+			std::shared_ptr<Remote> remote = std::move(wanted_.back());
+			wanted_.pop_back();
+			if (!remote->is_settled(session_))
+				remotes.push_back(std::move(remote));
 		}
-		if (err != KVT_OK)
-			complain("memory of the peer's: " + std::string(error.text));
-		kvt_remote_close(std::exchange(remote->handle, handle));
-		remote->failure = err == KVT_E_TIMEOUT ? KVT_E_WITHDRAWN : err;
-		remote->session = session_;
+		guard.unlock(); /* the connection stays: this job alone closes it */
+		std::vector<Find> finds(remotes.size());
+		for (size_t i = 0; i < finds.size(); i++)
+			start_find(*remotes[i], finds[i]);
+		for (Find &find : finds)
+			end_find(find);
+		guard.lock();
+		for (size_t i = 0; i < finds.size(); i++)
+			settle(std::move(remotes[i]), finds[i]);
 	}
+}
+
+void Peer::start_find(const Remote &remote, Find &find)
+{
+	kvt_import_request request = KVT_IMPORT_REQUEST_INIT;
+	kvt_error error;
+	request.conn = conn_;
+	request.name = remote.name.c_str();
+	request.timeout_ns = find_ns;
+	find.err = kvt_import_start(&request, &find.transfer, &error);
+	if (find.err != KVT_OK)
+		find.text = error.text;
+}
+
+void Peer::end_find(Find &find)
+{
+	if (find.transfer == nullptr)
+		return;
+	kvt_result result = KVT_RESULT_INIT;
+	while (kvt_transfer_wait(find.transfer, KVT_FOREVER) != KVT_OK) {
+	}
+	kvt_transfer_get_result(find.transfer, &result);
+	find.err = result.err;
+	find.text = result.text;
+	find.remote = kvt_transfer_take_remote(find.transfer);
+	kvt_transfer_free(find.transfer);
+}
+
+/* What could not be found for the connection's fault is wanted on the next one. */
+void Peer::settle(std::shared_ptr<Remote> remote, const Find &find)
+{
+	if (find.err != KVT_OK && !is_open()) {
+		wanted_.push_back(std::move(remote));
+		return;
+	}
+	if (find.err != KVT_OK)
+		complain("memory of the peer's: " + find.text);
+	kvt_remote_close(std::exchange(remote->handle, find.remote));
+	remote->failure = find.err == KVT_E_TIMEOUT ? KVT_E_WITHDRAWN : find.err;
+	remote->session = session_;
 }
 
 void Peer::start_waiting()

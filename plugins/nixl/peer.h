@@ -46,6 +46,14 @@ class Peer : public std::enable_shared_from_this<Peer>
 	void drop();
 
       private:
+	/* Looking for one memory of the peer's, and what came of it. */
+	struct Find {
+		kvt_transfer *transfer = nullptr;
+		kvt_remote *remote = nullptr;
+		enum kvt_err err = KVT_OK;
+		std::string text;
+	};
+
 	Service &service_;
 	const std::string address_;
 	std::mutex lock_;
@@ -68,6 +76,9 @@ class Peer : public std::enable_shared_from_this<Peer>
 	void work();
 	bool open_conn(std::unique_lock<std::mutex> &guard);
 	void find_remotes(std::unique_lock<std::mutex> &guard);
+	void start_find(const Remote &remote, Find &find);
+	void end_find(Find &find);
+	void settle(std::shared_ptr<Remote> remote, const Find &find);
 	void give_up();
 	void start_waiting();
 	void send_unsent();

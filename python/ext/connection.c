@@ -170,6 +170,8 @@ static PyObject *conn_batch(PyObject *self, PyObject *args, PyObject *kwargs)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_export)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_import_remote)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_find_remote)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_import_async)
+KVI_PY_LOCKED_KEYWORDS(kvi_py_remote_async)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_write_blocks)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_read_blocks)
 KVI_PY_LOCKED_KEYWORDS(kvi_py_write_spans)
@@ -208,6 +210,12 @@ static PyMethodDef conn_methods[] = {
 	METHOD("remote", kvi_py_find_remote,
 	       "remote($self, name, timeout=5.0)\n--\n\n"
 	       "The Remote that the peer exported under a name; waits until there is one."),
+	METHOD("import_async", kvi_py_import_async,
+	       "import_async($self, desc, timeout=5.0)\n--\n\n"
+	       "import_remote() without waiting: a Transfer at once, whose result is the Remote."),
+	METHOD("remote_async", kvi_py_remote_async,
+	       "remote_async($self, name, timeout=5.0)\n--\n\n"
+	       "remote() without waiting: a Transfer at once, whose result is the Remote."),
 	METHOD("write_blocks", kvi_py_write_blocks,
 	       "write_blocks($self, pool, local_idx, remote, remote_idx, notify=None, "
 	       "timeout=60.0, extents=None, block_nbytes=None)\n--\n\n"

@@ -360,6 +360,7 @@ enum kvi_py_kind {
 	KVI_PY_RECV,	  /* an ndarray */
 	KVI_PY_RECV_INTO, /* the message's length in bytes */
 	KVI_PY_CONNECT,	  /* a Connection */
+	KVI_PY_IMPORT,	  /* a Remote */
 	KVI_PY_WRITE,	  /* this and the rest: bytes moved */
 	KVI_PY_READ,
 	KVI_PY_NOTIFY,
@@ -368,6 +369,7 @@ enum kvi_py_kind {
 /* A transfer on its way from a start call to an outcome. */
 struct kvi_py_call {
 	struct kvi_py_engine *engine; /* borrowed */
+	PyObject *remote; /* owned; of an import: the Remote that it gives its handle; else NULL */
 	enum kvi_py_kind kind;
 	struct kvt_transfer *handle; /* NULL: it did not start, error says why */
 	Py_buffer view;		     /* the call's own buffer; obj is NULL when it has none */
@@ -405,6 +407,7 @@ struct kvi_py_transfer {
 	PyObject_HEAD struct kvt_transfer
 		*handle;  /* freed with the object: whoever waits on it has a reference */
 	PyObject *engine; /* keeps the engine open */
+	PyObject *remote; /* of an import in flight */
 	Py_buffer view;	  /* released when the outcome is stored */
 	enum kvi_py_kind kind;
 	bool is_taken;	   /* somebody has its outcome: reap() need not return it */

@@ -73,7 +73,8 @@ PyObject *kvi_py_take_value(struct kvt_transfer *handle, enum kvi_py_kind kind,
 	case KVI_PY_NOTIFY:
 		return PyLong_FromSize_t(outcome->len);
 	case KVI_PY_RECV:
-	case KVI_PY_CONNECT: /* transfer.c makes it, for its engine */
+	case KVI_PY_CONNECT: /* transfer.c makes these, for their engine and connection */
+	case KVI_PY_IMPORT:
 		break;
 	}
 	return kvi_py_adopt_array(&outcome->description, kvt_transfer_take_data(handle));

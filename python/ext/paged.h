@@ -99,6 +99,8 @@ PyObject *kvi_py_offer(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_withdraw_offer(PyObject *self, PyObject *what);
 PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_import_async(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *kvi_py_remote_async(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* remote as one that is open and of this connection; TypeError or ValueError else. */
 struct kvi_py_remote *kvi_py_check_remote(struct kvi_py_conn *conn, PyObject *remote);

@@ -451,7 +451,20 @@ PyType_Spec kvi_py_remote_spec = {
 
 /* ---- importing ---- */
 
-/* What import_remote() and remote() ask for: one of desc and name. */
+/* One without a handle. */
+static struct kvi_py_remote *make_remote(struct kvi_py_conn *conn)
+{
+	PyTypeObject *type = kvi_py_get_state((PyObject *)conn)->remote_type;
+	struct kvi_py_remote *remote = (struct kvi_py_remote *)type->tp_alloc(type, 0);
+
+	if (remote == NULL)
+		return NULL;
+	remote->conn = Py_NewRef((PyObject *)conn);
+	remote->owner = conn->owner;
+	return remote;
+}
+
+/* What is asked for: one of desc and name. */
 struct question {
 	Py_buffer desc;
 	const char *name;
@@ -461,18 +474,15 @@ struct question {
 static PyObject *ask_peer(struct kvi_py_conn *conn, const struct question *question)
 {
 	struct kvi_py_state *state = kvi_py_get_state((PyObject *)conn);
-	PyTypeObject *type = state->remote_type;
 	struct kvt_error error = { 0 };
 	struct kvi_py_engine *engine;
 	enum kvt_err err;
 
-	struct kvi_py_remote *remote = (struct kvi_py_remote *)type->tp_alloc(type, 0);
+	struct kvi_py_remote *remote = make_remote(conn);
 	if (remote == NULL)
 		return NULL;
 	if (kvi_py_enter_conn(conn, &engine) < 0)
 		goto err_remote;
-	remote->conn = Py_NewRef((PyObject *)conn);
-	remote->owner = engine->owner;
 	PyThreadState *thread = kvi_py_begin_wait(&conn->closed);
 	if (question->name != NULL)
 		err = kvt_remote_find(conn->handle, question->name, question->timeout_ns,
@@ -496,31 +506,76 @@ err_remote:
 	return NULL;
 }
 
-PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs)
+/* The same as a Transfer, which ends with it. */
+static PyObject *start_asking(struct kvi_py_conn *conn, const struct question *question)
+{
+	struct kvt_import_request request = KVT_IMPORT_REQUEST_INIT;
+	struct kvi_py_call call = { .kind = KVI_PY_IMPORT, .is_tracked = true };
+
+	call.remote = (PyObject *)make_remote(conn);
+	if (call.remote == NULL || kvi_py_enter_conn(conn, &call.engine) < 0) {
+		Py_XDECREF(call.remote);
+		return NULL;
+	}
+	request.conn = conn->handle;
+	request.name = question->name;
+	request.bytes = question->name == NULL ? question->desc.buf : NULL;
+	request.len = question->name == NULL ? (size_t)question->desc.len : 0;
+	request.timeout_ns = question->timeout_ns;
+	request.reap = true;
+	kvt_import_start(&request, &call.handle, &call.error);
+	PyObject *transfer = kvi_py_make_transfer(&call);
+	kvi_py_leave_conn(conn, call.engine);
+	return transfer;
+}
+
+typedef PyObject *(*asking)(struct kvi_py_conn *conn, const struct question *question);
+
+static PyObject *import_by(asking ask, PyObject *self, PyObject *args, PyObject *kwargs,
+			   const char *format)
 {
 	static char *names[] = { "desc", "timeout", NULL };
 	struct question question = { .name = NULL };
 	PyObject *timeout = NULL;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*|O:import_remote", names, &question.desc,
-					 &timeout))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &question.desc, &timeout))
 		return NULL;
-	PyObject *remote = kvi_py_parse_seconds(timeout, "timeout", &question.timeout_ns) < 0
+	PyObject *result = kvi_py_parse_seconds(timeout, "timeout", &question.timeout_ns) < 0
 				   ? NULL
-				   : ask_peer((struct kvi_py_conn *)self, &question);
+				   : ask((struct kvi_py_conn *)self, &question);
 	PyBuffer_Release(&question.desc);
-	return remote;
+	return result;
 }
 
-PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *find_by(asking ask, PyObject *self, PyObject *args, PyObject *kwargs,
+			 const char *format)
 {
 	static char *names[] = { "name", "timeout", NULL };
 	struct question question = { .name = NULL };
 	PyObject *timeout = NULL;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:remote", names, &question.name,
-					 &timeout) ||
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &question.name, &timeout) ||
 	    kvi_py_parse_seconds(timeout, "timeout", &question.timeout_ns) < 0)
 		return NULL;
-	return ask_peer((struct kvi_py_conn *)self, &question);
+	return ask((struct kvi_py_conn *)self, &question);
+}
+
+PyObject *kvi_py_import_remote(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return import_by(ask_peer, self, args, kwargs, "y*|O:import_remote");
+}
+
+PyObject *kvi_py_import_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return import_by(start_asking, self, args, kwargs, "y*|O:import_async");
+}
+
+PyObject *kvi_py_find_remote(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return find_by(ask_peer, self, args, kwargs, "s|O:remote");
+}
+
+PyObject *kvi_py_remote_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	return find_by(start_asking, self, args, kwargs, "s|O:remote_async");
 }

@@ -3,7 +3,7 @@
  * transfer.c - the type Transfer: asking for an outcome, callbacks, cancelling. It starts nothing;
  * outcome.c waits and converts, dispatch.c tells it that a paged transfer has ended.
  */
-#include "ext.h"
+#include "paged.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -19,11 +19,13 @@ PyObject *kvi_py_make_transfer(struct kvi_py_call *call)
 		self = (struct kvi_py_transfer *)state->transfer_type->tp_alloc(
 			state->transfer_type, 0);
 	if (self == NULL) {
+		Py_XDECREF(call->remote);
 		kvi_py_end_call(call->handle, &call->view);
 		return NULL;
 	}
 	self->handle = call->handle;
 	self->engine = Py_NewRef((PyObject *)call->engine);
+	self->remote = call->remote;
 	self->view = call->view;
 	self->kind = call->kind;
 	self->owner = call->engine->owner;
@@ -60,6 +62,27 @@ static struct kvi_py_conn *make_conn(struct kvi_py_transfer *self, struct kvi_py
 		return kvi_py_make_conn(engine);
 	outcome->error = (struct kvt_error){ KVT_E_CLOSED, 0, "the engine was closed meanwhile" };
 	return NULL;
+}
+
+/* An import is of no use on a connection that was closed since. */
+static void check_conn(const struct kvi_py_transfer *self, struct kvi_py_outcome *outcome)
+{
+	const struct kvi_py_remote *remote = (struct kvi_py_remote *)self->remote;
+
+	if (remote != NULL && outcome->error.code == KVT_OK &&
+	    ((struct kvi_py_conn *)remote->conn)->closed)
+		outcome->error = (struct kvt_error){ KVT_E_CLOSED, 0,
+						     "the connection was closed meanwhile" };
+}
+
+/* The Remote of an import that has succeeded. */
+static PyObject *take_remote(struct kvi_py_transfer *self)
+{
+	struct kvi_py_remote *remote = (struct kvi_py_remote *)self->remote;
+
+	remote->handle = kvt_transfer_take_remote(self->handle);
+	self->remote = NULL;
+	return (PyObject *)remote;
 }
 
 /* Uses up conn. */
@@ -118,6 +141,7 @@ int kvi_py_settle(struct kvi_py_transfer *self)
 		return 0;
 	if (kvi_py_read_outcome(self->handle, self->kind, &outcome) < 0)
 		return -1;
+	check_conn(self, &outcome);
 	struct kvi_py_conn *conn = make_conn(self, &outcome);
 	if (outcome.error.code != KVT_OK) {
 		kvi_py_raise(kvi_py_get_state((PyObject *)self), &outcome.error, outcome.len);
@@ -132,9 +156,12 @@ int kvi_py_settle(struct kvi_py_transfer *self)
 		return 0;
 	}
 	if (exception == NULL) {
-		self->value = self->kind == KVI_PY_CONNECT
-				      ? take_conn(self, conn)
-				      : kvi_py_take_value(self->handle, self->kind, &outcome);
+		if (self->kind == KVI_PY_CONNECT)
+			self->value = take_conn(self, conn);
+		else if (self->kind == KVI_PY_IMPORT)
+			self->value = take_remote(self);
+		else
+			self->value = kvi_py_take_value(self->handle, self->kind, &outcome);
 		if (self->value == NULL)
 			exception = catch_exception();
 	}
@@ -381,9 +408,9 @@ static PyObject *transfer_detach(PyObject *self, PyObject *args)
 	(void)args;
 	if (check_fork(transfer) < 0)
 		return NULL;
-	if (transfer->kind == KVI_PY_CONNECT) {
-		PyErr_SetString(PyExc_ValueError, "a call to a peer is its caller's: it cannot be "
-						  "detached");
+	if (transfer->kind == KVI_PY_CONNECT || transfer->kind == KVI_PY_IMPORT) {
+		PyErr_Format(PyExc_ValueError, "%s is its caller's: it cannot be detached",
+			     transfer->kind == KVI_PY_CONNECT ? "a call to a peer" : "an import");
 		return NULL;
 	}
 	if (transfer->is_unowned) {
@@ -416,7 +443,7 @@ static PyObject *transfer_cancelled(PyObject *self, PyObject *args)
 static PyObject *transfer_repr(PyObject *self)
 {
 	static const char *const calls[] = { "send_kv", "recv_kv", "recv_kv_into", "connect",
-					     "write",	"read",	   "notify" };
+					     "import",	"write",   "read",	   "notify" };
 	struct kvi_py_transfer *transfer = (struct kvi_py_transfer *)self;
 	struct kvt_result result = KVT_RESULT_INIT;
 	const char *state = "in flight";
@@ -439,6 +466,7 @@ static int transfer_traverse(PyObject *self, visitproc visit, void *arg)
 
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(transfer->engine);
+	Py_VISIT(transfer->remote);
 	Py_VISIT(transfer->view.obj);
 	Py_VISIT(transfer->callbacks);
 	Py_VISIT(transfer->value);
@@ -497,6 +525,7 @@ static void transfer_dealloc(PyObject *self)
 		kvi_py_end_call(kvi_py_is_forked(transfer->owner) ? NULL : transfer->handle,
 				&transfer->view);
 	Py_CLEAR(transfer->engine);
+	Py_CLEAR(transfer->remote);
 	Py_CLEAR(transfer->callbacks);
 	Py_CLEAR(transfer->value);
 	Py_CLEAR(transfer->exception);
@@ -523,10 +552,8 @@ KVI_PY_LOCKED(transfer_add_done_callback)
 static PyMethodDef transfer_methods[] = {
 	METHOD("result", transfer_result,
 	       "result($self, timeout=None)\n--\n\n"
-	       "The value: True, an ndarray, a number of bytes, or a Connection. Raises the "
-	       "transfer's "
-	       "error, "
-	       "or\n"
+	       "The value: True, an ndarray, a number of bytes, a Connection or a Remote. Raises "
+	       "the transfer's error, or\n"
 	       "builtin TimeoutError when it is still in flight after timeout seconds. "
 	       "Ctrl-C "
 	       "does\n"

@@ -6,6 +6,7 @@
 
 #include "engine/core/conn.h"
 #include "engine/paged/carried.h"
+#include "engine/paged/import.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/notification.h"
 #include "engine/paged/paged.h"
@@ -35,8 +36,8 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_KV_CLOSED_ACK] = kvi_tag_queue_on_message,
 	[KVI_MESSAGE_LANE_END] = on_lane_end,
 	[KVI_MESSAGE_ATTACH] = kvi_export_on_attach,
-	[KVI_MESSAGE_ATTACHED] = kvi_owner_on_answer,
-	[KVI_MESSAGE_NO_EXPORT] = kvi_owner_on_answer,
+	[KVI_MESSAGE_ATTACHED] = kvi_import_on_answer,
+	[KVI_MESSAGE_NO_EXPORT] = kvi_import_on_answer,
 	[KVI_MESSAGE_WITHDRAW] = kvi_remote_on_withdraw,
 	[KVI_MESSAGE_WITHDRAWN] = kvi_export_on_withdrawn,
 	[KVI_MESSAGE_STAGING] = kvi_staging_on_offer,
@@ -50,7 +51,7 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_FILLED] = kvi_read_request_on_filled,
 	[KVI_MESSAGE_DROPPED] = kvi_read_request_on_dropped,
 	[KVI_MESSAGE_FIND] = kvi_export_on_find,
-	[KVI_MESSAGE_FOUND] = kvi_owner_on_answer,
+	[KVI_MESSAGE_FOUND] = kvi_import_on_answer,
 	[KVI_MESSAGE_NOTIFY_BEGIN] = kvi_notification_on_begin,
 	[KVI_MESSAGE_NOTIFY_PART] = kvi_notification_on_part,
 	[KVI_MESSAGE_NOTIFY_DROP] = kvi_notification_on_drop,

@@ -183,6 +183,22 @@ static enum kvt_err use_parts_request(const void *grown, struct kvt_error *error
 	return err;
 }
 
+static void fill_import_request(void *grown)
+{
+	struct kvt_import_request request = KVT_IMPORT_REQUEST_INIT;
+	request.conn = pages.bed.near.conn;
+	request.name = "no such name";
+	memcpy(grown, &request, sizeof(request));
+}
+
+static enum kvt_err use_import_request(const void *grown, struct kvt_error *error)
+{
+	struct kvt_transfer *transfer = NULL;
+	enum kvt_err err = kvt_import_start(grown, &transfer, error);
+	end(err, transfer);
+	return err;
+}
+
 static void fill_notify_request(void *grown)
 {
 	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
@@ -210,7 +226,7 @@ static const struct {
 } rows[] = {
 	ROW(engine_config), ROW(connect_request), ROW(kv_config),      ROW(send_request),
 	ROW(recv_request),  ROW(pool_config),	  ROW(blocks_request), ROW(spans_request),
-	ROW(parts_request), ROW(notify_request),
+	ROW(parts_request), ROW(notify_request),  ROW(import_request),
 };
 
 enum { ROW_COUNT = sizeof(rows) / sizeof(rows[0]) };

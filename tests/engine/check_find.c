@@ -242,10 +242,10 @@ static void *find(void *arg)
 
 static bool is_asked(uint64_t number)
 {
-	struct kvi_exports *exports = &pages.bed.near.conn->exports;
-	pthread_mutex_lock(&exports->lock);
-	bool asked = exports->last_query == number && !kvi_list_is_empty(&exports->queries);
-	pthread_mutex_unlock(&exports->lock);
+	struct kvi_shard *shard = pages.bed.near.conn->links[0].shard;
+	kvi_worker_lock(shard->worker);
+	bool asked = kvi_table_find(&shard->questions, number, 0) != NULL;
+	kvi_worker_unlock(shard->worker);
 	return asked;
 }
 
@@ -271,7 +271,7 @@ static enum kvt_err find_with(const struct kvi_message *answers, size_t count,
 {
 	struct kvi_link *link = &pages.bed.far.conn->links[0];
 	struct kvi_worker *worker = link->shard->worker;
-	uint64_t number = pages.bed.near.conn->exports.last_query;
+	uint64_t number = pages.bed.near.conn->links[0].last_question;
 	kvi_worker_lock(worker);
 	pthread_create(&finder->thread, NULL, find, finder);
 	for (size_t i = 0; i < count; i++) {

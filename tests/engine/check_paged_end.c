@@ -257,14 +257,19 @@ END_TEST
 
 /* ---- withdrawing ---- */
 
+static uint8_t descriptor[1024];
+static size_t descriptor_len;
+
 static void *let_go_when_withdrawn(void *arg)
 {
 	struct kvt_export *exported = arg;
+	struct kvt_remote *remote;
+	struct kvt_error error;
 	while (atomic_load(&exported->state) == KVI_EXPORT_OPEN)
 		rest(KVI_MS);
 	/* Its owner waits for the peer, which could ask for it again meanwhile. */
-	ck_assert_int_eq(kvi_owner_attach(pages.bed.near.conn, exported->id,
-					  kvi_deadline_after(BED_PATIENCE_NS), NULL),
+	ck_assert_int_eq(kvt_remote_import(pages.bed.near.conn, descriptor, descriptor_len,
+					   BED_PATIENCE_NS, &remote, &error),
 			 KVT_E_WITHDRAWN);
 	rest(10 * KVI_MS);
 	fake_hold(0);
@@ -278,6 +283,8 @@ START_TEST(withdrawing_ends_the_peers_transfers_first)
 	pages_open((unsigned)_i % MAIN_WAYS);
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	kvi_ref_take(&pages.exported->ref);
+	descriptor_len = sizeof(descriptor);
+	ck_assert_int_eq(kvt_export_describe(pages.exported, descriptor, &descriptor_len), KVT_OK);
 	pthread_create(&thread, NULL, let_go_when_withdrawn, pages.exported);
 	kvt_export_close(pages.exported);
 	expect_far_left_alone();

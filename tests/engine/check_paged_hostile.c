@@ -311,7 +311,7 @@ END_TEST
 
 /* ---- floods ---- */
 
-/* As many as a lane takes, and the next when one was answered: kvi_owner_on_answer() counts those of the lane. */
+/* As many as a lane takes, and the next when one was answered: kvi_import_on_answer() counts those of the lane. */
 static bool take_turn(void)
 {
 	struct kvi_link *link = &pages.bed.near.conn->links[0];

@@ -25,6 +25,7 @@
 	X(extent, "extent", stride, stride, 24)                                                    \
 	X(pool_config, "pool config", file_offset, device, 56)                                     \
 	X(remote_info, "remote info", len, len, 48)                                                \
+	X(import_request, "import request", timeout_ns, timeout_ns, 56)                            \
 	X(blocks_request, "blocks request", block_len, block_len, 112)                             \
 	X(spans_request, "spans request", timeout_ns, timeout_ns, 88)                              \
 	X(part, "part", count, count, 48)                                                          \

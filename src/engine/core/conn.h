@@ -47,10 +47,12 @@ struct kvi_exports {
 	struct kvt_export *by_id;
 	struct kvt_export *by_name; /* those that are open and have a name, by it */
 	struct kvt_remote *remotes; /* by id */
-	struct kvi_list queries;    /* of ours, not answered yet: owner.c */
 	uint64_t last_export_id;
-	uint64_t last_query;
 	bool ended; /* the lanes are severed */
+
+	/* atomic */
+	atomic_bool is_staged; /* what staging.h offers is offered on all lanes */
+	atomic_uint next_lane; /* for the questions of an import */
 };
 
 struct kvt_conn {

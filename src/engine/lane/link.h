@@ -126,7 +126,7 @@ struct kvi_link {
 	size_t queue_len;	       /* bytes of data in it */
 	bool queue_urgent;	       /* it holds more than a few ACKs */
 	unsigned questions_held;       /* of the peer's: their answers are in it */
-	unsigned questions_out;	       /* of ours, not answered: paged/owner.c */
+	unsigned questions_out;	       /* of ours, not answered: paged/import.c */
 	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
 	struct kvi_list untaken;       /* packets that came, until the connection is accepted */
@@ -149,6 +149,10 @@ struct kvi_link {
 	uint64_t starts_held;
 	struct kvi_list starts_first;
 	struct kvi_list starts_more;
+
+	/* Of imports: the number of the last question, and who waits to ask; paged/import.c. */
+	uint64_t last_question;
+	struct kvi_list askers;
 
 	struct kvi_segment *segments; /* KVI_SEGMENTS; NULL: none was ever wanted */
 	struct kvi_list free_segments;

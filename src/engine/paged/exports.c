@@ -9,7 +9,6 @@
 void kvi_exports_init(struct kvi_exports *exports)
 {
 	pthread_mutex_init(&exports->lock, NULL);
-	kvi_list_init(&exports->queries);
 }
 
 void kvi_exports_destroy(struct kvi_exports *exports)
@@ -23,5 +22,4 @@ void kvi_exports_on_severed(struct kvt_conn *conn)
 	conn->exports.ended = true;
 	pthread_mutex_unlock(&conn->exports.lock);
 	kvi_exports_end(conn);
-	kvi_queries_end(conn);
 }

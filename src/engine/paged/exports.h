@@ -123,20 +123,15 @@ enum kvt_err kvi_export_on_withdrawn(struct kvi_link *link, const struct kvi_mes
 void kvi_exports_end(struct kvt_conn *conn);
 
 /* remote.c */
+/* The remote of a descriptor that the peer has made for this connection, with a reference; known from now on. INVALID,
+ * NO_MEMORY. */
+enum kvt_err kvi_remote_make(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+			     struct kvt_remote **remote, struct kvt_error *error);
 /* A transfer begins to use the remote, and ends. False: it is withdrawn. */
 bool kvi_remote_enter(struct kvt_remote *remote);
 void kvi_remote_leave(struct kvt_remote *remote);
 struct kvi_rkey kvi_remote_get_rkey(const struct kvt_remote *remote, size_t extent,
 				    const struct kvi_link *link);
 enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_message *message);
-
-/* owner.c: ask the peer, and wait for its answer. */
-enum kvt_err kvi_owner_attach(struct kvt_conn *conn, uint64_t id, int64_t deadline_ns,
-			      struct kvt_error *error);
-/* The whole descriptor of the export of that name, once there is one; bytes are the caller's to free. */
-enum kvt_err kvi_owner_find(struct kvt_conn *conn, const char *name, int64_t deadline_ns,
-			    uint8_t **bytes, size_t *len, struct kvt_error *error);
-enum kvt_err kvi_owner_on_answer(struct kvi_link *link, const struct kvi_message *message);
-void kvi_queries_end(struct kvt_conn *conn);
 
 #endif

@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * remote.c - importing what the peer exported, and ending its use when the peer withdraws it.
+ * remote.c - what a descriptor of the peer's describes, and the end of its use when the peer withdraws it. import.c
+ * asks for it.
  */
 #include <sodium.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "engine/core/abi.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/paged/paged.h"
 #include "engine/paged/exports.h"
-#include "engine/paged/staging.h"
 
 /* ---- references and use ---- */
 
@@ -155,7 +154,7 @@ enum kvt_err kvi_remote_on_withdraw(struct kvi_link *link, const struct kvi_mess
 	return KVT_OK;
 }
 
-/* ---- importing ---- */
+/* ---- making one of a descriptor ---- */
 
 static enum kvt_err check_descriptor(const struct kvt_conn *conn, const uint8_t *bytes, size_t len,
 				     struct kvi_descriptor *descriptor, struct kvt_error *error)
@@ -203,7 +202,7 @@ static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_desc
 	return KVT_OK;
 }
 
-/* The owner has agreed; another thread may have been quicker. NULL: no memory. */
+/* Another import may have been quicker. NULL: no memory. */
 static struct kvt_remote *publish_remote(struct kvt_remote *made)
 {
 	struct kvi_exports *exports = &made->conn->exports;
@@ -217,8 +216,8 @@ static struct kvt_remote *publish_remote(struct kvt_remote *made)
 	return published;
 }
 
-static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
-				 struct kvt_remote **remote_out, struct kvt_error *error)
+enum kvt_err kvi_remote_make(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
+			     struct kvt_remote **remote_out, struct kvt_error *error)
 {
 	struct kvi_descriptor descriptor;
 	enum kvt_err err = check_descriptor(conn, bytes, len, &descriptor, error);
@@ -238,84 +237,6 @@ static enum kvt_err import_bytes(struct kvt_conn *conn, const uint8_t *bytes, si
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a remote");
 	if (err == KVT_OK)
 		*remote_out = published;
-	return err;
-}
-
-/*
- * Import, and ask the owner. The remote is known here before the owner answers, so that a withdrawal
- * that follows the answer finds it.
- */
-static enum kvt_err attach(struct kvt_conn *conn, const uint8_t *bytes, size_t len,
-			   int64_t deadline_ns, struct kvt_remote **remote, struct kvt_error *error)
-{
-	struct kvt_remote *imported = NULL;
-	enum kvt_err err = import_bytes(conn, bytes, len, &imported, error);
-	if (err != KVT_OK)
-		return err;
-	err = kvi_owner_attach(conn, imported->id, deadline_ns, error);
-	/* The owner fills them with the small blocks that are read. */
-	if (err == KVT_OK && (imported->access & KVT_ACCESS_READ) != 0)
-		err = kvi_staging_offer(conn, error);
-	if (err == KVT_OK)
-		*remote = imported;
-	else
-		kvi_ref_drop(&imported->ref);
-	return err;
-}
-
-static enum kvt_err enter_remote(struct kvt_conn *conn, int64_t timeout_ns, int64_t *deadline_ns,
-				 struct kvt_error *error)
-{
-	int64_t wait_ns;
-	if (conn == NULL || !kvi_timeout_read(timeout_ns, KVI_CONNECT_NS, &wait_ns))
-		return kvi_fail(error, KVT_E_INVALID, 0,
-				"no connection is given, or timeout_ns is %lld; allowed "
-				"are " KVI_TIMEOUT_RULE,
-				(long long)timeout_ns);
-	*deadline_ns = kvi_deadline_after(wait_ns);
-	enum kvt_err err = kvi_engine_enter(conn->engine, error);
-	if (err == KVT_OK) {
-		err = kvi_conn_check(conn, error);
-		if (err != KVT_OK)
-			kvi_engine_leave(conn->engine);
-	}
-	return err;
-}
-
-enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes, size_t len,
-			       int64_t timeout_ns, struct kvt_remote **remote,
-			       struct kvt_error *error)
-{
-	int64_t deadline_ns;
-	enum kvt_err err = enter_remote(conn, timeout_ns, &deadline_ns, error);
-	if (err != KVT_OK)
-		return err;
-	if (bytes == NULL || remote == NULL)
-		err = kvi_fail(error, KVT_E_INVALID, 0, "no descriptor is given");
-	else
-		err = attach(conn, bytes, len, deadline_ns, remote, error);
-	kvi_engine_leave(conn->engine);
-	return err;
-}
-
-enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
-			     struct kvt_remote **remote, struct kvt_error *error)
-{
-	int64_t deadline_ns;
-	enum kvt_err err = enter_remote(conn, timeout_ns, &deadline_ns, error);
-	if (err != KVT_OK)
-		return err;
-	uint8_t *bytes = NULL;
-	size_t len = 0;
-	if (name == NULL || remote == NULL || name[0] == '\0' || strlen(name) > KVT_NAME_LEN_MAX)
-		err = kvi_fail(error, KVT_E_INVALID, 0, "a name has 1 to %d bytes",
-			       KVT_NAME_LEN_MAX);
-	if (err == KVT_OK)
-		err = kvi_owner_find(conn, name, deadline_ns, &bytes, &len, error);
-	if (err == KVT_OK)
-		err = attach(conn, bytes, len, deadline_ns, remote, error);
-	kvi_free(bytes);
-	kvi_engine_leave(conn->engine);
 	return err;
 }
 

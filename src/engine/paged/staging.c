@@ -96,18 +96,37 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 	return KVT_OK;
 }
 
-enum kvt_err kvi_staging_offer(struct kvt_conn *conn, struct kvt_error *error)
+bool kvi_staging_is_wanted(const struct kvt_conn *conn)
 {
 	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	return caps->pack_below > 0 && caps->send_after_write &&
+	       !atomic_load(&conn->exports.is_staged);
+}
+
+enum kvt_err kvi_staging_offer_shard(struct kvi_shard *shard, struct kvt_error *error)
+{
 	enum kvt_err err = KVT_OK;
-	if (caps->pack_below == 0 || !caps->send_after_write)
+	kvi_list_for_each (node, next_node, &shard->links) {
+		err = offer(kvi_container_of(node, struct kvi_link, node), error);
+		if (err != KVT_OK)
+			break;
+	}
+	return err;
+}
+
+enum kvt_err kvi_staging_offer(struct kvt_conn *conn, struct kvt_error *error)
+{
+	enum kvt_err err = KVT_OK;
+	if (!kvi_staging_is_wanted(conn))
 		return KVT_OK;
-	for (unsigned i = 0; err == KVT_OK && i < conn->lane_count; i++) {
-		struct kvi_worker *worker = conn->links[i].shard->worker;
+	for (unsigned i = 0; err == KVT_OK && i < conn->engine->worker_count; i++) {
+		struct kvi_worker *worker = conn->engine->workers[i];
 		kvi_worker_lock(worker);
-		err = offer(&conn->links[i], error);
+		err = kvi_staging_offer_shard(&conn->shards[i], error);
 		kvi_worker_flush_unlock(worker);
 	}
+	if (err == KVT_OK)
+		atomic_store(&conn->exports.is_staged, true);
 	return err;
 }
 

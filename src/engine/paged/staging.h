@@ -54,6 +54,9 @@ struct kvi_staging {
 
 /* Offer staging buffers on every lane of the connection, once, where packing pays. */
 enum kvt_err kvi_staging_offer(struct kvt_conn *conn, struct kvt_error *error);
+/* The same in its parts: whether there is anything to do, and on the lanes of one worker. */
+bool kvi_staging_is_wanted(const struct kvt_conn *conn);
+enum kvt_err kvi_staging_offer_shard(struct kvi_shard *shard, struct kvt_error *error);
 
 /* What packs and answers there are on a lane. */
 extern const struct kvi_poster kvi_staging_poster;

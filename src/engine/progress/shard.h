@@ -23,6 +23,7 @@ struct kvi_shard {
 	struct kvi_tag_queue *tag_queues; /* by tag */
 	struct kvi_list transfers;	  /* that are at home here, in the order of their start */
 	struct kvi_table paged;		  /* paged transfers, by number */
+	struct kvi_table questions;	  /* imports, by number of the question that is out */
 	struct kvi_table sends;		  /* whose first message is out, by tag and seq */
 	struct kvi_table matched;	  /* receives that are matched to a START, likewise */
 	struct kvi_table starts;	  /* struct kvi_started, likewise */

@@ -68,17 +68,21 @@ int64_t kvi_worker_get_time(struct kvi_worker *worker)
 	return worker->taken_ns;
 }
 
-static void pass_deadlines(struct kvi_worker *worker)
+/* True when one has passed: it may have left something to post. */
+static bool pass_deadlines(struct kvi_worker *worker)
 {
 	struct kvi_timer *timer = kvi_timers_get_first(&worker->timers);
+	bool did = false;
 	if (timer == NULL)
-		return;
+		return false;
 	int64_t now = kvi_clock_now();
 	while (timer != NULL && timer->due_ns <= now) {
 		kvi_timers_clear(&worker->timers, timer);
 		worker->calls->on_due(timer);
 		timer = kvi_timers_get_first(&worker->timers);
+		did = true;
 	}
+	return did;
 }
 
 bool kvi_worker_poll(struct kvi_worker *worker)
@@ -113,7 +117,7 @@ bool kvi_worker_progress(struct kvi_worker *worker)
 {
 	bool did = kvi_worker_poll(worker);
 	if (!worker->stopped)
-		pass_deadlines(worker);
+		did |= pass_deadlines(worker);
 	return did;
 }
 

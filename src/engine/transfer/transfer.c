@@ -36,7 +36,7 @@ void kvi_transfer_complete_given_up(struct kvt_transfer *transfer)
 	transfer->done_ns = kvi_worker_get_time(transfer->worker);
 	transfer->kind->settle(transfer, failed);
 	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
-	if (failed)
+	if (failed && !transfer->is_of_call)
 		kvi_count(counters, KVI_COUNT_FAILURES, 1);
 	if (transfer->conn != NULL)
 		atomic_fetch_sub(&transfer->conn->transfer_count, 1);
@@ -119,6 +119,8 @@ void kvi_transfer_on_due(struct kvi_timer *timer)
 		check_quiet(transfer);
 		return;
 	}
+	if (transfer->kind->on_due != NULL && transfer->kind->on_due(transfer))
+		return;
 	char text[KVT_TEXT_LEN];
 	transfer->kind->format_timeout(transfer, text, sizeof(text));
 	kvi_transfer_give_up(transfer, KVT_E_TIMEOUT, text);

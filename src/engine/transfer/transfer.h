@@ -28,6 +28,8 @@ struct kvi_transfer_kind {
 	/* It is given up and should be quiet. False: it is not, and only waiting helps, or severing
 	 * the connection. */
 	bool (*end_late)(struct kvt_transfer *transfer);
+	/* Its time has come, and it was not given up. False: that is its deadline. NULL: it always is. */
+	bool (*on_due)(struct kvt_transfer *transfer);
 	/* What was not done in time, for a human. */
 	void (*format_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
 	/* It completes: let go of everything, and count. */
@@ -46,6 +48,7 @@ struct kvt_transfer {
 	int64_t deadline_ns; /* as it was asked for */
 	uint64_t count;	     /* of what was asked for: blocks, spans, or one message */
 	bool reap;	     /* inbox.h: the application wants it from kvt_engine_reap() */
+	bool is_of_call;     /* which waits for it: its failure is that call's, and no transfer's */
 	bool is_large;	     /* its start leaves the posting to whoever drives */
 	struct kvi_command start;
 	struct kvi_command cancel;
