@@ -363,6 +363,14 @@ enum kvt_event_kind {
 	KVT_EVENT_CONN_ACCEPTED,
 };
 
+/* Kinds of events, or'ed. */
+enum {
+	KVT_EVENTS_NOTIFICATION = 1 << KVT_EVENT_NOTIFICATION,
+	KVT_EVENTS_CONN_ENDED = 1 << KVT_EVENT_CONN_ENDED,
+	KVT_EVENTS_CONN_ACCEPTED = 1 << KVT_EVENT_CONN_ACCEPTED,
+	KVT_EVENTS_ALL = (1 << 3) - 1,
+};
+
 struct kvt_event {
 	enum kvt_event_kind kind;
 	struct kvt_conn *conn; /* valid until the event is freed, closed meanwhile or not */
@@ -374,6 +382,10 @@ struct kvt_event {
 /* The next event of a connection that the application has: KVT_OK, or KVT_E_AGAIN. Waits for no peer; before CONN_ACCEPTED
  * it registers what is offered to all peers. Notifications that nobody takes make the peer's next ones wait. */
 KVT_API enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event);
+/* The next one of these kinds: an application that is full of one takes the others. The descriptor is readable while there
+ * is one of any kind. The end of a connection comes behind its notifications here, too. INVALID: no kind. */
+KVT_API enum kvt_err kvt_engine_get_event_of(struct kvt_engine *engine, unsigned kinds,
+					     struct kvt_event **event);
 KVT_API void kvt_event_free(struct kvt_event *event); /* NULL is allowed */
 
 /* Wait until there is something to reap or an event: KVT_OK; KVT_E_AGAIN when timeout_ns (default: for

@@ -22,6 +22,8 @@ namespace
 /* Bytes of notifications that wait for the application; those of peers wait where they are beyond that. */
 constexpr size_t arrived_len_max = size_t{ 64 } << 20;
 
+constexpr int look_ms = 20;
+
 /* The agent at the other end. False: who called is none. */
 bool read_identity(const kvt_conn *conn, std::string &agent)
 {
@@ -120,10 +122,11 @@ void Service::close_later(kvt_conn *conn)
 void Service::serve()
 {
 	for (;;) {
+		/* The descriptor is readable then, for notifications that are not taken: look for the rest now and again. */
 		bool full = is_full();
 		pollfd fds[] = { { wake_fd_, POLLIN, 0 },
 				 { kvt_engine_get_fd(engine_), POLLIN, 0 } };
-		poll(fds, full ? 1 : 2, -1);
+		poll(fds, full ? 1 : 2, full ? look_ms : -1);
 		uint64_t count = 0;
 		if (read(wake_fd_, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
 			complain(std::string("eventfd: ") + std::strerror(errno));
@@ -149,15 +152,15 @@ bool Service::is_full()
 
 void Service::take_events()
 {
-	while (!is_full() && take_event()) {
+	while (take_event(is_full() ? KVT_EVENTS_ALL & ~KVT_EVENTS_NOTIFICATION : KVT_EVENTS_ALL)) {
 	}
 }
 
-/* One event. False: there is none. */
-bool Service::take_event()
+/* One event of these kinds. False: there is none. */
+bool Service::take_event(unsigned kinds)
 {
 	kvt_event *event = nullptr;
-	if (kvt_engine_get_event(engine_, &event) != KVT_OK)
+	if (kvt_engine_get_event_of(engine_, kinds, &event) != KVT_OK)
 		return false;
 	if (event->kind == KVT_EVENT_CONN_ACCEPTED) {
 		std::lock_guard guard(lock_);

@@ -69,7 +69,7 @@ class Service
 
 	void serve();
 	void wake();
-	bool take_event();
+	bool take_event(unsigned kinds);
 	void take_events();
 	void end(kvt_conn *conn);
 	void close_conns();

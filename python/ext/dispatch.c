@@ -10,8 +10,9 @@
  * kept for it: a transfer that is being started (early_done), and an event of a connection that is being
  * opened (early_events).
  *
- * Events are taken while few notifications and peers wait to be asked for: further ones stay in the library,
- * which holds back who notifies, forgets a peer that went and left nothing, and refuses too many.
+ * Notifications are taken while few of them wait to be asked for, and so are peers; neither holds up the other.
+ * Further ones stay in the library, which holds back who notifies, forgets a peer that went and left nothing, and
+ * refuses too many.
  */
 #include "ext.h"
 
@@ -326,10 +327,16 @@ static Py_ssize_t take_transfers(struct kvi_py_engine *engine)
 	return rc < 0 ? -1 : total;
 }
 
-static bool is_full(const struct kvi_py_dispatch *dispatch)
+/* The kinds of events of which there is room for more. */
+static unsigned get_wanted(const struct kvi_py_dispatch *dispatch)
 {
-	return kvi_py_notes_are_full(dispatch) ||
-	       PyList_GET_SIZE(dispatch->arrivals) >= ARRIVALS_MAX;
+	unsigned kinds = KVT_EVENTS_ALL;
+
+	if (kvi_py_notes_are_full(dispatch))
+		kinds &= ~(unsigned)KVT_EVENTS_NOTIFICATION;
+	if (PyList_GET_SIZE(dispatch->arrivals) >= ARRIVALS_MAX)
+		kinds &= ~(unsigned)KVT_EVENTS_CONN_ACCEPTED;
+	return kinds;
 }
 
 static Py_ssize_t take_events(struct kvi_py_engine *engine)
@@ -337,8 +344,8 @@ static Py_ssize_t take_events(struct kvi_py_engine *engine)
 	struct kvt_event *event;
 	Py_ssize_t total = 0;
 
-	while (!is_full(&engine->dispatch) &&
-	       kvt_engine_get_event(engine->handle, &event) == KVT_OK) {
+	while (kvt_engine_get_event_of(engine->handle, get_wanted(&engine->dispatch), &event) ==
+	       KVT_OK) {
 		total++;
 		if (take_event(engine, event) < 0)
 			return -1;
@@ -394,7 +401,7 @@ PyObject *kvi_py_pull(PyObject *self, PyObject *args)
 	(void)args;
 	if (kvi_py_enter_and_pull(engine) < 0)
 		return NULL;
-	return PyBool_FromLong(is_full(&engine->dispatch));
+	return PyBool_FromLong(get_wanted(&engine->dispatch) != KVT_EVENTS_ALL);
 }
 
 /* ---- the end ---- */

@@ -180,6 +180,85 @@ START_TEST(a_peer_is_told_of_before_what_it_sent_and_before_its_end)
 }
 END_TEST
 
+/* Takes no other, as those may be more than the application has room for. */
+static struct kvt_event *take_only(struct kvt_engine *engine, unsigned kinds)
+{
+	struct kvt_event *event = NULL;
+	wait_until(kvt_engine_get_event_of(engine, kinds, &event) == KVT_OK);
+	ck_assert_uint_eq(1U << event->kind, kinds);
+	return event;
+}
+
+static void notify(struct kvt_conn *conn)
+{
+	struct kvt_notify_request request = KVT_NOTIFY_REQUEST_INIT;
+	struct kvt_transfer *note;
+	request.conn = conn;
+	request.notify = "word";
+	request.notify_len = 4;
+	ck_assert_int_eq(kvt_notify_start(&request, &note, NULL), KVT_OK);
+	finish(note, KVT_OK);
+}
+
+START_TEST(each_kind_of_event_is_taken_without_the_others)
+{
+	struct bed bed = open_two();
+	struct kvt_error error;
+	struct kvt_event *event, *note;
+	struct kvt_conn *other, *other_peer;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	bed.far.conn = await_peer(bed.far.engine);
+	notify(bed.near.conn);
+	/* A notification waits: a peer comes all the same. */
+	ck_assert_int_eq(bed_call(&bed, &other, &error), KVT_OK);
+	event = take_only(bed.far.engine, KVT_EVENTS_CONN_ACCEPTED);
+	other_peer = event->conn;
+	kvt_event_free(event);
+	/* Another peer waits: a notification comes all the same, and the end of one that has none left. */
+	struct kvt_conn *last;
+	ck_assert_int_eq(bed_call(&bed, &last, &error), KVT_OK);
+	note = take_only(bed.far.engine, KVT_EVENTS_NOTIFICATION);
+	ck_assert_ptr_eq(note->conn, bed.far.conn);
+	kvt_event_free(note);
+	kvt_conn_close(other);
+	event = take_only(bed.far.engine, KVT_EVENTS_CONN_ENDED);
+	ck_assert_ptr_eq(event->conn, other_peer);
+	kvt_event_free(event);
+	ck_assert_int_eq(kvt_engine_get_event_of(bed.far.engine, 0, &event), KVT_E_INVALID);
+	ck_assert_int_eq(kvt_engine_get_event_of(bed.far.engine, 8, &event), KVT_E_INVALID);
+	kvt_conn_close(other_peer);
+	kvt_conn_close(await_peer(bed.far.engine));
+	kvt_conn_close(last);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(the_end_of_a_connection_is_taken_behind_its_notifications_only)
+{
+	struct bed bed = open_two();
+	struct kvt_error error;
+	struct kvt_event *event;
+	const unsigned others = KVT_EVENTS_ALL & ~(unsigned)KVT_EVENTS_NOTIFICATION;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	bed.far.conn = await_peer(bed.far.engine);
+	notify(bed.near.conn);
+	notify(bed.near.conn);
+	kvt_conn_close(bed.near.conn);
+	bed.near.conn = NULL;
+	wait_until(get_stats(bed.far.engine).connections == 0);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(kvt_engine_get_event_of(bed.far.engine, others, &event),
+				 KVT_E_AGAIN);
+		kvt_event_free(take_only(bed.far.engine, KVT_EVENTS_NOTIFICATION));
+	}
+	struct pollfd readable = { .fd = kvt_engine_get_fd(bed.far.engine), .events = POLLIN };
+	wait_until(poll(&readable, 1, 0) == 1);
+	kvt_event_free(take_only(bed.far.engine, KVT_EVENTS_CONN_ENDED));
+	ck_assert_int_eq(poll(&readable, 1, 0), 0);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_peer_that_has_gone_and_left_nothing_is_not_told_of)
 {
 	struct bed bed = open_two();
@@ -486,6 +565,8 @@ int main(void)
 	tcase_set_timeout(tests, 120);
 	tcase_add_test(tests, one_thread_connects_and_accepts);
 	tcase_add_test(tests, a_peer_is_told_of_before_what_it_sent_and_before_its_end);
+	tcase_add_test(tests, each_kind_of_event_is_taken_without_the_others);
+	tcase_add_test(tests, the_end_of_a_connection_is_taken_behind_its_notifications_only);
 	tcase_add_test(tests, a_peer_that_has_gone_and_left_nothing_is_not_told_of);
 	tcase_add_test(tests, an_engine_that_tells_of_peers_does_not_accept_otherwise);
 	tcase_add_test(tests, peers_that_nobody_took_go_with_their_engine);

@@ -55,12 +55,12 @@ def await_end(engine, peer, seconds=20):
     assert isinstance(peer.lost, kvtrans_engine.PeerLost)
 
 
-def connect_many(client, server):
+def connect_many(client, server, others=0):
     """Connections that the server has, too, and was not asked for."""
     calls = [client.connect_async(HOST, server.port, timeout=20) for _ in range(MANY)]
     conns = [call.result(20) for call in calls]
     end = time.monotonic() + 20
-    while server.stats()["connections"] != MANY:
+    while server.stats()["connections"] != MANY + others:
         assert time.monotonic() < end
         time.sleep(0.001)
     return conns
@@ -184,6 +184,50 @@ def test_peers_that_nobody_asks_for_wait_in_the_library(telling):
         assert client.wait(20)
 
 
+def flood(client, server):
+    """More notifications of one peer than are kept, and nobody asks for them: that peer's connections."""
+    conn = client.open_connection(HOST, server.port)
+    (peer,) = await_arrivals(server)
+    for _ in range(5000):
+        conn.notify(b"")
+    end = time.monotonic() + 60
+    while server.stats()["notifications"] <= 4096:
+        assert time.monotonic() < end
+        server.reap()  # which takes them in
+        time.sleep(0.001)
+    server.reap()
+    return conn, peer
+
+
+def test_notifications_that_nobody_asks_for_hold_up_no_peer_and_no_end(telling):
+    client, server = telling(), telling()
+    flood(client, server)
+    with client.open_connection(HOST, server.port):
+        (peer,) = await_arrivals(server)
+    ended = []
+    peer.on_lost(ended.append)
+    end = time.monotonic() + 20
+    while not ended:
+        assert time.monotonic() < end
+        server.reap()
+    assert ended == [peer]
+    assert len(server.notifications()) == 4096
+
+
+def test_peers_that_nobody_asks_for_hold_up_no_notification(telling):
+    client, server = telling(), telling()
+    conn = client.open_connection(HOST, server.port)
+    (peer,) = await_arrivals(server)
+    for _ in range(6):
+        for other in connect_many(client, server, 1):
+            server.reap()
+            other.close()
+        await_count(server, 1)
+    conn.notify(b"word").result(20)
+    assert [note.data for note in server.notifications()] == [b"word"]
+    assert len(server.accepted()) == 256
+
+
 def test_calls_end_with_their_engine(telling, silent):
     client, server = telling(), telling()
     client.open_connection(HOST, server.port)
@@ -226,6 +270,18 @@ def test_a_loop_connects_and_accepts_many(telling):
 
     conns, peers = asyncio.run(main())
     assert len({conn.id for conn in conns}) == len({peer.id for peer in peers}) == MANY
+
+
+def test_a_loop_accepts_beside_notifications_that_nobody_asks_for(telling):
+    client, server = telling(), telling()
+    flood(client, server)
+
+    async def main():
+        accepting = asyncio.ensure_future(server.accept_async(20))
+        await client.connect_async(server.address, timeout=20)
+        return await accepting
+
+    assert asyncio.run(main()).host == HOST
 
 
 def test_a_loop_ends_what_it_waited_for(telling, silent):

@@ -35,17 +35,20 @@ struct kvi_worker;
 
 #define KVI_FDS_LOST_TEXT "this process has closed descriptors of the engine; open a new engine"
 
+enum { KVI_EVENT_KINDS = 3 };
+
 /* What inbox.h has for the application. */
 struct kvi_inbox {
 	/* immutable after open */
 	struct kvi_wake wake;
 
-	/* under lock; told while either list has something, and the wake pending if somebody may watch it */
+	/* under lock; told while any list has something, and the wake pending if somebody may watch it */
 	pthread_mutex_t lock;
-	struct kvi_list done;	    /* transfers, by inbox_node, in the order of completion */
-	struct kvi_list events;	    /* struct kvi_event */
-	struct kvi_worker *told_by; /* the last; NULL: none */
-	struct kvi_worker *visited; /* its visitor may sleep there */
+	struct kvi_list done; /* transfers, by inbox_node, in the order of completion */
+	struct kvi_list events[KVI_EVENT_KINDS]; /* struct kvi_event, by its kind */
+	uint64_t last_event;			 /* number of one */
+	struct kvi_worker *told_by;		 /* the last; NULL: none */
+	struct kvi_worker *visited;		 /* its visitor may sleep there */
 
 	/* atomic */
 	atomic_size_t done_count;

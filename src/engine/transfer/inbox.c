@@ -18,6 +18,7 @@
 #define AWAY_NS (50 * INT64_C(1000))
 
 /* malloc(3) adds less than 32 bytes to a block. */
+_Static_assert(KVT_EVENTS_ALL == (1 << KVI_EVENT_KINDS) - 1, "each kind has its queue");
 _Static_assert(sizeof(struct kvi_event) + 32 <= KVI_MESSAGE_CHARGE, "a notification that nobody "
 								    "takes costs no more than its "
 								    "charge");
@@ -26,7 +27,8 @@ enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox)
 {
 	pthread_mutex_init(&inbox->lock, NULL);
 	kvi_list_init(&inbox->done);
-	kvi_list_init(&inbox->events);
+	for (size_t i = 0; i < KVI_EVENT_KINDS; i++)
+		kvi_list_init(&inbox->events[i]);
 	atomic_init(&inbox->wake.fd, -1);
 	return kvi_wake_open(&inbox->wake);
 }
@@ -37,10 +39,19 @@ void kvi_inbox_close(struct kvi_inbox *inbox)
 	pthread_mutex_destroy(&inbox->lock);
 }
 
+/* Under lock. */
+static bool has_events(const struct kvi_inbox *inbox)
+{
+	for (size_t i = 0; i < KVI_EVENT_KINDS; i++)
+		if (!kvi_list_is_empty(&inbox->events[i]))
+			return true;
+	return false;
+}
+
 /* After something was taken out; under lock. */
 static void clear_if_empty(struct kvi_inbox *inbox)
 {
-	if (!kvi_list_is_empty(&inbox->done) || !kvi_list_is_empty(&inbox->events))
+	if (!kvi_list_is_empty(&inbox->done) || has_events(inbox))
 		return;
 	atomic_store(&inbox->told, false);
 	if (atomic_load(&inbox->wake.pending))
@@ -125,8 +136,23 @@ struct kvi_event *kvi_event_alloc(struct kvt_conn *conn, enum kvt_event_kind kin
 /* For the application to take; under lock. */
 static void show_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
-	kvi_list_append(&inbox->events, &event->node);
-	kvi_list_append(&event->event.conn->events, &event->conn_node);
+	struct kvi_list *of_conn = &event->event.conn->events;
+	bool waits = event->event.kind == KVT_EVENT_CONN_ENDED && !kvi_list_is_empty(of_conn);
+	event->number = ++inbox->last_event;
+	kvi_list_append(of_conn, &event->conn_node);
+	if (!waits)
+		kvi_list_append(&inbox->events[event->event.kind], &event->node);
+}
+
+/* An event of the connection was taken: its end may be next. Under lock. */
+static void show_end(struct kvi_inbox *inbox, struct kvt_conn *conn)
+{
+	struct kvi_list *first = kvi_list_get_first(&conn->events);
+	struct kvi_event *event =
+		first == NULL ? NULL : kvi_container_of(first, struct kvi_event, conn_node);
+	if (event != NULL && event->event.kind == KVT_EVENT_CONN_ENDED &&
+	    kvi_list_is_empty(&event->node))
+		kvi_list_append(&inbox->events[KVT_EVENT_CONN_ENDED], &event->node);
 }
 
 void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event)
@@ -143,7 +169,7 @@ void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event)
 void kvi_inbox_tell(struct kvi_inbox *inbox, struct kvi_worker *by)
 {
 	pthread_mutex_lock(&inbox->lock);
-	if (!kvi_list_is_empty(&inbox->events))
+	if (has_events(inbox))
 		tell(inbox, by);
 	pthread_mutex_unlock(&inbox->lock);
 }
@@ -230,16 +256,31 @@ void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	pthread_mutex_unlock(&inbox->lock);
 }
 
-/* The next event, with a reference to its connection; NULL: there is none. */
-static struct kvi_event *take_event(struct kvi_inbox *inbox)
+/* The first of some kinds; NULL: there is none. Under lock. */
+static struct kvi_event *find_first(const struct kvi_inbox *inbox, unsigned kinds)
+{
+	struct kvi_event *first = NULL;
+	for (unsigned i = 0; i < KVI_EVENT_KINDS; i++) {
+		struct kvi_list *node =
+			(kinds & 1U << i) == 0 ? NULL : kvi_list_get_first(&inbox->events[i]);
+		struct kvi_event *event =
+			node == NULL ? NULL : kvi_container_of(node, struct kvi_event, node);
+		if (event != NULL && (first == NULL || event->number < first->number))
+			first = event;
+	}
+	return first;
+}
+
+/* The next event of some kinds, with a reference to its connection; NULL: there is none. */
+static struct kvi_event *take_event(struct kvi_inbox *inbox, unsigned kinds)
 {
 	pthread_mutex_lock(&inbox->lock);
-	struct kvi_list *node = kvi_list_take_first(&inbox->events);
-	struct kvi_event *taken = node == NULL ? NULL
-					       : kvi_container_of(node, struct kvi_event, node);
+	struct kvi_event *taken = find_first(inbox, kinds);
 	if (taken != NULL) {
+		kvi_list_remove(&taken->node);
 		kvi_list_remove(&taken->conn_node);
 		kvi_ref_take(&taken->event.conn->ref);
+		show_end(inbox, taken->event.conn);
 	}
 	clear_if_empty(inbox);
 	pthread_mutex_unlock(&inbox->lock);
@@ -248,12 +289,18 @@ static struct kvi_event *take_event(struct kvi_inbox *inbox)
 
 enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event)
 {
+	return kvt_engine_get_event_of(engine, KVT_EVENTS_ALL, event);
+}
+
+enum kvt_err kvt_engine_get_event_of(struct kvt_engine *engine, unsigned kinds,
+				     struct kvt_event **event)
+{
 	struct kvi_event *taken;
-	if (event == NULL)
+	if (event == NULL || (kinds & KVT_EVENTS_ALL) == 0)
 		return KVT_E_INVALID;
 	if (kvi_engine_is_forked(engine))
 		return KVT_E_FORKED;
-	while ((taken = take_event(&engine->inbox)) != NULL) {
+	while ((taken = take_event(&engine->inbox, kinds)) != NULL) {
 		struct kvt_conn *conn = taken->event.conn;
 		if (taken->event.kind != KVT_EVENT_CONN_ACCEPTED || engine->hand_out(conn)) {
 			*event = &taken->event;

@@ -3,6 +3,9 @@
  * inbox.h - what an engine tells the application without being asked: transfers that have completed,
  * and events (notifications, connections that ended), behind one file descriptor.
  *
+ * Each kind of events has a queue of its own, so one that nobody takes holds up no other. The end of a connection comes
+ * into its queue when the connection has nothing else left there.
+ *
  * Nothing in it holds a reference: a transfer leaves it when its handle is freed, events leave it when
  * their connection is closed. Events of a connection that the application does not have yet wait in the
  * connection; what such connections keep, messages included, is counted here. lock is a leaf.
@@ -23,7 +26,9 @@ struct kvi_link;
 /* What a struct kvt_event is the beginning of. */
 struct kvi_event {
 	struct kvt_event event;
-	struct kvi_list node;	   /* in the inbox's events, or held by its connection */
+	struct kvi_list
+		node; /* in the inbox's events, or held by its connection; an end may be in neither */
+	uint64_t number;	   /* in the order in which the application may take them */
 	struct kvi_list conn_node; /* in its connection's, while it is in the inbox */
 	struct kvi_link *link;	   /* of a notification: whose window it takes */
 	uint8_t data[];
