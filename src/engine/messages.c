@@ -12,6 +12,7 @@
 #include "engine/paged/paged.h"
 #include "engine/paged/exports.h"
 #include "engine/paged/staging.h"
+#include "engine/tagged/start_window.h"
 #include "engine/tagged/tag_queue.h"
 
 static enum kvt_err on_lane_end(struct kvi_link *link, const struct kvi_message *message)
@@ -22,7 +23,7 @@ static enum kvt_err on_lane_end(struct kvi_link *link, const struct kvi_message 
 }
 
 /* CREDIT is the link's own. */
-const struct kvi_handlers kvi_message_handlers = { {
+const struct kvi_handlers kvi_message_handlers = { .take = {
 	[KVI_MESSAGE_EAGER] = kvi_tag_queue_on_message,
 	[KVI_MESSAGE_START] = kvi_tag_queue_on_message,
 	[KVI_MESSAGE_CTS] = kvi_tag_queue_on_message,
@@ -56,4 +57,4 @@ const struct kvi_handlers kvi_message_handlers = { {
 	[KVI_MESSAGE_NOTIFY_PART] = kvi_notification_on_part,
 	[KVI_MESSAGE_NOTIFY_DROP] = kvi_notification_on_drop,
 	[KVI_MESSAGE_BLOCKS] = kvi_carried_on_blocks,
-} };
+}, .on_window = kvi_start_window_on_room };

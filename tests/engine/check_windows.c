@@ -196,6 +196,96 @@ START_TEST(messages_that_wait_for_the_window_end_with_their_deadline_and_their_c
 }
 END_TEST
 
+/* ---- the other window ---- */
+
+enum { EAGER_LEN = 64 * 1024, EAGER_COUNT = 2 * KVI_LANE_WINDOW / EAGER_LEN };
+
+static struct kvi_link *lock_link(void)
+{
+	struct kvi_link *link = &bed.near.conn->links[0];
+	kvi_worker_lock(link->shard->worker);
+	return link;
+}
+
+static void unlock_link(struct kvi_link *link)
+{
+	kvi_link_touch(link);
+	kvi_worker_flush_unlock(link->shard->worker);
+}
+
+/* None of the window of STARTs is left, and the eager window is full of the first of sends. Returns how many wait. */
+static unsigned fill_both(const uint8_t *bytes)
+{
+	bed_open(&bed, NULL);
+	near = open_kv(bed.near.conn, 7);
+	far = open_kv(bed.far.conn, 7);
+	struct kvi_link *link = lock_link();
+	link->starts_out += KVI_START_WINDOW;
+	unlock_link(link);
+	for (unsigned i = 0; i < EAGER_COUNT; i++)
+		sends[i] = start_send(near, bytes, EAGER_LEN);
+	unsigned done = KVI_LANE_WINDOW / kvi_message_get_charge(0, EAGER_LEN);
+	for (unsigned i = 0; i < done; i++)
+		await_end(sends[i]);
+	expect_pending(sends[done], 10 * KVI_MS);
+	return EAGER_COUNT - done;
+}
+
+static void close_both(void)
+{
+	struct kvi_link *link = lock_link();
+	link->starts_out -= KVI_START_WINDOW;
+	unlock_link(link);
+	close_windows();
+}
+
+static void receive_eager(uint8_t *buffer, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		ck_assert_uint_eq(finish(start_recv(far, buffer, EAGER_LEN), KVT_OK), EAGER_LEN);
+}
+
+START_TEST(what_waits_for_the_window_of_starts_goes_when_the_eager_window_is_free)
+{
+	uint8_t *bytes = make_pattern(EAGER_LEN, 1), *buffer = make_filled(EAGER_LEN, 0);
+	fill_both(bytes);
+	receive_eager(buffer, EAGER_COUNT);
+	for (unsigned i = 0; i < EAGER_COUNT; i++)
+		finish(sends[i], KVT_OK);
+	close_both();
+	free(bytes);
+	free(buffer);
+}
+END_TEST
+
+/* Behind one that cannot go eagerly, and that is given up, in its own KV and in another one. */
+START_TEST(a_small_message_goes_when_the_large_one_before_it_is_given_up)
+{
+	uint8_t *bytes = make_pattern(4 * EAGER_LEN, 1), *buffer = make_filled(EAGER_LEN, 0);
+	unsigned waiting = fill_both(bytes);
+	struct kvt_kv *from = open_kv(bed.near.conn, 8), *to = open_kv(bed.far.conn, 8);
+	struct kvt_transfer *large = start_send(from, bytes, 4 * EAGER_LEN);
+	struct kvt_transfer *small = start_send(from, bytes, 64);
+	for (unsigned i = EAGER_COUNT - waiting; i < EAGER_COUNT; i++) {
+		kvt_transfer_cancel(sends[i]);
+		finish(sends[i], KVT_E_CANCELLED);
+	}
+	receive_eager(buffer, EAGER_COUNT - waiting);
+	expect_pending(small, 10 * KVI_MS);
+	kvt_transfer_cancel(large);
+	finish(large, KVT_E_CANCELLED);
+	finish(small, KVT_OK);
+	ck_assert_uint_eq(finish(start_recv(to, buffer, EAGER_LEN), KVT_OK), 64);
+	for (unsigned i = 0; i < EAGER_COUNT - waiting; i++)
+		finish(sends[i], KVT_OK);
+	kvt_kv_close(from);
+	kvt_kv_close(to);
+	close_both();
+	free(bytes);
+	free(buffer);
+}
+END_TEST
+
 /* ---- turns ---- */
 
 /* Stands first among those that wait for room on the link, and finds none. */
@@ -213,19 +303,6 @@ static struct turns {
 	struct kvi_waiter first;
 	uint64_t taken;
 } turns;
-
-static struct kvi_link *lock_link(void)
-{
-	struct kvi_link *link = &bed.near.conn->links[0];
-	kvi_worker_lock(link->shard->worker);
-	return link;
-}
-
-static void unlock_link(struct kvi_link *link)
-{
-	kvi_link_touch(link);
-	kvi_worker_flush_unlock(link->shard->worker);
-}
 
 static unsigned count_held(void)
 {
@@ -387,6 +464,9 @@ int main(void)
 	tcase_add_test(
 		tests,
 		messages_that_wait_for_the_window_end_with_their_deadline_and_their_connection);
+	tcase_add_test(tests,
+		       what_waits_for_the_window_of_starts_goes_when_the_eager_window_is_free);
+	tcase_add_test(tests, a_small_message_goes_when_the_large_one_before_it_is_given_up);
 	tcase_add_test(tests, the_turn_of_a_kv_that_is_closed_comes_to_the_next);
 	tcase_add_test(tests, a_kv_whose_turn_found_the_window_taken_keeps_its_place);
 	tcase_add_test(tests, a_peer_that_announces_more_than_its_window_costs_its_own_connection);

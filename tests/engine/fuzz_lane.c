@@ -226,6 +226,7 @@ static void set_up(void)
 	live_before = failing_alloc_get_live();
 	caps.pack_below = 2 * BLOCK_LEN;
 	fake_set_caps(&caps);
+	puppet_handlers.on_window = kvi_message_handlers.on_window;
 	for (unsigned i = 0; i <= KVI_MESSAGE_LAST; i++)
 		puppet_handlers.take[i] = kvi_message_handlers.take[i] == NULL ? NULL : take;
 	near_engine = open_engine(&puppet_handlers);

@@ -136,6 +136,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->waiting_notes);
 	kvi_list_init(&link->starts_first);
 	kvi_list_init(&link->starts_more);
+	kvi_list_init(&link->starts_small);
 	kvi_list_init(&link->askers);
 	kvi_list_init(&link->untaken);
 	kvi_list_init(&link->free_segments);

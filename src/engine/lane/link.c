@@ -326,6 +326,8 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 	/* A peer that returns more than it was given would make these grow without end. */
 	if (link->send_credits > link->conn->peer_rx_count || link->window_left > KVI_LANE_WINDOW)
 		return KVT_E_PROTOCOL;
+	if (message->window > 0)
+		link->conn->engine->handlers->on_window(link);
 	if (is_credit)
 		return KVT_OK;
 	/* Nor may it send more than it was given: that is memory of ours. */
@@ -583,11 +585,6 @@ void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message)
 	kvi_worker_flush_unlock(worker);
 }
 
-void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
-{
-	kvi_link_return_charge(link, kvi_message_get_charge(meta_len, data_len));
-}
-
 void kvi_link_return_charge(struct kvi_link *link, uint32_t charge)
 {
 	link->owed_window += charge;
@@ -652,6 +649,7 @@ static bool begin_first(struct kvi_list *queue)
 static bool begin_waiting(struct kvi_link *link)
 {
 	bool did = false, began;
+	const uint64_t saved = link->note_saved;
 	do {
 		if (kvi_list_is_empty(&link->waiting_notes)) {
 			link->note_lacks_window = false;
@@ -662,6 +660,8 @@ static bool begin_waiting(struct kvi_link *link)
 		began |= begin_first(&link->waiting_notes);
 		did |= began;
 	} while (began);
+	if (link->note_saved < saved)
+		link->conn->engine->handlers->on_window(link);
 	return did;
 }
 

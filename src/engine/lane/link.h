@@ -34,6 +34,8 @@ struct kvi_segment;
 struct kvi_handlers {
 	enum kvt_err (*take[KVI_MESSAGE_LAST + 1])(struct kvi_link *link,
 						   const struct kvi_message *message);
+	/* More of the eager window is free for sends than before. */
+	void (*on_window)(struct kvi_link *link);
 };
 
 /* A message's bytes, in the link's slab. */
@@ -149,6 +151,7 @@ struct kvi_link {
 	uint64_t starts_held;
 	struct kvi_list starts_first;
 	struct kvi_list starts_more;
+	struct kvi_list starts_small; /* of both, those that wait with what may go eagerly */
 
 	/* Of imports: the number of the last question, and who waits to ask; paged/import.c. */
 	uint64_t last_question;
@@ -197,6 +200,17 @@ size_t kvi_link_get_room(const struct kvi_link *link);
 /* Put a message into the packet that the next flush posts, or return false when there is no room for it now. */
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message);
 
+/*
+ * Whether the eager window has room for such a send. A notification takes the window for all of it at once: it would
+ * never be left so much of it by sends that take what comes back piece by piece. So that is the notification's, and what
+ * is left beside it theirs.
+ */
+static inline bool kvi_link_has_window(const struct kvi_link *link, size_t meta_len,
+				       size_t data_len)
+{
+	return link->note_saved + kvi_message_get_charge(meta_len, data_len) <= link->window_left;
+}
+
 /* Queue what sends its first message by begin(): now, or when there is room.
  * Notifications keep their order among themselves, and so does all else. */
 void kvi_link_await_room(struct kvi_link *link, struct kvi_waiter *waiter);
@@ -213,10 +227,13 @@ void kvi_link_send_now(struct kvi_link *link, struct kvi_message *message);
 /* The same, and post it, by who holds no worker's lock. */
 void kvi_link_send_unlocked(struct kvi_link *link, struct kvi_message *message);
 
-/* An EAGER or NOTIFY has been consumed: the peer may send as much again. */
-void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len);
-/* The same of a part of a charge. */
+/* The peer may send as much again. */
 void kvi_link_return_charge(struct kvi_link *link, uint32_t charge);
+/* An EAGER or NOTIFY has been consumed. */
+static inline void kvi_link_return_window(struct kvi_link *link, size_t meta_len, size_t data_len)
+{
+	kvi_link_return_charge(link, kvi_message_get_charge(meta_len, data_len));
+}
 
 /* Have segments to post, made when the first is wanted. False: out of memory; it is tried again soon. */
 bool kvi_link_make_segments(struct kvi_link *link);

@@ -138,12 +138,8 @@ enum kvi_send_begun kvi_send_try(struct kvi_tagged *send)
 	struct kvi_link *link = queue->link;
 	const uint64_t seq = queue->next_send_seq;
 	const struct kvi_view meta = { send->transfer.meta, send->transfer.meta_len };
-	/* A notification takes the window for all of it at once: it would never be left so much of it by sends that
-	 * take what comes back piece by piece. So that is the notification's, and what is left beside it ours. */
-	bool eager =
-		send->len <= send->transfer.conn->eager_len &&
-		link->note_saved + kvi_message_get_charge(send->transfer.meta_len, send->len) <=
-			link->window_left;
+	bool eager = send->len <= send->transfer.conn->eager_len &&
+		     kvi_link_has_window(link, send->transfer.meta_len, send->len);
 	/* The peer gives back what it consumes with its ACKs. While some are to come, waiting for them takes less of both
 	 * sides than a START with all that follows. */
 	if (!eager && send->len <= AWAIT_WINDOW_LEN &&

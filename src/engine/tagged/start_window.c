@@ -6,9 +6,11 @@
  * is left, and of those that have some, which leave half to the others. The first of a list is asked when something
  * came back, and the next one when that one could send: so whatever came back is used, and nobody looks at all that
  * wait. A tag queue comes to the first list with the last START that it had out, and so cannot be forgotten in the other.
+ * One whose first send may go eagerly is in a third list, too, as either window lets it go.
  */
 #include "engine/tagged/start_window.h"
 
+#include "engine/core/conn.h"
 #include "engine/lane/link.h"
 #include "engine/tagged/send.h"
 #include "engine/tagged/tag_queue.h"
@@ -34,6 +36,37 @@ bool kvi_start_window_has_room(const struct kvi_tagged *send)
 	return after <= (queue->starts_out == 0 ? KVI_START_WINDOW : KVI_START_WINDOW / 2);
 }
 
+static bool is_small(const struct kvi_tagged *send)
+{
+	return send != NULL && send->len <= send->transfer.conn->eager_len;
+}
+
+/* It waits no more for the window, but for room on the link. */
+static void give_turn(struct kvi_tag_queue *queue)
+{
+	kvi_list_remove(&queue->held_node);
+	kvi_list_remove(&queue->small_node);
+	kvi_list_append(&queue->link->waiting, &queue->waiter.node);
+	kvi_link_touch(queue->link);
+}
+
+void kvi_start_window_on_room(struct kvi_link *link)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(&link->starts_small)) != NULL) {
+		struct kvi_tag_queue *queue =
+			kvi_container_of(node, struct kvi_tag_queue, small_node);
+		const struct kvi_tagged *send = get_first(queue);
+		if (!is_small(send)) {
+			kvi_list_remove(node); /* the one that was had been given up */
+			continue;
+		}
+		if (kvi_link_has_window(link, send->transfer.meta_len, send->len))
+			give_turn(queue);
+		return;
+	}
+}
+
 /* Let the first tag queue that waits send, if it may. */
 static void wake_next(struct kvi_link *link)
 {
@@ -46,12 +79,11 @@ static void wake_next(struct kvi_link *link)
 			struct kvi_tagged *send = get_first(queue);
 			if (send != NULL && !kvi_start_window_has_room(send))
 				break;
-			kvi_list_remove(node);
-			if (send == NULL)
-				continue; /* what waited was given up */
-			kvi_list_append(&link->waiting, &queue->waiter.node);
-			kvi_link_touch(link);
-			return;
+			if (send != NULL) {
+				give_turn(queue);
+				return;
+			}
+			kvi_list_remove(node); /* what waited was given up */
 		}
 	}
 }
@@ -65,6 +97,8 @@ static void await_window(struct kvi_tag_queue *queue)
 {
 	kvi_list_remove(&queue->held_node);
 	kvi_list_append(get_list(queue), &queue->held_node);
+	if (is_small(get_first(queue)) && kvi_list_is_empty(&queue->small_node))
+		kvi_list_append(&queue->link->starts_small, &queue->small_node);
 }
 
 /* The turn of a tag queue among those that wait for room on the link: send what it has, one at a time. */
@@ -78,11 +112,16 @@ static bool begin_held(struct kvi_waiter *waiter)
 	kvi_list_remove(&waiter->node);
 	if (begun == KVI_SEND_BEGUN && !kvi_list_is_empty(&queue->held))
 		kvi_list_append(&queue->link->waiting, &waiter->node);
-	else if (begun == KVI_SEND_NO_WINDOW)
+	else if (begun == KVI_SEND_NO_WINDOW) {
 		/* Another took it meanwhile: it keeps its place. */
 		kvi_list_prepend(get_list(queue), &queue->held_node);
-	if (begun == KVI_SEND_BEGUN)
+		if (is_small(send))
+			kvi_list_prepend(&queue->link->starts_small, &queue->small_node);
+	}
+	if (begun == KVI_SEND_BEGUN) {
 		wake_next(queue->link);
+		kvi_start_window_on_room(queue->link);
+	}
 	return true;
 }
 
@@ -90,6 +129,7 @@ void kvi_start_window_init(struct kvi_tag_queue *queue)
 {
 	kvi_list_init(&queue->held);
 	kvi_list_init(&queue->held_node);
+	kvi_list_init(&queue->small_node);
 	kvi_list_init(&queue->waiter.node);
 	queue->waiter.begin = begin_held;
 }
@@ -101,9 +141,21 @@ void kvi_start_window_take(struct kvi_tagged *send)
 	send->queue->link->starts_out += send->start_charge;
 }
 
+/* A send of the tag has ended, which may have been the first that waited: the next one may be small. */
+static void follow_first(struct kvi_tag_queue *queue)
+{
+	if (kvi_list_is_empty(&queue->held_node) || !kvi_list_is_empty(&queue->small_node) ||
+	    !is_small(get_first(queue)))
+		return;
+	kvi_list_append(&queue->link->starts_small, &queue->small_node);
+	kvi_start_window_on_room(queue->link);
+}
+
 void kvi_start_window_return(struct kvi_tagged *send)
 {
 	struct kvi_tag_queue *queue = send->queue;
+	if (send->state == KVI_SEND_WAITING)
+		follow_first(queue);
 	if (send->start_charge == 0)
 		return;
 	queue->starts_out -= send->start_charge;
@@ -128,6 +180,7 @@ void kvi_start_window_leave(struct kvi_tag_queue *queue)
 {
 	bool has_turn = !kvi_list_is_empty(&queue->waiter.node);
 	kvi_list_remove(&queue->held_node);
+	kvi_list_remove(&queue->small_node);
 	kvi_list_remove(&queue->waiter.node);
 	if (has_turn)
 		wake_next(queue->link); /* what came back is another's */

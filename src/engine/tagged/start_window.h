@@ -43,6 +43,9 @@ void kvi_start_window_take(struct kvi_tagged *send);
 /* The send has ended. Nothing where it took nothing. */
 void kvi_start_window_return(struct kvi_tagged *send);
 
+/* Window of the other kind came back: a send that waits here may go eagerly now. */
+void kvi_start_window_on_room(struct kvi_link *link);
+
 /* The send leaves the queue of its link, and waits for the window. */
 void kvi_start_window_await(struct kvi_tagged *send);
 

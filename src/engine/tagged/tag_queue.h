@@ -52,7 +52,8 @@ struct kvi_tag_queue {
 	struct kvi_message_cts early; /* came before the send it is for; generation 0: none */
 	uint64_t starts_out;	      /* of the window of STARTs; start_window.h */
 	struct kvi_list held;	      /* sends that wait for it, by their waiter */
-	struct kvi_list held_node;    /* in a list of the link while they do, or: */
+	struct kvi_list held_node;    /* in a list of the link while they do, */
+	struct kvi_list small_node;   /* and in another where the first may go eagerly; or: */
 	struct kvi_waiter waiter;     /* their turn to send */
 
 	uint64_t next_arrival_seq;
