@@ -21,6 +21,8 @@
 /* The pause before the second call of one who was hung up on; each further one is twice as long. */
 #define AGAIN_NS (50 * KVI_MS)
 #define AGAIN_LONGEST_NS (200 * KVI_MS)
+/* A provider may look for the way to each lane, for 2 s where nobody answers: other calls have their turns in between. */
+#define LANES_AT_ONCE_NS (5 * KVI_MS)
 
 /* ---- the connection ---- */
 
@@ -42,30 +44,26 @@ static void blame_silence(struct kvt_conn *conn, bool has_answered)
 				   : "the peer took the call and did not answer in time");
 }
 
-static enum kvt_err open_lanes(struct kvt_conn *conn, struct kvt_error *error)
+static enum kvt_err open_lane(struct kvt_conn *conn, unsigned index, struct kvt_error *error)
 {
 	const struct kvi_lanes *lanes = conn->peer_lanes;
-	for (unsigned i = 0; i < conn->lane_count; i++) {
-		struct kvi_link *link = &conn->links[i];
-		struct kvi_worker *worker = link->shard->worker;
-		unsigned rail = i % lanes->rail_count;
-		enum kvt_err err = KVT_OK;
-		kvi_worker_lock(worker);
-		if (link->shard->severed)
-			err = kvi_conn_check(conn, error);
-		else
-			err = kvi_link_open(link, lanes->rails[rail].address,
-					    lanes->rails[rail].len, NULL, error);
-		kvi_worker_unlock(worker);
-		/* Some providers look for the way at once. */
-		if (err == KVT_E_UNREACHABLE && error->provider_errno != 0) {
-			kvi_link_fail_unconnected(link, error->provider_errno);
-			return kvi_conn_check(conn, error);
-		}
-		if (err != KVT_OK)
-			return err;
+	struct kvi_link *link = &conn->links[index];
+	struct kvi_worker *worker = link->shard->worker;
+	unsigned rail = index % lanes->rail_count;
+	enum kvt_err err = KVT_OK;
+	kvi_worker_lock(worker);
+	if (link->shard->severed)
+		err = kvi_conn_check(conn, error);
+	else
+		err = kvi_link_open(link, lanes->rails[rail].address, lanes->rails[rail].len, NULL,
+				    error);
+	kvi_worker_unlock(worker);
+	/* Some providers look for the way at once. */
+	if (err == KVT_E_UNREACHABLE && error->provider_errno != 0) {
+		kvi_link_fail_unconnected(link, error->provider_errno);
+		err = kvi_conn_check(conn, error);
 	}
-	return KVT_OK;
+	return err;
 }
 
 /* A new connection over fd, known to the control thread. Owns fd from success on. */
@@ -188,8 +186,29 @@ static bool step_meeting(struct kvi_dial *dial)
 		return wait_until(dial, deadline_ns);
 	if (!is_answered)
 		return finish(dial);
-	if (open_lanes(conn, &dial->error) != KVT_OK)
-		return lose(dial);
+	dial->next_lane = 0;
+	dial->state = KVI_DIAL_LANES;
+	return true;
+}
+
+static bool step_lanes(struct kvi_dial *dial)
+{
+	struct kvt_conn *conn = dial->conn;
+	int64_t until_ns = kvi_deadline_after(LANES_AT_ONCE_NS);
+	while (dial->next_lane < conn->lane_count) {
+		int64_t now_ns = kvi_clock_now();
+		if (now_ns >= dial->target.deadline_ns) {
+			blame_silence(conn, true);
+			return kvi_conn_check(conn, &dial->error) != KVT_OK && lose(dial);
+		}
+		if (now_ns >= until_ns)
+			return wait_until(dial, now_ns);
+		if (open_lane(conn, dial->next_lane, &dial->error) != KVT_OK)
+			return lose(dial);
+		dial->next_lane++;
+		if (atomic_load(&dial->stop) != KVT_OK)
+			return true;
+	}
 	dial->state = KVI_DIAL_OPENING;
 	return true;
 }
@@ -254,6 +273,7 @@ static bool step_stopped(struct kvi_dial *dial, enum kvt_err code)
 		[KVI_DIAL_RESOLVING] = "resolving the name",
 		[KVI_DIAL_CONNECTING] = "connecting",
 		[KVI_DIAL_ANSWERED] = "waiting for an answer",
+		[KVI_DIAL_LANES] = "connecting the lanes",
 		[KVI_DIAL_OPENING] = "connecting the lanes",
 		[KVI_DIAL_RESTING] = "waiting to call again",
 	};
@@ -292,6 +312,9 @@ bool kvi_dial_step(struct kvi_dial *dial)
 			break;
 		case KVI_DIAL_CONNECTING:
 			goes_on = step_connecting(dial);
+			break;
+		case KVI_DIAL_LANES:
+			goes_on = step_lanes(dial);
 			break;
 		case KVI_DIAL_LOSING:
 			goes_on = step_losing(dial);

@@ -19,7 +19,8 @@ enum kvi_dial_state {
 	KVI_DIAL_RESOLVING,
 	KVI_DIAL_CONNECTING,
 	KVI_DIAL_ANSWERED, /* a socket is connected: an engine has to say where its lanes are */
-	KVI_DIAL_OPENING,  /* the lanes are being connected */
+	KVI_DIAL_LANES,	   /* its lanes are called, one after another */
+	KVI_DIAL_OPENING,  /* all of them are being connected */
 	KVI_DIAL_LOSING,   /* conn has failed; until it is torn down */
 	KVI_DIAL_RESTING,  /* before the last address is called once more */
 	KVI_DIAL_OVER,	   /* conn, or error */
@@ -29,10 +30,11 @@ struct kvi_dial {
 	/* its driver */
 	enum kvi_dial_state state;
 	struct kvi_target target;
-	int64_t due_ns;	   /* when to step again, if nothing happens before */
-	int64_t answer_ns; /* until then an engine has to answer */
-	int64_t pause_ns;  /* before the next call of one who was hung up on */
-	bool is_stranger;  /* what was lost was no engine, or not the one that is meant */
+	int64_t due_ns;	    /* when to step again, if nothing happens before */
+	int64_t answer_ns;  /* until then an engine has to answer */
+	int64_t pause_ns;   /* before the next call of one who was hung up on */
+	unsigned next_lane; /* to be called */
+	bool is_stranger;   /* what was lost was no engine, or not the one that is meant */
 	struct kvt_conn *conn;
 	struct kvt_error error; /* of conn, or, once OVER without one, of the call */
 
