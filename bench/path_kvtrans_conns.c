@@ -229,11 +229,25 @@ static int exchange_memory(struct perf_run *run, int64_t own_len)
 	return PERF_OK;
 }
 
+/* Take the next one, as long as the client is there: it may have failed, for want of descriptors, say. */
+static int take_idle(struct perf_run *run, struct kvt_conn **conn)
+{
+	struct kvtrans *own = run->own;
+	struct kvt_error error = { 0 };
+	int64_t until_ns = perf_now_ns() + run->options->timeout_ns;
+	enum kvt_err err;
+
+	do {
+		err = kvt_conn_accept(own->engine, END_CHECK_NS, conn, &error);
+	} while (err == KVT_E_TIMEOUT && perf_now_ns() < until_ns &&
+		 kvt_conn_get_status(own->conn, NULL) == KVT_OK);
+	return kvtrans_check(err, "taking idle connections", &error);
+}
+
 int kvtrans_add_beside(struct perf_run *run)
 {
 	struct kvtrans *own = run->own;
 	size_t before = perf_memory_get(false);
-	struct kvt_error error = { 0 };
 	int status = PERF_OK;
 
 	if (!run->job.beside)
@@ -245,11 +259,7 @@ int kvtrans_add_beside(struct perf_run *run)
 	}
 	while (own->beside_count < run->job.beside && !status) {
 		struct kvt_conn **conn = &own->beside[own->beside_count];
-		status = run->leads ? call(run, own->port, conn)
-				    : kvtrans_check(kvt_conn_accept(own->engine,
-								    run->options->timeout_ns, conn,
-								    &error),
-						    "taking idle connections", &error);
+		status = run->leads ? call(run, own->port, conn) : take_idle(run, conn);
 		own->beside_count += !status;
 	}
 	if (status)
