@@ -36,6 +36,7 @@ enum kvt_err kvi_wake_open(struct kvi_wake *wake)
 		return errno == ENOMEM ? KVT_E_NO_MEMORY : KVT_E_LIMIT;
 	atomic_init(&wake->fd, fd);
 	atomic_init(&wake->pending, false);
+	atomic_init(&wake->is_muted, false);
 	return KVT_OK;
 }
 
@@ -56,6 +57,17 @@ void kvi_wake_forget(struct kvi_wake *wake)
 	atomic_store(&wake->fd, -1);
 }
 
+void kvi_wake_mute(struct kvi_wake *wake)
+{
+	atomic_store(&wake->is_muted, true);
+}
+
+void kvi_wake_unmute(struct kvi_wake *wake)
+{
+	atomic_store(&wake->is_muted, false);
+	atomic_exchange(&wake->pending, false); /* what was not written */
+}
+
 static int get_fd(const struct kvi_wake *wake)
 {
 	return atomic_load_explicit(&wake->fd, memory_order_relaxed);
@@ -63,7 +75,8 @@ static int get_fd(const struct kvi_wake *wake)
 
 void kvi_wake(struct kvi_wake *wake)
 {
-	if (atomic_exchange_explicit(&wake->pending, true, memory_order_acq_rel))
+	if (atomic_exchange_explicit(&wake->pending, true, memory_order_acq_rel) ||
+	    atomic_load_explicit(&wake->is_muted, memory_order_relaxed))
 		return;
 	ssize_t written = write(get_fd(wake), &(uint64_t){ 1 }, sizeof(uint64_t));
 	(void)written; /* EAGAIN: 2^64 - 2 wakes are unread: the fd is readable. Else it is not ours. */

@@ -15,6 +15,7 @@
 struct kvi_wake {
 	atomic_int fd; /* -1: closed, or forgotten */
 	atomic_bool pending;
+	atomic_bool is_muted;
 };
 
 enum kvt_err kvi_wake_open(struct kvi_wake *wake);
@@ -28,6 +29,10 @@ bool kvi_wake_is_watched(const struct kvi_wake *wake, int epoll_fd, struct epoll
 
 /* The descriptor is not ours any more: it is not written, read or closed from now on. */
 void kvi_wake_forget(struct kvi_wake *wake);
+
+/* It may be another's by now, or not: it is not written until it is known to be ours. Who sleeps looks in by itself. */
+void kvi_wake_mute(struct kvi_wake *wake);
+void kvi_wake_unmute(struct kvi_wake *wake);
 
 /* Any thread. Everything the caller did before is visible to the thread whose kvi_wake_clear() returns. */
 void kvi_wake(struct kvi_wake *wake);

@@ -66,6 +66,14 @@ static void check_fds(struct kvt_engine *engine)
 			kvi_engine_lose_fds(engine);
 }
 
+static void mute_wakes(struct kvt_engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_wake_mute(&engine->workers[i]->wake);
+	if (engine->control != NULL)
+		kvi_control_mute(engine->control);
+}
+
 static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engine_config *config,
 			       struct kvt_error *error)
 {
@@ -134,6 +142,7 @@ static void pin_workers(struct kvt_engine *engine, const struct kvt_engine_confi
 /* Undo what open has done; in reverse. */
 static void close_parts(struct kvt_engine *engine)
 {
+	check_fds(engine); /* before anybody is woken to stop */
 	if (engine->dialer != NULL)
 		kvi_dialer_stop(engine->dialer);
 	if (engine->control != NULL)
@@ -168,6 +177,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	randombytes_buf(engine->instance, sizeof(engine->instance));
 	engine->handlers = &kvi_message_handlers;
 	engine->check_fds = check_fds;
+	engine->mute_wakes = mute_wakes;
 	engine->hand_out = hand_out;
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_mutex_init(&engine->offers_lock, NULL);

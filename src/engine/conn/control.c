@@ -616,8 +616,18 @@ err_free:
 	return err;
 }
 
+void kvi_control_mute(struct kvi_control *control)
+{
+	kvi_wake_mute(&control->wake);
+}
+
 void kvi_control_stop(struct kvi_control *control)
 {
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &control->wake };
+	if (!kvi_wake_is_watched(&control->wake, control->epoll_fd, event))
+		kvi_engine_lose_fds(control->engine);
+	else
+		kvi_wake_unmute(&control->wake);
 	atomic_store(&control->stopping, true);
 	kvi_wake(&control->wake);
 	pthread_join(control->thread, NULL);

@@ -75,6 +75,9 @@ struct kvi_control {
 enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
 			      struct kvi_control **control, struct kvt_error *error);
 
+/* Its descriptors may not be ours: it is not woken any more, and looks in by itself. Any thread. */
+void kvi_control_mute(struct kvi_control *control);
+
 /* Send CLOSE to all peers, tear their connections down, stop the thread. */
 void kvi_control_stop(struct kvi_control *control);
 

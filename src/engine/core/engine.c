@@ -37,6 +37,7 @@ void kvi_engine_lose_fds(struct kvt_engine *engine)
 		return;
 	kvi_log(KVI_LOG_ERROR, "descriptors-lost", "%s", KVI_FDS_LOST_TEXT);
 	kvi_wake_forget(&engine->inbox.wake); /* the control thread looks in by itself */
+	engine->mute_wakes(engine);
 }
 
 bool kvi_engine_has_lost_fds(struct kvt_engine *engine)

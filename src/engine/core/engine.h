@@ -74,6 +74,8 @@ struct kvt_engine {
 	const struct kvi_handlers *handlers; /* of messages, link.h */
 	/* Look whether somebody has closed descriptors of ours: then kvi_engine_lose_fds(). */
 	void (*check_fds)(struct kvt_engine *engine);
+	/* Some are not: wake no thread through its own until it has looked. */
+	void (*mute_wakes)(struct kvt_engine *engine);
 	/* Give a peer that has connected to the application. False: it has gone, and left nothing. */
 	bool (*hand_out)(struct kvt_conn *conn);
 	uint16_t port;

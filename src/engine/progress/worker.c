@@ -521,6 +521,10 @@ err_free:
 void kvi_worker_stop(struct kvi_worker *worker)
 {
 	atomic_store(&worker->stopping, true);
+	if (kvi_worker_has_fds(worker))
+		kvi_wake_unmute(&worker->wake);
+	else
+		kvi_engine_lose_fds(worker->engine);
 	kvi_wake(&worker->wake);
 	unpark(worker);
 	pthread_join(worker->thread, NULL);
