@@ -197,6 +197,8 @@ int kvtrans_meet(struct perf_run *run, int64_t wait_ns)
 								&own->conn, &error),
 						"waiting for a client", &error);
 	run->has_met = !status;
+	if (!status)
+		run->report.provider = kvt_conn_get_path(own->conn, NULL);
 	return status ? status
 		      : kvtrans_check(kvt_kv_open(own->conn, &config, &own->control, &error),
 				      "opening the control KV", &error);

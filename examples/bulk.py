@@ -187,7 +187,7 @@ def receive(engine, conn_id, talk, host):
             pattern.verify(cache, f"{way}, {label}")
             if number:
                 runs[way].append(Run(seconds, cpu))
-    report(runs, tokens, cache.nbytes, engine.provider)
+    report(runs, tokens, cache.nbytes, engine.stats(conn_id)["path"])
 
 
 def receive_by_engine(engine, kv_ids, talk, progress):
@@ -221,8 +221,8 @@ def listen_towards(host):
     return socket.create_server((local, 0), family=family)
 
 
-def report(runs, tokens, nbytes, provider):
-    names = {ENGINE: f"KVTrans ({provider})", SOCKET: "plain TCP socket"}
+def report(runs, tokens, nbytes, path):
+    names = {ENGINE: f"KVTrans ({path})", SOCKET: "plain TCP socket"}
     times = {way: median(run.seconds for run in runs[way]) for way in names}
     cpu = {way: median(run.cpu for run in runs[way]) for way in names}
     gib = nbytes / 2**30

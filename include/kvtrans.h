@@ -39,7 +39,8 @@ extern "C" {
  *
  * interfaces      names ("eth0", "lo", "mlx5_0"), IP addresses of this host (link-local ones with their
  *                 interface, "fe80::1%eth0") or "localhost", one rail each; at least one
- * provider        libfabric provider, or "local" (one host); default: the best one that serves the interfaces
+ * provider        libfabric provider, or "local" (one host); default: the best one that serves the interfaces, and beside
+ *                 it "local" for peers of this host, unless KVTRANS_LOCAL=0 is in the environment
  * ncpus           workers, 1 to 256; default: half the CPUs, 1 to 4
  * nconn_per_cpu   lanes per worker and connection; ncpus x nconn_per_cpu is at most 1,024; default 1
  * listen_port     TCP port of the control listener; 0 takes a free one
@@ -257,6 +258,12 @@ KVT_API const char *kvt_conn_get_key_id(const struct kvt_conn *conn);
 /* The identity that the peer's engine was opened with, and its length; 0 and NULL when it has none. Valid as long as
  * the handle. It says what the peer says: whom that key belongs to, kvt_conn_get_key_id() tells. */
 KVT_API const void *kvt_conn_get_peer_identity(const struct kvt_conn *conn, size_t *len);
+/*
+ * What the connection's lanes run on: "local", where both engines were found to be on one host, else the network's
+ * provider ("tcp"). reason (may be NULL): why it is not local; "" where it is. The path lives as long as the engine, the
+ * reason as long as this handle. Any thread.
+ */
+KVT_API const char *kvt_conn_get_path(const struct kvt_conn *conn, const char **reason);
 /* KVT_OK while the connection is open, else why it is not; fills error (may be NULL) then. */
 KVT_API enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error);
 KVT_API enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats);

@@ -82,6 +82,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/fabric.h \
 	src/fabric/fabrics.c \
 	src/fabric/flow.c \
+	src/fabric/host.c \
 	src/fabric/interface.c \
 	src/fabric/interface.h \
 	src/fabric/internal.h \
@@ -146,6 +147,8 @@ src_libkvi_core_la_SOURCES = \
 	src/engine/core/conn.h \
 	src/engine/core/engine.c \
 	src/engine/core/engine.h \
+	src/engine/core/path.c \
+	src/engine/core/path.h \
 	src/engine/core/ref.h \
 	src/engine/core/secrets.c \
 	src/engine/core/secrets.h \
@@ -244,6 +247,8 @@ src_libkvi_conn_la_SOURCES = \
 	src/engine/conn/life.h \
 	src/engine/conn/offer.c \
 	src/engine/conn/offer.h \
+	src/engine/conn/path.c \
+	src/engine/conn/path.h \
 	src/engine/conn/session.c \
 	src/engine/conn/session.h \
 	src/engine/conn/strangers.c \

@@ -40,6 +40,7 @@ C_TESTS = \
 	tests/fabric/check_table \
 	tests/faults/check_faults \
 	tests/faults/check_paged_faults \
+	tests/integration/check_path \
 	tests/protocol/check_handshake \
 	tests/protocol/check_malformed \
 	tests/protocol/check_vectors \
@@ -103,6 +104,7 @@ PYTHON_TESTS = \
 	tests/python/test_paged_parts.py \
 	tests/python/test_paged_pools.py \
 	tests/python/test_paged_waits.py \
+	tests/python/test_path.py \
 	tests/python/test_readme.py \
 	tests/python/test_smollm2.py \
 	tests/python/test_threads.py \
@@ -251,6 +253,19 @@ tests_integration_check_integration_SOURCES = \
 	tests/integration/test_traffic.c
 tests_integration_check_integration_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFABRIC_CFLAGS)
 tests_integration_check_integration_LDADD = src/libkvtrans.la $(LIBFABRIC_LIBS) $(CHECK_LIBS)
+# Two processes, and peers that are no engines: these write frames.
+tests_integration_check_path_SOURCES = \
+	tests/integration/bed.c \
+	tests/integration/bed.h \
+	tests/integration/cable.c \
+	tests/integration/cable.h \
+	tests/integration/check_path.c \
+	tests/integration/check_path.h \
+	tests/integration/pair.c \
+	tests/integration/pair.h \
+	tests/integration/raw.c \
+	tests/integration/raw.h \
+	tests/integration/test_path_raw.c
 INTEGRATION_TESTS = \
 	tests/integration/check_integration_local.sh \
 	tests/integration/check_integration_sockets.sh \

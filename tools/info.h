@@ -29,7 +29,7 @@ enum {
 	INFO_WORD_LEN = 64,
 };
 
-enum { INFO_UNKNOWN = -1 };
+enum { INFO_UNKNOWN = -1, INFO_KEY_LEN = 32 };
 
 /* A port of an RDMA device, as the kernel tells. */
 struct info_port {
@@ -78,6 +78,13 @@ struct info_interface {
 	struct info_choice choice;
 };
 
+/* Between two processes of this host. */
+struct info_host {
+	char path[KVI_PROVIDER_LEN]; /* "": they could not connect, and reason tells why */
+	char reason[KVT_TEXT_LEN];   /* why path is not the local one; "" where it is */
+	int64_t ptrace_scope; /* from 1 on a process may not read another's memory, but root may */
+};
+
 struct info_peer {
 	const char *name; /* as the user gave it; NULL: no peer was named */
 	char address[KVI_HOST_LEN];
@@ -119,6 +126,7 @@ struct info_report {
 	struct kvi_offer offers[INFO_OFFERS_MAX];
 	size_t offer_count;
 	unsigned libfabric_major, libfabric_minor;
+	struct info_host host;
 	struct info_peer peer;
 	const char *interface; /* the one the user named; NULL: all */
 	struct info_defaults defaults;
@@ -141,6 +149,9 @@ void info_find_offers(struct info_report *report);
 int info_choose_all(struct info_report *report);
 /* The same for the interface that leads to peer->name. INFO_OK, or INFO_FAILED after saying why. */
 int info_find_peer(struct info_report *report);
+
+/* info_host.c: open two engines and connect them. */
+void info_find_host(struct info_host *host);
 
 /* info_limits.c: note what a library did before main(); then limits; then advice, out of all the rest. */
 void info_note_start(struct info_limits *limits);

@@ -184,6 +184,15 @@ static void add_offers(struct writer *writer, const struct info_report *report)
 	end(writer, ']');
 }
 
+static void add_host(struct writer *writer, const struct info_host *host)
+{
+	begin(writer, "this_host", '{');
+	add_text(writer, "path", host->path[0] != '\0' ? host->path : NULL);
+	add_text(writer, "reason", host->reason[0] != '\0' ? host->reason : NULL);
+	add_limit(writer, "ptrace_scope", host->ptrace_scope);
+	end(writer, '}');
+}
+
 static void add_peer(struct writer *writer, const struct info_peer *peer)
 {
 	if (peer->name == NULL) {
@@ -250,6 +259,7 @@ void info_print_json(const struct info_report *report)
 	add_peer(&writer, &report->peer);
 	add_interfaces(&writer, report);
 	add_rdma_ports(&writer, report);
+	add_host(&writer, &report->host);
 	add_offers(&writer, report);
 	add_limits(&writer, report);
 	add_advice(&writer, report);

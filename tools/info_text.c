@@ -169,6 +169,28 @@ static void print_peer(const struct info_peer *peer)
 		  choice->provider);
 }
 
+static void print_host(const struct info_host *host)
+{
+	printf("\nTo processes of this host\n");
+	if (host->path[0] == '\0')
+		print_row(2, "path", "none: %s", host->reason);
+	else if (host->reason[0] != '\0')
+		print_row(2, "path", "%s, not local: %s", host->path, host->reason);
+	else
+		print_row(2, "path",
+			  "local, which needs no network: tried between two engines of this user, "
+			  "that name no provider");
+	if (host->path[0] == '\0' || host->reason[0] != '\0')
+		return;
+	print_row(2, "memory", "%s",
+		  host->ptrace_scope == 0 ? "read by the peer (process_vm_readv), or mapped where "
+					    "an engine allocated it"
+					  : "mapped by the peer where an engine allocated it; "
+					    "other "
+					    "memory may be copied twice, as ptrace_scope forbids "
+					    "to read it");
+}
+
 static void print_offers(const struct info_report *report)
 {
 	printf("\nProviders of libfabric, those that are used first\n");
@@ -239,6 +261,7 @@ void info_print_text(const struct info_report *report)
 	if (report->peer.name != NULL)
 		print_peer(&report->peer);
 	print_interfaces(report);
+	print_host(&report->host);
 	print_offers(report);
 	print_limits(report);
 	print_advice(report);

@@ -72,6 +72,7 @@ static int make_report(struct info_report *report)
 		status = info_find_peer(report);
 	if (status != INFO_OK)
 		return status;
+	info_find_host(&report->host);
 	info_find_limits(report);
 	info_advise(report);
 	return INFO_OK;

@@ -6,6 +6,7 @@ bin_PROGRAMS += tools/kvtrans-info tools/kvtrans-key
 tools_kvtrans_info_SOURCES = \
 	tools/info.h \
 	tools/info_choice.c \
+	tools/info_host.c \
 	tools/info_json.c \
 	tools/info_limits.c \
 	tools/info_net.c \

@@ -262,7 +262,10 @@ static PyMethodDef conn_methods[] = {
 	  "Returns\n"
 	  "callback." },
 	{ "stats", conn_stats_locked, METH_NOARGS,
-	  "stats($self)\n--\n\nCounters of this connection, as Engine.stats() has them." },
+	  "stats($self)\n--\n\nCounters of this connection, as Engine.stats() has them, and "
+	  "\"path\":\n"
+	  "what its lanes run on, \"local\" or the network's provider; \"path_reason\" tells why\n"
+	  "it is not local." },
 	{ "close", conn_close_locked, METH_NOARGS,
 	  "close($self)\n--\n\n"
 	  "Close the connection; what is in flight on it fails. May be called again." },

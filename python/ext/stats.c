@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stats.c - struct kvt_stats as a dict. It never counts anything itself.
+ * stats.c - struct kvt_stats as a dict, and with it the path of a connection. It never counts anything itself.
  */
 #include "ext.h"
 
@@ -104,8 +104,19 @@ PyObject *kvi_py_get_conn_stats(struct kvi_py_conn *conn)
 {
 	struct kvt_stats stats = KVT_STATS_INIT;
 	enum kvt_err err = kvt_conn_get_stats(conn->handle, &stats);
+	PyObject *dict = make_stats((PyObject *)conn, err, &stats);
+	const char *reason;
 
-	return make_stats((PyObject *)conn, err, &stats);
+	if (dict == NULL)
+		return NULL;
+	const char *path = kvt_conn_get_path(conn->handle, &reason);
+	if (put_new(dict, "path", PyUnicode_FromString(path)) < 0 ||
+	    put_new(dict, "path_reason",
+		    PyUnicode_DecodeUTF8(reason, (Py_ssize_t)strlen(reason), "replace")) < 0) {
+		Py_DECREF(dict);
+		return NULL;
+	}
+	return dict;
 }
 
 PyObject *kvi_py_stats(PyObject *self, PyObject *args, PyObject *kwargs)

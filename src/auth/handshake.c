@@ -40,7 +40,7 @@ static void refuse(struct kvi_handshake *handshake)
 	handshake->state = KVI_HANDSHAKE_FAILED;
 }
 
-static bool has_provider(const struct kvi_hello *hello, const char *name)
+bool kvi_hello_has_provider(const struct kvi_hello *hello, const char *name)
 {
 	for (unsigned i = 0; i < hello->provider_count; i++) {
 		if (strcmp(hello->providers[i], name) == 0)
@@ -52,7 +52,7 @@ static bool has_provider(const struct kvi_hello *hello, const char *name)
 static const char *find_provider(const struct kvi_hello *local, const struct kvi_hello *remote)
 {
 	for (unsigned i = 0; i < local->provider_count; i++) {
-		if (has_provider(remote, local->providers[i]))
+		if (kvi_hello_has_provider(remote, local->providers[i]))
 			return local->providers[i];
 	}
 	return NULL;
@@ -123,7 +123,8 @@ static void take_welcome(struct kvi_handshake *handshake, const struct kvi_welco
 	const struct kvi_hello *local = &handshake->local;
 	if (welcome->version < local->version_min || welcome->version > local->version_max ||
 	    (welcome->features & ~local->features) != 0 ||
-	    welcome->lane_count > local->lane_count || !has_provider(local, welcome->provider)) {
+	    welcome->lane_count > local->lane_count ||
+	    !kvi_hello_has_provider(local, welcome->provider)) {
 		fail_silently(handshake, "the peer's WELCOME is not within what was offered");
 		return;
 	}

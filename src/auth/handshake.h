@@ -37,6 +37,9 @@ struct kvi_handshake {
 	size_t output_len;
 };
 
+/* Whether that provider is among those that hello names. */
+bool kvi_hello_has_provider(const struct kvi_hello *hello, const char *name);
+
 /*
  * Begin. A client has output at once. session: 16 random bytes for a server to give the connection,
  * NULL for a client.

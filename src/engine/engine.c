@@ -85,9 +85,11 @@ static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engin
 			return err;
 		engine->rail_count++;
 		/* One provider for all rails: a connection's lanes differ in nothing but their NIC. */
-		provider = kvi_engine_get_caps(engine)->provider;
+		provider = kvi_rail_get_caps(engine->rails[0])->provider;
 	}
-	const struct kvi_caps *caps = kvi_engine_get_caps(engine);
+	const struct kvi_caps *caps = kvi_rail_get_caps(engine->rails[0]);
+	struct kvi_path *path = caps->one_host ? &engine->local : &engine->network;
+	*path = (struct kvi_path){ .count = (unsigned)engine->rail_count, .caps = caps };
 	if (caps->own_domains && !caps->same_rkey)
 		return kvi_fail(error, KVT_E_UNSUPPORTED, 0,
 				"provider %s has a domain per worker but keys of its own",
@@ -100,6 +102,24 @@ static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engin
 				caps->provider);
 	memcpy(engine->provider, caps->provider, sizeof(engine->provider));
 	return KVT_OK;
+}
+
+/* The way within this host, beside the network's, unless the user has chosen. */
+static void open_local(struct kvt_engine *engine, const struct kvt_engine_config *config)
+{
+	struct kvi_rail **rail = &engine->rails[engine->rail_count];
+	struct kvt_error error = { .text = "" };
+	if (config->provider != NULL)
+		snprintf(error.text, sizeof(error.text), "this side's provider is named: %.32s",
+			 config->provider);
+	else if (!engine->settings.takes_local)
+		snprintf(error.text, sizeof(error.text), "KVTRANS_LOCAL=0 is set on this side");
+	else if (kvi_rail_open(config->interfaces[0], KVI_LOCAL_PROVIDER, rail, &error) == KVT_OK)
+		engine->local = (struct kvi_path){ .first = (unsigned)engine->rail_count++,
+						   .count = 1,
+						   .caps = kvi_rail_get_caps(*rail) };
+	memcpy(engine->no_local_text, error.text, sizeof(engine->no_local_text));
+	engine->host_id_len = kvi_host_read_id(engine->host_id);
 }
 
 /* Two interfaces may be of one host. */
@@ -201,6 +221,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		err = open_rails(engine, &config, error);
 	if (err != KVT_OK)
 		goto err_close;
+	open_local(engine, &config);
 	if (config.insecure)
 		kvi_log(KVI_LOG_WARN, "insecure", "this engine lets in whoever reaches its port");
 	while (engine->worker_count < settings.ncpus) {

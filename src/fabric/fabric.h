@@ -38,7 +38,8 @@ enum {
 	KVI_HOST_LEN = 64,	   /* of an IP address as text, with its zone */
 	KVI_ADDRESS_TEXT_LEN = KVI_HOST_LEN + 16,
 	KVI_LANE_DATA_LEN_MAX = 48, /* bytes a lane request carries; verbs has 55 at most */
-	KVI_SPANS_MAX = 4,	    /* of one RMA operation: as many as tcp takes */
+	KVI_HOST_ID_LEN = 36,
+	KVI_SPANS_MAX = 4, /* of one RMA operation: as many as tcp takes */
 };
 
 /* What the provider can do, as fi_info and the table of provider facts tell. */
@@ -63,6 +64,17 @@ struct kvi_caps {
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	size_t pack_shared_below; /* the same of blocks in memory that was shared */
 };
+
+/* ---- the host ---- */
+
+/*
+ * What tells this host, since it was started, from all others; the same for all its processes, in containers, too.
+ * Returns its length, 0 with errno set where the kernel does not tell it.
+ */
+size_t kvi_host_read_id(uint8_t id[KVI_HOST_ID_LEN]);
+
+/* The provider whose lanes stay on this host. It is taken by its name only. */
+#define KVI_LOCAL_PROVIDER "local"
 
 /* ---- rails ---- */
 

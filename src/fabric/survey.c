@@ -59,16 +59,6 @@ size_t kvi_survey_list(struct kvi_offer *offers, size_t max)
 		offer->only_by_name = profile->only_by_name;
 		offer->why = profile->use;
 	}
-	struct kvi_offer *local = find_offer(offers, &count, max, KVI_LOCAL_PROVIDER);
-	if (local != NULL)
-		*local = (struct kvi_offer){
-			.provider = KVI_LOCAL_PROVIDER,
-			.is_used = true,
-			.only_by_name = true,
-			.is_here = true,
-			.msg = true,
-			.why = "processes of one user on one host; KVTrans's own",
-		};
 	struct fi_info *list = ask(NULL);
 	for (const struct fi_info *at = list; at != NULL; at = at->next) {
 		struct kvi_offer *offer =

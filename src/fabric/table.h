@@ -96,8 +96,6 @@ struct kvi_fabric {
 /* Those there are, in the order in which they are asked; the last is NULL. */
 extern const struct kvi_fabric *const kvi_fabrics[];
 
-#define KVI_LOCAL_PROVIDER "local"
-
 extern const struct kvi_fabric kvi_ofi_fabric;	 /* ofi.c: libfabric's */
 extern const struct kvi_fabric kvi_local_fabric; /* local/local.c: between processes of one host */
 

@@ -135,16 +135,20 @@ static void read_ending(struct kvi_reader *reader, struct kvi_frame *frame)
 	read_string(reader, ending->text, 0, KVT_TEXT_LEN - 1);
 }
 
+static void read_address(struct kvi_reader *reader, struct kvi_wire_address *address)
+{
+	uint8_t len = kvi_read_u8(reader);
+	require(reader, len >= 1 && len <= KVI_WIRE_ADDRESS_LEN_MAX);
+	read_array(reader, address->address, len);
+	address->len = len;
+}
+
 static void read_lanes(struct kvi_reader *reader, struct kvi_lanes *lanes)
 {
 	lanes->rail_count = kvi_read_u8(reader);
 	require(reader, lanes->rail_count >= 1 && lanes->rail_count <= KVI_RAILS_MAX);
-	for (unsigned i = 0; !reader->bad && i < lanes->rail_count; i++) {
-		uint8_t len = kvi_read_u8(reader);
-		require(reader, len >= 1 && len <= KVI_WIRE_ADDRESS_LEN_MAX);
-		read_array(reader, lanes->rails[i].address, len);
-		lanes->rails[i].len = len;
-	}
+	for (unsigned i = 0; !reader->bad && i < lanes->rail_count; i++)
+		read_address(reader, &lanes->rails[i]);
 }
 
 static bool is_zero(const uint8_t *bytes, size_t len)
@@ -237,6 +241,13 @@ enum kvt_err kvi_frame_decode(const void *bytes, size_t len, struct kvi_frame *f
 		break;
 	case KVI_FRAME_IDENTITY:
 		read_identity(&reader, &read.identity);
+		break;
+	case KVI_FRAME_NEAR:
+		read_array(&reader, read.near.proof, sizeof(read.near.proof));
+		read_address(&reader, &read.near.rail);
+		break;
+	case KVI_FRAME_FAR:
+		read_string(&reader, read.far.text, 0, KVT_TEXT_LEN - 1);
 		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:

@@ -59,13 +59,17 @@ static void write_ending(struct kvi_writer *writer, const struct kvi_ending *end
 	write_text(writer, ending->text);
 }
 
+static void write_address(struct kvi_writer *writer, const struct kvi_wire_address *address)
+{
+	kvi_write_u8(writer, address->len);
+	kvi_write_bytes(writer, address->address, address->len);
+}
+
 static void write_lanes(struct kvi_writer *writer, const struct kvi_lanes *lanes)
 {
 	kvi_write_u8(writer, lanes->rail_count);
-	for (unsigned i = 0; i < lanes->rail_count; i++) {
-		kvi_write_u8(writer, lanes->rails[i].len);
-		kvi_write_bytes(writer, lanes->rails[i].address, lanes->rails[i].len);
-	}
+	for (unsigned i = 0; i < lanes->rail_count; i++)
+		write_address(writer, &lanes->rails[i]);
 }
 
 static void write_opening(struct kvi_writer *writer, const struct kvi_opening *opening)
@@ -102,6 +106,13 @@ static void write_frame_body(struct kvi_writer *writer, const struct kvi_frame *
 	case KVI_FRAME_IDENTITY:
 		kvi_write_u16(writer, (uint16_t)frame->identity.len);
 		kvi_write_bytes(writer, frame->identity.bytes, frame->identity.len);
+		break;
+	case KVI_FRAME_NEAR:
+		kvi_write_bytes(writer, frame->near.proof, sizeof(frame->near.proof));
+		write_address(writer, &frame->near.rail);
+		break;
+	case KVI_FRAME_FAR:
+		write_text(writer, frame->far.text);
 		break;
 	case KVI_FRAME_READY:
 	case KVI_FRAME_HEARTBEAT:

@@ -35,6 +35,7 @@ enum {
 	KVI_PROVIDERS_MAX = 4,
 	KVI_RAILS_MAX = 16,
 	KVI_WIRE_ADDRESS_LEN_MAX = 128,
+	KVI_HOST_PROOF_LEN = 32,
 	KVI_LANES_MAX = 1024,
 	KVI_MESSAGE_HEADER_LEN = 16, /* section 5 */
 	KVI_LANE_HELLO_LEN = 38,     /* section 4 */
@@ -61,7 +62,9 @@ enum kvi_frame_type {
 	KVI_FRAME_OPENING = 8,
 	KVI_FRAME_ANSWER = 9,
 	KVI_FRAME_IDENTITY = 10,
-	KVI_FRAME_LAST = KVI_FRAME_IDENTITY,
+	KVI_FRAME_NEAR = 11,
+	KVI_FRAME_FAR = 12,
+	KVI_FRAME_LAST = KVI_FRAME_FAR,
 };
 
 enum kvi_opening_mode {
@@ -108,13 +111,27 @@ struct kvi_ending {
 	char text[KVT_TEXT_LEN];
 };
 
+/* The address of a listener for lanes, as its fabric gives it. */
+struct kvi_wire_address {
+	uint8_t len;
+	uint8_t address[KVI_WIRE_ADDRESS_LEN_MAX];
+};
+
 /* Server: where lanes connect (3.4). Lane i goes to rails[i % rail_count]. */
 struct kvi_lanes {
 	uint8_t rail_count;
-	struct {
-		uint8_t len;
-		uint8_t address[KVI_WIRE_ADDRESS_LEN_MAX];
-	} rails[KVI_RAILS_MAX];
+	struct kvi_wire_address rails[KVI_RAILS_MAX];
+};
+
+/* Server: where lanes connect that stay on its host, for who can tell from the proof that it is there, too (3.12). */
+struct kvi_near {
+	uint8_t proof[KVI_HOST_PROOF_LEN];
+	struct kvi_wire_address rail;
+};
+
+/* Client: its lanes go over the network after all, and why (3.13). */
+struct kvi_far {
+	char text[KVT_TEXT_LEN];
 };
 
 /* Bytes of what was decoded or, to encode, wherever they are. */
@@ -132,6 +149,8 @@ struct kvi_frame {
 		struct kvi_lanes lanes;
 		struct kvi_opening opening; /* OPENING; ANSWER: proof */
 		struct kvi_view identity;   /* 3.11 */
+		struct kvi_near near;
+		struct kvi_far far;
 	};
 };
 

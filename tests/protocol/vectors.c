@@ -105,6 +105,16 @@ static const struct kvi_frame identity = {
 	.identity = { (const uint8_t *)"decode-0\x00", 9 },
 };
 
+static const struct kvi_frame near = {
+	.type = KVI_FRAME_NEAR,
+	.near = { .proof = { 0xb0, 0xb1, [31] = 0xcf }, .rail = { 3, { 1, 0, 'k' } } },
+};
+
+static const struct kvi_frame far = {
+	.type = KVI_FRAME_FAR,
+	.far.text = "why",
+};
+
 /* ---- section 4 ---- */
 
 static const struct kvi_lane_hello lane_hello = { .session = SESSION,
@@ -399,6 +409,11 @@ const struct vector vectors[] = {
 	{ "3.9 ANSWER", VECTOR_FRAME, "4b56 09 00 30000000 " PROOF_HEX, &answer },
 	{ "3.11 IDENTITY", VECTOR_FRAME, "4b56 0a 00 0b000000 0900 6465636f64652d30 00",
 	  &identity },
+	{ "3.12 NEAR", VECTOR_FRAME,
+	  "4b56 0b 00 24000000 b0b1 0000000000000000000000000000000000000000000000000000000000 cf "
+	  "03 01006b",
+	  &near },
+	{ "3.13 FAR", VECTOR_FRAME, "4b56 0c 00 04000000 03 776879", &far },
 	{ "4 lane hello", VECTOR_LANE_HELLO, "4b56544c " SESSION_HEX TOKEN_HEX "ff03",
 	  &lane_hello },
 	{ "5.2 CREDIT", VECTOR_MESSAGE, "01 00 0201 06050403 0000000000000000", &credit },

@@ -19,6 +19,8 @@ import pytest
 
 import kvtrans_engine
 
+os.environ.setdefault("KVTRANS_LOCAL", "0")  # as tests/env.sh: over the network where nothing else is said
+
 INTERFACE = os.environ.get("KVT_TEST_INTERFACE", "lo")
 HOST = os.environ.get("KVT_TEST_HOST", "127.0.0.1")
 PROVIDER = os.environ.get("KVT_TEST_PROVIDER")

@@ -106,6 +106,16 @@ def test_a_peer_is_reached_by_the_interface_of_its_route():
         assert peer["provider"] == engine.provider
 
 
+def test_the_path_between_processes_of_this_host_is_tried():
+    told = report(KVTRANS_LOCAL="1")
+    assert told["this_host"]["path"] == "local" and told["this_host"]["reason"] is None
+    assert "local" not in [item["name"] for item in told["providers"]]
+    told = report(KVTRANS_LOCAL="0")["this_host"]
+    assert told["path"] != "local" and "KVTRANS_LOCAL=0" in told["reason"]
+    text = run(KVTRANS_LOCAL="0").stdout
+    assert "To processes of this host" in text and "not local: KVTRANS_LOCAL=0" in text
+
+
 def test_limits_are_those_of_the_process():
     plain = report()["limits"]
     limited = subprocess.run(
@@ -147,7 +157,7 @@ def test_text_fits_eighty_columns_and_names_everything():
         assert interface["name"] in [word.rstrip(",") for word in words]
     for provider in told["providers"]:
         assert provider["name"] in words
-    for section in ("Peer", "Interfaces", "Providers", "Defaults", "What"):
+    for section in ("Peer", "Interfaces", "To", "Providers", "Defaults", "What"):
         assert any(line.startswith(section) for line in done.stdout.splitlines())
 
 

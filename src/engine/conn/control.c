@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "engine/conn/path.h"
 #include "engine/conn/session.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
@@ -179,33 +180,42 @@ static void close_listeners(struct kvi_control *control)
 	control->rails_paused = 0;
 }
 
-static enum kvt_err open_listeners(struct kvi_control *control, struct kvi_lanes *lanes,
-				   struct kvt_error *error)
+static enum kvt_err open_listener(struct kvi_control *control, unsigned rail,
+				  struct kvi_wire_address *address, struct kvt_error *error)
 {
 	struct kvt_engine *engine = control->engine;
-	for (size_t i = 0; i < engine->rail_count; i++) {
-		struct kvi_listener **listener = &control->listeners[i];
-		if (*listener == NULL) {
-			enum kvt_err err = kvi_listener_open(
-				engine->rails[i], engine->settings.lane_ports, listener, error);
-			if (err == KVT_OK &&
-			    !watch_control(control, kvi_listener_get_fd(*listener), listener))
-				err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");
-			if (err != KVT_OK)
-				return err;
+	struct kvi_listener **listener = &control->listeners[rail];
+	if (*listener == NULL) {
+		enum kvt_err err = kvi_listener_open(engine->rails[rail],
+						     engine->settings.lane_ports, listener, error);
+		if (err != KVT_OK)
+			return err;
+		if (!watch_control(control, kvi_listener_get_fd(*listener), listener)) {
+			err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch for lanes");
+			kvi_listener_close(*listener);
+			*listener = NULL;
+			return err;
 		}
-		lanes->rails[i].len =
-			(uint8_t)kvi_listener_get_address(*listener, lanes->rails[i].address);
 	}
-	lanes->rail_count = (uint8_t)engine->rail_count;
+	address->len = (uint8_t)kvi_listener_get_address(*listener, address->address);
 	return KVT_OK;
+}
+
+static enum kvt_err open_listeners(struct kvi_control *control, const struct kvi_path *path,
+				   struct kvi_lanes *lanes, struct kvt_error *error)
+{
+	enum kvt_err err = KVT_OK;
+	for (unsigned i = 0; err == KVT_OK && i < path->count; i++)
+		err = open_listener(control, path->first + i, &lanes->rails[i], error);
+	lanes->rail_count = (uint8_t)path->count;
+	return err;
 }
 
 enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lanes *lanes,
 				     struct kvt_error *error)
 {
 	struct kvi_control *control = session->control;
-	enum kvt_err err = open_listeners(control, lanes, error);
+	enum kvt_err err = open_listeners(control, session->conn->path, lanes, error);
 	if (err == KVT_OK) {
 		HASH_ADD_KEYPTR(by_id, control->awaited, session->conn->session_id, KVI_SESSION_LEN,
 				session);
@@ -219,6 +229,13 @@ enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lan
 		close_listeners(control);
 	}
 	return err;
+}
+
+enum kvt_err kvi_control_await_local(struct kvi_session *session, struct kvi_wire_address *address,
+				     struct kvt_error *error)
+{
+	return open_listener(session->control, session->control->engine->local.first, address,
+			     error);
 }
 
 void kvi_control_leave_listeners(struct kvi_session *session)
@@ -253,6 +270,8 @@ static struct kvi_link *find_link(struct kvi_control *control,
 	if (sodium_memcmp(token, hello.token, KVI_TOKEN_LEN) != 0 ||
 	    hello.index >= conn->lane_count)
 		return NULL;
+	/* From who has the token a lane on another path says that it has left the one on trial. */
+	kvi_path_follow(conn, rail);
 	struct kvi_link *link = &conn->links[hello.index];
 	return link->packets == NULL && link->rail == rail ? link : NULL;
 }
@@ -280,7 +299,7 @@ static void take_lanes(struct kvi_control *control, size_t rail)
 		kvi_worker_lock(worker);
 		enum kvt_err err = kvi_link_open(link, NULL, 0, request, &error);
 		kvi_worker_unlock(worker);
-		if (err != KVT_OK)
+		if (err != KVT_OK && !kvi_trial_fail(link->conn, error.provider_errno, error.text))
 			kvi_conn_fail(link->conn, err, error.provider_errno, "%s", error.text);
 		if (budget == 0)
 			return;
@@ -321,7 +340,7 @@ static bool on_event(struct kvi_control *control, const struct epoll_event *even
 		   what < (void *)(control->listen_fds + KVI_RAILS_MAX)) {
 		accept_strangers(control, *(int *)what);
 	} else if (what >= (void *)control->listeners &&
-		   what < (void *)(control->listeners + KVI_RAILS_MAX)) {
+		   what < (void *)(control->listeners + KVI_ENGINE_RAILS_MAX)) {
 		take_lanes(control, (size_t)((struct kvi_listener **)what - control->listeners));
 	} else {
 		bool was_at_rest = kvi_session_is_at_rest(what);

@@ -16,6 +16,7 @@
 #include "base/wake.h"
 #include "engine/conn/complaints.h"
 #include "engine/conn/strangers.h"
+#include "engine/core/path.h"
 #include "engine/core/settings.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
@@ -51,7 +52,7 @@ struct kvi_control {
 	struct kvi_session *awaited; /* table, by session id: those whose lanes may come */
 	int reserve_fd;		     /* closed to take and drop a peer when descriptors run out */
 	int64_t resume_ns;	     /* when to listen again after that; KVI_NEVER: listening */
-	struct kvi_listener *listeners[KVI_RAILS_MAX];
+	struct kvi_listener *listeners[KVI_ENGINE_RAILS_MAX];
 	unsigned listener_users; /* sessions whose lanes are being made */
 	unsigned rails_paused;	 /* bits: listeners that are not watched until then */
 	unsigned rails_left;	 /* bits: listeners on which lane requests may be left */
@@ -89,8 +90,14 @@ uint16_t kvi_control_get_port(const struct kvi_control *control);
 /* A stranger's OPENING was good: others have to go before it now. */
 void kvi_control_believe(struct kvi_session *session);
 
-/* For sessions, on the control thread: keep the fabric's listeners open for its lanes; where they are. */
+/*
+ * For sessions, on the control thread: keep the fabric's listeners open for its lanes, on the path that they are on; where
+ * they are.
+ */
 enum kvt_err kvi_control_await_lanes(struct kvi_session *session, struct kvi_lanes *lanes,
+				     struct kvt_error *error);
+/* The same of the local path, on which its lanes are only tried. It awaits them already. */
+enum kvt_err kvi_control_await_local(struct kvi_session *session, struct kvi_wire_address *address,
 				     struct kvt_error *error);
 /* Nothing when it awaits none. */
 void kvi_control_leave_listeners(struct kvi_session *session);

@@ -29,7 +29,10 @@
 /* The time is up: say what it is that did not come. has_answered: an engine did, with its lanes. */
 static void blame_silence(struct kvt_conn *conn, bool has_answered)
 {
-	for (unsigned i = 0; has_answered && i < conn->lane_count; i++) {
+	enum kvi_trial_state trial = kvi_trial_get_state(conn, NULL);
+	/* Lanes on trial may be laid out anew at any time. */
+	bool has_path = trial == KVI_TRIAL_NONE || trial == KVI_TRIAL_PASSED;
+	for (unsigned i = 0; has_answered && has_path && i < conn->lane_count; i++) {
 		struct kvi_link *link = &conn->links[i];
 		kvi_worker_lock(link->shard->worker);
 		bool connected = link->connected;
@@ -44,20 +47,21 @@ static void blame_silence(struct kvt_conn *conn, bool has_answered)
 				   : "the peer took the call and did not answer in time");
 }
 
+/* AGAIN: it cannot be had on the path that is on trial, and all lanes will be laid out anew. */
 static enum kvt_err open_lane(struct kvt_conn *conn, unsigned index, struct kvt_error *error)
 {
-	const struct kvi_lanes *lanes = conn->peer_lanes;
 	struct kvi_link *link = &conn->links[index];
 	struct kvi_worker *worker = link->shard->worker;
-	unsigned rail = index % lanes->rail_count;
+	const struct kvi_wire_address *to = kvi_conn_get_lane_address(conn, index);
 	enum kvt_err err = KVT_OK;
 	kvi_worker_lock(worker);
 	if (link->shard->severed)
 		err = kvi_conn_check(conn, error);
 	else
-		err = kvi_link_open(link, lanes->rails[rail].address, lanes->rails[rail].len, NULL,
-				    error);
+		err = kvi_link_open(link, to->address, to->len, NULL, error);
 	kvi_worker_unlock(worker);
+	if (err != KVT_OK && kvi_trial_fail(conn, error->provider_errno, error->text))
+		return KVT_E_AGAIN;
 	/* Some providers look for the way at once. */
 	if (err == KVT_E_UNREACHABLE && error->provider_errno != 0) {
 		kvi_link_fail_unconnected(link, error->provider_errno);
@@ -165,6 +169,52 @@ static bool lose(struct kvi_dial *dial)
 	return true;
 }
 
+/* Make what lanes are wanted now. Nobody lays them out anew meanwhile, also not when one of them fails on trial. */
+static bool begin_lanes(struct kvi_dial *dial)
+{
+	struct kvt_engine *engine = dial->target.engine;
+	int64_t now_ns = kvi_clock_now();
+	int64_t half_ns = (dial->target.deadline_ns - now_ns) / 2;
+	pthread_mutex_lock(&engine->lock);
+	dial->conn->wants_lanes = false;
+	dial->conn->makes_lanes = true;
+	pthread_mutex_unlock(&engine->lock);
+	dial->trial_ns = now_ns + (half_ns < KVI_TRIAL_NS ? half_ns : KVI_TRIAL_NS);
+	dial->next_lane = 0;
+	dial->state = KVI_DIAL_LANES;
+	return true;
+}
+
+static void end_lanes(struct kvi_dial *dial)
+{
+	struct kvt_engine *engine = dial->target.engine;
+	pthread_mutex_lock(&engine->lock);
+	dial->conn->makes_lanes = false;
+	pthread_mutex_unlock(&engine->lock);
+	if (kvi_trial_get_state(dial->conn, NULL) == KVI_TRIAL_FAILED)
+		kvi_conn_note(dial->conn);
+	dial->state = KVI_DIAL_OPENING;
+}
+
+static bool step_lanes(struct kvi_dial *dial)
+{
+	struct kvt_conn *conn = dial->conn;
+	int64_t until_ns = kvi_deadline_after(LANES_AT_ONCE_NS);
+	enum kvt_err err = KVT_OK;
+	while (err == KVT_OK && dial->next_lane < conn->lane_count) {
+		int64_t now_ns = kvi_clock_now();
+		if (now_ns >= dial->target.deadline_ns)
+			break; /* step_meeting() says so */
+		if (now_ns >= until_ns)
+			return wait_until(dial, now_ns);
+		err = open_lane(conn, dial->next_lane++, &dial->error);
+		if (atomic_load(&dial->stop) != KVT_OK)
+			return true;
+	}
+	end_lanes(dial);
+	return err == KVT_OK || err == KVT_E_AGAIN || lose(dial);
+}
+
 /* Who took the call has to answer until one time; an engine then has until the other to be open. */
 static bool step_meeting(struct kvi_dial *dial)
 {
@@ -174,7 +224,8 @@ static bool step_meeting(struct kvi_dial *dial)
 	int64_t deadline_ns = is_answered ? dial->answer_ns : dial->target.deadline_ns;
 	pthread_mutex_lock(&engine->lock);
 	bool has_answered = conn->peer_lanes != NULL;
-	bool has_come = is_answered ? has_answered : conn->was_open;
+	bool wants_lanes = conn->wants_lanes;
+	bool has_come = wants_lanes || conn->was_open;
 	pthread_mutex_unlock(&engine->lock);
 	if (!has_come && kvi_conn_check(conn, &dial->error) != KVT_OK)
 		return lose(dial);
@@ -182,35 +233,14 @@ static bool step_meeting(struct kvi_dial *dial)
 		blame_silence(conn, has_answered);
 		return kvi_conn_check(conn, &dial->error) != KVT_OK && lose(dial);
 	}
-	if (!has_come)
-		return wait_until(dial, deadline_ns);
-	if (!is_answered)
-		return finish(dial);
-	dial->next_lane = 0;
-	dial->state = KVI_DIAL_LANES;
-	return true;
-}
-
-static bool step_lanes(struct kvi_dial *dial)
-{
-	struct kvt_conn *conn = dial->conn;
-	int64_t until_ns = kvi_deadline_after(LANES_AT_ONCE_NS);
-	while (dial->next_lane < conn->lane_count) {
-		int64_t now_ns = kvi_clock_now();
-		if (now_ns >= dial->target.deadline_ns) {
-			blame_silence(conn, true);
-			return kvi_conn_check(conn, &dial->error) != KVT_OK && lose(dial);
-		}
-		if (now_ns >= until_ns)
-			return wait_until(dial, now_ns);
-		if (open_lane(conn, dial->next_lane, &dial->error) != KVT_OK)
-			return lose(dial);
-		dial->next_lane++;
-		if (atomic_load(&dial->stop) != KVT_OK)
-			return true;
+	if (has_come)
+		return wants_lanes ? begin_lanes(dial) : finish(dial);
+	if (!is_answered && kvi_clock_now() >= dial->trial_ns) {
+		dial->trial_ns = KVI_NEVER;
+		kvi_trial_fail(conn, ETIMEDOUT, NULL); /* if there is one */
 	}
-	dial->state = KVI_DIAL_OPENING;
-	return true;
+	return wait_until(dial, is_answered || deadline_ns < dial->trial_ns ? deadline_ns
+									    : dial->trial_ns);
 }
 
 /*
@@ -355,9 +385,9 @@ static bool has_news(const struct kvi_dial *dial)
 	const struct kvt_conn *conn = dial->conn;
 	switch (dial->state) {
 	case KVI_DIAL_ANSWERED:
-		return conn->peer_lanes != NULL || conn->is_torn_down;
+		return conn->wants_lanes || conn->is_torn_down;
 	case KVI_DIAL_OPENING:
-		return conn->was_open || conn->is_torn_down;
+		return conn->wants_lanes || conn->was_open || conn->is_torn_down;
 	default:
 		return conn->is_torn_down || conn->engine->stopped;
 	}

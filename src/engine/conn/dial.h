@@ -32,8 +32,9 @@ struct kvi_dial {
 	struct kvi_target target;
 	int64_t due_ns;	    /* when to step again, if nothing happens before */
 	int64_t answer_ns;  /* until then an engine has to answer */
+	int64_t trial_ns;   /* OPENING: until then lanes on trial have to stand */
 	int64_t pause_ns;   /* before the next call of one who was hung up on */
-	unsigned next_lane; /* to be called */
+	unsigned next_lane; /* LANES: to be called */
 	bool is_stranger;   /* what was lost was no engine, or not the one that is meant */
 	struct kvt_conn *conn;
 	struct kvt_error error; /* of conn, or, once OVER without one, of the call */

@@ -6,10 +6,12 @@
 #include "engine/conn/life.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "engine/conn/control.h"
 #include "engine/conn/dialer.h"
@@ -42,6 +44,7 @@ static void release_conn(struct kvi_ref *ref)
 	pthread_mutex_destroy(&conn->lock);
 	kvi_free(conn->peer_identity);
 	kvi_free(conn->peer_lanes);
+	kvi_free(conn->near);
 	kvi_free(conn->links);
 	kvi_free(conn->shards);
 	kvi_free(conn);
@@ -118,12 +121,14 @@ void kvi_conn_dismiss(struct kvt_conn *conn)
 static void init_link(struct kvt_conn *conn, unsigned index)
 {
 	struct kvt_engine *engine = conn->engine;
+	const struct kvi_path *path = conn->path;
 	struct kvi_link *link = &conn->links[index];
+	memset(link, 0, sizeof(*link));
 	link->conn = conn;
 	link->poster = &kvi_staging_poster;
 	link->index = index;
-	link->rail = (unsigned)(index % engine->rail_count);
-	link->shard = &conn->shards[(index / engine->rail_count) % engine->worker_count];
+	link->rail = path->first + index % path->count;
+	link->shard = &conn->shards[(index / path->count) % engine->worker_count];
 	link->cq = link->shard->worker->cqs[link->rail];
 	link->send_credits = conn->peer_rx_count - 2;
 	link->window_left = KVI_LANE_WINDOW;
@@ -140,6 +145,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->askers);
 	kvi_list_init(&link->untaken);
 	kvi_list_init(&link->free_segments);
+	kvi_flight_init(&link->flight, conn->lane_count);
 }
 
 static void init_shard(struct kvi_shard *shard, struct kvt_conn *conn, struct kvi_worker *worker)
@@ -168,11 +174,9 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 		struct kvi_worker *worker = engine->workers[i];
 		init_shard(&conn->shards[i], conn, worker);
 	}
-	for (unsigned i = 0; i < lane_count; i++) {
-		init_link(conn, i);
-		kvi_flight_init(&conn->links[i].flight, lane_count);
-	}
 	conn->lane_count = lane_count;
+	for (unsigned i = 0; i < lane_count; i++)
+		init_link(conn, i);
 	return KVT_OK;
 }
 
@@ -211,6 +215,9 @@ void kvi_conn_set_open(struct kvt_conn *conn)
 	pthread_mutex_unlock(&conn->lock);
 	if (opened) {
 		kvi_count(&conn->counters, KVI_COUNT_CONNECTIONS, 1);
+		kvi_log(KVI_LOG_DEBUG, "conn-path", "%s:%u: %s%s%s", conn->host, conn->port,
+			kvi_conn_get_caps(conn)->provider, conn->path_reason[0] == '\0' ? "" : "; ",
+			conn->path_reason);
 		set_was_open(conn);
 	}
 	pthread_mutex_unlock(&engine->lock);
@@ -286,6 +293,30 @@ static void sever_shard(struct kvi_shard *shard)
 	while (shard->posted > 0)
 		kvi_worker_progress(shard->worker);
 	kvi_stripes_drop(shard);
+}
+
+/* Afterwards no lane of the shard was ever there. */
+static void clear_shard(struct kvi_shard *shard)
+{
+	sever_shard(shard);
+	kvi_list_for_each (node, next_node, &shard->links)
+		kvi_link_free(kvi_container_of(node, struct kvi_link, node));
+	shard->severed = false;
+}
+
+void kvi_conn_take_path(struct kvt_conn *conn, const struct kvi_path *path)
+{
+	struct kvt_engine *engine = conn->engine;
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		kvi_worker_lock(engine->workers[i]);
+		clear_shard(&conn->shards[i]);
+		kvi_worker_leave(engine->workers[i]);
+		kvi_worker_unlock(engine->workers[i]);
+	}
+	conn->path = path;
+	atomic_store(&conn->lanes_connected, 0);
+	for (unsigned i = 0; i < conn->lane_count; i++)
+		init_link(conn, i);
 }
 
 /* After all shards of the connection are severed: end at most `most` of the transfers here with the
@@ -415,6 +446,15 @@ const void *kvt_conn_get_peer_identity(const struct kvt_conn *conn, size_t *len)
 uint16_t kvt_conn_get_port(const struct kvt_conn *conn)
 {
 	return conn->port;
+}
+
+const char *kvt_conn_get_path(const struct kvt_conn *conn, const char **reason)
+{
+	if (reason != NULL)
+		*reason = conn->path_reason;
+	/* The rails may be closed already. */
+	const struct kvt_engine *engine = conn->engine;
+	return conn->path == &engine->local ? KVI_LOCAL_PROVIDER : engine->provider;
 }
 
 enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error)

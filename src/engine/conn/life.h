@@ -21,6 +21,12 @@ enum kvt_err kvi_conn_make_links(struct kvt_conn *conn, unsigned lane_count, siz
 				 unsigned peer_rx_count);
 
 /*
+ * Control thread: lay the links out anew, on path. What lanes there are is closed; nothing was sent or received on them,
+ * and nobody makes any meanwhile.
+ */
+void kvi_conn_take_path(struct kvt_conn *conn, const struct kvi_path *path);
+
+/*
  * Control thread: sever the lanes, end the transfers, set ENDED. What the peer was told that we
  * have is kept, and the connection with it, which accepting gives out as any other.
  */

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "engine/conn/control.h"
 #include "engine/conn/life.h"
+#include "engine/conn/path.h"
 #include "engine/core/engine.h"
 
 /* The peer is none that we take, or does not take us. */
@@ -135,6 +136,7 @@ static void serve_lanes(struct kvi_session *session)
 	struct kvt_engine *engine = session->control->engine;
 	const struct kvi_handshake *handshake = &session->handshake;
 	struct kvi_frame frame = { .type = KVI_FRAME_LANES };
+	struct kvi_frame near = { .type = KVI_FRAME_NEAR };
 	struct kvt_error error;
 
 	struct kvt_conn *conn = kvi_conn_admit(engine, true, session->host, session->port, &error);
@@ -150,6 +152,7 @@ static void serve_lanes(struct kvi_session *session)
 	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
 	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
+	kvi_path_begin(conn, &handshake->agreed);
 
 	enum kvt_err err = kvi_conn_make_links(conn, handshake->agreed.lane_count,
 					       handshake->remote.eager_len,
@@ -164,6 +167,9 @@ static void serve_lanes(struct kvi_session *session)
 		return;
 	}
 	send_identity(session);
+	session->far_may_come = kvi_path_offer(session, &near.near);
+	if (session->far_may_come)
+		send_frame(session, &near);
 	send_frame(session, &frame);
 }
 
@@ -185,6 +191,7 @@ static void on_agreed(struct kvi_session *session)
 	}
 	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
+	kvi_path_begin(conn, agreed);
 	enum kvt_err err =
 		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
 	if (err != KVT_OK)
@@ -247,6 +254,11 @@ static void check_lanes(struct kvi_session *session)
 	if (has_failed(session) || conn->lane_count == 0 ||
 	    atomic_load(&conn->lanes_connected) < conn->lane_count)
 		return;
+	/* It is the client that decides, with its READY. */
+	enum kvi_trial_state trial = kvi_trial_get_state(conn, NULL);
+	if (session->is_server ? trial == KVI_TRIAL_RUNS || trial == KVI_TRIAL_FAILED
+			       : !kvi_trial_pass(conn))
+		return;
 	if (!session->ready_sent && session->is_server && !kvi_conn_take_place(conn)) {
 		kvi_conn_fail(conn, KVT_E_LIMIT, 0, KVI_TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
 		return;
@@ -269,6 +281,22 @@ static void check_lanes(struct kvi_session *session)
 
 /* ---- frames ---- */
 
+static void send_far(struct kvi_session *session)
+{
+	struct kvi_frame frame = { .type = KVI_FRAME_FAR };
+	snprintf(frame.far.text, sizeof(frame.far.text), "%s", session->conn->path_reason);
+	send_frame(session, &frame);
+}
+
+/* dial.c waits for that, and makes them where peer_lanes or near say. */
+static void want_lanes(struct kvt_conn *conn)
+{
+	pthread_mutex_lock(&conn->engine->lock);
+	conn->wants_lanes = true;
+	kvi_conn_tell_change(conn);
+	pthread_mutex_unlock(&conn->engine->lock);
+}
+
 static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes *lanes)
 {
 	struct kvt_conn *conn = session->conn;
@@ -281,10 +309,24 @@ static enum kvt_err on_lanes(struct kvi_session *session, const struct kvi_lanes
 	if (copy == NULL)
 		return KVT_E_NO_MEMORY;
 	*copy = *lanes;
+	if (!kvi_path_choose(conn))
+		send_far(session);
 	pthread_mutex_lock(&engine->lock);
-	conn->peer_lanes = copy; /* dial.c waits for it and makes the lanes */
-	kvi_conn_tell_change(conn);
+	conn->peer_lanes = copy;
 	pthread_mutex_unlock(&engine->lock);
+	want_lanes(conn);
+	return KVT_OK;
+}
+
+static enum kvt_err on_far(struct kvi_session *session, const struct kvi_far *far)
+{
+	char reason[KVT_TEXT_LEN];
+	if (!session->far_may_come || session->state != KVI_SESSION_LANES ||
+	    session->ready_received)
+		return KVT_E_PROTOCOL;
+	session->far_may_come = false;
+	snprintf(reason, sizeof(reason), "the peer says: %.*s", KVT_TEXT_LEN - 16, far->text);
+	kvi_path_leave(session->conn, reason);
 	return KVT_OK;
 }
 
@@ -310,10 +352,19 @@ static enum kvt_err on_frame(struct kvi_session *session, const struct kvi_frame
 		return on_lanes(session, &frame->lanes);
 	case KVI_FRAME_IDENTITY:
 		return on_identity(session, &frame->identity);
+	case KVI_FRAME_NEAR:
+		return session->state == KVI_SESSION_LANES
+			       ? kvi_path_on_offer(session->conn, &frame->near)
+			       : KVT_E_PROTOCOL;
+	case KVI_FRAME_FAR:
+		return on_far(session, &frame->far);
 	case KVI_FRAME_READY:
 		if (session->state != KVI_SESSION_LANES || session->ready_received)
 			return KVT_E_PROTOCOL;
 		session->ready_received = true;
+		if (session->is_server && !kvi_trial_pass(session->conn))
+			kvi_conn_fail(session->conn, KVT_E_UNREACHABLE, 0,
+				      "the peer is ready on local lanes that broke");
 		check_lanes(session); /* before we read that the peer has gone */
 		return KVT_OK;
 	case KVI_FRAME_HEARTBEAT:
@@ -469,8 +520,13 @@ static void set_timer(struct kvi_session *session)
 
 void kvi_session_check(struct kvi_session *session)
 {
-	if (session->state == KVI_SESSION_LANES)
+	if (session->state == KVI_SESSION_LANES && !has_failed(session)) {
+		if (!session->is_server && kvi_path_fall_back(session->conn)) {
+			send_far(session);
+			want_lanes(session->conn);
+		}
 		check_lanes(session);
+	}
 	if (session->state == KVI_SESSION_OPEN && session->peer_closes &&
 	    atomic_load(&session->conn->lanes_closing) >= session->conn->lane_count)
 		kvi_conn_fail(session->conn, KVT_E_PEER_CLOSED, 0,
@@ -541,11 +597,14 @@ static void fill_hello(const struct kvt_engine *engine, struct kvi_hello *hello)
 		.lane_count = (uint16_t)(engine->settings.ncpus * engine->settings.nconn_per_cpu),
 		.eager_len = (uint32_t)engine->settings.eager_len,
 		.rx_count = KVI_RX_COUNT,
-		.provider_count = 1,
 	};
 	memcpy(hello->instance, engine->instance, sizeof(hello->instance));
-	snprintf(hello->providers[0], sizeof(hello->providers[0]), "%s",
-		 kvi_engine_get_caps(engine)->provider);
+	if (engine->network.count > 0)
+		snprintf(hello->providers[hello->provider_count++], KVI_NAME_LEN, "%s",
+			 engine->network.caps->provider);
+	if (engine->local.count > 0)
+		snprintf(hello->providers[hello->provider_count++], KVI_NAME_LEN, "%s",
+			 KVI_LOCAL_PROVIDER);
 }
 
 static void fill_peer_address(struct kvi_session *session)

@@ -37,6 +37,7 @@ struct kvi_session {
 	struct kvt_conn *conn;
 	bool is_server;
 	bool awaits_lanes;
+	bool far_may_come; /* server: it has offered local lanes */
 	bool ready_sent;
 	bool ready_received;
 	bool peer_closes; /* CLOSE came; its last messages may still be on the lanes */

@@ -22,8 +22,15 @@ uint64_t kvi_conn_make_key(void)
 	return key;
 }
 
-/* Have the control thread look at it. */
-static void note(struct kvt_conn *conn)
+const struct kvi_wire_address *kvi_conn_get_lane_address(const struct kvt_conn *conn,
+							 unsigned index)
+{
+	if (conn->near != NULL && conn->path == &conn->engine->local)
+		return &conn->near->rail;
+	return &conn->peer_lanes->rails[index % conn->peer_lanes->rail_count];
+}
+
+void kvi_conn_note(struct kvt_conn *conn)
 {
 	if (atomic_exchange(&conn->is_noted, true))
 		return;
@@ -56,19 +63,19 @@ void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno,
 	bool polite = cause.code == KVT_E_CLOSED || cause.code == KVT_E_PEER_CLOSED;
 	kvi_log(polite ? KVI_LOG_DEBUG : KVI_LOG_INFO, "conn-fail", "%s:%u: %s: %s", conn->host,
 		conn->port, kvt_err_get_name(cause.code), cause.text);
-	note(conn);
+	kvi_conn_note(conn);
 }
 
 void kvi_conn_on_lane_connected(struct kvt_conn *conn)
 {
 	if (atomic_fetch_add(&conn->lanes_connected, 1) + 1 == conn->lane_count)
-		note(conn);
+		kvi_conn_note(conn);
 }
 
 void kvi_conn_on_lane_end(struct kvt_conn *conn)
 {
 	if (atomic_fetch_add(&conn->lanes_closing, 1) + 1 == conn->lane_count)
-		note(conn);
+		kvi_conn_note(conn);
 }
 
 void kvi_conn_await_end(struct kvt_conn *conn)

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/wake.h"
+#include "engine/core/path.h"
 #include "engine/core/ref.h"
 #include "engine/core/secrets.h"
 #include "engine/core/stats.h"
@@ -70,9 +71,12 @@ struct kvt_conn {
 	size_t eager_len; /* the smaller of both sides' */
 	unsigned peer_rx_count;
 	unsigned lane_count;
-	struct kvi_link *links;	   /* by lane index */
-	struct kvi_shard *shards;  /* one a worker, by its index */
-	struct kvi_mailbox *notes; /* of the control thread, and what wakes it */
+	struct kvi_link *links;	     /* by lane index */
+	struct kvi_shard *shards;    /* one a worker, by its index */
+	const struct kvi_path *path; /* that they are on; another one after a trial that failed */
+	struct kvi_near *near;	     /* client: where its lanes go on trial; NULL: there is none */
+	char path_reason[KVT_TEXT_LEN]; /* why path is not the local one; immutable once open */
+	struct kvi_mailbox *notes;	/* of the control thread, and what wakes it */
 	struct kvi_wake *control_wake;
 
 	/* under engine->lock */
@@ -81,7 +85,9 @@ struct kvt_conn {
 	struct kvi_dial *
 		dial; /* client: its call, which is told of what changes; NULL: none, or it waits itself */
 	struct kvi_lanes *peer_lanes; /* client: where to connect; set by the control thread */
-	bool has_place;		      /* server: among those that wait to be accepted */
+	bool wants_lanes; /* client: laid out on a path, to be made by who drives the call */
+	bool makes_lanes; /* client: it is at it, and nobody lays them out anew meanwhile */
+	bool has_place;	  /* server: among those that wait to be accepted */
 	bool was_open;
 	bool is_torn_down;
 	bool left_something; /* from then on: messages or notifications that the peer was told we have */
@@ -90,6 +96,7 @@ struct kvt_conn {
 	/* under lock, a leaf */
 	pthread_mutex_t lock;
 	struct kvt_error cause; /* immutable from FAILING on */
+	struct kvi_trial trial;
 	struct kvi_motion motion;
 
 	/* control thread */
@@ -121,6 +128,19 @@ struct kvt_conn {
 	_Atomic(uint64_t) next_paged; /* number of a paged transfer */
 	struct kvi_counters counters;
 };
+
+/* What the rails of its path can do. */
+static inline const struct kvi_caps *kvi_conn_get_caps(const struct kvt_conn *conn)
+{
+	return conn->path->caps;
+}
+
+/* Client: where a lane goes, as things stand. */
+const struct kvi_wire_address *kvi_conn_get_lane_address(const struct kvt_conn *conn,
+							 unsigned index);
+
+/* Have the control thread look at it. Any thread, under any lock. */
+void kvi_conn_note(struct kvt_conn *conn);
 
 /* Record why the connection ends, if nobody has yet, and wake the control thread. Any thread. */
 void kvi_conn_fail(struct kvt_conn *conn, enum kvt_err code, int provider_errno, const char *format,

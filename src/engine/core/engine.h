@@ -15,6 +15,7 @@
 #include "auth/vault.h"
 #include "base/list.h"
 #include "base/wake.h"
+#include "engine/core/path.h"
 #include "engine/core/ref.h"
 #include "engine/core/settings.h"
 #include "engine/core/stats.h"
@@ -65,8 +66,13 @@ struct kvt_engine {
 	struct kvi_settings settings;
 	unsigned fork_count;
 	uint8_t instance[KVI_SESSION_LEN];
-	struct kvi_rail *rails[KVI_RAILS_MAX];
-	size_t rail_count;
+	struct kvi_rail *rails[KVI_ENGINE_RAILS_MAX];
+	size_t rail_count;	 /* of both paths */
+	struct kvi_path network; /* where the provider "local" was asked for, there is none */
+	struct kvi_path local;
+	char no_local_text[KVT_TEXT_LEN]; /* why there is no local path */
+	uint8_t host_id[KVI_HOST_ID_LEN];
+	size_t host_id_len; /* 0: this host has none */
 	struct kvi_worker *workers[KVI_CPUS_MAX];
 	unsigned worker_count;
 	struct kvi_control *control;
@@ -107,11 +113,6 @@ struct kvt_engine {
 	struct kvi_vault vault;
 	struct kvi_inbox inbox;
 };
-
-static inline const struct kvi_caps *kvi_engine_get_caps(const struct kvt_engine *engine)
-{
-	return kvi_rail_get_caps(engine->rails[0]);
-}
 
 #define KVI_FORKED_TEXT "this engine belongs to the parent process; open one after fork"
 

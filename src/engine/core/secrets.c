@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * secrets.c - tokens of lanes and MACs of descriptors, out of what a session's handshake gave.
+ * secrets.c - tokens of lanes, proofs of a host and MACs of descriptors, out of what a session's handshake gave.
  */
 #include "engine/core/secrets.h"
 
@@ -18,6 +18,7 @@ void kvi_secrets_init(struct kvi_secrets *secrets, const struct kvi_secure *secu
 	kvi_secure_derive(secure, "lanes", session, secrets->lanes, sizeof(secrets->lanes));
 	kvi_secure_derive(secure, "descriptors", session, secrets->descriptors,
 			  sizeof(secrets->descriptors));
+	kvi_secure_derive(secure, "host", session, secrets->host, sizeof(secrets->host));
 }
 
 void kvi_secrets_get_token(const struct kvi_secrets *secrets, uint16_t index,
@@ -28,6 +29,13 @@ void kvi_secrets_get_token(const struct kvi_secrets *secrets, uint16_t index,
 	kvi_write_u16(&writer, index);
 	crypto_generichash(token, KVI_TOKEN_LEN, number, sizeof(number), secrets->lanes,
 			   sizeof(secrets->lanes));
+}
+
+void kvi_secrets_prove_host(const struct kvi_secrets *secrets, const uint8_t *id, size_t len,
+			    uint8_t proof[KVI_HOST_PROOF_LEN])
+{
+	crypto_generichash(proof, KVI_HOST_PROOF_LEN, id, len, secrets->host,
+			   sizeof(secrets->host));
 }
 
 void kvi_secrets_seal(const struct kvi_secrets *secrets, bool by_server, const uint8_t *bytes,

@@ -77,7 +77,9 @@ static enum kvt_err read_lane_ports(const char *text, struct kvi_ports *ports,
 enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 			       const struct kvt_engine_config *config, struct kvt_error *error)
 {
+	const char *local = getenv("KVTRANS_LOCAL");
 	struct kvi_settings found = {
+		.takes_local = local == NULL || strcmp(local, "0") != 0,
 		.listen_port = config->listen_port,
 		.accept_events = config->accept_events,
 		.interrupted = config->interrupted,

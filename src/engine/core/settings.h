@@ -52,6 +52,7 @@ enum {
 
 #define KVI_CONNECT_NS (5 * KVI_SECOND)
 #define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
+#define KVI_TRIAL_NS (2 * KVI_SECOND) /* of the local path, before lanes go over the network */
 #define KVI_SEND_NS (60 * KVI_SECOND)
 #define KVI_SPIN_MOST_NS (KVI_MS / 5)
 #define KVI_TIMEOUT_RULE "0 and more, KVT_NOWAIT and KVT_FOREVER"
@@ -71,6 +72,7 @@ struct kvi_settings {
 	int64_t spin_ns; /* at most, where it adapts (patience.h); 0: never */
 	bool spin_adapts;
 	bool accept_events;
+	bool takes_local; /* peers of this host may be reached without the network */
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
 	uint8_t identity[KVT_IDENTITY_LEN_MAX];

@@ -40,12 +40,16 @@ static void on_sent(struct kvi_post *post, const struct kvi_completion *completi
 
 void kvi_link_fail(struct kvi_link *link, enum kvt_err err, int provider_errno, const char *what)
 {
+	if (kvi_trial_fail(link->conn, provider_errno, NULL))
+		return;
 	if (provider_errno == EBADF || provider_errno == ENOTSOCK || err == KVT_E_CLOSED)
 		kvi_conn_fail(link->conn, KVT_E_CLOSED, EBADF, "%s", KVI_FDS_LOST_TEXT);
 	else if (provider_errno == EFAULT)
 		kvi_conn_fail(link->conn, KVT_E_FABRIC, EFAULT,
 			      "memory of this side is no longer there: lane %u broke under %s",
 			      link->index, what);
+	else if (!link->connected)
+		kvi_link_fail_unconnected(link, provider_errno);
 	else
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, provider_errno,
 			      "the peer is gone: lane %u broke under %s", link->index, what);
@@ -55,12 +59,11 @@ static bool post_receive(struct kvi_link *link, struct kvi_packet *packet)
 {
 	enum kvt_err err = kvi_lane_post_recv(link->lane, &packet->post.op, packet->bytes,
 					      link->packet_len, link->memory);
-	if (err == KVT_OK) {
+	if (err == KVT_OK)
 		link->shard->posted++;
-		return true;
-	}
-	kvi_link_fail(link, err, 0, "a receive");
-	return false;
+	else
+		kvi_link_fail(link, err, 0, "a receive");
+	return err == KVT_OK;
 }
 
 void kvi_link_touch(struct kvi_link *link)
@@ -110,15 +113,14 @@ static struct kvi_packet *init_packet(struct kvi_link *link, struct kvi_packet *
 /* What is not touched takes no memory, so there is room for all packets from the beginning. */
 static enum kvt_err make_packets(struct kvi_link *link, struct kvt_error *error)
 {
-	struct kvt_engine *engine = link->conn->engine;
-	link->packet_len = KVI_MESSAGE_OVERHEAD + engine->settings.eager_len;
+	link->packet_len = KVI_MESSAGE_OVERHEAD + link->conn->engine->settings.eager_len;
 	link->send_len = KVI_MESSAGE_OVERHEAD + link->conn->eager_len;
 	size_t len = 2 * KVI_RX_COUNT * link->packet_len;
 	link->slab = kvi_alloc_data(len);
 	link->packets = kvi_alloc_array(KVI_RX_COUNT, sizeof(link->packets[0]));
 	if (link->slab == NULL || link->packets == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the packets of a lane");
-	if (!kvi_engine_get_caps(engine)->local_memory)
+	if (!kvi_conn_get_caps(link->conn)->local_memory)
 		return KVT_OK;
 	return kvi_memory_open(link->cq, link->slab, len, KVI_ACCESS_LOCAL, kvi_conn_make_key(),
 			       &link->memory, error);
@@ -167,7 +169,7 @@ static bool add_receive(struct kvi_link *link)
 
 static bool post_receives(struct kvi_link *link)
 {
-	bool holds = kvi_engine_get_caps(link->conn->engine)->holds_messages;
+	bool holds = kvi_conn_get_caps(link->conn)->holds_messages;
 	while (link->receive_count < (holds ? IDLE_RECEIVES : KVI_RX_COUNT))
 		if (!add_receive(link))
 			return false;
@@ -264,7 +266,7 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 		kvi_conn_on_lane_connected(link->conn);
 	} else if (event->provider_errno == EFAULT) {
 		kvi_link_fail(link, KVT_E_FABRIC, EFAULT, "what the peer asked for");
-	} else if (was_connected) {
+	} else if (was_connected && !kvi_trial_fail(link->conn, event->provider_errno, NULL)) {
 		kvi_conn_fail(link->conn, KVT_E_PEER_LOST, event->provider_errno,
 			      "lane %u was shut down by the peer", link->index);
 	} else {
@@ -274,20 +276,21 @@ void kvi_link_on_event(struct kvi_link *link, const struct kvi_lane_event *event
 
 void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 {
-	const struct kvi_lanes *lanes = link->conn->peer_lanes;
-	if (lanes == NULL) {
+	if (kvi_trial_fail(link->conn, provider_errno, NULL))
+		return;
+	if (link->conn->peer_lanes == NULL) {
 		kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno,
 			      "lane %u could not be connected", link->index);
 		return;
 	}
-	unsigned rail = link->index % lanes->rail_count;
+	const struct kvi_wire_address *to = kvi_conn_get_lane_address(link->conn, link->index);
 	char address[KVI_ADDRESS_TEXT_LEN];
-	kvi_address_print(lanes->rails[rail].address, lanes->rails[rail].len, address);
-	bool one_host = kvi_rail_get_caps(link->conn->engine->rails[link->rail])->one_host;
+	kvi_address_print(to->address, to->len, address);
+	bool one_host = kvi_conn_get_caps(link->conn)->one_host;
 	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno, "lane %u, to %s: %s%s",
 		      link->index, address,
 		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time",
-		      one_host ? ""
+		      one_host ? ". Both have to be in one network namespace, and of one user"
 			       : ". Lanes use ports of their own: open them in the firewall "
 				 "(lane_ports of the engine there)");
 }
@@ -386,10 +389,6 @@ static void on_received(struct kvi_post *post, const struct kvi_completion *comp
 	link->shard->posted--;
 	if (link->lane == NULL)
 		return;
-	if (completion->err != KVT_OK && !link->connected) {
-		kvi_link_fail_unconnected(link, completion->provider_errno);
-		return;
-	}
 	if (completion->err != KVT_OK) {
 		kvi_link_fail(link, completion->err, completion->provider_errno, "a receive");
 		return;
@@ -438,7 +437,7 @@ static bool post_filled(struct kvi_link *link)
 	struct kvi_packet *packet = link->filling;
 	size_t len = link->filling_len;
 	enum kvt_err err = KVT_E_UNSUPPORTED;
-	bool is_free = len <= kvi_engine_get_caps(link->conn->engine)->inject_len;
+	bool is_free = len <= kvi_conn_get_caps(link->conn)->inject_len;
 	if (is_free)
 		err = kvi_lane_inject(link->lane, packet->bytes, len);
 	if (err == KVT_E_UNSUPPORTED) {

@@ -11,7 +11,7 @@
 #include "engine/lane/link.h"
 
 struct kvi_registration {
-	struct kvt_engine *engine;
+	const struct kvi_path *path;
 	struct kvi_counters *counters;
 	uint8_t *base;
 	size_t len;
@@ -19,26 +19,27 @@ struct kvi_registration {
 	struct kvi_memory *memories[]; /* NULL where no lane of the connection lives */
 };
 
-static size_t get_domain_index(const struct kvt_engine *engine, unsigned worker, unsigned rail)
+static size_t get_domain_index(const struct kvi_path *path, const struct kvi_link *link)
 {
-	bool own_domains = kvi_engine_get_caps(engine)->own_domains;
-	return (own_domains ? worker * engine->rail_count : 0) + rail;
+	size_t rail = link->rail - path->first;
+	return (path->caps->own_domains ? link->shard->worker->index * path->count : 0) + rail;
 }
 
-static struct kvi_registration *make_registration(struct kvt_engine *engine,
+static struct kvi_registration *make_registration(const struct kvi_path *path,
+						  unsigned worker_count,
 						  struct kvi_counters *counters, void *base,
 						  size_t len, struct kvt_error *error)
 {
-	size_t count = engine->rail_count;
-	if (kvi_engine_get_caps(engine)->own_domains)
-		count *= engine->worker_count;
+	size_t count = path->count;
+	if (path->caps->own_domains)
+		count *= worker_count;
 	struct kvi_registration *registration =
 		kvi_alloc(sizeof(*registration) + count * sizeof(registration->memories[0]));
 	if (registration == NULL) {
 		kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for a registration");
 		return NULL;
 	}
-	registration->engine = engine;
+	registration->path = path;
 	registration->counters = counters;
 	registration->base = base;
 	registration->len = len;
@@ -51,9 +52,8 @@ enum kvt_err kvi_registration_open(struct kvt_conn *conn, void *base, size_t len
 				   struct kvi_registration **registration_out,
 				   struct kvt_error *error)
 {
-	struct kvt_engine *engine = conn->engine;
-	struct kvi_registration *registration =
-		make_registration(engine, &conn->counters, base, len, error);
+	struct kvi_registration *registration = make_registration(
+		conn->path, conn->engine->worker_count, &conn->counters, base, len, error);
 	if (registration == NULL)
 		return KVT_E_NO_MEMORY;
 
@@ -62,8 +62,8 @@ enum kvt_err kvi_registration_open(struct kvt_conn *conn, void *base, size_t len
 	size_t made = 0;
 	for (unsigned i = 0; i < conn->lane_count && made < registration->count; i++) {
 		struct kvi_link *link = &conn->links[i];
-		struct kvi_memory **memory = &registration->memories[get_domain_index(
-			engine, link->shard->worker->index, link->rail)];
+		struct kvi_memory **memory =
+			&registration->memories[get_domain_index(conn->path, link)];
 		if (*memory != NULL)
 			continue;
 		enum kvt_err err = kvi_memory_open(link->cq, base, len, access, key, memory, error);
@@ -81,15 +81,16 @@ enum kvt_err kvi_registration_open_local(struct kvt_engine *engine, void *base, 
 					 struct kvi_registration **registration_out,
 					 struct kvt_error *error)
 {
+	const struct kvi_path *path = &engine->network;
 	struct kvi_registration *registration =
-		make_registration(engine, &engine->counters, base, len, error);
+		make_registration(path, engine->worker_count, &engine->counters, base, len, error);
 	if (registration == NULL)
 		return KVT_E_NO_MEMORY;
 	uint64_t key = kvi_conn_make_key();
 	for (size_t i = 0; i < registration->count; i++) {
-		struct kvi_worker *worker = engine->workers[i / engine->rail_count];
-		enum kvt_err err = kvi_memory_open(worker->cqs[i % engine->rail_count], base, len,
-						   KVI_ACCESS_LOCAL, key,
+		struct kvi_worker *worker = engine->workers[i / path->count];
+		struct kvi_cq *cq = worker->cqs[path->first + i % path->count];
+		enum kvt_err err = kvi_memory_open(cq, base, len, KVI_ACCESS_LOCAL, key,
 						   &registration->memories[i], error);
 		if (err != KVT_OK) {
 			kvi_registration_close(registration);
@@ -122,16 +123,17 @@ bool kvi_registration_holds(const struct kvi_registration *registration, const v
 struct kvi_memory *kvi_registration_get_memory(const struct kvi_registration *registration,
 					       const struct kvi_link *link)
 {
-	return registration->memories[get_domain_index(registration->engine,
-						       link->shard->worker->index, link->rail)];
+	return registration->path == link->conn->path
+		       ? registration->memories[get_domain_index(registration->path, link)]
+		       : NULL;
 }
 
 size_t kvi_registration_get_rkeys(const struct kvi_registration *registration,
 				  struct kvi_wire_rkey rkeys[KVI_RAILS_MAX])
 {
-	struct kvt_engine *engine = registration->engine;
+	const struct kvi_path *path = registration->path;
 	/* Own domains are opened only where one rkey serves all of them (engine.c). */
-	size_t count = kvi_engine_get_caps(engine)->same_rkey ? 1 : engine->rail_count;
+	size_t count = path->caps->same_rkey ? 1 : path->count;
 	for (size_t rail = 0, i = 0; rail < count && i < registration->count; i++) {
 		if (registration->memories[i] == NULL)
 			continue;

@@ -208,7 +208,7 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
 		return cut_pack(paged, segment, pack_len);
 	segment->kind = get_kind(paged);
-	take_spans(paged, segment, kvi_engine_get_caps(link->conn->engine)->span_count);
+	take_spans(paged, segment, kvi_conn_get_caps(link->conn)->span_count);
 	return KVI_TAKEN;
 }
 

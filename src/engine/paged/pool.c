@@ -118,19 +118,21 @@ static enum kvt_err check_memory(const struct kvt_pool_config *config, bool has_
 }
 
 /* Rails that took it keep it until it is unshared; without memory for one it is shared with none. */
-static void stop_sharing(struct kvt_pool *pool, size_t rail_count)
+static void stop_sharing(struct kvt_pool *pool, unsigned rail_count)
 {
-	for (size_t i = 0; i < rail_count; i++)
-		kvi_rail_unshare(pool->engine->rails[i], pool->shared);
+	const struct kvi_path *local = &pool->engine->local;
+	for (unsigned i = 0; i < rail_count; i++)
+		kvi_rail_unshare(pool->engine->rails[local->first + i], pool->shared);
 	atomic_store(&pool->is_shared, false);
 }
 
 static void start_sharing(struct kvt_pool *pool)
 {
 	struct kvt_engine *engine = pool->engine;
-	for (size_t i = 0; i < engine->rail_count; i++)
-		if (kvi_rail_share(engine->rails[i], pool->shared, pool->shared_len, pool->file) !=
-		    KVT_OK) {
+	const struct kvi_path *local = &engine->local;
+	for (unsigned i = 0; i < local->count; i++)
+		if (kvi_rail_share(engine->rails[local->first + i], pool->shared, pool->shared_len,
+				   pool->file) != KVT_OK) {
 			stop_sharing(pool, i);
 			return;
 		}
@@ -167,7 +169,7 @@ enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *con
 static void close_local_registrations(struct kvt_pool *pool)
 {
 	if (atomic_load(&pool->is_shared))
-		stop_sharing(pool, pool->engine->rail_count);
+		stop_sharing(pool, pool->engine->local.count);
 	kvi_pool_deregister(pool, pool->registrations);
 	pool->registrations = NULL;
 }
@@ -205,7 +207,7 @@ enum kvt_err kvt_pool_open(struct kvt_engine *engine, const struct kvt_pool_conf
 		err = kvi_pool_allocate(pool, config.flags, error);
 	if (err != KVT_OK)
 		goto err_free;
-	if (kvi_engine_get_caps(engine)->local_memory)
+	if (engine->network.count > 0 && engine->network.caps->local_memory)
 		err = kvi_pool_register(pool, NULL, 0, &pool->registrations, error);
 	if (err != KVT_OK)
 		goto err_close_registrations;

@@ -80,7 +80,7 @@ static enum kvt_err prepare(uint8_t *base, size_t len, unsigned flags, bool read
  * works as well, and more slowly. */
 static void map_file(struct kvt_pool *pool, uint8_t *base, size_t len)
 {
-	if (!kvi_engine_get_caps(pool->engine)->shares)
+	if (pool->engine->local.count == 0)
 		return;
 	/* Peers of this host may map it, and it cannot shrink under them. */
 	pool->file = kvi_file_make_memory("kvtrans-pool", len,
@@ -147,7 +147,7 @@ static enum kvt_err check_file(const struct kvt_pool *pool, int fd, uint64_t nee
 static enum kvt_err keep_file(struct kvt_pool *pool, int fd, struct kvt_error *error)
 {
 	int seals = kvi_file_get_seals(fd);
-	if (!kvi_engine_get_caps(pool->engine)->shares || seals < 0 || (seals & F_SEAL_SHRINK) == 0)
+	if (pool->engine->local.count == 0 || seals < 0 || (seals & F_SEAL_SHRINK) == 0)
 		return KVT_OK;
 	pool->file = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (pool->file < 0)

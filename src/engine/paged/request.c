@@ -141,7 +141,7 @@ static bool is_all_shared(const struct kvi_paged *paged)
 static void choose_way(struct kvi_paged *paged)
 {
 	struct kvt_conn *conn = paged->home->conn;
-	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	const struct kvi_caps *caps = kvi_conn_get_caps(conn);
 	bool writes = paged->direction == KVT_WRITE;
 	paged->only_home = conn->lane_count == 1 || paged->len < KVI_SPREAD_LEN;
 	paged->segment_len = kvi_spread_get_segment_len(conn, paged->len, paged->only_home);
@@ -159,8 +159,8 @@ static void choose_way(struct kvi_paged *paged)
 	}
 	/* What one operation can carry is not worth a copy. */
 	if (caps->send_after_write && paged->piece_count > caps->span_count)
-		paged->pack_below = is_all_shared(paged) ? caps->pack_shared_below
-							 : caps->pack_below;
+		paged->pack_below = caps->shares && is_all_shared(paged) ? caps->pack_shared_below
+									 : caps->pack_below;
 }
 
 /* Two sides that fit each other become the next pair of a transfer, without its plan. */

@@ -54,7 +54,7 @@ static struct kvi_staging *get_staging(struct kvi_link *link)
 
 size_t kvi_staging_get_buffer_len(const struct kvi_link *link)
 {
-	size_t max_len = kvi_engine_get_caps(link->conn->engine)->max_segment_len;
+	size_t max_len = kvi_conn_get_caps(link->conn)->max_segment_len;
 	return max_len < KVI_STAGING_BUFFER_LEN ? max_len - max_len % KVI_COPY_LINE
 						: KVI_STAGING_BUFFER_LEN;
 }
@@ -98,7 +98,7 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 
 bool kvi_staging_is_wanted(const struct kvt_conn *conn)
 {
-	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	const struct kvi_caps *caps = kvi_conn_get_caps(conn);
 	return caps->pack_below > 0 && caps->send_after_write &&
 	       !atomic_load(&conn->exports.is_staged);
 }
@@ -166,7 +166,7 @@ static bool make_packs(struct kvi_link *link, struct kvi_staging *staging)
 	if (staging->sources == NULL)
 		staging->sources = kvi_alloc_data(KVI_PACK_SPANS_MAX * sizeof(staging->sources[0]));
 	if (staging->out == NULL || staging->sources == NULL ||
-	    (kvi_engine_get_caps(link->conn->engine)->local_memory &&
+	    (kvi_conn_get_caps(link->conn)->local_memory &&
 	     kvi_memory_open(link->cq, staging->out, KVI_PACKS * staging->buffer_len,
 			     KVI_ACCESS_LOCAL, kvi_conn_make_key(), &staging->out_memory,
 			     NULL) != KVT_OK)) {

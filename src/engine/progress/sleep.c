@@ -271,13 +271,19 @@ static bool may_sleep(struct kvi_worker *worker)
 	return true;
 }
 
+/* Of all queues: the network's make system calls. */
+static bool are_polls_quick(const struct kvt_engine *engine)
+{
+	return engine->network.count == 0 && engine->local.caps->quick_polls;
+}
+
 /* How long to look first. */
 static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience, struct wait *wait,
 		       int64_t until_ns)
 {
 	wait->began_ns = wait->last_ns = kvi_clock_now();
 	wait->is_inline = worker->inline_sleeps;
-	wait->polls_each = kvi_engine_get_caps(worker->engine)->quick_polls ? QUICK_POLLS : 1;
+	wait->polls_each = are_polls_quick(worker->engine) ? QUICK_POLLS : 1;
 	wait->ends_when_late = patience->adapts;
 	wait->look_ns = kvi_patience_get(patience, wait->began_ns);
 	if (wait->look_ns > until_ns - wait->began_ns)

@@ -20,6 +20,7 @@
 #include "base/timers.h"
 #include "base/wake.h"
 #include "engine/progress/patience.h"
+#include "engine/core/path.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
@@ -70,7 +71,7 @@ struct kvi_worker {
 	struct kvt_engine *engine;
 	const struct kvi_worker_calls *calls;
 	unsigned index;
-	struct kvi_cq *cqs[KVI_RAILS_MAX];
+	struct kvi_cq *cqs[KVI_ENGINE_RAILS_MAX];
 	int epoll_fd;
 	struct kvi_wake wake;
 	pthread_t thread;

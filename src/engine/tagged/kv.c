@@ -98,7 +98,7 @@ enum kvt_err kvt_kv_open(struct kvt_conn *conn, const struct kvt_kv_config *give
 	kvi_ref_init(&kv->ref, 1, release_kv);
 	kvi_ref_take(&conn->ref);
 
-	if (config.len > 0 && kvi_engine_get_caps(conn->engine)->local_memory &&
+	if (config.len > 0 && kvi_conn_get_caps(conn)->local_memory &&
 	    kvi_conn_check(conn, NULL) == KVT_OK) {
 		err = kvi_registration_open(conn, kv->base, kv->len, KVI_ACCESS_LOCAL,
 					    &kv->registration, error);

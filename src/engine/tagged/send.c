@@ -78,7 +78,7 @@ static void begin_writing(struct kvi_tagged *send, const struct kvi_message_cts 
 	struct kvi_link *home = send->queue->link;
 	struct kvt_conn *conn = send->transfer.conn;
 	struct kvt_kv *kv = send->kv;
-	const struct kvi_caps *caps = kvi_engine_get_caps(conn->engine);
+	const struct kvi_caps *caps = kvi_conn_get_caps(conn);
 	struct kvt_error error = { .code = KVT_OK };
 
 	/* Most sends are small, and there may be 65,000 of them. */

@@ -53,7 +53,7 @@ static void begin_stripe(struct kvi_worker *worker, struct kvi_command *command)
 
 size_t kvi_spread_get_segment_len(const struct kvt_conn *conn, size_t len, bool only_home)
 {
-	size_t max = kvi_engine_get_caps(conn->engine)->max_segment_len;
+	size_t max = kvi_conn_get_caps(conn)->max_segment_len;
 	size_t best = KVI_SEGMENT_LEN < max ? KVI_SEGMENT_LEN : max;
 	if (only_home)
 		return best;
@@ -196,7 +196,7 @@ void kvi_spread_stop(struct kvi_spread *spread)
 bool kvi_link_may_write(const struct kvi_link *link)
 {
 	/* Half of what the provider takes is left to messages, but one write is always in order. */
-	size_t half = kvi_engine_get_caps(link->conn->engine)->tx_count / 2;
+	size_t half = kvi_conn_get_caps(link->conn)->tx_count / 2;
 	return link->writes < KVI_WRITES_MAX && link->writes_len < link->flight.limit &&
 	       (link->writes == 0 || link->writes < half);
 }
@@ -338,7 +338,7 @@ static void retire(struct kvi_stripe *stripe)
 	struct kvi_spread *spread = stripe->spread;
 	/* Else a write that fails is dropped, and what follows it would tell of bytes that never came. */
 	bool may_follow = !stripe->may_fault ||
-			  kvi_engine_get_caps(stripe->shard->conn->engine)->stops_at_fault;
+			  kvi_conn_get_caps(stripe->shard->conn)->stops_at_fault;
 	kvi_list_remove(&stripe->node);
 	if (stripe->posted == 0)
 		end_stripe(stripe);

@@ -214,7 +214,9 @@ static struct kvi_local_lane *find_lane(struct kvi_local_cq *cq, struct kvi_loca
 static void look(struct kvi_local_cq *cq, int epoll_fd)
 {
 	struct epoll_event events[LOOK_BATCH];
-	int count = cq->is_forgotten ? 0 : epoll_wait(epoll_fd, events, LOOK_BATCH, 0);
+	/* A cq without lanes is polled beside those of other rails. */
+	bool has_some = cq->lanes != NULL && !cq->is_forgotten;
+	int count = has_some ? epoll_wait(epoll_fd, events, LOOK_BATCH, 0) : 0;
 	for (int i = 0; i < count; i++) {
 		struct kvi_local_lane *lane = find_lane(cq, events[i].data.ptr);
 		if (lane != NULL)

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE 1 /* EPOLLRDHUP */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -78,15 +79,23 @@ static void take_over(struct kvi_local_lane *lane, struct kvi_local_request *req
 	kvi_free(request);
 }
 
+/* Whether it is the name of a listener like ours (listen.c). */
+static bool is_listener(const uint8_t *address, size_t len)
+{
+	static const char begin[] = "\0" KVI_LOCAL_NAME;
+	struct sockaddr_un name;
+	if (len < offsetof(struct sockaddr_un, sun_path) + sizeof(begin) || len > sizeof(name))
+		return false;
+	memcpy(&name, address, len);
+	return name.sun_family == AF_UNIX && memcmp(name.sun_path, begin, sizeof(begin) - 1) == 0;
+}
+
 enum kvt_err kvi_local_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size_t address_len,
 				 struct kvi_lane_request *request_base, void *context,
 				 struct kvi_lane **lane_out, struct kvt_error *error)
 {
 	struct kvi_local_cq *cq = kvi_local_cq(cq_base);
-	sa_family_t family = AF_UNSPEC;
-	if (address != NULL && address_len >= sizeof(family))
-		memcpy(&family, address, sizeof(family));
-	if (address != NULL && (family != AF_UNIX || address_len > sizeof(struct sockaddr_un)))
+	if (address != NULL && !is_listener(address, address_len))
 		return kvi_fail(error, KVT_E_UNREACHABLE, 0,
 				"the peer's address is none of a process of this host");
 	if (cq->is_forgotten)

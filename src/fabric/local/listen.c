@@ -96,7 +96,7 @@ static socklen_t make_name(struct sockaddr_un *address)
 	if (getrandom(words, sizeof(words), 0) != (ssize_t)sizeof(words))
 		return 0;
 	int len = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1,
-			   "kvtrans-%016llx%016llx", (unsigned long long)words[0],
+			   KVI_LOCAL_NAME "%016llx%016llx", (unsigned long long)words[0],
 			   (unsigned long long)words[1]);
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }

@@ -233,6 +233,9 @@ struct kvi_local_offer {
 	uint64_t len;
 };
 
+/* What the names of listeners begin with: a peer may name us no other sockets to call. */
+#define KVI_LOCAL_NAME "kvtrans-"
+
 enum { KVI_LOCAL_HELLO_MAGIC = 0x314c564b }; /* "KVL1" */
 
 /* What a caller sends to a listener, with the descriptor of its ring. The answer is a byte. */
