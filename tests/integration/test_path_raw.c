@@ -16,6 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "engine/core/secrets.h"
+#include "engine/tagged/tag_queue.h"
 #include "fabric/fabric.h"
 #include "integration/raw.h"
 #include "wire/wire.h"
@@ -61,14 +63,20 @@ static bool hear(struct hearing *hearing, struct kvi_frame *frame)
 	return true;
 }
 
-static void prove_host(const uint8_t session[KVI_SESSION_LEN], uint8_t proof[KVI_HOST_PROOF_LEN])
+static void derive(const char *label, const uint8_t session[KVI_SESSION_LEN], uint8_t secret[32])
 {
 	static const uint8_t zeros[32];
-	uint8_t labelled[KVI_SESSION_LEN + 4], secret[32], id[KVI_HOST_ID_LEN];
+	uint8_t labelled[KVI_SESSION_LEN + 8];
+	size_t len = strlen(label);
 	memcpy(labelled, session, KVI_SESSION_LEN);
-	memcpy(labelled + KVI_SESSION_LEN, "host", 4);
-	crypto_generichash(secret, sizeof(secret), labelled, sizeof(labelled), zeros,
-			   sizeof(zeros));
+	memcpy(labelled + KVI_SESSION_LEN, label, len);
+	crypto_generichash(secret, 32, labelled, KVI_SESSION_LEN + len, zeros, sizeof(zeros));
+}
+
+static void prove_host(const uint8_t session[KVI_SESSION_LEN], uint8_t proof[KVI_HOST_PROOF_LEN])
+{
+	uint8_t secret[32], id[KVI_HOST_ID_LEN];
+	derive("host", session, secret);
 	must(kvi_host_read_id(id) == sizeof(id), "no boot id");
 	crypto_generichash(proof, KVI_HOST_PROOF_LEN, id, sizeof(id), secret, sizeof(secret));
 }
@@ -290,6 +298,69 @@ START_TEST(a_client_that_is_silent_on_trial_is_given_up_in_time_and_others_come_
 }
 END_TEST
 
+/* A lane on trial, made by the fabric without an engine. */
+struct trial {
+	struct kvi_rail *rail;
+	struct kvi_cq *cq;
+	struct kvi_lane *lane;
+};
+
+static void open_trial(struct trial *trial, const struct kvi_welcome *welcome,
+		       const struct kvi_wire_address *to, unsigned index)
+{
+	struct kvi_lane_hello hello = { .index = (uint16_t)index };
+	struct kvi_secrets secrets;
+	struct kvi_lane_event event;
+	uint8_t data[KVI_LANE_HELLO_LEN];
+	memcpy(hello.session, welcome->session, KVI_SESSION_LEN);
+	derive("lanes", welcome->session, secrets.lanes);
+	kvi_secrets_get_token(&secrets, hello.index, hello.token);
+	kvi_lane_hello_encode(&hello, data);
+	ck_assert_int_eq(kvi_rail_open("lo", "local", &trial->rail, NULL), KVT_OK);
+	ck_assert_int_eq(kvi_cq_open(trial->rail, &trial->cq, NULL), KVT_OK);
+	ck_assert_int_eq(kvi_lane_open(trial->cq, to->address, to->len, NULL, trial, &trial->lane,
+				       NULL),
+			 KVT_OK);
+	ck_assert_int_eq(kvi_lane_connect(trial->lane, data, sizeof(data), NULL), KVT_OK);
+	int64_t since_ns = get_time_ns();
+	while (kvi_cq_poll_events(trial->cq, &event, 1) == 0)
+		ck_assert(is_within(since_ns, PATIENCE_NS));
+	ck_assert_int_eq(event.kind, KVI_LANE_CONNECTED);
+}
+
+static void close_trial(struct trial *trial)
+{
+	kvi_lane_close(trial->lane);
+	kvi_cq_close(trial->cq);
+	kvi_rail_close(trial->rail);
+}
+
+START_TEST(a_client_that_sends_on_a_lane_on_trial_breaks_the_protocol)
+{
+	struct kvt_engine *engine = open_insecure();
+	struct hearing hearing;
+	struct kvi_frame welcome, frame;
+	struct trial trial;
+	uint8_t packet[128];
+	struct kvi_message message = { .type = KVI_MESSAGE_EAGER, .tag = 7 };
+	call(&hearing, kvt_engine_get_port(engine), 2, &welcome);
+	ck_assert(hear(&hearing, &frame));
+	ck_assert_int_eq(frame.type, KVI_FRAME_NEAR);
+	open_trial(&trial, &welcome.welcome, &frame.near.rail,
+		   kvi_tag_queue_get_home(message.tag, welcome.welcome.lane_count));
+	size_t len = kvi_message_encode(&message, packet, sizeof(packet));
+	ck_assert_int_eq(kvi_lane_inject(trial.lane, packet, len), KVT_OK);
+	ck_assert(hear(&hearing, &frame));
+	ck_assert_int_eq(frame.type, KVI_FRAME_LANES);
+	ck_assert(hear(&hearing, &frame));
+	ck_assert_int_eq(frame.type, KVI_FRAME_REFUSE);
+	ck_assert_int_eq(frame.ending.code, KVT_E_PROTOCOL);
+	close_trial(&trial);
+	close(hearing.fd);
+	kvt_engine_close(engine);
+}
+END_TEST
+
 void add_raw_path_tests(TCase *tests)
 {
 	tcase_add_loop_test(tests,
@@ -298,6 +369,7 @@ void add_raw_path_tests(TCase *tests)
 	tcase_add_test(tests, a_client_that_does_not_name_the_local_path_is_offered_none);
 	tcase_add_test(tests,
 		       a_client_is_offered_the_local_path_with_a_proof_and_may_decline_it_once);
+	tcase_add_test(tests, a_client_that_sends_on_a_lane_on_trial_breaks_the_protocol);
 	tcase_add_test(
 		tests,
 		a_client_that_is_silent_on_trial_is_given_up_in_time_and_others_come_meanwhile);

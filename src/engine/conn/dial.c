@@ -29,9 +29,7 @@
 /* The time is up: say what it is that did not come. has_answered: an engine did, with its lanes. */
 static void blame_silence(struct kvt_conn *conn, bool has_answered)
 {
-	enum kvi_trial_state trial = kvi_trial_get_state(conn, NULL);
-	/* Lanes on trial may be laid out anew at any time. */
-	bool has_path = trial == KVI_TRIAL_NONE || trial == KVI_TRIAL_PASSED;
+	bool has_path = kvi_conn_has_path(conn);
 	for (unsigned i = 0; has_answered && has_path && i < conn->lane_count; i++) {
 		struct kvi_link *link = &conn->links[i];
 		kvi_worker_lock(link->shard->worker);

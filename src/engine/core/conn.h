@@ -135,6 +135,13 @@ static inline const struct kvi_caps *kvi_conn_get_caps(const struct kvt_conn *co
 	return conn->path->caps;
 }
 
+/* Whether its lanes stay. On those on trial nobody says anything: they may be laid out anew, on other workers. */
+static inline bool kvi_conn_has_path(const struct kvt_conn *conn)
+{
+	enum kvi_trial_state trial = atomic_load(&conn->trial.state);
+	return trial == KVI_TRIAL_NONE || trial == KVI_TRIAL_PASSED;
+}
+
 /* Client: where a lane goes, as things stand. */
 const struct kvi_wire_address *kvi_conn_get_lane_address(const struct kvt_conn *conn,
 							 unsigned index);

@@ -7,6 +7,7 @@
 #ifndef KVI_ENGINE_PATH_H
 #define KVI_ENGINE_PATH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fabric/fabric.h"
@@ -31,8 +32,8 @@ enum kvi_trial_state {
 };
 
 struct kvi_trial {
-	enum kvi_trial_state state;
-	char text[KVT_TEXT_LEN]; /* FAILED: why */
+	_Atomic(enum kvi_trial_state) state; /* written under conn->lock */
+	char text[KVT_TEXT_LEN];	     /* FAILED: why */
 };
 
 /*

@@ -318,9 +318,8 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 				 bool is_first, bool is_last)
 {
 	bool is_credit = message->type == KVI_MESSAGE_CREDIT;
-	if (!is_first && (is_credit || message->credits != 0 || message->window != 0))
-		return KVT_E_PROTOCOL;
-	if (is_credit && !is_last)
+	if ((!is_first && (is_credit || message->credits != 0 || message->window != 0)) ||
+	    (is_credit && !is_last))
 		return KVT_E_PROTOCOL;
 	link->send_credits += message->credits;
 	link->window_left += message->window;
@@ -360,8 +359,9 @@ static enum kvt_err take_packet(struct kvi_link *link, const uint8_t *bytes, siz
 /* Take a packet of len bytes, and post its receive again. */
 static void take_in(struct kvi_link *link, struct kvi_packet *packet, size_t len)
 {
-	bool is_credit = false;
-	enum kvt_err err = take_packet(link, packet->bytes, len, &is_credit);
+	bool may_come = kvi_conn_has_path(link->conn), is_credit = false;
+	enum kvt_err err = may_come ? take_packet(link, packet->bytes, len, &is_credit)
+				    : KVT_E_PROTOCOL;
 	if (err != KVT_OK) {
 		kvi_conn_fail(link->conn, err, 0, "the peer sent a message of %zu bytes that %s",
 			      len,
