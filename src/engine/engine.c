@@ -221,6 +221,7 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		err = open_rails(engine, &config, error);
 	if (err != KVT_OK)
 		goto err_close;
+	list_hosts(engine);
 	open_local(engine, &config);
 	if (config.insecure)
 		kvi_log(KVI_LOG_WARN, "insecure", "this engine lets in whoever reaches its port");
@@ -237,7 +238,6 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an engine");
 		goto err_close;
 	}
-	list_hosts(engine);
 	err = kvi_control_open(engine, settings.listen_port, &engine->control, error);
 	if (err != KVT_OK)
 		goto err_close;
