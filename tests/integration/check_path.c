@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "integration/cable.h"
@@ -64,6 +65,23 @@ static void opt_out(void)
 static void become_another_user(void)
 {
 	must(setuid(NOBODY) == 0, "%s", strerror(errno));
+}
+
+static void write_text(const char *name, const char *text)
+{
+	int fd = open(name, O_WRONLY | O_CLOEXEC);
+	must(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "%s: %s", name,
+	     strerror(errno));
+	close(fd);
+}
+
+/* Of the same user, which it may read no more of the memory of. */
+static void enter_user_namespace(void)
+{
+	char map[32];
+	snprintf(map, sizeof(map), "0 %u 1", geteuid());
+	must(unshare(CLONE_NEWUSER) == 0, "%s", strerror(errno));
+	write_text("/proc/self/uid_map", map);
 }
 
 /* Another kernel would tell another id. */
@@ -163,6 +181,11 @@ static const struct meeting root_meetings[] = {
 	  { NULL, move_to_another_host, "the peer says: the peer is on another host" } },
 };
 
+static const struct meeting namespace_meetings[] = {
+	{ "local", { NULL, enter_user_namespace, NULL }, { NULL, NULL, NULL } },
+	{ "local", { NULL, NULL, NULL }, { NULL, enter_user_namespace, NULL } },
+};
+
 /* Messages both ways, and blocks of pools that the engines allocate, from one side. */
 static void move_bytes(struct side *side, bool is_caller)
 {
@@ -244,6 +267,25 @@ START_TEST(another_user_or_another_host_is_reached_over_the_network)
 		return;
 	}
 	hold(&root_meetings[_i]);
+}
+END_TEST
+
+static bool may_make_user_namespaces(void)
+{
+	int status = 1;
+	pid_t child = fork();
+	if (child == 0)
+		_exit(unshare(CLONE_NEWUSER) != 0);
+	return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+START_TEST(another_user_namespace_of_the_same_user_is_reached_locally)
+{
+	if (!may_make_user_namespaces()) {
+		printf("SKIP: this host lets us make no user namespace\n");
+		return;
+	}
+	hold(&namespace_meetings[_i]);
 }
 END_TEST
 
@@ -394,6 +436,8 @@ int main(void)
 		0, MEETINGS);
 	tcase_add_loop_test(tests, another_user_or_another_host_is_reached_over_the_network, 0,
 			    ROOT_MEETINGS);
+	tcase_add_loop_test(tests, another_user_namespace_of_the_same_user_is_reached_locally, 0,
+			    2);
 	tcase_add_test(tests, another_network_namespace_is_reached_over_the_network);
 	tcase_add_loop_test(tests, who_insists_on_the_local_path_is_told_what_stands_between, 0, 2);
 	tcase_add_test(tests, who_insists_does_not_meet_who_never_takes_it);

@@ -290,7 +290,8 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno, "lane %u, to %s: %s%s",
 		      link->index, address,
 		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time",
-		      one_host ? ". Both have to be in one network namespace, and of one user"
+		      one_host ? ". Both have to be in one network namespace, and of one user, or "
+				 "have another provider in common"
 			       : ". Lanes use ports of their own: open them in the firewall "
 				 "(lane_ports of the engine there)");
 }
