@@ -263,6 +263,7 @@ CALLS = {
     "connection": (1,),
     "register": (bytearray(8), 8),
     "allocate": (1, 8),
+    "adopt": (0, 1, 8),
     "register_memory": ([(0, 8)],),
     "export": (None, "kv"),
     "withdraw": ("kv",),
