@@ -291,6 +291,16 @@ def test_prefaulted_memory_is_there_at_once(open_engine):
     engine.allocate(1024, 4096, prefault=True, shared=False).arrays[0][:] = 1
 
 
+@pytest.mark.parametrize("option", ["prefault", "hugepages"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_of_a_file_nothing_is_made_before_the_pool(open_engine, open_file, option, read_only):
+    engine = open_engine(provider="local")
+    start = 64 << 20
+    fd = open_file(start + SIZE)
+    engine.adopt(fd, COUNT, BLOCK, offset=start, read_only=read_only, **{option: True})
+    assert SIZE <= os.fstat(fd).st_blocks * 512 < start
+
+
 def test_huge_pages_are_had_where_the_kernel_can(open_engine):
     engine = open_engine(provider="local")
     pool = engine.allocate(1024, 4096, hugepages=True)

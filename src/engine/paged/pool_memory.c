@@ -57,19 +57,28 @@ static uint64_t place_extents(struct kvt_pool *pool, uint8_t *base, uint64_t off
 	return offset;
 }
 
+/* For an older kernel. Reading makes a page of a file, but not one of other memory: that is written with what is there,
+ * which disturbs nobody. */
+static void touch_pages(uint8_t *base, size_t len, bool read_only)
+{
+	for (size_t at = 0; at < len; at += (size_t)sysconf(_SC_PAGESIZE)) {
+		_Atomic(uint8_t) *byte = (_Atomic(uint8_t) *)(base + at);
+		uint8_t there = atomic_load(byte);
+		if (!read_only)
+			atomic_compare_exchange_strong(byte, &there, there);
+	}
+}
+
 /* Have every page there now, so that no transfer waits for one; and as huge pages, where the kernel can join them. */
 static enum kvt_err prepare(uint8_t *base, size_t len, unsigned flags, bool read_only,
 			    struct kvt_error *error)
 {
-	const volatile uint8_t *bytes = base;
 	if ((flags & (KVT_POOL_PREFAULT | KVT_POOL_HUGE_PAGES)) == 0)
 		return KVT_OK;
 	if (madvise(base, len, read_only ? POPULATE_READ : POPULATE_WRITE) != 0) {
 		if (errno != EINVAL)
 			return no_memory(error, len, errno);
-		/* An older kernel: a page of a file is made by reading it, too. */
-		for (size_t at = 0; at < len; at += (size_t)sysconf(_SC_PAGESIZE))
-			(void)bytes[at];
+		touch_pages(base, len, read_only);
 	}
 	if ((flags & KVT_POOL_HUGE_PAGES) != 0)
 		madvise(base, len, COLLAPSE); /* a wish */
@@ -166,6 +175,7 @@ enum kvt_err kvi_pool_adopt(struct kvt_pool *pool, const struct kvt_pool_config 
 	enum kvt_err err = check_file(pool, config->file, len, error);
 	if (err != KVT_OK)
 		return err;
+	const size_t page_len = (size_t)sysconf(_SC_PAGESIZE);
 	int access = PROT_READ | (pool->read_only ? 0 : PROT_WRITE);
 	void *mapped = mmap(NULL, len, access, MAP_SHARED, config->file, 0);
 	if (mapped == MAP_FAILED)
@@ -177,7 +187,12 @@ enum kvt_err kvi_pool_adopt(struct kvt_pool *pool, const struct kvt_pool_config 
 	place_extents(pool, mapped, config->file_offset, 1);
 	if ((config->flags & KVT_POOL_PRIVATE) == 0)
 		err = keep_file(pool, config->file, error);
-	return err == KVT_OK ? prepare(mapped, len, config->flags, pool->read_only, error) : err;
+	if (err != KVT_OK)
+		return err;
+	/* What the file has before the pool is not ours to make. */
+	size_t before = config->file_offset / page_len * page_len;
+	return prepare((uint8_t *)mapped + before, len - before, config->flags, pool->read_only,
+		       error);
 }
 
 void kvi_pool_free_memory(struct kvt_pool *pool)
