@@ -148,7 +148,6 @@ struct kvi_ofi_memory {
 	struct fid_mr *fid;
 };
 
-/* Requests keep their listener: rejecting one needs it. */
 /*
  * A connect request over a byte stream: a provider's header and data. With profile->strays every lane pads its
  * data to all that the provider takes: so all requests are of one length, and the provider is told of a socket
@@ -166,6 +165,7 @@ struct kvi_strays {
 	unsigned old_count;
 };
 
+/* Requests keep their listener: rejecting one needs it. */
 struct kvi_ofi_listener {
 	struct kvi_listener base;
 	struct kvi_ofi_rail *rail;
