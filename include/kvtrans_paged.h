@@ -161,7 +161,8 @@ KVT_API enum kvt_err kvt_remote_import(struct kvt_conn *conn, const void *bytes,
 				       int64_t timeout_ns, struct kvt_remote **remote,
 				       struct kvt_error *error);
 
-/* The peer's export of this name, waiting for it until the timeout (default: 5 s). Errors as above. */
+/* The peer's export of this name, waiting for it until the timeout (default: 5 s): the peer is asked again after 20 ms,
+ * and then less and less often, every 320 ms at last. Errors as above. */
 KVT_API enum kvt_err kvt_remote_find(struct kvt_conn *conn, const char *name, int64_t timeout_ns,
 				     struct kvt_remote **remote, struct kvt_error *error);
 

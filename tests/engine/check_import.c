@@ -8,6 +8,7 @@
 
 #include "engine/core/conn.h"
 #include "engine/lane/link.h"
+#include "engine/paged/import.h"
 #include "support/runner.h"
 
 enum { MANY = 1000, BYTES_MAX = 4096 };
@@ -114,6 +115,64 @@ START_TEST(a_name_that_is_exported_later_is_found_then)
 	struct kvt_export *exported = export_named("late");
 	kvt_remote_close(take(transfer));
 	kvt_export_close(exported);
+	pages_close();
+}
+END_TEST
+
+/* How often the near side has asked, on all lanes. */
+static uint64_t count_questions(void)
+{
+	struct kvt_conn *conn = pages.bed.near.conn;
+	uint64_t count = 0;
+	for (unsigned i = 0; i < conn->lane_count; i++) {
+		kvi_worker_lock(conn->links[i].shard->worker);
+		count += conn->links[i].last_question;
+		kvi_worker_unlock(conn->links[i].shard->worker);
+	}
+	return count;
+}
+
+START_TEST(what_nobody_exports_is_asked_for_less_and_less_often)
+{
+	pages_open(0);
+	uint64_t before = count_questions();
+	int64_t since_ns = kvi_clock_now();
+	struct kvt_transfer *transfer = start_find("none", KVT_FOREVER);
+	expect_pending(transfer, 700 * KVI_MS);
+	uint64_t asked = count_questions() - before;
+	/* At 0, 20, 60, 140 and 300 ms, and every 320 ms from then on. */
+	ck_assert_uint_ge(asked, 1);
+	ck_assert_uint_le(asked, 5 + (uint64_t)(kvi_clock_now() - since_ns) / (320 * KVI_MS));
+	kvt_transfer_free(transfer);
+	pages_close();
+}
+END_TEST
+
+/* They would count for the question that waits for room on the lane, which is not asked yet. */
+START_TEST(answers_to_nothing_do_not_stop_questions)
+{
+	const struct kvi_message answer = { .type = KVI_MESSAGE_ATTACHED,
+					    .attached.number = UINT64_MAX };
+	pages_open(0);
+	struct kvt_conn *conn = pages.bed.near.conn;
+	struct kvi_link *link =
+		&conn->links[atomic_load(&conn->exports.next_lane) % conn->lane_count];
+	struct kvi_worker *worker = link->shard->worker;
+	kvi_worker_lock(worker);
+	uint64_t credits = link->send_credits;
+	link->send_credits = 0;
+	kvi_worker_unlock(worker);
+	struct kvt_transfer *transfer = start_find("none", KVT_FOREVER);
+	expect_pending(transfer, KVI_MS);
+	kvi_worker_lock(worker);
+	ck_assert_uint_eq(link->questions_out, 1);
+	ck_assert_int_eq(kvi_import_on_answer(link, &answer), KVT_OK);
+	kvi_worker_unlock(worker);
+	kvt_transfer_free(transfer);
+	kvi_worker_lock(worker);
+	ck_assert_uint_eq(link->questions_out, 0);
+	link->send_credits += credits;
+	kvi_worker_unlock(worker);
 	pages_close();
 }
 END_TEST
@@ -296,6 +355,8 @@ int main(void)
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, a_name_and_a_descriptor_are_imported_without_waiting, 0, WAYS);
 	tcase_add_loop_test(tests, a_name_that_is_exported_later_is_found_then, 0, MAIN_WAYS);
+	tcase_add_test(tests, what_nobody_exports_is_asked_for_less_and_less_often);
+	tcase_add_test(tests, answers_to_nothing_do_not_stop_questions);
 	tcase_add_test(tests, an_import_ends_at_its_deadline);
 	tcase_add_loop_test(tests, an_import_is_cancelled_whatever_it_waits_for, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, a_remote_that_nobody_takes_goes_with_its_transfer, 0, MAIN_WAYS);

@@ -6,8 +6,8 @@
  * Design notes. A descriptor comes in parts, of which the next is asked for when one has come: so nobody keeps more
  * of it than the one who wants it, and a peer can make that one keep no more than the longest descriptor there is. An
  * owner answers as soon as it is asked, with a part each, and its answers wait in its own memory: so few questions are
- * without an answer on a lane at a time, whether anybody waits for that or not, and further ones wait here. The remote is known here before the owner has agreed, so that a
- * withdrawal that follows the answer finds it.
+ * without an answer on a lane at a time, whether anybody waits for that or not, and further ones wait here. The remote
+ * is known here before the owner has agreed, so that a withdrawal that follows the answer finds it.
  */
 #include "engine/paged/import.h"
 
@@ -25,7 +25,10 @@
 #include "engine/paged/staging.h"
 #include "engine/transfer/transfer.h"
 
-#define NAME_RETRY_NS (20 * KVI_MS)
+/* The pause before a name that nothing had is asked for again; each further one is twice as long: whatever comes is
+ * found soon, as against how long it was waited for, and thousands that wait cost little. */
+#define REST_NS (20 * KVI_MS)
+#define REST_LONGEST_NS (320 * KVI_MS)
 
 struct import {
 	struct kvt_transfer transfer;
@@ -40,6 +43,7 @@ struct import {
 	bool has_turn;		/* to ask: it waits for room on the link */
 	bool rests;		/* nothing had the name: until it is asked for again */
 	bool was_unknown;	/* that was the last answer */
+	int64_t rest_ns;	/* the next pause */
 	uint64_t id;		/* of the export that is being found */
 	uint8_t *bytes;		/* its descriptor, as far as it has come */
 	size_t len;		/* of the whole */
@@ -127,6 +131,13 @@ static bool begin_question(struct kvi_waiter *waiter)
 	return true;
 }
 
+/* Not below 0: a peer may answer what nobody has asked, and that was counted for one who has his turn. */
+static void count_answer(struct kvi_link *link)
+{
+	if (link->questions_out > 0)
+		link->questions_out--;
+}
+
 /* Nobody wants to know any more. What is out is still to be answered. */
 static void end_question(struct import *import)
 {
@@ -137,7 +148,7 @@ static void end_question(struct import *import)
 	if (!import->has_turn)
 		return;
 	import->has_turn = false;
-	link->questions_out--;
+	count_answer(link);
 	give_turns(link);
 }
 
@@ -145,7 +156,9 @@ static void end_question(struct import *import)
 static void rest(struct import *import)
 {
 	struct kvt_transfer *transfer = &import->transfer;
-	int64_t due_ns = kvi_deadline_after(NAME_RETRY_NS);
+	int64_t due_ns = kvi_deadline_after(import->rest_ns);
+	if (import->rest_ns < REST_LONGEST_NS)
+		import->rest_ns *= 2;
 	drop_descriptor(import);
 	import->rests = import->was_unknown = true;
 	kvi_transfer_set_deadline(transfer,
@@ -301,8 +314,7 @@ enum kvt_err kvi_import_on_answer(struct kvi_link *link, const struct kvi_messag
 	enum kvt_err err = KVT_OK; /* also when it was given up meanwhile */
 	if (import != NULL && import->link != link)
 		return KVT_E_PROTOCOL;
-	if (link->questions_out > 0)
-		link->questions_out--;
+	count_answer(link);
 	if (import != NULL) {
 		kvi_table_remove(&link->shard->questions, &import->entry);
 		err = take_answer(import, message);
@@ -425,6 +437,7 @@ static enum kvt_err start(const struct kvt_import_request *request, bool is_of_c
 	if (import == NULL)
 		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an import");
 	kvi_list_init(&import->node);
+	import->rest_ns = REST_NS;
 	import->transfer.kind = &import_kind;
 	import->transfer.count = 1;
 	import->transfer.reap = request->reap;
