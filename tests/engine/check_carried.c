@@ -5,6 +5,7 @@
  */
 #include "pages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/core/conn.h"
@@ -15,16 +16,17 @@
 /* CARRIED_MOST: of bytes and the spans that name them, as carried.c has it. */
 enum { SPAN_LEN = KVI_WIRE_SPAN_LEN, CARRIED_MOST = 2048, STEP = 3 * BLOCK_LEN };
 
-/* Spans of len bytes each, STEP apart there and half as much here, so that none follows another. */
-static struct kvt_transfer *start_spans(size_t count, uint64_t len, const char *notify)
+/* Spans of len bytes each from place on, STEP apart there and half as much here, so that none follows another. */
+static struct kvt_transfer *start_spans_at(size_t place, size_t count, uint64_t len,
+					   const char *notify)
 {
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	uint64_t local[32], remote[32], lens[32];
 	struct kvt_transfer *transfer;
 	struct kvt_error error;
 	for (size_t i = 0; i < count; i++) {
-		local[i] = i * (STEP / 2);
-		remote[i] = i * STEP;
+		local[i] = place + i * (STEP / 2);
+		remote[i] = place + i * STEP;
 		lens[i] = len;
 	}
 	request.pool = pages.near;
@@ -38,6 +40,11 @@ static struct kvt_transfer *start_spans(size_t count, uint64_t len, const char *
 	enum kvt_err err = kvt_spans_start(&request, &transfer, &error);
 	ck_assert_msg(err == KVT_OK, "no transfer: %s", error.text);
 	return transfer;
+}
+
+static struct kvt_transfer *start_spans(size_t count, uint64_t len, const char *notify)
+{
+	return start_spans_at(0, count, len, notify);
 }
 
 /* All of them, and nothing else. */
@@ -91,23 +98,58 @@ START_TEST(a_small_write_with_something_said_of_it_needs_no_operation_of_its_own
 }
 END_TEST
 
+/* Small writes by their number: each has its own place, so that none waits for another to be looked at. */
+enum { NUMBERED = 500, NUMBERED_LEN_MAX = STEP / 2 / NUMBERED };
+
+static size_t get_span_count(unsigned number)
+{
+	return 1 + number % 20;
+}
+
+static size_t get_span_len(unsigned number)
+{
+	return 1 + number % NUMBERED_LEN_MAX;
+}
+
+static struct kvt_transfer *start_numbered(unsigned number)
+{
+	char text[16];
+	snprintf(text, sizeof(text), "%u", number);
+	return start_spans_at((size_t)number * NUMBERED_LEN_MAX, get_span_count(number),
+			      get_span_len(number), text);
+}
+
+/* The next notification's write is there as a whole. */
+static void expect_numbered(void)
+{
+	char text[16] = "";
+	struct kvt_event *event = await_event(pages.bed.far.engine, KVT_EVENT_NOTIFICATION);
+	ck_assert_int_eq(event->err, KVT_OK);
+	ck_assert_uint_lt(event->len, sizeof(text));
+	memcpy(text, event->data, event->len);
+	kvt_event_free(event);
+	unsigned number = (unsigned)strtoul(text, NULL, 10);
+	size_t place = (size_t)number * NUMBERED_LEN_MAX;
+	for (size_t i = 0; i < get_span_count(number); i++)
+		ck_assert_mem_eq(pages.far_memory + place + i * STEP,
+				 pages.near_memory + place + i * (STEP / 2), get_span_len(number));
+}
+
 /* Much more than there are credits, or window, for. */
 START_TEST(each_notification_of_many_small_writes_finds_its_bytes)
 {
-	enum { COUNT = 3000, IN_FLIGHT = 500 };
-	struct kvt_transfer *transfers[IN_FLIGHT];
+	enum { ROUNDS = 6 };
+	struct kvt_transfer *transfers[NUMBERED];
 	pages_open((unsigned)_i);
-	for (unsigned i = 0; i < COUNT; i += IN_FLIGHT) {
-		for (unsigned j = 0; j < IN_FLIGHT; j++)
-			transfers[j] = start_spans(1 + j % 20, 1 + j % 64, "told");
-		for (unsigned j = 0; j < IN_FLIGHT; j++) {
-			expect_notification(pages.bed.far.engine, "told", KVT_OK);
-			ck_assert_mem_eq(pages.far_memory, pages.near_memory, 1);
-		}
-		for (unsigned j = 0; j < IN_FLIGHT; j++)
-			finish(transfers[j], KVT_OK);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		memset(pages.far_memory, CANARY, PAGES_LEN);
+		for (unsigned i = 0; i < NUMBERED; i++)
+			transfers[i] = start_numbered(i);
+		for (unsigned i = 0; i < NUMBERED; i++)
+			expect_numbered();
+		for (unsigned i = 0; i < NUMBERED; i++)
+			finish(transfers[i], KVT_OK);
 	}
-	ck_assert_mem_eq(pages.far_memory + 19 * STEP, pages.near_memory + 19 * (STEP / 2), 1);
 	pages_close();
 }
 END_TEST

@@ -221,7 +221,7 @@ struct kvt_transfer *start_notify(struct kvt_conn *conn, const void *bytes, size
 	return transfer;
 }
 
-static struct kvt_event *await_event(struct kvt_engine *engine, enum kvt_event_kind kind)
+struct kvt_event *await_event(struct kvt_engine *engine, enum kvt_event_kind kind)
 {
 	struct kvt_event *event;
 	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);

@@ -69,6 +69,9 @@ bool are_moved(enum kvt_direction direction, uint32_t seed);
 
 struct kvt_transfer *start_notify(struct kvt_conn *conn, const void *bytes, size_t len);
 
+/* Waits for the next event of the engine, which must be of this kind. */
+struct kvt_event *await_event(struct kvt_engine *engine, enum kvt_event_kind kind);
+
 /* Waits for the next event of the engine, which must be a notification of this text with this error. */
 void expect_notification(struct kvt_engine *engine, const char *text, enum kvt_err err);
 /* The same for the end of the connection. */
