@@ -142,7 +142,8 @@ enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, si
 		return kvi_fail(error, KVT_E_PEER_LOST, lane->lost_errno, "the lane is lost");
 	uint8_t padded[KVI_CM_DATA_LEN] = { 0 };
 	if (!lane->answers && lane->cq->rail->profile->strays) {
-		memcpy(padded, data, len);
+		if (len > 0) /* else data may be NULL */
+			memcpy(padded, data, len);
 		padded[KVI_CM_DATA_LEN - 1] = (uint8_t)len;
 		data = padded;
 		len = sizeof(padded);
