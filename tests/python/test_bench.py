@@ -228,18 +228,21 @@ def test_a_byte_that_changes_on_its_way_is_seen(corruption, program, job):
 
 @pytest.fixture
 def server():
-    """A server of kvtrans-perf, and its port."""
-    command = [PROGRAMS / "kvtrans-perf", *PERF[1:], "--port=28515"]
+    """A server of kvtrans-perf, and its port, which no other run of the tests has at the same time."""
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    command = [PROGRAMS / "kvtrans-perf", *PERF[1:], f"--port={port}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()
-        assert "port 28515" in line, line
-        yield process
+        assert f"port {port}, provider" in line, line
+        yield process, port
         process.kill()
 
 
 def test_a_server_serves_one_client_after_another_and_outlives_those_that_fail(server):
     """It goes on after those that are killed in the middle, and ends at Ctrl-C."""
-    client = [PROGRAMS / "kvtrans-perf", *PERF[1:], "--port=28515", "--json", HOST]
+    process, port = server
+    client = [PROGRAMS / "kvtrans-perf", *PERF[1:], f"--port={port}", "--json", HOST]
     for job in ("--op=write", "--connect", "--latency"):
         done = subprocess.run(
             [*client, "--seconds=0.05", "--warmup=0", job, "--count=5"],
@@ -250,11 +253,11 @@ def test_a_server_serves_one_client_after_another_and_outlives_those_that_fail(s
         )
         assert done.returncode == 0, done.stderr
         with subprocess.Popen([*client, "--seconds=60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as left:
-            with socket.create_connection((HOST, 28515), timeout=10):
+            with socket.create_connection((HOST, port), timeout=10):
                 pass
             left.kill()
-    server.send_signal(signal.SIGINT)
-    assert server.wait(30) == 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
 
 
 def test_kvtrans_perf_measures_notifications_alone():
