@@ -16,8 +16,7 @@ enum {
 	DATA_LEN_MAX = 2048,
 };
 
-_Static_assert(DATA_LEN_MAX + KVI_BLOCKS_FIXED_LEN <= KVI_MESSAGE_OVERHEAD, "the shortest packet "
-									    "holds it");
+_Static_assert(DATA_LEN_MAX + KVI_BLOCKS_FIXED_LEN <= KVI_MESSAGE_OVERHEAD, "any packet holds it");
 
 bool kvi_carried_fits(const struct kvi_paged *paged)
 {
@@ -36,12 +35,7 @@ static void fill(const struct kvi_paged *paged, uint8_t *data)
 		struct kvi_piece piece;
 		kvi_plan_peek(&pair->plan, &cursor, DATA_LEN_MAX, &piece);
 		kvi_plan_advance(&pair->plan, &cursor, piece.len);
-		struct kvi_wire_span span = {
-			.extent = (uint32_t)piece.remote_extent,
-			.len = (uint32_t)piece.len,
-			.offset = piece.remote_offset,
-		};
-		kvi_wire_span_encode(&span, data);
+		kvi_pages_encode_span(&piece, data);
 		data += KVI_WIRE_SPAN_LEN;
 		kvi_copy(bytes, pair->pool->bases[piece.local_extent] + piece.local_offset,
 			 piece.len);

@@ -5,9 +5,9 @@
  * Design notes. A transfer that writes in order (one lane, on which messages stay behind writes) is
  * confirmed by SYNC or NOTIFY right behind its last segment, or behind its completion where a segment may
  * fail by itself: NOTED is its success. So is one that is carried (carried.h), in front of these. Any other
- * succeeds with its last completion, and sends NOTIFY after that, if it has one. While segments are posted a transfer never ends: the fabric uses its memory. Nor does
- * one that is given up end while the lane still carries what it wrote: nothing may land in the peer's memory
- * after that.
+ * succeeds with its last completion, and sends NOTIFY after that, if it has one. While segments are posted a
+ * transfer never ends: the fabric uses its memory. Nor does one that is given up end while the lane still carries
+ * what it wrote: nothing may land in the peer's memory after that.
  */
 #include "engine/paged/paged.h"
 

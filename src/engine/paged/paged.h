@@ -85,8 +85,9 @@ void kvi_paged_stop_remote(struct kvi_shard *shard, const struct kvt_remote *rem
 /* End the transfers of a pool, and wait until they have: it is being closed. */
 void kvi_paged_stop_pool(const struct kvt_pool *pool);
 
-/* pages.c: the segments of a paged transfer. */
+/* pages.c: the segments of a paged transfer; what the peer reads of where a piece belongs, KVI_WIRE_SPAN_LEN bytes. */
 extern const struct kvi_spread_source kvi_pages_source;
+void kvi_pages_encode_span(const struct kvi_piece *piece, uint8_t *bytes);
 
 /* paged.c: for request.c, which makes them, and for that source. */
 extern const struct kvi_transfer_kind kvi_paged_kind;

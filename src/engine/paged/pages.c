@@ -56,7 +56,7 @@ static struct kvi_taking begin_taking(const struct kvi_paged *paged, size_t limi
 	};
 }
 
-static void encode_span(const struct kvi_piece *piece, uint8_t *bytes)
+void kvi_pages_encode_span(const struct kvi_piece *piece, uint8_t *bytes)
 {
 	struct kvi_wire_span span = {
 		.extent = (uint32_t)piece->remote_extent,
@@ -80,7 +80,8 @@ static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint
 		taken = kvi_plan_take(&pair->plan, &paged->cursor, &taking, pieces,
 				      left < KVI_PIECES ? left : KVI_PIECES);
 		for (size_t i = 0; i < taken; i++) {
-			encode_span(&pieces[i], pack->bytes + (from + i) * KVI_WIRE_SPAN_LEN);
+			kvi_pages_encode_span(&pieces[i],
+					      pack->bytes + (from + i) * KVI_WIRE_SPAN_LEN);
 			sources[from + i] = get_local(pair, &pieces[i]);
 		}
 	} while (taken == KVI_PIECES);
@@ -220,7 +221,8 @@ static void fill_read_request(struct kvi_read_request *read_request)
 	size_t done = 0, taken;
 	while ((taken = kvi_read_request_take(read_request, &cursor, done, pieces)) > 0)
 		for (size_t i = 0; i < taken; i++, done++)
-			encode_span(&pieces[i], read_request->spans + done * KVI_WIRE_SPAN_LEN);
+			kvi_pages_encode_span(&pieces[i],
+					      read_request->spans + done * KVI_WIRE_SPAN_LEN);
 }
 
 static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *segment)

@@ -61,7 +61,8 @@ static uint64_t place_extents(struct kvt_pool *pool, uint8_t *base, uint64_t off
  * which disturbs nobody. */
 static void touch_pages(uint8_t *base, size_t len, bool read_only)
 {
-	for (size_t at = 0; at < len; at += (size_t)sysconf(_SC_PAGESIZE)) {
+	const size_t page_len = (size_t)sysconf(_SC_PAGESIZE);
+	for (size_t at = 0; at < len; at += page_len) {
 		_Atomic(uint8_t) *byte = (_Atomic(uint8_t) *)(base + at);
 		uint8_t there = atomic_load(byte);
 		if (!read_only)
