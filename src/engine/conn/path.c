@@ -17,6 +17,7 @@
 #include "engine/core/engine.h"
 
 #define NO_HOST_ID "this host does not tell its boot id"
+#define NO_OFFER "the peer offers no local lanes: it names its provider, or opts out"
 
 static void give_reason(struct kvt_conn *conn, const char *reason)
 {
@@ -97,10 +98,7 @@ bool kvi_path_choose(struct kvt_conn *conn)
 	if (conn->path == &engine->local)
 		return true;
 	if (conn->near == NULL) {
-		give_reason(conn, engine->local.count == 0 ? engine->no_local_text
-							   : "the peer offers no local lanes: it "
-							     "names its "
-							     "provider, or opts out");
+		give_reason(conn, engine->local.count == 0 ? engine->no_local_text : NO_OFFER);
 		return true;
 	}
 	prove_host(conn, proof);
@@ -139,8 +137,7 @@ bool kvi_path_fall_back(struct kvt_conn *conn)
 void kvi_path_follow(struct kvt_conn *conn, size_t rail)
 {
 	const struct kvi_path *network = &conn->engine->network;
-	enum kvi_trial_state state = kvi_trial_get_state(conn, NULL);
-	if ((state == KVI_TRIAL_RUNS || state == KVI_TRIAL_FAILED) && rail >= network->first &&
+	if (!kvi_conn_has_path(conn) && rail >= network->first &&
 	    rail - network->first < network->count)
 		kvi_path_leave(conn, ""); /* the client's words are on their way */
 }

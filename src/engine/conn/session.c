@@ -255,9 +255,7 @@ static void check_lanes(struct kvi_session *session)
 	    atomic_load(&conn->lanes_connected) < conn->lane_count)
 		return;
 	/* It is the client that decides, with its READY. */
-	enum kvi_trial_state trial = kvi_trial_get_state(conn, NULL);
-	if (session->is_server ? trial == KVI_TRIAL_RUNS || trial == KVI_TRIAL_FAILED
-			       : !kvi_trial_pass(conn))
+	if (session->is_server ? !kvi_conn_has_path(conn) : !kvi_trial_pass(conn))
 		return;
 	if (!session->ready_sent && session->is_server && !kvi_conn_take_place(conn)) {
 		kvi_conn_fail(conn, KVT_E_LIMIT, 0, KVI_TOO_MANY_WAIT, KVI_UNACCEPTED_MAX);
