@@ -252,15 +252,6 @@ static void say(uint64_t export_id, const struct kvi_wire_span *spans, size_t sp
 	kvi_link_send_unlocked(link, &message);
 }
 
-static void expect_refused(void)
-{
-	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
-	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_E_PROTOCOL);
-	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, CANARY), "something was written");
-	expect_new_pages();
-	pages_close();
-}
-
 static const struct {
 	struct kvi_wire_span span;
 	size_t bytes_len;
@@ -280,7 +271,7 @@ START_TEST(carried_bytes_outside_their_extent_or_message_are_refused)
 {
 	pages_open(_i >= BAD ? MANY_LANES : 0);
 	say(pages.exported->id, &bad[_i % BAD].span, 1, bad[_i % BAD].bytes_len);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -289,7 +280,7 @@ START_TEST(carried_bytes_that_no_span_names_are_refused)
 	const struct kvi_wire_span none = { .extent = 0, .len = 0 };
 	pages_open(0);
 	say(pages.exported->id, &none, 1, 1);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -304,7 +295,7 @@ START_TEST(carried_bytes_for_an_export_that_may_only_be_read_are_refused)
 	say(read_only->id, &span, 1, 64);
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	kvt_export_close(read_only);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 

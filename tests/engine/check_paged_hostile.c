@@ -30,16 +30,6 @@ static void say(struct kvi_message message)
 	say_on(0, message);
 }
 
-/* The far engine has had enough of this connection, and serves another. */
-static void expect_refused(void)
-{
-	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
-	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_E_PROTOCOL);
-	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, CANARY), "something was written");
-	expect_new_pages();
-	pages_close();
-}
-
 static void expect_forgiven(void)
 {
 	fill_pages(KVT_WRITE, 3);
@@ -83,7 +73,7 @@ START_TEST(a_span_outside_its_extent_or_buffer_is_refused)
 	fill_buffer(bad_spans[_i % BAD_SPANS]);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
 				  .pack = { .export_id = get_id(), .span_count = 1 } });
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -102,7 +92,7 @@ START_TEST(a_pack_that_cannot_be_is_refused)
 				  .pack = { .buffer = cases[_i].buffer,
 					    .export_id = get_id(),
 					    .span_count = cases[_i].span_count } });
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -110,7 +100,7 @@ START_TEST(a_pack_where_no_buffers_were_offered_is_refused)
 {
 	pages_open(0);
 	say((struct kvi_message){ .type = KVI_MESSAGE_PACK, .pack.export_id = get_id() });
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -128,7 +118,7 @@ START_TEST(a_pack_for_an_export_that_may_only_be_read_is_refused)
 	});
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	kvt_export_close(read_only);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -173,7 +163,7 @@ START_TEST(a_read_request_for_what_is_not_there_is_refused)
 	if (span.len == SMALL_SEGMENT_LEN - SPAN_LEN + 1)
 		span.len = SMALL_SEGMENT_LEN + 1; /* an answer has no spans in it */
 	send_read(get_id(), &span, SPAN_LEN);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -182,7 +172,7 @@ START_TEST(a_read_request_that_is_none_is_refused)
 	static const size_t lens[] = { 0, 1, SPAN_LEN - 1, SPAN_LEN + 1 };
 	open_reading(0);
 	send_read(get_id(), &(struct kvi_wire_span){ .len = 1 }, lens[_i]);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -190,7 +180,7 @@ START_TEST(a_read_request_without_staging_buffers_for_the_answer_is_refused)
 {
 	pages_open(0);
 	send_read(get_id(), &(struct kvi_wire_span){ .len = 1 }, SPAN_LEN);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -204,7 +194,7 @@ START_TEST(a_read_request_for_an_export_that_may_only_be_written_is_refused)
 	send_read(write_only->id, &(struct kvi_wire_span){ .len = 64 }, SPAN_LEN);
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	kvt_export_close(write_only);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -231,7 +221,7 @@ START_TEST(what_answers_nothing_is_refused)
 {
 	pages_open(_i >= BAD_MESSAGES ? MANY_LANES : 0);
 	say(bad_messages[_i % BAD_MESSAGES]);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -246,7 +236,7 @@ START_TEST(buffers_are_offered_once)
 	rest(10 * KVI_MS);
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
 	say(staging);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -260,7 +250,7 @@ START_TEST(a_withdrawal_is_confirmed_on_its_own_lane)
 				     .withdraw.export_id = get_id() });
 	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
 	atomic_store(&pages.exported->state, KVI_EXPORT_OPEN);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -391,7 +381,7 @@ START_TEST(more_than_the_window_is_refused)
 			rest(KVI_MS);
 	}
 	free(bytes);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -404,7 +394,7 @@ START_TEST(a_notification_has_its_limit)
 		.notify.data = { bytes, KVT_NOTIFY_LEN_MAX + 1 },
 	});
 	free(bytes);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -454,7 +444,7 @@ START_TEST(parts_that_are_no_notification_are_refused)
 	pages_open(0);
 	for (unsigned i = 0; i < 4 && bad_parts[_i][i].type != 0; i++)
 		say(bad_parts[_i][i]);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 
@@ -474,7 +464,7 @@ START_TEST(a_notification_that_is_begun_takes_the_window_for_all_of_it)
 	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_OK);
 	say((struct kvi_message)BEGIN(COUNT, KVT_NOTIFY_LEN_MAX));
 	free(bytes);
-	expect_refused();
+	expect_peer_refused();
 }
 END_TEST
 

@@ -126,6 +126,15 @@ void expect_new_pages(void)
 	ck_assert(are_moved(KVT_WRITE, 77));
 }
 
+void expect_peer_refused(void)
+{
+	wait_until(kvt_conn_get_status(pages.bed.far.conn, NULL) != KVT_OK);
+	ck_assert_int_eq(kvt_conn_get_status(pages.bed.far.conn, NULL), KVT_E_PROTOCOL);
+	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, CANARY), "something was written");
+	expect_new_pages();
+	pages_close();
+}
+
 /* ---- moving all blocks ---- */
 
 void fill_pages(enum kvt_direction direction, uint32_t seed)

@@ -54,6 +54,8 @@ struct kvt_pool *open_pool(struct kvt_engine *engine, uint8_t *memory);
 void share_pages(void);
 /* The connection was severed: the handles that hung on it are closed, and a new one works. */
 void expect_new_pages(void);
+/* The far engine has had enough of this connection, in which nothing was written, and serves another; closes all. */
+void expect_peer_refused(void);
 
 /* Fill the memory of the destination with CANARY, and that of the source with the pattern of seed. */
 void fill_pages(enum kvt_direction direction, uint32_t seed);

@@ -100,6 +100,17 @@ static void make_lane(struct bed *bed, struct kvi_listener *listener, struct end
 	bed_wait(bed, near->connected_count == 1 && far->connected_count == 1);
 }
 
+/* A lane can be made beside so many of them, who then go. */
+static void expect_lane_beside(struct bed *bed, const int *fds, int count)
+{
+	struct end near, far;
+	make_lane(bed, bed->listener, &near, &far);
+	for (int i = 0; i < count; i++)
+		close(fds[i]);
+	end_close(&near);
+	end_close(&far);
+}
+
 static void take_nothing(struct bed *bed, struct kvi_listener *listener, int64_t time_ns)
 {
 	int64_t deadline_ns = kvi_deadline_after(time_ns);
@@ -170,7 +181,6 @@ START_TEST(requests_that_stop_in_the_middle_hold_up_nobody)
 {
 	enum { COUNT = 200 };
 	struct bed bed;
-	struct end near, far;
 	uint8_t address[KVI_ADDRESS_LEN_MAX], request[REQUEST_LEN_MAX];
 	int fds[COUNT];
 	bed_open(&bed);
@@ -184,11 +194,7 @@ START_TEST(requests_that_stop_in_the_middle_hold_up_nobody)
 		for (int i = 0; i < 2 * COUNT; i++)
 			ck_assert_ptr_null(kvi_listener_take(bed.listener));
 		ck_assert_int_lt(count_sleeps() - before, COUNT / 4);
-		make_lane(&bed, bed.listener, &near, &far);
-		for (int i = 0; i < COUNT; i++)
-			close(fds[i]);
-		end_close(&near);
-		end_close(&far);
+		expect_lane_beside(&bed, fds, COUNT);
 	}
 	bed_close(&bed);
 }
@@ -198,7 +204,6 @@ START_TEST(so_many_strangers_wait_at_a_listener_and_no_more)
 {
 	enum { COUNT = KVI_STRAYS_MAX + 100 };
 	struct bed bed;
-	struct end near, far;
 	uint8_t address[KVI_ADDRESS_LEN_MAX];
 	int fds[COUNT];
 	bed_open(&bed);
@@ -211,11 +216,7 @@ START_TEST(so_many_strangers_wait_at_a_listener_and_no_more)
 		}
 		bed_wait(&bed, kvi_listener_take(bed.listener) == NULL &&
 				       count_fds() <= before + COUNT + KVI_STRAYS_MAX);
-		make_lane(&bed, bed.listener, &near, &far);
-		for (int i = 0; i < COUNT; i++)
-			close(fds[i]);
-		end_close(&near);
-		end_close(&far);
+		expect_lane_beside(&bed, fds, COUNT);
 	}
 	bed_close(&bed);
 }

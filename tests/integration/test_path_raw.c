@@ -235,6 +235,14 @@ static struct kvt_engine *open_insecure(void)
 	return open_engine(&config);
 }
 
+static void expect_refusal(struct hearing *hearing)
+{
+	struct kvi_frame frame;
+	ck_assert(hear(hearing, &frame));
+	ck_assert_int_eq(frame.type, KVI_FRAME_REFUSE);
+	ck_assert_int_eq(frame.ending.code, KVT_E_PROTOCOL);
+}
+
 START_TEST(a_client_that_does_not_name_the_local_path_is_offered_none)
 {
 	struct kvt_engine *engine = open_insecure();
@@ -245,9 +253,7 @@ START_TEST(a_client_that_does_not_name_the_local_path_is_offered_none)
 	ck_assert_int_eq(frame.type, KVI_FRAME_LANES);
 	frame = (struct kvi_frame){ .type = KVI_FRAME_FAR };
 	say(hearing.fd, &frame, 1);
-	ck_assert(hear(&hearing, &frame));
-	ck_assert_int_eq(frame.type, KVI_FRAME_REFUSE);
-	ck_assert_int_eq(frame.ending.code, KVT_E_PROTOCOL);
+	expect_refusal(&hearing);
 	close(hearing.fd);
 	kvt_engine_close(engine);
 }
@@ -269,9 +275,7 @@ START_TEST(a_client_is_offered_the_local_path_with_a_proof_and_may_decline_it_on
 	frame = (struct kvi_frame){ .type = KVI_FRAME_FAR, .far.text = "for a reason" };
 	say(hearing.fd, &frame, 1);
 	say(hearing.fd, &frame, 1);
-	ck_assert(hear(&hearing, &frame));
-	ck_assert_int_eq(frame.type, KVI_FRAME_REFUSE);
-	ck_assert_int_eq(frame.ending.code, KVT_E_PROTOCOL);
+	expect_refusal(&hearing);
 	close(hearing.fd);
 	kvt_engine_close(engine);
 }
@@ -352,9 +356,7 @@ START_TEST(a_client_that_sends_on_a_lane_on_trial_breaks_the_protocol)
 	ck_assert_int_eq(kvi_lane_inject(trial.lane, packet, len), KVT_OK);
 	ck_assert(hear(&hearing, &frame));
 	ck_assert_int_eq(frame.type, KVI_FRAME_LANES);
-	ck_assert(hear(&hearing, &frame));
-	ck_assert_int_eq(frame.type, KVI_FRAME_REFUSE);
-	ck_assert_int_eq(frame.ending.code, KVT_E_PROTOCOL);
+	expect_refusal(&hearing);
 	close_trial(&trial);
 	close(hearing.fd);
 	kvt_engine_close(engine);
