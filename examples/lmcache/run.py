@@ -11,7 +11,6 @@ import argparse
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from statistics import median
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vllm"))
 import environment
 from environment import say
-from servers import Failure, end_with_parent, find_port
+from servers import Failure, end_with_parent, find_port, run_to_end
 
 PACKAGES = ["lmcache==0.5.6", "sortedcontainers==2.4.0"]
 LIMIT = 120
@@ -121,16 +120,7 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the processes
-    try:
-        compare(options)
-    except environment.Missing as error:
-        print(f"not run: {error}", file=sys.stderr)
-        sys.exit(77)
-    except Failure as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_to_end(lambda: compare(options))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from statistics import median
 
 import environment
 from environment import say
-from servers import Failure, Pair, Setting, ask, find_port, start_vllm
+from servers import Failure, Pair, Setting, ask, find_port, run_to_end, start_vllm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSAGE = 2400  # characters of a prompt: some 700 tokens, 32 MB of cache
@@ -187,16 +187,7 @@ def parse_arguments(words=None):
 
 def main():
     options = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers
-    try:
-        sys.exit(0 if compare(options) else 1)
-    except environment.Missing as error:
-        print(f"not run: {error}", file=sys.stderr)
-        sys.exit(77)
-    except Failure as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_to_end(lambda: 0 if compare(options) else 1)
 
 
 if __name__ == "__main__":

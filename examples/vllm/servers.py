@@ -15,6 +15,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import environment
+
 HERE = pathlib.Path(__file__).resolve().parent
 START_LIMIT, STOP_LIMIT, ANSWER_LIMIT = 600, 20, 300
 CONNECTORS = {"pull": "NixlConnector", "push": "NixlPushConnector"}
@@ -22,6 +24,21 @@ CONNECTORS = {"pull": "NixlConnector", "push": "NixlPushConnector"}
 
 class Failure(Exception):
     """Something the user should read, without a traceback."""
+
+
+def run_to_end(work):
+    """End this process with what work() returns: 77 when something it needs cannot be had, 1 when something failed, with
+    a sentence. SIGTERM ends it, too, and so the processes that it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(work())
+    except environment.Missing as error:
+        print(f"not run: {error}", file=sys.stderr)
+        sys.exit(77)
+    except Failure as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def find_port():
