@@ -47,6 +47,9 @@ MADE_ANYWHERE = shutil.ignore_patterns(
 # version that does not fit.
 BUNDLED = {"libsodium": "SODIUM_LIBS", "hwloc": "HWLOC_LIBS"}
 
+# Libraries that are headers, and whose licence asks to be told where they were compiled in.
+INLINED = ["xxhash"]
+
 
 def read_version():
     text = (SOURCE / "configure.ac").read_text(encoding="utf-8")
@@ -163,10 +166,11 @@ def build_package(directory, config_settings):
 
 
 def add_licences(files, libraries):
-    """Those of the libraries that travel along."""
+    """Those of the libraries that travel along, or were compiled in."""
     lines = b"License-File: LICENSE\n"
-    for module in BUNDLED:
-        if any(library.startswith(f"kvt{module.removeprefix('lib')}.") for library in libraries):
+    for module in [*BUNDLED, *INLINED]:
+        is_bundled = any(library.startswith(f"kvt{module.removeprefix('lib')}.") for library in libraries)
+        if is_bundled or module in INLINED:
             files[f"{INFO}/licenses/{module}.txt"] = (SOURCE / "python" / "licenses" / f"{module}.txt").read_bytes()
             lines += f"License-File: {module}.txt\n".encode()
     files[f"{INFO}/METADATA"] = files[f"{INFO}/METADATA"].replace(b"License-File: LICENSE\n", lines, 1)

@@ -50,7 +50,8 @@ EXTRA_DIST += \
 	python/build_backend.py \
 	python/facts.py \
 	python/licenses/hwloc.txt \
-	python/licenses/libsodium.txt
+	python/licenses/libsodium.txt \
+	python/licenses/xxhash.txt
 PYTHON_MODULE = python/kvtrans_engine/_kvtrans.la
 
 if HAVE_PYTHON

@@ -52,6 +52,8 @@ src_libkvi_base_la_SOURCES = \
 	src/base/mailbox.h \
 	src/base/sized.c \
 	src/base/sized.h \
+	src/base/sum.c \
+	src/base/sum.h \
 	src/base/table.c \
 	src/base/table.h \
 	src/base/thread.c \

@@ -59,6 +59,7 @@ C_TESTS = \
 	tests/unit/check_base_log \
 	tests/unit/check_base_mailbox \
 	tests/unit/check_base_sized \
+	tests/unit/check_base_sum \
 	tests/unit/check_base_table \
 	tests/unit/check_base_thread \
 	tests/unit/check_base_timers \
