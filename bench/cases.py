@@ -39,6 +39,7 @@ class Program:
 
 
 KVTRANS, SPIN, PYTHON, SOCKET = "kvtrans", "kvtrans-spin", "python", "socket"
+CHECKSUM = "kvtrans-checksum"
 PEERS = ("ucx", "nixl", "mooncake")
 RIVALS = (*PEERS, "ucxown", "nixlown")
 MAPPED, VM, TCP = "mapped", "vm", "kvtrans-tcp"  # one host: the limits, and what it was before
@@ -47,6 +48,7 @@ SEGMENTS = ("UCX_TCP_TX_SEG_SIZE=64k", "UCX_TCP_RX_SEG_SIZE=64k")
 PROGRAMS = {
     KVTRANS: Program("KVTrans", "#000000", "kvtrans-perf"),
     SPIN: Program("KVTrans, spinning", "#555555", "kvtrans-perf", ("--spin=1000",)),
+    CHECKSUM: Program("KVTrans, checksums", "#777777", "kvtrans-perf", ("--checksum",)),
     PYTHON: Program("KVTrans, Python", "#999999", "peers.py", ("--path=kvtrans",), "kvtrans_engine"),
     SOCKET: Program("socket", "#56B4E9", "raw", ("--path=socket",)),
     # It sleeps between completions where there is much to move: polling was slower on two cores.
@@ -71,7 +73,7 @@ UNITS = {
     "messages_per_s": ("million messages/s", 1e-6),
     "cpu_percent": ("% of a core", 1),
 }
-ALL = (KVTRANS, SOCKET, FABRIC, *PEERS, "ucx64k", "ucxown", PYTHON)
+ALL = (KVTRANS, CHECKSUM, SOCKET, FABRIC, *PEERS, "ucx64k", "ucxown", PYTHON)
 QUICK = (KVTRANS, SPIN, SOCKET, FABRIC_SPIN, *PEERS)
 BIG = (*ALL, FABRIC_BATCH)
 OURS = (KVTRANS,)
@@ -150,7 +152,7 @@ def paged(shape, op, pattern="random", depth=1, programs=None, **extra):
     return Case(key, text, figure, tuple(options), programs or ours, extra.get("busy", 0))
 
 
-def messages(size, figure="gb_per_s", depth=4, programs=(KVTRANS, SOCKET, FABRIC, "ucx")):
+def messages(size, figure="gb_per_s", depth=4, programs=(KVTRANS, CHECKSUM, SOCKET, FABRIC, "ucx")):
     block, count = MESSAGES[size]
     options = ("--op=send", f"--block={block}", f"--count={count}", f"--depth={depth}")
     key = f"{size}-send" + ("" if depth == 4 else f"-depth{depth}")
@@ -163,7 +165,7 @@ CASES = [
         "64 B, one way, two-sided",
         "us_p50",
         ("--latency", "--block=64"),
-        (KVTRANS, SPIN, SOCKET, FABRIC, FABRIC_SPIN, "ucx"),
+        (KVTRANS, CHECKSUM, SPIN, SOCKET, FABRIC, FABRIC_SPIN, "ucx"),
     ),
     paged("64B", "write", programs=QUICK),
     paged("64B", "write", programs=(KVTRANS, SPIN), plain=True),

@@ -38,6 +38,7 @@ static int open_engine(const struct perf_options *options, uint16_t port,
 		.listen_port = port,
 		.eager_len = options->has_eager ? eager_len : 0,
 		.spin_ns = options->has_spin ? spin_ns : 0,
+		.checksum = options->checksum,
 		.interrupted = perf_is_interrupted,
 	};
 

@@ -60,7 +60,7 @@ struct perf_options {
 	unsigned spin_us;
 	int64_t warmup_ns;
 	int64_t timeout_ns; /* of each step that waits for the peer */
-	bool has_pattern, has_eager, has_spin, has_stopped, json, once, self;
+	bool has_pattern, has_eager, has_spin, has_stopped, json, once, self, checksum;
 };
 
 /* A message or a transfer on its way. */

@@ -112,6 +112,7 @@ static const struct rule rules[] = {
 	  0, 1000000, .has = AT(has_spin) },
 	{ "lane-ports", "RANGE", "ports that the client's lanes connect to, as 40000-40100 (any)",
 	  TEXT, 0, AT(lane_ports) },
+	{ "checksum", NULL, "check every byte on its way, on both sides", FLAG, 0, AT(checksum) },
 	{ "path", "NAME", "", PATH },
 };
 enum { RULES = sizeof(rules) / sizeof(rules[0]), FIRST_KEY = 256 };

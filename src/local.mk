@@ -172,10 +172,13 @@ src_libkvi_progress_la_SOURCES = \
 src_libkvi_lane_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_lane_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_lane_la_SOURCES = \
+	src/engine/lane/chore.h \
 	src/engine/lane/flight.c \
 	src/engine/lane/flight.h \
 	src/engine/lane/link.c \
 	src/engine/lane/link.h \
+	src/engine/lane/packet_sum.c \
+	src/engine/lane/packet_sum.h \
 	src/engine/lane/registration.c \
 	src/engine/lane/registration.h
 
@@ -205,13 +208,17 @@ src_libkvi_tagged_la_SOURCES = \
 	src/engine/tagged/send.c \
 	src/engine/tagged/send.h \
 	src/engine/tagged/start_window.c \
-	src/engine/tagged/start_window.h
+	src/engine/tagged/start_window.h \
+	src/engine/tagged/verify.c \
+	src/engine/tagged/verify.h
 
 src_libkvi_paged_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 src_libkvi_paged_la_CFLAGS = $(KVI_CFLAGS)
 src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/read_request.c \
 	src/engine/paged/read_request.h \
+	src/engine/paged/check.c \
+	src/engine/paged/check.h \
 	src/engine/paged/export.c \
 	src/engine/paged/notification.c \
 	src/engine/paged/notification.h \

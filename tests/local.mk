@@ -11,6 +11,7 @@ C_TESTS = \
 	tests/engine/check_auth \
 	tests/engine/check_calls \
 	tests/engine/check_carried \
+	tests/engine/check_checksum \
 	tests/engine/check_close \
 	tests/engine/check_delivery \
 	tests/engine/check_detach \
@@ -83,6 +84,7 @@ PYTHON_TESTS = \
 	tests/python/test_auth.py \
 	tests/python/test_bench.py \
 	tests/python/test_calls.py \
+	tests/python/test_checksum.py \
 	tests/python/test_classic.py \
 	tests/python/test_connect.py \
 	tests/python/test_connection.py \
@@ -199,6 +201,13 @@ tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)
 tests_engine_check_windows_SOURCES = tests/engine/check_windows.c $(ENGINE_BED)
 tests_engine_check_stop_SOURCES = tests/engine/check_stop.c $(ENGINE_BED)
 PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
+# Programs that flip bits between an engine and its fabric.
+FLIP = tests/support/flip.c tests/support/flip.h
+FLIP_LINK = $(AM_LDFLAGS) \
+	-Wl,--wrap=kvi_lane_post_send,--wrap=kvi_lane_inject,--wrap=kvi_lane_post_write \
+	-Wl,--wrap=kvi_lane_post_read,--wrap=kvi_cq_poll
+tests_engine_check_checksum_LDFLAGS = $(FLIP_LINK)
+tests_engine_check_checksum_SOURCES = tests/engine/check_checksum.c $(FLIP) $(PAGES_BED)
 tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)
 tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
@@ -267,7 +276,12 @@ tests_integration_check_path_SOURCES = \
 	tests/integration/raw.c \
 	tests/integration/raw.h \
 	tests/integration/test_path_raw.c
+tests_integration_check_flip_LDFLAGS = $(FLIP_LINK)
+tests_integration_check_flip_SOURCES = tests/integration/check_flip.c $(FLIP)
 INTEGRATION_TESTS = \
+	tests/integration/check_flip_local.sh \
+	tests/integration/check_flip_sockets.sh \
+	tests/integration/check_flip_tcp.sh \
 	tests/integration/check_integration_local.sh \
 	tests/integration/check_integration_sockets.sh \
 	tests/integration/check_integration_tcp.sh
@@ -320,7 +334,8 @@ tests_unit_check_engine_strangers_SOURCES = tests/unit/check_engine_strangers.c 
 tests_unit_check_support_SOURCES = tests/unit/check_support.c $(FAILING_ALLOC) $(FAKE_CLOCK)
 
 if HAVE_CHECK
-check_PROGRAMS += $(C_TESTS) tests/fabric/check_fabric tests/integration/check_integration
+check_PROGRAMS += $(C_TESTS) tests/fabric/check_fabric tests/integration/check_flip \
+	tests/integration/check_integration
 else
 # Not built: run_check.sh skips each by name.
 $(C_TESTS):

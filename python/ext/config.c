@@ -22,7 +22,7 @@ struct engine_args {
 	Py_buffer auth_key; /* its obj is NULL when it is left out */
 	PyObject *identity_object;
 	Py_buffer identity; /* its obj is NULL when it is left out */
-	int insecure, accept_events;
+	int insecure, accept_events, checksum;
 	PyObject *names;	 /* owned: a tuple of str */
 	const char **interfaces; /* owned; points into names */
 	unsigned *cpu_list;	 /* owned */
@@ -43,14 +43,15 @@ static int parse_args(PyObject *args, PyObject *kwargs, struct engine_args *out)
 	static char *names[] = {
 		"interface", "ncpus", "nconn_per_cpu", "listen_port",
 		"provider", "eager_nbytes", "heartbeat", "lost_after", "spin", "cpus",
-		"lane_ports", "auth_key", "insecure", "identity", "accept_events", NULL,
+		"lane_ports", "auth_key", "insecure", "identity", "accept_events",
+		"checksum", NULL,
 	};
 	int parsed = PyArg_ParseTupleAndKeywords(
-		args, kwargs, "O|OOO$zOOOOOzz*pOp:Engine", names,
+		args, kwargs, "O|OOO$zOOOOOzz*pOpp:Engine", names,
 		&out->interface, &out->ncpus, &out->nconn_per_cpu, &out->listen_port,
 		&out->provider, &out->eager_len, &out->heartbeat, &out->lost_after, &out->spin,
 		&out->cpus, &out->lane_ports, &out->auth_key, &out->insecure,
-		&out->identity_object, &out->accept_events);
+		&out->identity_object, &out->accept_events, &out->checksum);
 	/* clang-format on */
 	return parsed ? 0 : -1;
 }
@@ -181,6 +182,7 @@ static int fill_config(struct engine_args *args, struct kvt_engine_config *confi
 	config->auth_key_len = (size_t)args->auth_key.len;
 	config->insecure = args->insecure != 0;
 	config->accept_events = args->accept_events != 0;
+	config->checksum = args->checksum != 0;
 	config->identity = args->identity.buf;
 	config->identity_len = (size_t)args->identity.len;
 	config->ncpus = (unsigned)ncpus;

@@ -221,7 +221,7 @@ static const char engine_doc[] =
 	"Engine(interface, ncpus=None, nconn_per_cpu=None, listen_port=0, *, provider=None, "
 	"eager_nbytes=None, heartbeat=None, lost_after=None, spin=None, cpus=None, "
 	"lane_ports=None, auth_key=None, insecure=False, identity=None, "
-	"accept_events=False)\n--\n\n"
+	"accept_events=False, checksum=False)\n--\n\n"
 	"Moves KV cache to and from other processes over one or more network interfaces.\n\n"
 	"interface: a name, an RDMA device, an IP address, or a sequence of them. ncpus: workers.\n"
 	"nconn_per_cpu: lanes per worker and connection. listen_port: 0 takes a free one. "
@@ -230,7 +230,8 @@ static const char engine_doc[] =
 	"workers to. lane_ports: what peers connect their lanes to, as \"40000-40100\", for a "
 	"firewall.\nauth_key: 32 bytes, or the text of a key file; by default the user's key file. "
 	"insecure: no\nkeys, everybody is let in. identity: up to 1,024 bytes that peers see as "
-	"conn.peer_identity.\nEvery method may be called from any "
+	"conn.peer_identity.\nchecksum: every byte is checked on its way. Every method may be "
+	"called from any "
 	"thread;\ndocs/python.md is the manual.";
 
 static PyType_Slot engine_slots[] = {

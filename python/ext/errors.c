@@ -44,6 +44,9 @@ static const struct class_row class_rows[KVI_PY_CLASS_COUNT] = {
 	[KVI_PY_WITHDRAWN] = { "kvtrans_engine.Withdrawn", NULL,
 			       "The peer has withdrawn this memory: its pool, or the export, is "
 			       "closed." },
+	[KVI_PY_CORRUPT] = { "kvtrans_engine.Corrupt", NULL,
+			     "Bytes were changed on their way, as checksums tell "
+			     "(Engine(checksum=True))." },
 	[KVI_PY_CLOSED] = { "kvtrans_engine.Closed", NULL,
 			    "This side closed the KV, pool, connection or engine while the "
 			    "operation was "
@@ -66,6 +69,8 @@ static enum kvi_py_class choose_class(enum kvt_err err)
 		return KVI_PY_ACCESS_ERROR;
 	case KVT_E_WITHDRAWN:
 		return KVI_PY_WITHDRAWN;
+	case KVT_E_CORRUPT:
+		return KVI_PY_CORRUPT;
 	case KVT_E_CLOSED:
 		return KVI_PY_CLOSED;
 	case KVT_E_FORKED:

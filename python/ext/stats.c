@@ -37,6 +37,7 @@ static const struct counter counters[] = {
 	COUNTER(notifications),
 	COUNTER(eager_sends),
 	COUNTER(segments),
+	COUNTER(corruptions),
 };
 
 enum { COUNTER_COUNT = sizeof(counters) / sizeof(counters[0]) };

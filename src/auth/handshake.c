@@ -88,6 +88,29 @@ static void refuse_providers(struct kvi_handshake *handshake)
 	refuse(handshake);
 }
 
+static bool wants_sums(const struct kvi_hello *hello)
+{
+	return (hello->features & KVI_FEATURE_SUMS_WANTED) != 0;
+}
+
+/* One side wants sums, and the other knows none. */
+static void refuse_sums(struct kvi_handshake *handshake, bool wanted_here)
+{
+	kvi_fail(&handshake->error, KVT_E_VERSION, 0, "%s wants checksums, and %s has none",
+		 wanted_here ? "this engine" : "the peer",
+		 wanted_here ? "the peer" : "this engine");
+	refuse(handshake);
+}
+
+/* What both understand; and sums are used where either side wants them. */
+static uint64_t agree_on_features(const struct kvi_hello *local, const struct kvi_hello *remote)
+{
+	uint64_t both = local->features & remote->features;
+	if ((both & KVI_FEATURE_SUMS) == 0)
+		return both & ~KVI_FEATURE_SUMS_WANTED;
+	return both | ((local->features | remote->features) & KVI_FEATURE_SUMS_WANTED);
+}
+
 /* Server: agree with what the client offered, or refuse. */
 static void answer_hello(struct kvi_handshake *handshake)
 {
@@ -103,10 +126,16 @@ static void answer_hello(struct kvi_handshake *handshake)
 		return;
 	}
 
+	const uint64_t features = agree_on_features(local, remote);
+	if ((wants_sums(local) || wants_sums(remote)) && (features & KVI_FEATURE_SUMS) == 0) {
+		refuse_sums(handshake, wants_sums(local));
+		return;
+	}
+
 	struct kvi_welcome *agreed = &handshake->agreed;
 	agreed->version = remote->version_max < local->version_max ? remote->version_max
 								   : local->version_max;
-	agreed->features = local->features & remote->features;
+	agreed->features = features;
 	memcpy(agreed->instance, local->instance, KVI_SESSION_LEN);
 	agreed->lane_count = remote->lane_count < local->lane_count ? remote->lane_count
 								    : local->lane_count;
@@ -121,11 +150,17 @@ static void answer_hello(struct kvi_handshake *handshake)
 static void take_welcome(struct kvi_handshake *handshake, const struct kvi_welcome *welcome)
 {
 	const struct kvi_hello *local = &handshake->local;
+	uint64_t allowed = local->features;
+	if ((local->features & welcome->features & KVI_FEATURE_SUMS) != 0)
+		allowed |= KVI_FEATURE_SUMS_WANTED; /* as the peer does */
 	if (welcome->version < local->version_min || welcome->version > local->version_max ||
-	    (welcome->features & ~local->features) != 0 ||
-	    welcome->lane_count > local->lane_count ||
+	    (welcome->features & ~allowed) != 0 || welcome->lane_count > local->lane_count ||
 	    !kvi_hello_has_provider(local, welcome->provider)) {
 		fail_silently(handshake, "the peer's WELCOME is not within what was offered");
+		return;
+	}
+	if (wants_sums(local) && (welcome->features & KVI_FEATURE_SUMS_WANTED) == 0) {
+		refuse_sums(handshake, true);
 		return;
 	}
 	handshake->agreed = *welcome;

@@ -6,6 +6,7 @@
 
 #include "engine/core/conn.h"
 #include "engine/paged/carried.h"
+#include "engine/paged/check.h"
 #include "engine/paged/import.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/notification.h"
@@ -57,4 +58,8 @@ const struct kvi_handlers kvi_message_handlers = { .take = {
 	[KVI_MESSAGE_NOTIFY_PART] = kvi_notification_on_part,
 	[KVI_MESSAGE_NOTIFY_DROP] = kvi_notification_on_drop,
 	[KVI_MESSAGE_BLOCKS] = kvi_carried_on_blocks,
+	[KVI_MESSAGE_CHECK] = kvi_check_on_check,
+	[KVI_MESSAGE_CHECKED] = kvi_check_on_checked,
+	[KVI_MESSAGE_PACK_WRONG] = kvi_staging_on_wrong,
+	[KVI_MESSAGE_WRONG] = kvi_tag_queue_on_message,
 }, .on_window = kvi_start_window_on_room };

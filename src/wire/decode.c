@@ -342,6 +342,35 @@ static void read_notification_fields(struct kvi_reader *reader, struct kvi_messa
 	}
 }
 
+static enum kvt_err read_checked_code(struct kvi_reader *reader)
+{
+	enum kvt_err code = (enum kvt_err)(int32_t)kvi_read_u32(reader);
+	require(reader, code == KVT_OK || code == KVT_E_CORRUPT || code == KVT_E_WITHDRAWN);
+	return code;
+}
+
+/* What section 6.7 says. */
+static void read_sum_fields(struct kvi_reader *reader, struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_CHECK:
+		message->check.number = kvi_read_u64(reader);
+		message->check.export_id = read_id(reader);
+		message->check.sum = kvi_read_u64(reader);
+		message->check.spans = read_data(reader);
+		break;
+	case KVI_MESSAGE_CHECKED:
+		message->checked.number = kvi_read_u64(reader);
+		message->checked.code = read_checked_code(reader);
+		break;
+	case KVI_MESSAGE_PACK_WRONG:
+		message->pack_wrong.buffer = kvi_read_u64(reader);
+		break;
+	default: /* WRONG */
+		message->wrong.seq = kvi_read_u64(reader);
+	}
+}
+
 /* What section 7 says. */
 static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *message)
 {
@@ -464,7 +493,10 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 		message->refused.capacity = kvi_read_u64(reader);
 		break;
 	default:
-		read_paged_fields(reader, message);
+		if (kvi_message_is_of_sums(message->type))
+			read_sum_fields(reader, message);
+		else
+			read_paged_fields(reader, message);
 	}
 }
 
@@ -472,7 +504,9 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 static size_t get_used_len(const struct kvi_message *message)
 {
 	size_t others = offsetof(struct kvi_message, found) + sizeof(message->found);
-	_Static_assert(sizeof(message->eager) <= sizeof(message->found), "FOUND is the largest");
+	_Static_assert(sizeof(message->eager) <= sizeof(message->found) &&
+			       sizeof(message->check) <= sizeof(message->found),
+		       "FOUND is the largest");
 	return message->type == KVI_MESSAGE_CTS ? sizeof(*message) : others;
 }
 
@@ -486,12 +520,15 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 
 	struct kvi_message read;
 	read.type = type;
-	require(&reader, kvi_read_u8(&reader) == 0);
+	uint8_t flags = kvi_read_u8(&reader);
+	read.has_sum = flags == KVI_MESSAGE_SUMMED && kvi_message_has_sum(read.type);
+	require(&reader, flags == 0 || read.has_sum);
 	read.credits = kvi_read_u16(&reader);
 	read.window = kvi_read_u32(&reader);
 	read.tag = kvi_read_u64(&reader);
 	require(&reader, kvi_message_has_tag(type) || read.tag == 0);
 	read_fields(&reader, &read);
+	read.sum = read.has_sum ? kvi_read_u64(&reader) : 0;
 	if (reader.bad)
 		return KVT_E_PROTOCOL;
 	memcpy(message, &read, get_used_len(&read));

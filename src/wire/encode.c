@@ -198,6 +198,29 @@ static void write_notification_fields(struct kvi_writer *writer, const struct kv
 	}
 }
 
+/* What section 6.7 says. */
+static void write_sum_fields(struct kvi_writer *writer, const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_CHECK:
+		kvi_write_u64(writer, message->check.number);
+		kvi_write_u64(writer, message->check.export_id);
+		kvi_write_u64(writer, message->check.sum);
+		write_len(writer, &message->check.spans);
+		write_view(writer, &message->check.spans);
+		break;
+	case KVI_MESSAGE_CHECKED:
+		kvi_write_u64(writer, message->checked.number);
+		kvi_write_u32(writer, (uint32_t)message->checked.code);
+		break;
+	case KVI_MESSAGE_PACK_WRONG:
+		kvi_write_u64(writer, message->pack_wrong.buffer);
+		break;
+	default: /* WRONG */
+		kvi_write_u64(writer, message->wrong.seq);
+	}
+}
+
 /* What section 7 says. */
 static void write_paged_fields(struct kvi_writer *writer, const struct kvi_message *message)
 {
@@ -320,7 +343,10 @@ static void write_fields(struct kvi_writer *writer, const struct kvi_message *me
 		kvi_write_u64(writer, message->refused.capacity);
 		break;
 	default:
-		write_paged_fields(writer, message);
+		if (kvi_message_is_of_sums(message->type))
+			write_sum_fields(writer, message);
+		else
+			write_paged_fields(writer, message);
 	}
 }
 
@@ -328,12 +354,39 @@ size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t
 {
 	struct kvi_writer writer = kvi_writer_init(bytes, len);
 	kvi_write_u8(&writer, (uint8_t)message->type);
-	kvi_write_u8(&writer, 0);
+	kvi_write_u8(&writer, message->has_sum ? KVI_MESSAGE_SUMMED : 0);
 	kvi_write_u16(&writer, message->credits);
 	kvi_write_u32(&writer, message->window);
 	kvi_write_u64(&writer, message->tag);
 	write_fields(&writer, message);
+	if (message->has_sum)
+		kvi_write_u64(&writer, message->sum);
 	return writer.bad ? 0 : kvi_writer_get_len(&writer);
+}
+
+uint32_t kvi_message_get_own_charge(const struct kvi_message *message)
+{
+	switch (message->type) {
+	case KVI_MESSAGE_EAGER:
+		return kvi_message_get_charge(message->eager.meta.len, message->eager.data.len);
+	case KVI_MESSAGE_NOTIFY:
+	case KVI_MESSAGE_NOTIFY_FAILED:
+		return kvi_message_get_charge(0, message->notify.data.len);
+	case KVI_MESSAGE_NOTIFY_BEGIN:
+		return (uint32_t)message->notify_begin.len;
+	default:
+		return 0;
+	}
+}
+
+bool kvi_message_has_sum(enum kvi_message_type type)
+{
+	return type == KVI_MESSAGE_FIN || type == KVI_MESSAGE_PACK || type == KVI_MESSAGE_FILLED;
+}
+
+bool kvi_message_is_of_sums(enum kvi_message_type type)
+{
+	return type >= KVI_MESSAGE_CHECK;
 }
 
 struct kvi_view *kvi_message_get_data(struct kvi_message *message)
@@ -354,6 +407,8 @@ struct kvi_view *kvi_message_get_data(struct kvi_message *message)
 		return &message->notify_part.data;
 	case KVI_MESSAGE_BLOCKS:
 		return &message->blocks.data;
+	case KVI_MESSAGE_CHECK:
+		return &message->check.spans;
 	default:
 		return NULL;
 	}

@@ -21,10 +21,14 @@ enum {
 	KVI_RX_COUNT_MAX = UINT16_MAX,	   /* 3.1: credits have 16 bits */
 };
 
+/* Byte 1 of a message, 5.1. */
+enum { KVI_MESSAGE_SUMMED = 1 };
+
 /* Whether the header of such a message names a KV; else its tag is 0. */
 static inline bool kvi_message_has_tag(enum kvi_message_type type)
 {
-	return type != KVI_MESSAGE_CREDIT && type < KVI_MESSAGE_LANE_END;
+	return (type != KVI_MESSAGE_CREDIT && type < KVI_MESSAGE_LANE_END) ||
+	       type == KVI_MESSAGE_WRONG;
 }
 
 #endif

@@ -80,6 +80,10 @@ struct kvi_opening {
 	uint8_t proof[48]; /* a message of Noise */
 };
 
+/* Bits of features, 3.1. */
+#define KVI_FEATURE_SUMS UINT64_C(1)	    /* understands sums; 6.7 */
+#define KVI_FEATURE_SUMS_WANTED UINT64_C(2) /* HELLO: wants them; WELCOME: they are used */
+
 /* Client's first words once it is known (3.1). Names are NUL-terminated here, length-prefixed on the wire. */
 struct kvi_hello {
 	uint16_t version_min;
@@ -228,7 +232,13 @@ enum kvi_message_type {
 	KVI_MESSAGE_NOTIFY_PART = 32,	/* 5.33 */
 	KVI_MESSAGE_NOTIFY_DROP = 33,	/* 5.34 */
 	KVI_MESSAGE_BLOCKS = 34,	/* 5.35 */
-	KVI_MESSAGE_LAST = KVI_MESSAGE_BLOCKS,
+
+	/* Of sums (6.7). */
+	KVI_MESSAGE_CHECK = 35,	     /* 5.36 */
+	KVI_MESSAGE_CHECKED = 36,    /* 5.37 */
+	KVI_MESSAGE_PACK_WRONG = 37, /* 5.38 */
+	KVI_MESSAGE_WRONG = 38,	     /* 5.39 the message of a FIN came wrong */
+	KVI_MESSAGE_LAST = KVI_MESSAGE_WRONG,
 };
 
 struct kvi_wire_rkey {
@@ -265,6 +275,10 @@ struct kvi_message_fin {
 };
 
 struct kvi_message_ack {
+	uint64_t seq;
+};
+
+struct kvi_message_wrong {
 	uint64_t seq;
 };
 
@@ -379,8 +393,28 @@ struct kvi_message_blocks {
 	struct kvi_view data; /* spans, then their bytes */
 };
 
+/* number: of the segment on its lane, which the answer repeats. */
+
+struct kvi_message_check {
+	uint64_t number;
+	uint64_t export_id;
+	uint64_t sum;
+	struct kvi_view spans;
+};
+
+struct kvi_message_checked {
+	uint64_t number;
+	enum kvt_err code; /* OK, CORRUPT or WITHDRAWN */
+};
+
+struct kvi_message_pack_wrong {
+	uint64_t buffer;
+};
+
 struct kvi_message {
 	enum kvi_message_type type;
+	bool has_sum; /* FIN, PACK, FILLED: sum is that of the bytes that they tell of */
+	uint64_t sum;
 	uint16_t credits; /* receives reposted since the last message on this lane */
 	uint32_t window;  /* charges of EAGERs and notifications consumed since then */
 	uint64_t tag;
@@ -411,8 +445,19 @@ struct kvi_message {
 		struct kvi_message_notify_part notify_part;
 		struct kvi_message_notify_drop notify_drop;
 		struct kvi_message_blocks blocks;
+		struct kvi_message_check check;
+		struct kvi_message_checked checked;
+		struct kvi_message_pack_wrong pack_wrong;
+		struct kvi_message_wrong wrong;
 	};
 };
+
+/* Whether a message of that type carries a sum where sums are used, and whether it is sent there only. */
+bool kvi_message_has_sum(enum kvi_message_type type);
+bool kvi_message_is_of_sums(enum kvi_message_type type);
+
+/* What a message takes of its lane's window; 6.5. */
+uint32_t kvi_message_get_own_charge(const struct kvi_message *message);
 
 /* What a message says at its end beside meta: data, spans, a name, a part. NULL: its type has none. */
 struct kvi_view *kvi_message_get_data(struct kvi_message *message);

@@ -53,6 +53,7 @@ enum {
 	WORK_READ = 8,
 	WORK_NOTIFY = 16,
 	WORK_SMALL = 32,
+	WORK_SUMS = 64, /* the connection has them */
 };
 
 struct memory {
@@ -417,13 +418,27 @@ static void take_fields(struct input *input, struct kvi_message *message)
 	case KVI_MESSAGE_DROPPED:
 	case KVI_MESSAGE_NOTIFY_PART:
 	case KVI_MESSAGE_NOTIFY_DROP:
+	case KVI_MESSAGE_PACK_WRONG:
+	case KVI_MESSAGE_WRONG:
 		message->ack.seq = first;
+		break;
+	case KVI_MESSAGE_CHECK:
+		message->check = (struct kvi_message_check){ .number = first,
+							     .export_id = take_number(input),
+							     .sum = take_number(input) };
+		break;
+	case KVI_MESSAGE_CHECKED:
+		message->checked = (struct kvi_message_checked){ first, take_byte(input) % 2 == 0
+										? KVT_OK
+										: KVT_E_CORRUPT };
 		break;
 	default: /* BLOCKS has its spans in data */
 		message->cancel = (struct kvi_message_cancel){ first, take_number(input) };
 	}
 	if (data != NULL)
 		*data = take_data(input);
+	message->has_sum = near_conn->has_sums && kvi_message_has_sum(message->type);
+	message->sum = message->has_sum ? take_number(input) : 0;
 }
 
 /* What a message takes of the window, which saying it by hand does not count. */
@@ -481,7 +496,8 @@ static void do_one(struct input *input)
 	if (what == DO_RAW) {
 		say_raw(link, input);
 	} else {
-		if (what < KVI_MESSAGE_ATTACH && what != KVI_MESSAGE_LANE_END)
+		if ((what < KVI_MESSAGE_ATTACH && what != KVI_MESSAGE_LANE_END) ||
+		    what == KVI_MESSAGE_WRONG)
 			message.tag = take_byte(input) % (TAGS + 1);
 		take_fields(input, &message);
 	}
@@ -514,8 +530,9 @@ static void await_reaction(void)
 	}
 }
 
-static void open_connection(void)
+static void open_connection(bool has_sums)
 {
+	near_engine->settings.checksum = has_sums;
 	number_count = 0;
 	is_marked = false;
 	connect_engines(near_engine, &near_conn, &far_conn);
@@ -595,8 +612,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	if (len < 2)
 		return 0;
 
-	open_connection();
-	start_work(take_byte(&input));
+	uint8_t work = take_byte(&input);
+	open_connection((work & WORK_SUMS) != 0);
+	start_work(work);
 	for (unsigned i = 0; i < MESSAGES_MAX && input.left > 0; i++)
 		do_one(&input);
 	await_reaction();

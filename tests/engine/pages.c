@@ -34,6 +34,7 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 		caps.span_count = 1;
 	if (way & SHORT_PACKETS)
 		config->eager_len = KVT_NO_EAGER;
+	config->checksum = (way & CHECKED) != 0;
 	fake_set_caps(&caps);
 }
 

@@ -17,6 +17,7 @@ enum {
 	ONE_SPAN = 8,	/* an operation has one span only */
 	WAYS = 16,
 	SHORT_PACKETS = 16, /* as short as packets may be; of no WAY */
+	CHECKED = 32,	    /* with checksums; of no WAY */
 	MAIN_WAYS = 4,	    /* the first two */
 };
 

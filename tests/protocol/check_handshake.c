@@ -67,8 +67,8 @@ START_TEST(both_sides_learn_what_was_agreed)
 {
 	struct kvi_hello client_hello = plain_hello;
 	struct kvi_hello server_hello = plain_hello;
-	client_hello.features = 0x0f;
-	server_hello.features = 0xf5;
+	client_hello.features = 0x3c;
+	server_hello.features = 0xf5 - KVI_FEATURE_SUMS;
 	memcpy(server_hello.instance, "server", 6);
 	server_hello.eager_len = 4096;
 	server_hello.rx_count = 128;
@@ -77,7 +77,7 @@ START_TEST(both_sides_learn_what_was_agreed)
 	ck_assert_int_eq(server.state, KVI_HANDSHAKE_DONE);
 	ck_assert_int_eq(client.state, KVI_HANDSHAKE_DONE);
 	ck_assert_int_eq(client.agreed.version, 1);
-	ck_assert_uint_eq(client.agreed.features, 0x05);
+	ck_assert_uint_eq(client.agreed.features, 0x34);
 	ck_assert_mem_eq(client.agreed.instance, server_hello.instance, KVI_SESSION_LEN);
 	ck_assert_mem_eq(client.agreed.session, session, KVI_SESSION_LEN);
 	ck_assert_uint_eq(client.agreed.eager_len, 4096);
@@ -86,6 +86,42 @@ START_TEST(both_sides_learn_what_was_agreed)
 	ck_assert_mem_eq(&client.agreed, &server.agreed, sizeof(client.agreed));
 	ck_assert_mem_eq(server.remote.instance, client_hello.instance, KVI_SESSION_LEN);
 	ck_assert_uint_eq(server.remote.eager_len, 65536);
+}
+END_TEST
+
+/* Either may want them, and both have to know them. */
+START_TEST(sums_are_used_where_a_side_wants_them_and_both_know_them)
+{
+	const uint64_t none = 0, know = KVI_FEATURE_SUMS,
+		       want = KVI_FEATURE_SUMS | KVI_FEATURE_SUMS_WANTED;
+	const struct {
+		uint64_t client, server, agreed;
+		const char *refusal;
+	} cases[] = {
+		{ none, none, none, NULL },
+		{ know, none, none, NULL },
+		{ none, know, none, NULL },
+		{ know, know, know, NULL },
+		{ want, know, want, NULL },
+		{ know, want, want, NULL },
+		{ want, want, want, NULL },
+		{ want, none, none, "the peer wants checksums, and this engine has none" },
+		{ none, want, none, "this engine wants checksums, and the peer has none" },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct kvi_hello client_hello = plain_hello, server_hello = plain_hello;
+		client_hello.features = cases[i].client;
+		server_hello.features = cases[i].server;
+		shake_hands(&client_hello, &server_hello);
+		if (cases[i].refusal != NULL) {
+			assert_both_failed(KVT_E_VERSION, cases[i].refusal);
+			continue;
+		}
+		ck_assert_int_eq(server.state, KVI_HANDSHAKE_DONE);
+		ck_assert_int_eq(client.state, KVI_HANDSHAKE_DONE);
+		ck_assert_uint_eq(server.agreed.features, cases[i].agreed);
+		ck_assert_uint_eq(client.agreed.features, cases[i].agreed);
+	}
 }
 END_TEST
 
@@ -358,6 +394,24 @@ static const struct kvi_frame good_welcome = {
 	.welcome = { .version = 1, .lane_count = 8, .rx_count = 64, .provider = "tcp" },
 };
 
+START_TEST(a_client_that_wants_sums_refuses_a_server_that_does_not_agree)
+{
+	struct kvi_hello hello = plain_hello;
+	hello.features = KVI_FEATURE_SUMS | KVI_FEATURE_SUMS_WANTED;
+	begin(&hello, &plain_hello);
+	client.output_len = 0;
+	uint8_t bytes[KVI_HELLO_FRAME_MAX];
+	size_t len = kvi_frame_encode(&good_welcome, bytes, sizeof(bytes));
+	kvi_handshake_feed(&client, bytes, len);
+	ck_assert_int_eq(client.state, KVI_HANDSHAKE_FAILED);
+	ck_assert_int_eq(client.error.code, KVT_E_VERSION);
+	struct kvi_frame refusal;
+	ck_assert_int_eq(kvi_frame_decode(client.output, client.output_len, &refusal), KVT_OK);
+	ck_assert_int_eq(refusal.type, KVI_FRAME_REFUSE);
+	ck_assert_int_eq(refusal.ending.code, KVT_E_VERSION);
+}
+END_TEST
+
 START_TEST(a_welcome_within_the_offer_is_taken)
 {
 	answer_client(&good_welcome);
@@ -414,6 +468,8 @@ static TCase *create_tests(void)
 {
 	TCase *tests = tcase_create("handshake");
 	tcase_add_test(tests, both_sides_learn_what_was_agreed);
+	tcase_add_test(tests, sums_are_used_where_a_side_wants_them_and_both_know_them);
+	tcase_add_test(tests, a_client_that_wants_sums_refuses_a_server_that_does_not_agree);
 	tcase_add_loop_test(tests, bytes_may_come_in_pieces_of_any_length, 1, 20);
 	tcase_add_test(tests, bytes_behind_the_handshake_are_left);
 	tcase_add_test(tests, an_engine_may_connect_to_itself);

@@ -59,7 +59,8 @@ static void try_handshake(enum kvi_handshake_role role, const uint8_t *bytes, si
 	if (handshake.state == KVI_HANDSHAKE_DONE) {
 		require(handshake.agreed.version >= 1 && handshake.agreed.version <= 2);
 		require(handshake.agreed.lane_count >= 1 && handshake.agreed.lane_count <= 32);
-		require((handshake.agreed.features & ~local.features) == 0);
+		require((handshake.agreed.features & ~(local.features | KVI_FEATURE_SUMS_WANTED)) ==
+			0);
 	} else if (handshake.state == KVI_HANDSHAKE_FAILED) {
 		require(handshake.error.code != KVT_OK);
 	}

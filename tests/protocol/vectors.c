@@ -324,6 +324,48 @@ static const struct kvi_message notify_part = {
 static const struct kvi_message notify_drop = { .type = KVI_MESSAGE_NOTIFY_DROP,
 						.notify_drop.transfer = 9 };
 
+static const struct kvi_message summed_fin = {
+	.type = KVI_MESSAGE_FIN,
+	.tag = 9,
+	.has_sum = true,
+	.sum = UINT64_C(0x0807060504030201),
+	.fin = { .seq = 2, .generation = 3, .len = 4000 },
+};
+
+static const struct kvi_message summed_pack = {
+	.type = KVI_MESSAGE_PACK,
+	.has_sum = true,
+	.sum = UINT64_C(0x0807060504030201),
+	.pack = { .buffer = 7, .export_id = 5, .span_count = 4096 },
+};
+
+static const struct kvi_message summed_filled = {
+	.type = KVI_MESSAGE_FILLED,
+	.has_sum = true,
+	.sum = UINT64_C(0x0807060504030201),
+	.filled = { .number = 1, .buffer = 7 },
+};
+
+static const struct kvi_message check = {
+	.type = KVI_MESSAGE_CHECK,
+	.check = {
+		.number = 6,
+		.export_id = 5,
+		.sum = UINT64_C(0x0807060504030201),
+		.spans = { span_bytes, sizeof(span_bytes) },
+	},
+};
+
+static const struct kvi_message checked = {
+	.type = KVI_MESSAGE_CHECKED,
+	.checked = { .number = 6, .code = KVT_E_CORRUPT },
+};
+
+static const struct kvi_message pack_wrong = { .type = KVI_MESSAGE_PACK_WRONG,
+					       .pack_wrong.buffer = 3 };
+
+static const struct kvi_message wrong = { .type = KVI_MESSAGE_WRONG, .tag = 9, .wrong.seq = 2 };
+
 static const struct kvi_message found = {
 	.type = KVI_MESSAGE_FOUND,
 	.credits = 2,
@@ -512,6 +554,28 @@ const struct vector vectors[] = {
 	  "22 00 0000 00000000 0000000000000000 "
 	  "0500000000000000 0100000000000000 13000000 02000000 03000000 0000010000000000 616263",
 	  &blocks },
+	{ "5.6 FIN with a sum", VECTOR_MESSAGE,
+	  "05 01 0000 00000000 0900000000000000 "
+	  "0200000000000000 0300000000000000 a00f000000000000 0102030405060708",
+	  &summed_fin },
+	{ "5.21 PACK with a sum", VECTOR_MESSAGE,
+	  "14 01 0000 00000000 0000000000000000 "
+	  "0700000000000000 0500000000000000 0010000000000000 0102030405060708",
+	  &summed_pack },
+	{ "5.28 FILLED with a sum", VECTOR_MESSAGE,
+	  "1b 01 0000 00000000 0000000000000000 0100000000000000 0700000000000000 "
+	  "0102030405060708",
+	  &summed_filled },
+	{ "5.36 CHECK", VECTOR_MESSAGE,
+	  "23 00 0000 00000000 0000000000000000 0600000000000000 0500000000000000 "
+	  "0102030405060708 10000000 02000000 00100000 0000010000000000",
+	  &check },
+	{ "5.37 CHECKED", VECTOR_MESSAGE,
+	  "24 00 0000 00000000 0000000000000000 0600000000000000 e7ffffff", &checked },
+	{ "5.38 PACK_WRONG", VECTOR_MESSAGE,
+	  "25 00 0000 00000000 0000000000000000 0300000000000000", &pack_wrong },
+	{ "5.39 WRONG", VECTOR_MESSAGE, "26 00 0000 00000000 0900000000000000 0200000000000000",
+	  &wrong },
 	{ "7.1 descriptor", VECTOR_DESCRIPTOR,
 	  "4b565444 0100 03 01 " SESSION_HEX "0500000000000000 0010000000000000 02000000 00000000 "
 	  "1000000000000000 0010000000000000 00100000007f0000 ab00000000000000 "

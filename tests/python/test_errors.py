@@ -19,6 +19,7 @@ CLASSES = {
     "KVT_E_TOO_LARGE": "TooLarge",
     "KVT_E_ACCESS": "AccessError",
     "KVT_E_WITHDRAWN": "Withdrawn",
+    "KVT_E_CORRUPT": "Corrupt",
     "KVT_E_UNREACHABLE": "Unreachable",
     "KVT_E_PEER_LOST": "PeerLost",
     "KVT_E_PEER_CLOSED": "PeerLost",

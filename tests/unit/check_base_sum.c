@@ -51,9 +51,8 @@ static uint64_t sum_pieces(const uint8_t *message, size_t len, size_t step)
 
 START_TEST(a_message_has_one_sum_however_it_is_cut)
 {
-	static const size_t lens[] = { 1,	  63,		 GRAIN - 1, GRAIN,
-				       GRAIN + 1, 2 * GRAIN + 5, LONG };
-	static const size_t steps[] = { 1021, 4096,	 GRAIN - 1,	GRAIN,
+	static const size_t lens[] = { 1, 63, GRAIN - 1, GRAIN, GRAIN + 1, 2 * GRAIN + 5, LONG };
+	static const size_t steps[] = { 1021,	   4096,      GRAIN - 1,  GRAIN,
 					GRAIN + 1, 3 * GRAIN, 10 * GRAIN, SIZE_MAX / 2 };
 	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
 		uint8_t *message = make_message(lens[i]);

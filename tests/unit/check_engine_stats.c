@@ -33,6 +33,7 @@ START_TEST(every_counter_has_its_field)
 		stats.notifications,
 		stats.eager_sends,
 		stats.segments,
+		stats.corruptions,
 	};
 	for (unsigned i = 0; i < KVI_COUNT_LATENCY; i++) {
 		ck_assert_uint_eq(fields[i], i + 1);

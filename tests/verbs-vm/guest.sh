@@ -96,6 +96,7 @@ run_tests() {
 	# A process takes a second to start here; these tests leave nothing behind in theirs.
 	CK_FORK=no run fabric 120 tests/fabric/check_fabric
 	KVT_TEST_SHORT=1 KVT_TEST_ROUNDS=70 run integration 600 tests/integration/check_integration
+	CK_FORK=no run flip 120 tests/integration/check_flip
 	run_python python 240 classic.py errors.py info.py paged_notify.py transfer.py
 	for block in 64 64K 1M; do
 		run "perf-$block" 60 bench/kvtrans-perf --self --verify --interface=cable0 --block="$block" "${perf[@]}"

@@ -143,6 +143,7 @@ static void init_link(struct kvt_conn *conn, unsigned index)
 	kvi_list_init(&link->starts_more);
 	kvi_list_init(&link->starts_small);
 	kvi_list_init(&link->askers);
+	kvi_list_init(&link->chores);
 	kvi_list_init(&link->untaken);
 	kvi_list_init(&link->free_segments);
 	kvi_flight_init(&link->flight, conn->lane_count);

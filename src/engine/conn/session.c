@@ -150,6 +150,7 @@ static void serve_lanes(struct kvi_session *session)
 	conn->session = session;
 	session->state = KVI_SESSION_LANES;
 	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
+	conn->has_sums = (handshake->agreed.features & KVI_FEATURE_SUMS_WANTED) != 0;
 	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 	kvi_path_begin(conn, &handshake->agreed);
@@ -189,6 +190,7 @@ static void on_agreed(struct kvi_session *session)
 			      "was closed or restarted, perhaps");
 		return;
 	}
+	conn->has_sums = (agreed->features & KVI_FEATURE_SUMS_WANTED) != 0;
 	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
 	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
 	kvi_path_begin(conn, agreed);
@@ -592,6 +594,8 @@ static void fill_hello(const struct kvt_engine *engine, struct kvi_hello *hello)
 	*hello = (struct kvi_hello){
 		.version_min = KVI_WIRE_VERSION_MIN,
 		.version_max = KVI_WIRE_VERSION,
+		.features = KVI_FEATURE_SUMS |
+			    (engine->settings.checksum ? KVI_FEATURE_SUMS_WANTED : 0),
 		.lane_count = (uint16_t)(engine->settings.ncpus * engine->settings.nconn_per_cpu),
 		.eager_len = (uint32_t)engine->settings.eager_len,
 		.rx_count = KVI_RX_COUNT,

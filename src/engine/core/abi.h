@@ -16,7 +16,7 @@
  */
 #define KVI_ABI_MAP(X)                                                                             \
 	X(engine_config, "engine config", identity_len, identity_len, 152)                         \
-	X(stats, "statistics", send_latency, send_latency, 480)                                    \
+	X(stats, "statistics", send_latency, send_latency, 488)                                    \
 	X(connect_request, "connect request", timeout_ns, timeout_ns, 48)                          \
 	X(kv_config, "KV config", tag, tag, 40)                                                    \
 	X(send_request, "send request", timeout_ns, timeout_ns, 56)                                \

@@ -78,6 +78,23 @@ void kvi_conn_on_lane_end(struct kvt_conn *conn)
 		kvi_conn_note(conn);
 }
 
+void kvi_conn_on_corrupt(struct kvt_conn *conn, const char *what)
+{
+	kvi_count(&conn->counters, KVI_COUNT_CORRUPTIONS, 1);
+	uint64_t count = kvi_count_get(&conn->counters, KVI_COUNT_CORRUPTIONS);
+	int64_t now_ns = kvi_clock_now();
+	int64_t next_ns = atomic_load(&conn->next_complaint_ns);
+	if (now_ns >= next_ns &&
+	    atomic_compare_exchange_strong(&conn->next_complaint_ns, &next_ns, now_ns + KVI_SECOND))
+		kvi_log(KVI_LOG_WARN, "data-corrupt",
+			"%s:%u: %s came wrong: its checksum does not fit (%llu so far)", conn->host,
+			conn->port, what, (unsigned long long)count);
+	if (count >= KVI_CORRUPTIONS_MAX)
+		kvi_conn_fail(conn, KVT_E_PEER_LOST, 0,
+			      "data came wrong %llu times on this connection, by its checksums",
+			      (unsigned long long)count);
+}
+
 void kvi_conn_await_end(struct kvt_conn *conn)
 {
 	struct kvt_engine *engine = conn->engine;

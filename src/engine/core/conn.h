@@ -68,6 +68,7 @@ struct kvt_conn {
 	size_t peer_identity_len;
 	bool wants_instance; /* client: it shall be the engine of this instance */
 	uint8_t instance[KVI_SESSION_LEN];
+	bool has_sums;	  /* what moves is checked; protocol 6.7 */
 	size_t eager_len; /* the smaller of both sides' */
 	unsigned peer_rx_count;
 	unsigned lane_count;
@@ -125,7 +126,8 @@ struct kvt_conn {
 	atomic_uint transfer_count;
 	_Atomic(uint64_t) next_generation;
 	_Atomic(uint64_t) next_auto_tag;
-	_Atomic(uint64_t) next_paged; /* number of a paged transfer */
+	_Atomic(uint64_t) next_paged;	    /* number of a paged transfer */
+	_Atomic(int64_t) next_complaint_ns; /* of what came wrong */
 	struct kvi_counters counters;
 };
 
@@ -161,6 +163,12 @@ void kvi_conn_on_lane_end(struct kvt_conn *conn);
 
 /* Wait until a connection that has failed is torn down, which waits for no peer. */
 void kvi_conn_await_end(struct kvt_conn *conn);
+
+/*
+ * Bytes of a transfer came wrong, here or at the peer: count that, and log it, once a second. After
+ * KVI_CORRUPTIONS_MAX the connection fails. Any thread, under any lock.
+ */
+void kvi_conn_on_corrupt(struct kvt_conn *conn, const char *what);
 
 /* KVT_OK when open, else the cause, copied to error (may be NULL). */
 enum kvt_err kvi_conn_check(struct kvt_conn *conn, struct kvt_error *error);

@@ -82,6 +82,7 @@ enum kvt_err kvi_settings_init(struct kvi_settings *settings,
 		.takes_local = local == NULL || strcmp(local, "0") != 0,
 		.listen_port = config->listen_port,
 		.accept_events = config->accept_events,
+		.checksum = config->checksum,
 		.interrupted = config->interrupted,
 		.interrupted_arg = config->interrupted_arg,
 	};

@@ -50,6 +50,10 @@ enum {
 	KVI_SPREAD_LEN = 2 * 1024 * 1024,
 };
 
+/* Sums that did not fit, of one connection: so many more would say that nothing comes right there. It bounds, too, what
+ * a peer finds out of memory that it may not read by asking for sums that it guesses. */
+enum { KVI_CORRUPTIONS_MAX = 16 };
+
 #define KVI_CONNECT_NS (5 * KVI_SECOND)
 #define KVI_HANDSHAKE_NS (2 * KVI_SECOND)
 #define KVI_TRIAL_NS (2 * KVI_SECOND) /* of the local path, before lanes go over the network */
@@ -73,6 +77,7 @@ struct kvi_settings {
 	bool spin_adapts;
 	bool accept_events;
 	bool takes_local; /* peers of this host may be reached without the network */
+	bool checksum;	  /* wanted on every connection */
 	int (*interrupted)(void *arg);
 	void *interrupted_arg;
 	uint8_t identity[KVT_IDENTITY_LEN_MAX];

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
+#include "engine/lane/packet_sum.h"
 #include "engine/progress/shard.h"
 
 enum {
@@ -113,7 +114,8 @@ static struct kvi_packet *init_packet(struct kvi_link *link, struct kvi_packet *
 /* What is not touched takes no memory, so there is room for all packets from the beginning. */
 static enum kvt_err make_packets(struct kvi_link *link, struct kvt_error *error)
 {
-	link->packet_len = KVI_MESSAGE_OVERHEAD + link->conn->engine->settings.eager_len;
+	link->packet_len = KVI_MESSAGE_OVERHEAD + link->conn->engine->settings.eager_len +
+			   kvi_packet_sum_get_len(link->conn);
 	link->send_len = KVI_MESSAGE_OVERHEAD + link->conn->eager_len;
 	size_t len = 2 * KVI_RX_COUNT * link->packet_len;
 	link->slab = kvi_alloc_data(len);
@@ -298,29 +300,13 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 
 /* ---- receiving ---- */
 
-/* What a message takes of its lane's window. */
-static uint32_t get_charge(const struct kvi_message *message)
-{
-	switch (message->type) {
-	case KVI_MESSAGE_EAGER:
-		return kvi_message_get_charge(message->eager.meta.len, message->eager.data.len);
-	case KVI_MESSAGE_NOTIFY:
-	case KVI_MESSAGE_NOTIFY_FAILED:
-		return kvi_message_get_charge(0, message->notify.data.len);
-	case KVI_MESSAGE_NOTIFY_BEGIN:
-		return (uint32_t)message->notify_begin.len;
-	default:
-		return 0;
-	}
-}
-
 /* Take a message, the only or the first or a further one of its packet. */
 static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message *message,
 				 bool is_first, bool is_last)
 {
 	bool is_credit = message->type == KVI_MESSAGE_CREDIT;
 	if ((!is_first && (is_credit || message->credits != 0 || message->window != 0)) ||
-	    (is_credit && !is_last))
+	    (is_credit && !is_last) || !kvi_message_fits_sums(link->conn, message))
 		return KVT_E_PROTOCOL;
 	link->send_credits += message->credits;
 	link->window_left += message->window;
@@ -334,7 +320,7 @@ static enum kvt_err take_message(struct kvi_link *link, const struct kvi_message
 	if (is_credit)
 		return KVT_OK;
 	/* Nor may it send more than it was given: that is memory of ours. */
-	link->window_taken += get_charge(message);
+	link->window_taken += kvi_message_get_own_charge(message);
 	if (link->window_taken > KVI_LANE_WINDOW)
 		return KVT_E_PROTOCOL;
 	return link->conn->engine->handlers->take[message->type](link, message);
@@ -361,6 +347,8 @@ static enum kvt_err take_packet(struct kvi_link *link, const uint8_t *bytes, siz
 static void take_in(struct kvi_link *link, struct kvi_packet *packet, size_t len)
 {
 	bool may_come = kvi_conn_has_path(link->conn), is_credit = false;
+	if (may_come && !kvi_packet_open(link->conn, packet->bytes, &len))
+		return;
 	enum kvt_err err = may_come ? take_packet(link, packet->bytes, len, &is_credit)
 				    : KVT_E_PROTOCOL;
 	if (err != KVT_OK) {
@@ -436,7 +424,7 @@ static bool append(struct kvi_link *link, struct kvi_message *message)
 static bool post_filled(struct kvi_link *link)
 {
 	struct kvi_packet *packet = link->filling;
-	size_t len = link->filling_len;
+	size_t len = kvi_packet_seal(link->conn, packet->bytes, link->filling_len);
 	enum kvt_err err = KVT_E_UNSUPPORTED;
 	bool is_free = len <= kvi_conn_get_caps(link->conn)->inject_len;
 	if (is_free)
@@ -516,7 +504,7 @@ size_t kvi_link_get_room(const struct kvi_link *link)
 
 bool kvi_link_try_send(struct kvi_link *link, struct kvi_message *message)
 {
-	uint32_t charge = get_charge(message);
+	uint32_t charge = kvi_message_get_own_charge(message);
 	if (charge > link->window_left) {
 		link->note_lacks_window = true; /* no send comes here without */
 		return false;
@@ -685,6 +673,7 @@ bool kvi_link_flush(struct kvi_link *link, unsigned how)
 	if (link->lane == NULL || !link->connected)
 		return false;
 	bool did = begin_waiting(link);
+	did |= kvi_chores_run(&link->chores);
 	bool holds = (how & KVI_FLUSH_HOLD) != 0;
 	bool gathers = (how & KVI_FLUSH_GATHER) || (holds && link->eager_sends >= GATHER_MIN);
 	if (gathers && should_gather(link)) {

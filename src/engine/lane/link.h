@@ -21,6 +21,7 @@
 
 #include "base/list.h"
 #include "engine/core/settings.h"
+#include "engine/lane/chore.h"
 #include "engine/lane/flight.h"
 #include "engine/progress/shard.h"
 #include "engine/progress/worker.h"
@@ -65,9 +66,11 @@ enum kvi_segment_kind {
 
 /* What a segment carries for the room that made it; under the worker's lock. */
 struct kvi_cargo_kind {
-	/* It was posted: tell the peer, behind it. */
+	/* It was posted: tell the peer, behind it. NULL: nobody cares, nor of the next two. */
 	void (*on_posted)(struct kvi_segment *segment);
-	/* It failed, and awaits the peer's word no more. NULL: nobody cares. */
+	/* The operation is complete, and what it carries is released behind this. */
+	void (*on_done)(struct kvi_segment *segment);
+	/* It failed, and awaits the peer's word no more. */
 	void (*on_failed)(struct kvi_segment *segment);
 	/* Free what it carries: it was written, or is answered, or ends without. */
 	void (*release)(struct kvi_segment *segment);
@@ -86,6 +89,7 @@ struct kvi_segment {
 	void *cargo;
 	size_t asked_len; /* KVI_SEGMENT_READ_REQUEST: how many bytes it asks for */
 	bool awaits_ack;  /* not done before the peer has said so: kvi_segment_on_ack() */
+	bool is_asked;	  /* the peer was asked to check it; paged/check.h */
 	int64_t posted_ns;
 	size_t ahead;	   /* bytes in flight on the lane then, itself included */
 	bool is_delivered; /* how it was posted */
@@ -131,6 +135,7 @@ struct kvi_link {
 	unsigned questions_out;	       /* of ours, not answered: paged/import.c */
 	struct kvi_list waiting;       /* for room to send a first message: struct kvi_waiter */
 	struct kvi_list waiting_notes; /* the same, of notifications, which need the window, too */
+	struct kvi_list chores;	       /* struct kvi_chore */
 	struct kvi_list untaken;       /* packets that came, until the connection is accepted */
 	struct kvi_event
 		*partial; /* a notification that comes in parts: notification.h; NULL: none */

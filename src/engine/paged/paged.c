@@ -189,6 +189,9 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 	else if (atomic_load(&paged->dropped))
 		kvi_transfer_give_up(&paged->transfer, KVT_E_WITHDRAWN,
 				     "the peer has withdrawn this memory");
+	else if (atomic_load(&paged->corrupt))
+		kvi_transfer_give_up(&paged->transfer, KVT_E_CORRUPT,
+				     kvt_err_get_text(KVT_E_CORRUPT));
 	else if (paged->state != KVI_PAGED_MOVING)
 		complete_if_done(paged);
 	else if (paged->in_order || paged->notify != NULL)

@@ -67,6 +67,7 @@ struct kvi_paged {
 	enum kvi_paged_state state;
 	struct kvi_spread spread;
 	atomic_bool dropped; /* the owner has withdrawn what was asked for */
+	atomic_bool corrupt; /* something came wrong, by its sum */
 	bool begun;	     /* the notification goes in parts, and some were sent */
 	size_t parts_len;    /* of it that they had */
 	bool said;	     /* SYNC or NOTIFY was sent, of a success or not */

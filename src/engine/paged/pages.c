@@ -12,8 +12,10 @@
 
 #include "base/alloc.h"
 #include "base/copy.h"
+#include "base/sum.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
+#include "engine/paged/check.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -114,8 +116,9 @@ static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
 	}
 }
 
-/* Fill in spans to write or read in place; under the plan's lock. */
-static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, size_t max_count)
+/* Fill in spans to write or read in place, and check, unless it is NULL; under the plan's lock. */
+static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, size_t max_count,
+		       struct kvi_check *check)
 {
 	const struct kvi_pair *pair = get_pair(paged);
 	struct kvi_piece piece;
@@ -126,6 +129,9 @@ static void take_spans(struct kvi_paged *paged, struct kvi_segment *segment, siz
 		kvi_plan_peek(&pair->plan, &paged->cursor, left, &piece);
 		if (segment->span_count > 0 && is_packed(paged, &piece))
 			return;
+		if (check != NULL)
+			kvi_pages_encode_span(&piece, check->spans + check->span_count++ *
+									     KVI_WIRE_SPAN_LEN);
 		struct kvi_rkey remote =
 			kvi_remote_get_rkey(pair->remote, piece.remote_extent, segment->link);
 		remote.address += piece.remote_offset;
@@ -146,6 +152,26 @@ static enum kvi_segment_kind get_kind(const struct kvi_paged *paged)
 	if (paged->direction == KVT_READ)
 		return KVI_SEGMENT_READ;
 	return paged->in_order ? KVI_SEGMENT_ORDERED : KVI_SEGMENT_WRITE;
+}
+
+/* Cut off what one operation moves in place; under the plan's lock. */
+static enum kvi_taken cut_operation(struct kvi_paged *paged, struct kvi_segment *segment)
+{
+	struct kvt_conn *conn = segment->link->conn;
+	struct kvi_check *check = NULL;
+	if (conn->has_sums) {
+		check = kvi_alloc(sizeof(*check));
+		if (check == NULL) {
+			kvi_conn_fail(conn, KVT_E_NO_MEMORY, 0, "no memory to check blocks");
+			return KVI_TAKEN_LATER;
+		}
+		check->export_id = get_pair(paged)->remote->id;
+		segment->cargo_kind = &kvi_check_cargo;
+		segment->cargo = check;
+	}
+	segment->kind = get_kind(paged);
+	take_spans(paged, segment, kvi_conn_get_caps(conn)->span_count, check);
+	return KVI_TAKEN;
 }
 
 /* Cut a pack off the plan; under its lock. */
@@ -208,9 +234,7 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 		return KVI_TAKEN_LATER;
 	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
 		return cut_pack(paged, segment, pack_len);
-	segment->kind = get_kind(paged);
-	take_spans(paged, segment, kvi_conn_get_caps(link->conn)->span_count);
-	return KVI_TAKEN;
+	return cut_operation(paged, segment);
 }
 
 /* Write the spans that were cut off into the read request. */
@@ -238,8 +262,12 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		atomic_store(&spread->exhausted, true);
 	pthread_mutex_unlock(&paged->lock);
 
+	const bool has_sums = segment->link->conn->has_sums;
 	if (segment->cargo_kind == &kvi_pack_cargo) {
-		fill_pack(segment->cargo, segment->link->staging->sources);
+		struct kvi_pack *pack = segment->cargo;
+		fill_pack(pack, segment->link->staging->sources);
+		if (has_sums)
+			pack->sum = kvi_sum(pack->bytes, pack->len, 0);
 		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
@@ -248,6 +276,11 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		fill_read_request(segment->cargo);
 		segment->kind = KVI_SEGMENT_READ_REQUEST;
 		segment->awaits_ack = true;
+	} else if (segment->cargo_kind == &kvi_check_cargo) {
+		struct kvi_check *check = segment->cargo;
+		segment->awaits_ack = true;
+		if (segment->kind != KVI_SEGMENT_READ)
+			check->sum = kvi_check_sum_spans(segment);
 	}
 	return taken;
 }

@@ -12,9 +12,11 @@
 
 #include "base/alloc.h"
 #include "base/copy.h"
+#include "base/sum.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
+#include "engine/paged/check.h"
 #include "engine/paged/paged.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -104,8 +106,14 @@ enum kvt_err kvi_read_request_on_filled(struct kvi_link *link, const struct kvi_
 	struct kvi_segment *segment = find_read_request(link, message->filled.number);
 	if (segment == NULL || message->filled.buffer >= KVI_STAGING_BUFFERS)
 		return KVT_E_PROTOCOL;
-	/* A transfer that is being given up has not ended, so its memory may be written. */
-	unpack_answer(segment->cargo, kvi_staging_get_buffer(link, message->filled.buffer));
+	const uint8_t *buffer = kvi_staging_get_buffer(link, message->filled.buffer);
+	if (message->has_sum && kvi_sum(buffer, segment->asked_len, 0) != message->sum) {
+		kvi_check_fail(segment, "an answer to a read request");
+		kvi_staging_complain(link, message->filled.buffer);
+	} else {
+		/* A transfer that is being given up has not ended, so its memory may be written. */
+		unpack_answer(segment->cargo, buffer);
+	}
 	kvi_staging_release_buffer(link);
 	kvi_segment_on_ack(segment);
 	return KVT_OK;
@@ -215,6 +223,8 @@ static enum kvt_err post_answer(struct incoming *incoming)
 		kvi_list_remove(&incoming->node);
 		struct kvi_message filled = {
 			.type = KVI_MESSAGE_FILLED,
+			.has_sum = link->conn->has_sums,
+			.sum = incoming->pack->sum,
 			.filled = { .number = incoming->number, .buffer = incoming->pack->buffer },
 		};
 		kvi_link_send_now(link, &filled);
@@ -242,8 +252,12 @@ static bool pack_answer(struct incoming *incoming)
 	incoming->pack = kvi_staging_take(link);
 	if (incoming->pack == NULL)
 		return false;
-	if ((exported->access & KVT_ACCESS_READ) != 0 && fill(incoming, exported))
+	if ((exported->access & KVT_ACCESS_READ) != 0 && fill(incoming, exported)) {
+		if (link->conn->has_sums)
+			incoming->pack->sum =
+				kvi_sum(incoming->pack->bytes, incoming->pack->len, 0);
 		return true;
+	}
 	kvi_conn_fail(link->conn, KVT_E_PROTOCOL, 0,
 		      "the peer asked for memory that it may not read");
 	return false;

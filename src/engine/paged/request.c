@@ -147,8 +147,8 @@ static void choose_way(struct kvi_paged *paged)
 	paged->segment_len = kvi_spread_get_segment_len(conn, paged->len, paged->only_home);
 	paged->transfer.is_large = paged->len > LARGE_LEN || paged->piece_count > caps->span_count;
 	/* A single write with nothing to say behind it is confirmed by the provider alone, which is quicker
-	 * than the peer's engine. */
-	paged->in_order = writes && paged->only_home && caps->send_after_write &&
+	 * than the peer's engine. Where sums are used each segment is confirmed by itself. */
+	paged->in_order = writes && !conn->has_sums && paged->only_home && caps->send_after_write &&
 			  (paged->notify != NULL || paged->transfer.is_large);
 	paged->carried = (paged->notify != NULL || paged->transfer.is_large) &&
 			 kvi_carried_fits(paged);

@@ -10,8 +10,10 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/sum.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
+#include "engine/paged/check.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -230,6 +232,8 @@ static void announce(struct kvi_segment *segment)
 	const struct kvi_pack *pack = segment->cargo;
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_PACK,
+		.has_sum = segment->link->conn->has_sums,
+		.sum = pack->sum,
 		.pack = {
 			.buffer = pack->buffer,
 			.export_id = pack->export_id,
@@ -282,6 +286,20 @@ enum kvt_err kvi_staging_on_ack(struct kvi_link *link, const struct kvi_message 
 	return KVT_OK;
 }
 
+enum kvt_err kvi_staging_on_wrong(struct kvi_link *link, const struct kvi_message *message)
+{
+	struct kvi_staging *staging = link->staging;
+	const uint64_t buffer = message->pack_wrong.buffer;
+	if (staging == NULL || buffer >= staging->peer_buffers)
+		return KVT_E_PROTOCOL;
+	/* Of an answer to a read request there is no segment here: that transfer is the peer's. */
+	if (staging->awaiting[buffer] != NULL)
+		kvi_check_fail(staging->awaiting[buffer], "a pack");
+	else
+		kvi_conn_on_corrupt(link->conn, "an answer to the peer's read request");
+	return KVT_OK;
+}
+
 /* ---- receiving packs ---- */
 
 bool kvi_staging_is_offered(const struct kvi_link *link)
@@ -294,18 +312,37 @@ const uint8_t *kvi_staging_get_buffer(const struct kvi_link *link, uint64_t buff
 	return link->staging->in + buffer * kvi_staging_get_buffer_len(link);
 }
 
-/* On several lanes the ACK is sent at once: it completes one of the peer's segments. On a single lane the peer
- * needs nothing but free staging buffers, so ACKs are sent together. */
+void kvi_staging_complain(struct kvi_link *link, uint64_t buffer)
+{
+	struct kvi_message wrong = { .type = KVI_MESSAGE_PACK_WRONG, .pack_wrong.buffer = buffer };
+	kvi_link_send(link, &wrong);
+}
+
+/* On several lanes, and where sums are used, the ACK is sent at once: it completes one of the peer's segments. Else
+ * the peer needs nothing but free staging buffers, so ACKs are sent together. */
 void kvi_staging_release_buffer(struct kvi_link *link)
 {
 	struct kvi_staging *staging = link->staging;
 	staging->unpacked++;
-	if (link->conn->lane_count > 1 || staging->unpacked >= KVI_STAGING_BUFFERS / 2) {
+	if (link->conn->lane_count > 1 || link->conn->has_sums ||
+	    staging->unpacked >= KVI_STAGING_BUFFERS / 2) {
 		struct kvi_message ack = { .type = KVI_MESSAGE_PACK_ACK,
 					   .pack_ack.buffer_count = staging->unpacked };
 		kvi_link_send(link, &ack);
 		staging->unpacked = 0;
 	}
+}
+
+/* Whether spans and bytes are as the peer wrote them. Spans that lead beyond the staging buffer came wrong, too. */
+static bool is_pack_right(const uint8_t *buffer, size_t buffer_len, size_t span_count, uint64_t sum)
+{
+	size_t len = kvi_pack_get_offset(span_count);
+	for (size_t i = 0; i < span_count && len <= buffer_len; i++) {
+		struct kvi_wire_span span;
+		kvi_wire_span_decode(buffer + i * KVI_WIRE_SPAN_LEN, &span);
+		len += span.len;
+	}
+	return len <= buffer_len && kvi_sum(buffer, len, 0) == sum;
 }
 
 bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_t span_count,
@@ -341,6 +378,13 @@ enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message
 	    pack->span_count > buffer_len / KVI_WIRE_SPAN_LEN)
 		return KVT_E_PROTOCOL;
 	const uint8_t *buffer = kvi_staging_get_buffer(link, pack->buffer);
+	if (message->has_sum &&
+	    !is_pack_right(buffer, buffer_len, pack->span_count, message->sum)) {
+		kvi_conn_on_corrupt(link->conn, "a pack of the peer's");
+		kvi_staging_complain(link, pack->buffer);
+		kvi_staging_release_buffer(link);
+		return KVT_OK;
+	}
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
 	struct kvt_export *exported = kvi_export_find(link->conn, pack->export_id);
 	if (exported != NULL &&

@@ -22,6 +22,7 @@ struct kvi_pack {
 	unsigned buffer;
 	uint64_t export_id;
 	uint32_t span_count;
+	uint64_t sum; /* of what is filled, where sums are used */
 };
 
 struct kvi_staging {
@@ -90,6 +91,8 @@ extern const struct kvi_cargo_kind kvi_pack_cargo;
 bool kvi_staging_is_offered(const struct kvi_link *link);
 const uint8_t *kvi_staging_get_buffer(const struct kvi_link *link, uint64_t buffer);
 void kvi_staging_release_buffer(struct kvi_link *link);
+/* What the peer wrote into one came wrong: tell it, before that is released. */
+void kvi_staging_complain(struct kvi_link *link, uint64_t buffer);
 
 /* Copy what span_count spans name from data, where *left bytes are, to its places. False: a span is not within
  * its extent, or is of more than there is. */
@@ -100,5 +103,6 @@ bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_
 enum kvt_err kvi_staging_on_offer(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message *message);
 enum kvt_err kvi_staging_on_ack(struct kvi_link *link, const struct kvi_message *message);
+enum kvt_err kvi_staging_on_wrong(struct kvi_link *link, const struct kvi_message *message);
 
 #endif

@@ -25,6 +25,7 @@
 #include "engine/lane/registration.h"
 #include "engine/progress/shard.h"
 #include "engine/tagged/start_window.h"
+#include "engine/tagged/verify.h"
 #include "engine/transfer/inbox.h"
 
 static void match(struct kvi_tag_queue *queue);
@@ -371,7 +372,7 @@ enum kvt_err kvi_recv_on_fin(struct kvi_tag_queue *queue, const struct kvi_messa
 {
 	const struct kvi_message_fin *fin = &message->fin;
 	struct kvi_tagged *receive = find_matched(queue, fin->seq, fin->generation);
-	if (receive == NULL)
+	if (receive == NULL || receive->state == KVI_RECV_VERIFYING)
 		return KVT_E_PROTOCOL;
 	struct kvi_arrival *arrival = receive->arrival;
 	if (arrival == NULL)
@@ -385,10 +386,37 @@ enum kvt_err kvi_recv_on_fin(struct kvi_tag_queue *queue, const struct kvi_messa
 	receive->transfer.result_len = arrival->len;
 	arrival->meta = NULL;
 	kvi_arrival_free(queue, arrival);
-	send_ack(queue, fin->seq);
-	kvi_tagged_complete(receive, NULL);
+	/* Whatever else it waited for is over: the next receive is not held up by it. */
+	receive->state = KVI_RECV_VERIFYING;
+	kvi_list_remove(&receive->node);
+	kvi_list_append(&queue->matched, &receive->node);
+	if (message->has_sum)
+		kvi_verify_start(receive, fin->len, message->sum);
+	else
+		kvi_recv_finish(receive, true);
 	match(queue);
 	return KVT_OK;
+}
+
+void kvi_recv_finish(struct kvi_tagged *receive, bool is_right)
+{
+	struct kvi_tag_queue *queue = receive->queue;
+	if (is_right) {
+		send_ack(queue, receive->seq);
+		kvi_tagged_complete(receive, NULL);
+		return;
+	}
+	struct kvi_message wrong = {
+		.type = KVI_MESSAGE_WRONG,
+		.tag = queue->tag,
+		.wrong.seq = receive->seq,
+	};
+	struct kvt_error error;
+	kvi_link_send(queue->link, &wrong);
+	kvi_conn_on_corrupt(queue->link->conn, "a message of the peer's");
+	kvi_fail(&error, KVT_E_CORRUPT, 0, "%s", kvt_err_get_text(KVT_E_CORRUPT));
+	receive->transfer.result_len = 0;
+	kvi_tagged_complete(receive, &error);
 }
 
 enum kvt_err kvi_recv_on_cack(struct kvi_tag_queue *queue, const struct kvi_message *message)
@@ -434,6 +462,9 @@ void kvi_recv_give_up(struct kvi_tagged *receive)
 		match(queue);
 		return;
 	}
+	/* All has come, and is answered as soon as it is summed. */
+	if (receive->state == KVI_RECV_VERIFYING)
+		return;
 	kvi_transfer_await_quiet(&receive->transfer);
 	if (receive->state != KVI_RECV_CANCELLING)
 		take_back(queue, receive);

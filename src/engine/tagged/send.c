@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/sum.h"
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/lane/registration.h"
@@ -31,6 +32,8 @@ static void send_fin(const struct kvi_tagged *send)
 		.type = KVI_MESSAGE_FIN,
 		.tag = send->queue->tag,
 		.fin = { .seq = send->seq, .generation = send->generation, .len = send->len },
+		.has_sum = send->transfer.conn->has_sums,
+		.sum = atomic_load(&send->writing->sum),
 	};
 	kvi_link_send(send->queue->link, &fin);
 }
@@ -111,6 +114,7 @@ static void begin_writing(struct kvi_tagged *send, const struct kvi_message_cts 
 	for (size_t i = 0; i < cts->rkey_count; i++)
 		writing->rkeys[i] = cts->rkeys[i];
 	atomic_store(&writing->cursor, 0);
+	atomic_store(&writing->sum, 0);
 	error.code = kvi_spread_start(&writing->spread, home, only_home);
 	if (error.code != KVT_OK)
 		goto err_give_up;
@@ -214,6 +218,9 @@ static enum kvi_taken take_write(struct kvi_spread *spread, struct kvi_segment *
 	if (offset >= writing->len)
 		return KVI_TAKEN_NOTHING;
 	size_t left = writing->len - offset;
+	if (link->conn->has_sums)
+		atomic_fetch_add(&writing->sum,
+				 kvi_sum_grains(writing->base, writing->len, offset, len));
 	if (left <= len)
 		atomic_store(&spread->exhausted, true);
 	const struct kvi_wire_rkey *rkey = &writing->rkeys[link->index % writing->rkey_count];
@@ -293,6 +300,18 @@ enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_messa
 		return KVT_E_PROTOCOL;
 	}
 	kvi_tagged_complete(send, NULL);
+	return KVT_OK;
+}
+
+enum kvt_err kvi_send_on_wrong(struct kvi_tag_queue *queue, const struct kvi_message *message)
+{
+	struct kvi_tagged *send = find_send(queue, message->wrong.seq);
+	if (send == NULL)
+		return message->wrong.seq < queue->next_send_seq ? KVT_OK : KVT_E_PROTOCOL;
+	if (send->state != KVI_SEND_FINISHED)
+		return KVT_E_PROTOCOL;
+	kvi_conn_on_corrupt(queue->link->conn, "a message");
+	kvi_transfer_give_up(&send->transfer, KVT_E_CORRUPT, kvt_err_get_text(KVT_E_CORRUPT));
 	return KVT_OK;
 }
 

@@ -25,6 +25,7 @@ enum kvi_send_begun kvi_send_try(struct kvi_tagged *send);
 
 enum kvt_err kvi_send_on_cts(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_send_on_ack(struct kvi_tag_queue *queue, const struct kvi_message *message);
+enum kvt_err kvi_send_on_wrong(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_send_on_refused(struct kvi_tag_queue *queue, const struct kvi_message *message);
 enum kvt_err kvi_send_on_cancel(struct kvi_tag_queue *queue, const struct kvi_message *message);
 

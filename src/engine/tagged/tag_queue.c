@@ -231,6 +231,7 @@ static enum kvt_err (*const handlers[])(struct kvi_tag_queue *queue,
 	[KVI_MESSAGE_REFUSED] = kvi_send_on_refused,
 	[KVI_MESSAGE_KV_CLOSED] = on_kv_closed,
 	[KVI_MESSAGE_KV_CLOSED_ACK] = on_kv_closed_ack,
+	[KVI_MESSAGE_WRONG] = kvi_send_on_wrong,
 };
 
 enum kvt_err kvi_tag_queue_on_message(struct kvi_link *link, const struct kvi_message *message)

@@ -115,6 +115,7 @@ static void tagged_settle(struct kvt_transfer *transfer, bool failed)
 	tagged->arrival = NULL;
 	kvi_start_window_return(tagged);
 	kvi_list_remove(&tagged->node);
+	kvi_list_remove(&tagged->verifying.chore.node);
 	kvi_table_remove(tagged->is_send ? &tagged->kv->link->shard->sends
 					 : &tagged->kv->link->shard->matched,
 			 &tagged->entry);
@@ -156,6 +157,7 @@ static enum kvt_err start_tagged(struct kvt_kv *kv, struct kvi_tagged *tagged, i
 	tagged->transfer.count = 1;
 	tagged->kv = kv;
 	kvi_list_init(&tagged->node);
+	kvi_list_init(&tagged->verifying.chore.node);
 	kvi_ref_take(&kv->ref);
 	enum kvt_err err =
 		kvi_transfer_start(&tagged->transfer, kv->conn, kv->worker, timeout_ns, error);

@@ -29,6 +29,7 @@ enum kvi_tagged_state {
 	KVI_RECV_EARLY,	  /* CTS is out, for the next message */
 	KVI_RECV_MATCHED, /* CTS is out, for the message whose START came */
 	KVI_RECV_CANCELLING, /* CANCEL is out; CACK or FIN to come. Not given up: another message goes first */
+	KVI_RECV_VERIFYING, /* FIN has come, and its sum is compared: verify.h */
 
 	KVI_DONE,
 };
@@ -48,6 +49,16 @@ struct kvi_writing {
 
 	/* atomic */
 	_Atomic(size_t) cursor;
+	_Atomic(uint64_t) sum; /* of what was taken, where sums are used */
+};
+
+/* The checking of a receive. */
+struct kvi_verifying {
+	struct kvi_chore chore;
+	size_t len;
+	size_t done;
+	uint64_t sum;  /* of what is done */
+	uint64_t told; /* by FIN, of all */
 };
 
 struct kvi_tagged {
@@ -69,6 +80,7 @@ struct kvi_tagged {
 	struct kvi_registration *registration; /* receive: the memory of the CTS; send: the source */
 	struct kvi_arrival *arrival;	       /* receive: the START it is matched to */
 	struct kvi_writing *writing;	       /* send: what it has begun to write; NULL: nothing */
+	struct kvi_verifying verifying;	       /* receive */
 	uint32_t start_charge; /* send: what its START has of the window of STARTs; start_window.h */
 	bool acked;
 	bool peer_cancelled; /* STOPPING because of the peer's CANCEL, not of our giving up */

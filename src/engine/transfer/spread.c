@@ -300,6 +300,8 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 	} else {
 		kvi_shard_count_moved(link->shard);
 		learn(segment);
+		if (segment->cargo_kind != NULL && segment->cargo_kind->on_done != NULL)
+			segment->cargo_kind->on_done(segment);
 	}
 	release_cargo(segment);
 	if (!segment->awaits_ack)
@@ -370,7 +372,7 @@ static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 		mark_posted(segment);
 		segment->stripe->may_fault |= segment->cargo_kind == NULL;
 		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
-		if (segment->cargo_kind != NULL)
+		if (segment->cargo_kind != NULL && segment->cargo_kind->on_posted != NULL)
 			segment->cargo_kind->on_posted(segment);
 		retire_if_exhausted(segment->stripe);
 		return true;
@@ -394,6 +396,7 @@ static struct kvi_segment *take_from(struct kvi_list *queue, struct kvi_segment 
 		enum kvi_taken taken = KVI_TAKEN_NOTHING;
 		segment->stripe = stripe;
 		segment->awaits_ack = false;
+		segment->is_asked = false;
 		if (!is_exhausted(stripe))
 			taken = stripe->spread->source->take(stripe->spread, segment);
 		if (taken == KVI_TAKEN) {

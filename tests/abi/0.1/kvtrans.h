@@ -66,6 +66,10 @@ extern "C" {
  * insecure        no keys: whoever reaches the port is let in, and is trusted with what is exported to
  *                 him. Both sides are, or none. A line on stderr warns of it
  * accept_events   peers that connect are told as KVT_EVENT_CONN_ACCEPTED, and not taken with kvt_conn_accept()
+ * checksum        every byte is checked on its way from one side's memory to the other's, on all connections of this
+ *                 engine, whatever the peer's setting: one that is flipped fails its transfer with CORRUPT, on
+ *                 both sides, or ends the connection with PEER_LOST (docs/protocol.md 6.7). Against faults, not
+ *                 against attackers. A peer that cannot do it is refused, or refuses, with VERSION
  * identity,       what this engine tells its peers of itself: up to KVT_IDENTITY_LEN_MAX bytes of the
  * identity_len    application's, sent when both have shown their keys (kvt_conn_get_peer_identity())
  */
@@ -79,6 +83,7 @@ struct kvt_engine_config {
 	uint16_t listen_port;
 	bool insecure;
 	bool accept_events;
+	bool checksum;
 	size_t eager_len;
 	int64_t heartbeat_ns;
 	int64_t lost_after_ns;
@@ -172,7 +177,8 @@ struct kvt_stats {
 	uint64_t bytes_read;
 	uint64_t notifications; /* received */
 	uint64_t eager_sends;
-	uint64_t segments;			    /* RMA operations posted */
+	uint64_t segments; /* RMA operations posted */
+	uint64_t corruptions; /* pieces of data that came wrong, here or at a peer, and packets that came wrong here */
 	uint64_t send_latency[KVT_LATENCY_BUCKETS]; /* start to completion of successful sends */
 };
 

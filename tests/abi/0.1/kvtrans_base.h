@@ -43,6 +43,7 @@ enum kvt_scope {
 	X(KVT_E_TOO_LARGE, -22, TRANSFER, "the message is larger than the receive allows")         \
 	X(KVT_E_ACCESS, -23, TRANSFER, "the peer does not allow this access")                      \
 	X(KVT_E_WITHDRAWN, -24, TRANSFER, "the peer has withdrawn this memory")                    \
+	X(KVT_E_CORRUPT, -25, TRANSFER, "the data came wrong: its checksum does not fit")          \
 	X(KVT_E_UNREACHABLE, -40, CONNECTION, "the peer cannot be reached")                        \
 	X(KVT_E_PEER_LOST, -41, CONNECTION, "the peer is lost")                                    \
 	X(KVT_E_PEER_CLOSED, -42, CONNECTION, "the peer closed")                                   \

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flip.c - the calls of fabric.h that move bytes, by way of the linker's --wrap. */
+#include "support/flip.h"
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "fabric/fabric.h"
+
+enum kvt_err __real_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				       size_t len, struct kvi_memory *memory);
+enum kvt_err __real_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
+enum kvt_err __real_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+					const struct kvi_span *spans, size_t count,
+					enum kvi_delivery delivery);
+enum kvt_err __real_kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				       const struct kvi_span *spans, size_t count);
+size_t __real_kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
+enum kvt_err __wrap_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				       size_t len, struct kvi_memory *memory);
+enum kvt_err __wrap_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
+enum kvt_err __wrap_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+					const struct kvi_span *spans, size_t count,
+					enum kvi_delivery delivery);
+enum kvt_err __wrap_kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				       const struct kvi_span *spans, size_t count);
+size_t __wrap_kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
+
+/* Under lock. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static enum flip_kind wanted;
+static unsigned nth_left;
+static bool flipped;
+static const struct kvi_op *reading; /* the read to be flipped when it is complete; NULL: none */
+static uint8_t *read_byte;
+
+void flip_nth(enum flip_kind kind, unsigned nth)
+{
+	pthread_mutex_lock(&lock);
+	wanted = kind;
+	nth_left = nth;
+	flipped = false;
+	reading = NULL;
+	pthread_mutex_unlock(&lock);
+}
+
+bool has_flipped(void)
+{
+	pthread_mutex_lock(&lock);
+	bool has = flipped;
+	pthread_mutex_unlock(&lock);
+	return has;
+}
+
+/* Whether this operation is the one; under lock. */
+static bool is_its_turn(enum flip_kind kind)
+{
+	if (wanted != kind || --nth_left > 0)
+		return false;
+	wanted = FLIP_NONE;
+	return true;
+}
+
+static void flip(const void *bytes, size_t len)
+{
+	((uint8_t *)bytes)[len / 2] ^= 4;
+	flipped = true;
+}
+
+static void flip_in_turn(enum flip_kind kind, const void *bytes, size_t len)
+{
+	pthread_mutex_lock(&lock);
+	if (len > 0 && is_its_turn(kind))
+		flip(bytes, len);
+	pthread_mutex_unlock(&lock);
+}
+
+enum kvt_err __wrap_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
+				       size_t len, struct kvi_memory *memory)
+{
+	flip_in_turn(FLIP_SEND, buffer, len);
+	return __real_kvi_lane_post_send(lane, op, buffer, len, memory);
+}
+
+enum kvt_err __wrap_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
+{
+	flip_in_turn(FLIP_SEND, buffer, len);
+	return __real_kvi_lane_inject(lane, buffer, len);
+}
+
+enum kvt_err __wrap_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
+					const struct kvi_span *spans, size_t count,
+					enum kvi_delivery delivery)
+{
+	flip_in_turn(FLIP_WRITE, spans[count - 1].base, spans[count - 1].len);
+	return __real_kvi_lane_post_write(lane, op, spans, count, delivery);
+}
+
+enum kvt_err __wrap_kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
+				       const struct kvi_span *spans, size_t count)
+{
+	pthread_mutex_lock(&lock);
+	if (is_its_turn(FLIP_READ)) {
+		reading = op;
+		read_byte = (uint8_t *)spans[count - 1].base + spans[count - 1].len / 2;
+	}
+	pthread_mutex_unlock(&lock);
+	return __real_kvi_lane_post_read(lane, op, spans, count);
+}
+
+size_t __wrap_kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max)
+{
+	size_t count = __real_kvi_cq_poll(cq, completions, max);
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < count && reading != NULL; i++) {
+		if (completions[i].op != reading)
+			continue;
+		reading = NULL;
+		if (completions[i].err == KVT_OK)
+			flip(read_byte, 1);
+	}
+	pthread_mutex_unlock(&lock);
+	return count;
+}
