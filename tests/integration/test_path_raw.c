@@ -22,7 +22,7 @@
 #include "integration/raw.h"
 #include "wire/wire.h"
 
-enum { RECORD_ROOM = 4 * KIB, LANE_LEN = 2 };
+enum { RECORD_ROOM = 4 * KIB, LANE_LEN = 2, MANY_LANES = 256, TRIES = 10 };
 
 /* ---- frames ---- */
 
@@ -111,7 +111,7 @@ static int listen_locally(enum manner manner, struct kvi_wire_address *address)
 		return -1;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	must(fd >= 0 && bind(fd, (struct sockaddr *)&local, address->len) == 0 &&
-		     listen(fd, 4) == 0,
+		     listen(fd, MANY_LANES) == 0,
 	     "%s", strerror(errno));
 	return fd;
 }
@@ -131,13 +131,14 @@ static void take_call(struct hearing *hearing, int listener)
 	     "it does not take local lanes");
 }
 
-static void offer(int fd, enum manner manner, const struct kvi_wire_address *local, uint16_t port)
+static void offer(int fd, enum manner manner, const struct kvi_wire_address *local, uint16_t port,
+		  uint16_t lane_count)
 {
 	struct sockaddr_in tcp = { .sin_family = AF_INET, .sin_port = htons(port) };
 	struct kvi_frame frames[] = {
 		{ .type = KVI_FRAME_WELCOME,
 		  .welcome = { .version = 1,
-			       .lane_count = 1,
+			       .lane_count = lane_count,
 			       .eager_len = 64 * KIB,
 			       .rx_count = 32,
 			       .provider = "tcp" } },
@@ -164,7 +165,7 @@ static void play_server(struct peer *test, const void *arg)
 	int lane = -1;
 	peer_tell(test, port);
 	take_call(&hearing, listener);
-	offer(hearing.fd, manner, &local, port);
+	offer(hearing.fd, manner, &local, port, 1);
 	if (manner == SILENT || manner == HANGS_UP || manner == BABBLES || manner == DIES)
 		lane = raw_accept(local_fd);
 	if (manner == DIES)
@@ -201,6 +202,99 @@ START_TEST(a_server_whose_local_lanes_do_not_come_is_called_over_the_network)
 		peer_finish(&server);
 	expect_fds(fds - 1); /* the server's */
 	expect_no_gauges(engine);
+	kvt_engine_close(engine);
+}
+END_TEST
+
+/* It hangs up on the first lane, and tells how many came. */
+static void play_counting_server(struct peer *test, const void *arg)
+{
+	struct kvi_wire_address local;
+	struct hearing hearing = { .len = 0 };
+	struct kvi_frame frame;
+	uint16_t port;
+	uint64_t count = 1;
+	int listener = raw_listen(&port), local_fd = listen_locally(HANGS_UP, &local);
+	(void)arg;
+	peer_tell(test, port);
+	take_call(&hearing, listener);
+	offer(hearing.fd, HANGS_UP, &local, port, MANY_LANES);
+	close(raw_accept(local_fd));
+	must(hear(&hearing, &frame) && frame.type == KVI_FRAME_FAR, "no FAR");
+	while (poll(&(struct pollfd){ local_fd, POLLIN, 0 }, 1, 0) == 1) {
+		close(raw_accept(local_fd));
+		count++;
+	}
+	peer_tell(test, count);
+	close(hearing.fd);
+	close(listener);
+}
+
+START_TEST(no_more_local_lanes_are_made_when_one_has_failed)
+{
+	struct kvt_engine_config config = make_path_config(NULL);
+	struct kvt_error error = { .code = KVT_OK };
+	struct kvt_conn *conn;
+	uint64_t count = MANY_LANES;
+	config.insecure = true;
+	config.nconn_per_cpu = MANY_LANES;
+	/* All may be made before the first has failed, where the CPU is another's. */
+	for (unsigned i = 0; i < TRIES && count == MANY_LANES; i++) {
+		struct peer server;
+		peer_start(&server, play_counting_server, NULL);
+		struct kvt_engine *engine = open_engine(&config);
+		ck_assert_int_eq(kvt_conn_open(engine, get_host(), (uint16_t)peer_hear(&server), 0,
+					       &conn, &error),
+				 KVT_E_UNREACHABLE);
+		count = peer_hear(&server);
+		peer_finish(&server);
+		kvt_engine_close(engine);
+	}
+	ck_assert_uint_lt(count, MANY_LANES);
+}
+END_TEST
+
+/* As one on another host, where another provider serves: local is all that both have. */
+static void play_other_host(struct peer *test, const void *arg)
+{
+	struct hearing hearing = { .len = 0 };
+	struct kvi_frame frame, frames[] = {
+		{ .type = KVI_FRAME_WELCOME,
+		  .welcome = { .version = 1,
+			       .lane_count = 1,
+			       .eager_len = 64 * KIB,
+			       .rx_count = 32,
+			       .provider = "local" } },
+		{ .type = KVI_FRAME_LANES, .lanes.rail_count = 1 },
+	};
+	uint16_t port;
+	int listener = raw_listen(&port);
+	(void)arg;
+	listen_locally(ABSENT, &frames[1].lanes.rails[0]);
+	peer_tell(test, port);
+	take_call(&hearing, listener);
+	say(hearing.fd, frames, sizeof(frames) / sizeof(frames[0]));
+	must(hear(&hearing, &frame) && frame.type == KVI_FRAME_REFUSE &&
+		     frame.ending.code == KVT_E_NO_PROVIDER,
+	     "no REFUSE");
+	close(hearing.fd);
+	close(listener);
+}
+
+START_TEST(who_has_but_local_in_common_with_an_engine_elsewhere_has_no_provider)
+{
+	struct kvt_engine_config config = make_path_config(NULL);
+	struct kvt_error error = { .code = KVT_OK };
+	struct kvt_conn *conn;
+	struct peer server;
+	peer_start(&server, play_other_host, NULL);
+	config.insecure = true;
+	struct kvt_engine *engine = open_engine(&config);
+	ck_assert_int_eq(kvt_conn_open(engine, get_host(), (uint16_t)peer_hear(&server), 0, &conn,
+				       &error),
+			 KVT_E_NO_PROVIDER);
+	ck_assert_ptr_nonnull(strstr(error.text, "another provider in common"));
+	peer_finish(&server);
 	kvt_engine_close(engine);
 }
 END_TEST
@@ -368,6 +462,8 @@ void add_raw_path_tests(TCase *tests)
 	tcase_add_loop_test(tests,
 			    a_server_whose_local_lanes_do_not_come_is_called_over_the_network, 0,
 			    MANNERS);
+	tcase_add_test(tests, no_more_local_lanes_are_made_when_one_has_failed);
+	tcase_add_test(tests, who_has_but_local_in_common_with_an_engine_elsewhere_has_no_provider);
 	tcase_add_test(tests, a_client_that_does_not_name_the_local_path_is_offered_none);
 	tcase_add_test(tests,
 		       a_client_is_offered_the_local_path_with_a_proof_and_may_decline_it_once);

@@ -205,6 +205,9 @@ static bool step_lanes(struct kvi_dial *dial)
 			break; /* step_meeting() says so */
 		if (now_ns >= until_ns)
 			return wait_until(dial, now_ns);
+		/* One that was made may have broken since: the others would be made for nothing. */
+		if (kvi_trial_get_state(conn, NULL) == KVI_TRIAL_FAILED)
+			break;
 		err = open_lane(conn, dial->next_lane++, &dial->error);
 		if (atomic_load(&dial->stop) != KVT_OK)
 			return true;

@@ -289,8 +289,10 @@ void kvi_link_fail_unconnected(struct kvi_link *link, int provider_errno)
 	char address[KVI_ADDRESS_TEXT_LEN];
 	kvi_address_print(to->address, to->len, address);
 	bool one_host = kvi_conn_get_caps(link->conn)->one_host;
-	kvi_conn_fail(link->conn, KVT_E_UNREACHABLE, provider_errno, "lane %u, to %s: %s%s",
-		      link->index, address,
+	/* It was all that both have, and is none: not a matter of trying again. */
+	bool is_none = one_host && link->conn->engine->network.count > 0;
+	kvi_conn_fail(link->conn, is_none ? KVT_E_NO_PROVIDER : KVT_E_UNREACHABLE, provider_errno,
+		      "lane %u, to %s: %s%s", link->index, address,
 		      provider_errno != 0 ? strerror(provider_errno) : "no answer in time",
 		      one_host ? ". Both have to be in one network namespace, and of one user, or "
 				 "have another provider in common"
