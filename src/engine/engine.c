@@ -39,6 +39,7 @@ static void release_engine(struct kvi_ref *ref)
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_worker_free(engine->workers[i]);
 	kvi_dialer_free(engine->dialer);
+	kvi_control_free(engine->control);
 	kvi_inbox_close(&engine->inbox);
 	kvi_keyring_close(&engine->keyring);
 	kvi_vault_destroy(&engine->vault);
@@ -70,8 +71,7 @@ static void mute_wakes(struct kvt_engine *engine)
 {
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		kvi_wake_mute(&engine->workers[i]->wake);
-	if (engine->control != NULL)
-		kvi_control_mute(engine->control);
+	kvi_control_mute(engine->control);
 }
 
 static enum kvt_err open_rails(struct kvt_engine *engine, const struct kvt_engine_config *config,
@@ -174,6 +174,45 @@ static void close_parts(struct kvt_engine *engine)
 		kvi_rail_close(engine->rails[i]);
 }
 
+/* The workers, with their queues on all rails, and the control thread. */
+static enum kvt_err try_threads(struct kvt_engine *engine, struct kvt_error *error)
+{
+	const struct kvi_settings *settings = &engine->settings;
+	while (engine->worker_count < settings->ncpus) {
+		enum kvt_err err = kvi_worker_open(engine, engine->worker_count, &worker_calls,
+						   &engine->workers[engine->worker_count], error);
+		if (err != KVT_OK)
+			return err;
+		engine->worker_count++;
+	}
+	return kvi_control_start(engine->control, settings->listen_port, error);
+}
+
+/* No thread may see a rail go. */
+static void drop_local(struct kvt_engine *engine, const struct kvt_error *why)
+{
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_worker_stop(engine->workers[i]);
+	while (engine->worker_count > 0)
+		kvi_worker_free(engine->workers[--engine->worker_count]);
+	kvi_rail_close(engine->rails[--engine->rail_count]);
+	engine->local = (struct kvi_path){ .count = 0 };
+	snprintf(engine->no_local_text, sizeof(engine->no_local_text),
+		 "this side could not open it: %.200s", why->text);
+}
+
+/* Where it is the way within this host that cannot be had, the engine goes without. */
+static enum kvt_err start_threads(struct kvt_engine *engine, struct kvt_error *error)
+{
+	struct kvt_error why;
+	enum kvt_err err = try_threads(engine, &why);
+	if (err != KVT_OK && engine->network.count > 0 && engine->local.count > 0) {
+		drop_local(engine, &why);
+		err = try_threads(engine, &why);
+	}
+	return err == KVT_OK ? KVT_OK : kvi_fail(error, err, why.provider_errno, "%s", why.text);
+}
+
 enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_engine **engine_out,
 			     struct kvt_error *error)
 {
@@ -225,22 +264,16 @@ enum kvt_err kvt_engine_open(const struct kvt_engine_config *given, struct kvt_e
 	open_local(engine, &config);
 	if (config.insecure)
 		kvi_log(KVI_LOG_WARN, "insecure", "this engine lets in whoever reaches its port");
-	while (engine->worker_count < settings.ncpus) {
-		err = kvi_worker_open(engine, engine->worker_count, &worker_calls,
-				      &engine->workers[engine->worker_count], error);
-		if (err != KVT_OK)
-			goto err_close;
-		engine->worker_count++;
-	}
-	pin_workers(engine, &config);
 	engine->dialer = kvi_dialer_alloc(engine);
-	if (engine->dialer == NULL) {
+	engine->control = kvi_control_alloc(engine);
+	if (engine->dialer == NULL || engine->control == NULL) {
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an engine");
 		goto err_close;
 	}
-	err = kvi_control_open(engine, settings.listen_port, &engine->control, error);
+	err = start_threads(engine, error);
 	if (err != KVT_OK)
 		goto err_close;
+	pin_workers(engine, &config);
 	engine->port = kvi_control_get_port(engine->control);
 	engine->address.port = engine->port;
 	*engine_out = engine;

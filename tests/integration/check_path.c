@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -393,6 +394,58 @@ START_TEST(who_insists_does_not_meet_who_never_takes_it)
 }
 END_TEST
 
+/* ---- few descriptors ---- */
+
+static unsigned count_fds_of(const struct kvt_engine_config *config)
+{
+	int before = count_fds();
+	struct kvt_engine *engine = open_engine(config);
+	int count = count_fds() - before;
+	kvt_engine_close(engine);
+	expect_fds(before);
+	return (unsigned)count;
+}
+
+/* An engine that is opened while no more than so many descriptors are left. */
+static struct kvt_engine *open_with_few(const struct kvt_engine_config *config, unsigned count)
+{
+	struct rlimit limit, few;
+	int lowest = dup(STDIN_FILENO);
+	close(lowest);
+	must(getrlimit(RLIMIT_NOFILE, &limit) == 0, "%s", strerror(errno));
+	few = limit;
+	few.rlim_cur = (rlim_t)lowest + count;
+	must(setrlimit(RLIMIT_NOFILE, &few) == 0, "%s", strerror(errno));
+	struct kvt_engine *engine = open_engine(config);
+	must(setrlimit(RLIMIT_NOFILE, &limit) == 0, "%s", strerror(errno));
+	return engine;
+}
+
+START_TEST(an_engine_that_finds_no_descriptors_for_the_local_path_goes_without)
+{
+	struct kvt_engine_config config = make_keyed_config(NULL);
+	config.ncpus = 3;
+	kvt_engine_close(open_engine(&config)); /* what a provider opens once for all */
+	unsigned with_local = count_fds_of(&config);
+	setenv("KVTRANS_LOCAL", "0", 1);
+	unsigned without = count_fds_of(&config);
+	unsetenv("KVTRANS_LOCAL");
+	ck_assert_uint_lt(without, with_local);
+	struct kvt_engine *other = open_engine(&config);
+	for (unsigned count = without; count < with_local; count++) {
+		struct kvt_engine *engine = open_with_few(&config, count);
+		struct kvt_conn *conn = connect_to(engine, kvt_engine_get_port(other));
+		struct kvt_conn *peer = accept_from(other);
+		expect_path(conn, "tcp", "could not open it: ");
+		expect_path(peer, "tcp", "the peer takes no local lanes");
+		kvt_conn_close(conn);
+		kvt_conn_close(peer);
+		kvt_engine_close(engine);
+	}
+	kvt_engine_close(other);
+}
+END_TEST
+
 /* ---- what is left ---- */
 
 START_TEST(connections_on_the_local_path_give_all_descriptors_back)
@@ -444,6 +497,7 @@ int main(void)
 	tcase_add_test(tests, another_network_namespace_is_reached_over_the_network);
 	tcase_add_loop_test(tests, who_insists_on_the_local_path_is_told_what_stands_between, 0, 2);
 	tcase_add_test(tests, who_insists_does_not_meet_who_never_takes_it);
+	tcase_add_test(tests, an_engine_that_finds_no_descriptors_for_the_local_path_goes_without);
 	tcase_add_test(tests, connections_on_the_local_path_give_all_descriptors_back);
 	add_raw_path_tests(tests);
 	return run_tests("path", tests);

@@ -576,15 +576,13 @@ static enum kvt_err listen_on_all(struct kvi_control *control, uint16_t given_po
 	return err;
 }
 
-enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
-			      struct kvi_control **control_out, struct kvt_error *error)
+struct kvi_control *kvi_control_alloc(struct kvt_engine *engine)
 {
 	struct kvi_control *control = kvi_alloc(sizeof(*control));
 	if (control == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for the control thread");
+		return NULL;
 	control->engine = engine;
 	control->resume_ns = KVI_NEVER;
-	control->opened_ns = kvi_clock_now();
 	kvi_list_init(&control->sessions);
 	kvi_list_init(&control->ended);
 	kvi_list_init(&control->beats);
@@ -592,13 +590,17 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
 	kvi_strangers_init(&control->callers, KVI_CALLERS_MAX, KVI_CALLERS_PER_SOURCE_MAX);
 	kvi_mailbox_init(&control->notes);
 	kvi_list_init(&control->adopted);
+	atomic_init(&control->wake.fd, -1);
 	pthread_mutex_init(&control->lock, NULL);
+	return control;
+}
 
+enum kvt_err kvi_control_start(struct kvi_control *control, uint16_t port, struct kvt_error *error)
+{
 	enum kvt_err err = kvi_wake_open(&control->wake);
-	if (err != KVT_OK) {
-		kvi_fail(error, err, errno, "no descriptor for the control thread");
-		goto err_free;
-	}
+	if (err != KVT_OK)
+		return kvi_fail(error, err, errno, "no descriptor for the control thread");
+	control->opened_ns = kvi_clock_now();
 	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	control->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (control->epoll_fd < 0 || control->reserve_fd < 0) {
@@ -613,13 +615,12 @@ enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
 		err = kvi_fail(error, KVT_E_LIMIT, errno, "cannot watch the listener");
 		goto err_close_listener;
 	}
-	*control_out = control; /* where the thread's connections look for it */
 	err = kvi_thread_start(&control->thread, "kvt-control", run_control, control);
 	if (err != KVT_OK) {
-		*control_out = NULL;
 		kvi_fail(error, err, 0, "cannot start the control thread");
 		goto err_close_listener;
 	}
+	control->is_started = true;
 	return KVT_OK;
 
 err_close_listener:
@@ -630,8 +631,6 @@ err_close_fds:
 	if (control->reserve_fd >= 0)
 		close(control->reserve_fd);
 	kvi_wake_close(&control->wake);
-err_free:
-	kvi_free(control);
 	return err;
 }
 
@@ -643,6 +642,8 @@ void kvi_control_mute(struct kvi_control *control)
 void kvi_control_stop(struct kvi_control *control)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &control->wake };
+	if (!control->is_started)
+		return;
 	if (!kvi_wake_is_watched(&control->wake, control->epoll_fd, event))
 		kvi_engine_lose_fds(control->engine);
 	else
@@ -660,6 +661,12 @@ void kvi_control_stop(struct kvi_control *control)
 		close(control->reserve_fd);
 	}
 	kvi_wake_close(&control->wake);
+}
+
+void kvi_control_free(struct kvi_control *control)
+{
+	if (control == NULL)
+		return;
 	pthread_mutex_destroy(&control->lock);
 	kvi_free(control);
 }

@@ -32,8 +32,9 @@ struct kvt_engine;
  * for the turns of the others.
  */
 struct kvi_control {
-	/* immutable after open */
+	/* immutable once it has started */
 	struct kvt_engine *engine;
+	bool is_started;
 	int epoll_fd;
 	int listen_fds[KVI_RAILS_MAX]; /* one a host of the engine's address */
 	unsigned listen_count;
@@ -71,15 +72,19 @@ struct kvi_control {
 	atomic_bool stopping;
 };
 
+/* It is there before the workers and for as long as the engine, as each thread may find that descriptors were lost.
+ * NULL: no memory. */
+struct kvi_control *kvi_control_alloc(struct kvt_engine *engine);
+void kvi_control_free(struct kvi_control *control);
+
 /* Listen on one port (0: any) of all hosts of the engine's address, and start the thread. Errors: LIMIT (port in use,
  * descriptors), INVALID, NO_MEMORY. */
-enum kvt_err kvi_control_open(struct kvt_engine *engine, uint16_t port,
-			      struct kvi_control **control, struct kvt_error *error);
+enum kvt_err kvi_control_start(struct kvi_control *control, uint16_t port, struct kvt_error *error);
 
 /* Its descriptors may not be ours: it is not woken any more, and looks in by itself. Any thread. */
 void kvi_control_mute(struct kvi_control *control);
 
-/* Send CLOSE to all peers, tear their connections down, stop the thread. */
+/* Send CLOSE to all peers, tear their connections down, stop the thread, if it has started. */
 void kvi_control_stop(struct kvi_control *control);
 
 /* Give a connected socket to the control thread, for conn in state OPENING. Owns fd on success. */

@@ -62,7 +62,7 @@ struct kvi_inbox {
 };
 
 struct kvt_engine {
-	/* immutable after open */
+	/* immutable after open; atomic, where threads that run before its end look */
 	struct kvi_settings settings;
 	unsigned fork_count;
 	uint8_t instance[KVI_SESSION_LEN];
@@ -74,7 +74,7 @@ struct kvt_engine {
 	uint8_t host_id[KVI_HOST_ID_LEN];
 	size_t host_id_len; /* 0: this host has none */
 	struct kvi_worker *workers[KVI_CPUS_MAX];
-	unsigned worker_count;
+	atomic_uint worker_count;
 	struct kvi_control *control;
 	struct kvi_dialer *dialer;
 	const struct kvi_handlers *handlers; /* of messages, link.h */
