@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,41 @@ static void move_to_another_host(void)
 	unlink(name);
 }
 
+/* It may be traced by none of its user from now on, so process_vm_readv(2) does not reach it: as where Yama's ptrace_scope
+ * is 1. A new user id does that, too. */
+static void refuse_to_be_traced(void)
+{
+	if (geteuid() == 0)
+		become_another_user();
+	must(prctl(PR_SET_DUMPABLE, 0) == 0, "%s", strerror(errno));
+}
+
+/* Where nobody else is seen. The process that was started stays outside, and ends as this one does. */
+static void enter_pid_namespace(void)
+{
+	int status = 0;
+	must(unshare(CLONE_NEWPID) == 0, "%s", strerror(errno));
+	pid_t child = fork();
+	must(child >= 0, "%s", strerror(errno));
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		return;
+	}
+	must(waitpid(child, &status, 0) == child, "%s", strerror(errno));
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+/* A container as far as the network, which it shares: with a /proc of its own, and without shared memory. */
+static void enter_container(void)
+{
+	must(unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) == 0 &&
+		     mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		     mount("none", "/dev/shm", "tmpfs", MS_RDONLY, NULL) == 0,
+	     "%s", strerror(errno));
+	enter_pid_namespace();
+	must(mount("proc", "/proc", "proc", 0, NULL) == 0, "%s", strerror(errno));
+}
+
 /* Have a system call fail from now on, as seccomp profiles do; with a first argument of that value, or any (-1). */
 static void forbid(uint32_t call, int first)
 {
@@ -156,6 +192,7 @@ static const struct meeting meetings[] = {
 	{ "tcp", { NULL, NULL, "the peer offers no local" }, { NULL, opt_out, "KVTRANS_LOCAL=0" } },
 	{ "local", { NULL, forbid_pulling, NULL }, { NULL, NULL, NULL } },
 	{ "local", { NULL, NULL, NULL }, { NULL, forbid_pulling, NULL } },
+	{ "local", { NULL, refuse_to_be_traced, NULL }, { NULL, refuse_to_be_traced, NULL } },
 	/* The caller makes the memory of a lane. */
 	{ "tcp", { NULL, forbid_memfd, "memfd_create" }, { NULL, NULL, "the peer says: memfd" } },
 	{ "local", { NULL, NULL, NULL }, { NULL, forbid_memfd, NULL } },
@@ -180,6 +217,14 @@ static const struct meeting root_meetings[] = {
 	{ "tcp",
 	  { NULL, NULL, "another host" },
 	  { NULL, move_to_another_host, "the peer says: the peer is on another host" } },
+};
+
+static const struct meeting container_meetings[] = {
+	{ "local", { NULL, enter_pid_namespace, NULL }, { NULL, NULL, NULL } },
+	{ "local", { NULL, NULL, NULL }, { NULL, enter_pid_namespace, NULL } },
+	{ "local", { NULL, enter_pid_namespace, NULL }, { NULL, enter_pid_namespace, NULL } },
+	{ "local", { NULL, enter_container, NULL }, { NULL, NULL, NULL } },
+	{ "local", { NULL, enter_container, NULL }, { NULL, enter_container, NULL } },
 };
 
 static const struct meeting namespace_meetings[] = {
@@ -271,6 +316,16 @@ START_TEST(another_user_or_another_host_is_reached_over_the_network)
 }
 END_TEST
 
+START_TEST(containers_that_share_a_network_are_reached_locally)
+{
+	if (geteuid() != 0) {
+		printf("SKIP: namespaces of processes and of mounts take root\n");
+		return;
+	}
+	hold(&container_meetings[_i]);
+}
+END_TEST
+
 static bool may_make_user_namespaces(void)
 {
 	int status = 1;
@@ -292,17 +347,22 @@ END_TEST
 
 /* ---- another network namespace ---- */
 
-static const struct meeting parted = {
-	"tcp",
-	{ NULL, NULL, "network namespace" },
-	{ NULL, NULL, "the peer says: no process of this network namespace" },
+#define PARTED "no process of this network namespace"
+
+static const struct meeting parted[] = {
+	{ "tcp", { NULL, NULL, PARTED }, { NULL, NULL, "the peer says: " PARTED } },
+	{ "tcp",
+	  { NULL, enter_container, PARTED },
+	  { NULL, enter_container, "the peer says: " PARTED } },
 };
 
-static struct kvt_engine *enter_network(struct peer *test, const char *host, const char *provider)
+static struct kvt_engine *enter_network(struct peer *test, const char *host, const struct end *end)
 {
 	static const char *const interfaces[] = { CABLE };
-	struct kvt_engine_config config = make_keyed_config(provider);
+	struct kvt_engine_config config = make_keyed_config(end->provider);
 	connect_cable(test, host);
+	if (end->prepare != NULL)
+		end->prepare();
 	config.interfaces = interfaces;
 	return open_engine(&config);
 }
@@ -310,7 +370,7 @@ static struct kvt_engine *enter_network(struct peer *test, const char *host, con
 static void play_far_server(struct peer *test, const void *arg)
 {
 	const struct meeting *meeting = arg;
-	struct side side = { .engine = enter_network(test, "10.99.7.2", meeting->server.provider) };
+	struct side side = { .engine = enter_network(test, "10.99.7.2", &meeting->server) };
 	peer_tell(test, kvt_engine_get_port(side.engine));
 	if (strcmp(meeting->path, "local") != 0) {
 		side.conn = accept_from(side.engine);
@@ -327,7 +387,7 @@ static void play_far_caller(struct peer *test, const void *arg)
 {
 	const struct meeting *meeting = arg;
 	struct kvt_error error = { .code = KVT_OK };
-	struct side side = { .engine = enter_network(test, "10.99.7.1", meeting->caller.provider) };
+	struct side side = { .engine = enter_network(test, "10.99.7.1", &meeting->caller) };
 	enum kvt_err err = kvt_conn_open(side.engine, "10.99.7.2", (uint16_t)peer_hear(test),
 					 PATIENCE_NS, &side.conn, &error);
 	if (strcmp(meeting->path, "local") != 0) {
@@ -365,7 +425,7 @@ static void hold_apart(const struct meeting *meeting)
 
 START_TEST(another_network_namespace_is_reached_over_the_network)
 {
-	hold_apart(&parted);
+	hold_apart(&parted[_i]);
 }
 END_TEST
 
@@ -494,7 +554,9 @@ int main(void)
 			    ROOT_MEETINGS);
 	tcase_add_loop_test(tests, another_user_namespace_of_the_same_user_is_reached_locally, 0,
 			    2);
-	tcase_add_test(tests, another_network_namespace_is_reached_over_the_network);
+	tcase_add_loop_test(tests, containers_that_share_a_network_are_reached_locally, 0,
+			    sizeof(container_meetings) / sizeof(container_meetings[0]));
+	tcase_add_loop_test(tests, another_network_namespace_is_reached_over_the_network, 0, 2);
 	tcase_add_loop_test(tests, who_insists_on_the_local_path_is_told_what_stands_between, 0, 2);
 	tcase_add_test(tests, who_insists_does_not_meet_who_never_takes_it);
 	tcase_add_test(tests, an_engine_that_finds_no_descriptors_for_the_local_path_goes_without);
