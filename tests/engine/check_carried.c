@@ -17,8 +17,8 @@
 enum { SPAN_LEN = KVI_WIRE_SPAN_LEN, CARRIED_MOST = 2048, STEP = 3 * BLOCK_LEN };
 
 /* Spans of len bytes each from place on, STEP apart there and half as much here, so that none follows another. */
-static struct kvt_transfer *start_spans_at(size_t place, size_t count, uint64_t len,
-					   const char *notify)
+static struct kvt_transfer *start_spans_within(size_t place, size_t count, uint64_t len,
+					       const char *notify, int64_t timeout_ns)
 {
 	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
 	uint64_t local[32], remote[32], lens[32];
@@ -37,9 +37,16 @@ static struct kvt_transfer *start_spans_at(size_t place, size_t count, uint64_t 
 	request.count = count;
 	request.notify = notify;
 	request.notify_len = notify == NULL ? 0 : strlen(notify);
+	request.timeout_ns = timeout_ns;
 	enum kvt_err err = kvt_spans_start(&request, &transfer, &error);
 	ck_assert_msg(err == KVT_OK, "no transfer: %s", error.text);
 	return transfer;
+}
+
+static struct kvt_transfer *start_spans_at(size_t place, size_t count, uint64_t len,
+					   const char *notify)
+{
+	return start_spans_within(place, count, len, notify, 0);
 }
 
 static struct kvt_transfer *start_spans(size_t count, uint64_t len, const char *notify)
@@ -209,6 +216,29 @@ START_TEST(a_small_write_whose_notification_finds_no_room_is_told_of_as_failed)
 }
 END_TEST
 
+/* No packet gets away, so the later ones never have room; nothing is said of notifications where there is none. */
+START_TEST(a_small_write_that_finds_no_room_in_time_says_what_could_not_be_done)
+{
+	enum { COUNT = 1000 };
+	struct kvt_transfer *transfers[COUNT];
+	pages_open(PACKS);
+	fake_hold(FAKE_SEND);
+	for (unsigned i = 0; i < COUNT; i++)
+		transfers[i] = start_spans_within(0, 16, 8, i % 2 == 0 ? NULL : "told",
+						  i < COUNT - 2 ? 0 : 50 * KVI_MS);
+	for (unsigned i = COUNT - 2; i < COUNT; i++) {
+		struct kvt_result result = await(transfers[i], KVT_E_TIMEOUT);
+		const char *words = i % 2 == 0 ? "128 bytes could not be written"
+					       : "has not taken its notifications";
+		ck_assert_msg(strstr(result.text, words) != NULL, "%s", result.text);
+	}
+	fake_hold(0);
+	for (unsigned i = 0; i < COUNT; i++)
+		finish(transfers[i], i < COUNT - 2 ? KVT_OK : KVT_E_TIMEOUT);
+	pages_close();
+}
+END_TEST
+
 START_TEST(a_withdrawal_waits_for_small_writes_and_nothing_lands_behind_it)
 {
 	enum { COUNT = 200 };
@@ -327,6 +357,7 @@ int main(void)
 	tcase_add_loop_test(tests,
 			    a_small_write_whose_notification_finds_no_room_is_told_of_as_failed, 0,
 			    MAIN_WAYS);
+	tcase_add_test(tests, a_small_write_that_finds_no_room_in_time_says_what_could_not_be_done);
 	tcase_add_loop_test(tests, a_withdrawal_waits_for_small_writes_and_nothing_lands_behind_it,
 			    0, MAIN_WAYS);
 	tcase_add_loop_test(tests, carried_bytes_outside_their_extent_or_message_are_refused, 0,

@@ -290,10 +290,12 @@ static void paged_format_timeout(const struct kvt_transfer *transfer, char *text
 	const struct kvi_paged *paged =
 		kvi_container_of(transfer, const struct kvi_paged, transfer);
 	double seconds = (double)(kvi_clock_now() - transfer->started_ns) / (double)KVI_SECOND;
-	if (paged->state == KVI_PAGED_CONFIRMING)
+	/* Neither has been said yet; of a write that is carried no byte has gone. */
+	bool waits = paged->state == KVI_PAGED_CONFIRMING;
+	if (waits && paged->notify != NULL)
 		snprintf(text, len, "the peer has not taken its notifications within %.1f s",
 			 seconds);
-	else if (paged->state == KVI_PAGED_CONFIRMED)
+	else if (paged->state == KVI_PAGED_CONFIRMED || (waits && !paged->carried))
 		snprintf(text, len,
 			 "the peer did not confirm within %.1f s; whether it has the data is "
 			 "unknown",
