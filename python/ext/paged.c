@@ -255,30 +255,41 @@ PyObject *kvi_py_read_blocks(PyObject *self, PyObject *args, PyObject *kwargs)
 	return move_blocks(self, args, kwargs, "OOOO|OOOO:read_blocks", KVI_PY_READ);
 }
 
-static PyObject *start_spans(struct start *start)
+/* Spans of each part's pool and remote; in all so many. */
+static PyObject *start_parts(const struct start *start, const struct kvt_part *parts, size_t count,
+			     size_t span_count)
 {
-	struct kvt_spans_request request = KVT_SPANS_REQUEST_INIT;
+	struct kvt_parts_request request = KVT_PARTS_REQUEST_INIT;
 	struct kvt_transfer *handle = NULL;
 	struct kvt_error error = { 0 };
 	PyThreadState *thread = NULL;
 
 	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
-	request.pool = start->pool->backing->handle;
-	request.remote = start->remote->handle;
-	request.local_off = start->indices.data[0];
-	request.remote_off = start->indices.data[1];
-	request.lens = start->indices.data[2];
-	request.count = start->indices.count;
+	request.parts = parts;
+	request.part_count = count;
 	request.notify = get_notify(&start->notify);
 	request.notify_len = (size_t)start->notify.len;
 	request.timeout_ns = start->timeout_ns;
 	request.reap = true;
-	if (request.count >= MANY_BLOCKS)
+	if (span_count >= MANY_BLOCKS)
 		thread = PyEval_SaveThread();
-	(void)kvt_spans_start(&request, &handle, &error);
+	(void)kvt_parts_start(&request, &handle, &error);
 	if (thread != NULL)
 		PyEval_RestoreThread(thread);
 	return make_paged(start->engine, start->kind, handle, &error);
+}
+
+static struct kvt_part make_part(const struct kvi_py_pool *pool, const struct kvi_py_remote *remote,
+				 const struct kvi_py_indices *indices)
+{
+	return (struct kvt_part){
+		.pool = pool->backing->handle,
+		.remote = remote->handle,
+		.local_off = indices->data[0],
+		.remote_off = indices->data[1],
+		.lens = indices->data[2],
+		.count = indices->count,
+	};
 }
 
 static PyObject *move_spans(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
@@ -295,7 +306,8 @@ static PyObject *move_spans(PyObject *self, PyObject *args, PyObject *kwargs, co
 		return NULL;
 	if (parse_common(&start) == 0 && kvi_py_get_spans(spans, &start.indices) == 0 &&
 	    enter(&start) == 0) {
-		transfer = start_spans(&start);
+		struct kvt_part part = make_part(start.pool, start.remote, &start.indices);
+		transfer = start_parts(&start, &part, 1, part.count);
 		leave(&start);
 	}
 	release(&start);
@@ -395,14 +407,7 @@ static int enter_parts(struct parts *parts)
 		part->remote = remote;
 		pool->users++;
 		remote->users++;
-		parts->request[parts->entered++] = (struct kvt_part){
-			.pool = pool->backing->handle,
-			.remote = remote->handle,
-			.local_off = part->indices.data[0],
-			.remote_off = part->indices.data[1],
-			.lens = part->indices.data[2],
-			.count = part->indices.count,
-		};
+		parts->request[parts->entered++] = make_part(pool, remote, &part->indices);
 		parts->span_count += part->indices.count;
 	}
 	return 0;
@@ -429,29 +434,6 @@ static void leave_parts(struct parts *parts)
 	release(start);
 }
 
-static PyObject *start_parts(const struct parts *parts)
-{
-	const struct start *start = &parts->start;
-	struct kvt_parts_request request = KVT_PARTS_REQUEST_INIT;
-	struct kvt_transfer *handle = NULL;
-	struct kvt_error error = { 0 };
-	PyThreadState *thread = NULL;
-
-	request.direction = start->kind == KVI_PY_READ ? KVT_READ : KVT_WRITE;
-	request.parts = parts->request;
-	request.part_count = parts->count;
-	request.notify = get_notify(&start->notify);
-	request.notify_len = (size_t)start->notify.len;
-	request.timeout_ns = start->timeout_ns;
-	request.reap = true;
-	if (parts->span_count >= MANY_BLOCKS)
-		thread = PyEval_SaveThread();
-	(void)kvt_parts_start(&request, &handle, &error);
-	if (thread != NULL)
-		PyEval_RestoreThread(thread);
-	return make_paged(start->engine, start->kind, handle, &error);
-}
-
 static PyObject *move_parts(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
 			    enum kvi_py_kind kind)
 {
@@ -464,7 +446,7 @@ static PyObject *move_parts(PyObject *self, PyObject *args, PyObject *kwargs, co
 		return NULL;
 	if (parse_common(&parts.start) == 0 && read_parts(&parts, object) == 0 &&
 	    enter_parts(&parts) == 0)
-		transfer = start_parts(&parts);
+		transfer = start_parts(&parts.start, parts.request, parts.count, parts.span_count);
 	leave_parts(&parts);
 	return transfer;
 }
