@@ -20,7 +20,8 @@
 
 #include "base/copy.h"
 
-enum { PARTS_MAX = 1024, POSTS = 1024 };
+/* What the kernel copies in a call: it stops short of 2 GiB. */
+enum { CALL_MAX = 1 << 30, PARTS_MAX = 1024, POSTS = 1024 };
 
 /* In the leading process's file, behind its pool. Who waits for long lets others run. */
 struct board {
@@ -122,7 +123,7 @@ static int copy_blocks(struct perf_run *run, const uint32_t *own, const uint32_t
 		}
 		to[used] = (struct iovec){ here, len };
 		from[used++] = (struct iovec){ (void *)(uintptr_t)there, len };
-		if (used < PARTS_MAX)
+		if (used < PARTS_MAX && (used + 1) * len <= CALL_MAX)
 			continue;
 		status = read_blocks(link, to, from, used);
 		used = 0;
