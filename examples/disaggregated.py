@@ -48,7 +48,7 @@ def prefill(options, announce):
         ok, _, _, conn_id = engine.accept(timeout=deadline.left())
         check(engine, ok, "no decode process came")
         talk = Talk(engine, conn_id, deadline)
-        introduce(engine, options.interface)
+        introduce(engine.stats(conn_id)["path"], options.interface)
         hand_over(engine, conn_id, talk, options.seed)
         bulk.send(engine, conn_id, talk, options)
         talk.hear()  # decode has all it wants
@@ -150,19 +150,19 @@ def compare(model, first, generated):
     say("decode", f"an empty cache gives others ({same} of {GENERATED} agree)")
 
 
-def introduce(engine, interface):
+def introduce(path, interface):
+    heading("1. A prompt changes hands between prefill and decode")
+    network = "" if path == "local" else f", {interface}, TCP congestion control {read_congestion_control()}"
+    say("", f"path {path}{network}, {len(os.sched_getaffinity(0))} CPUs")
+
+
+def read_congestion_control():
     try:
         with open("/proc/sys/net/ipv4/tcp_congestion_control") as file:
             control = file.read().strip()
     except OSError:
-        control = "unknown"
-    heading("1. A prompt changes hands between prefill and decode")
-    note = ", which paces loopback, too: all TCP here is slower than it could be"
-    say(
-        "",
-        f"interface {interface}, provider {engine.provider}, {len(os.sched_getaffinity(0))} CPUs, "
-        f"TCP congestion control {control}{note if control == 'bbr' else ''}",
-    )
+        return "unknown"
+    return control + (", which paces loopback, too: all TCP here is slower than it could be" if control == "bbr" else "")
 
 
 def main():

@@ -52,7 +52,7 @@ def prefill(options, announce):
         say("prefill", f"a Llama of {shape.layers} layers, {shape.heads} heads on {shape.kv_heads} KV heads, "
                        f"{shape.dim} wide, with the weights of {options.model.name}")
         say("prefill", f"{len(tokens)} tokens in {(computed - start) * 1e3:.0f} ms, delivered "
-                       f"{(delivered - computed) * 1e3:.1f} ms later: {cache.nbytes:,} bytes by {engine.provider}")
+                       f"{(delivered - computed) * 1e3:.1f} ms later: {cache.nbytes:,} bytes by {conn.stats()['path']}")
         tell(conn, deadline, first=int(np.argmax(logits)))
         hear(conn, deadline)  # decode has all it wants
 
@@ -73,7 +73,7 @@ def decode(options):
         start = time.monotonic()
         answer = [first] + model.generate(first, len(tokens), options.tokens - 1, cache, tokenizer.end)
         took = time.monotonic() - start
-        say("decode", f"{len(answer)} tokens from the received cache in {took:.1f} s:")
+        say("decode", f"{count(answer)} from the received cache in {took:.1f} s:")
         say("question", request["question"])
         say("answer", tokenizer.decode(answer) + ("" if answer[-1] == tokenizer.end else " ..."))
         compare(model, tokens, answer, tokenizer.end)
@@ -86,12 +86,19 @@ def compare(model, tokens, answer, end):
     alone = [first] + model.generate(first, len(tokens), len(answer) - 1, cache, end)
     if alone != answer:
         raise Failure(f"one process alone gives other tokens: {alone}, not {answer}")
-    say("decode", f"one process alone gives the same {len(answer)} tokens")
+    say("decode", f"one process alone gives the same {count(answer)}")
+    if len(answer) == 1:
+        say("decode", "prefill has computed that one, so it tells nothing of what was received: ask for more --tokens")
+        return
     # The comparison says something only if the tokens depend on what was received.
     cache[:] = 0
     if model.generate(first, len(tokens), len(answer) - 1, cache, end) == answer[1:]:
         raise Failure("an empty cache gives the same tokens: ask another question")
     say("decode", "an empty cache gives others")
+
+
+def count(tokens):
+    return "1 token" if len(tokens) == 1 else f"{len(tokens)} tokens"
 
 
 def list_extents(cache):

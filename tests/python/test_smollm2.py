@@ -148,6 +148,13 @@ def test_decode_answers_from_the_cache_that_prefill_wrote(file):
 
 
 @with_gguf
+def test_a_single_token_is_no_proof_and_no_failure(file):
+    status, said, errors = run("--model", file, "--tokens", "1", "--question", "and the end?")
+    assert (status, errors) == (0, "")
+    assert "the same 1 token" in said and "ask for more --tokens" in said
+
+
+@with_gguf
 def test_a_file_of_another_kind_is_refused_with_a_sentence(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUX" * 100)
     status, said, errors = run("--model", tmp_path / "model.gguf")
