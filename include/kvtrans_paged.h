@@ -383,11 +383,18 @@ struct kvt_event {
 /* The next event of a connection that the application has: KVT_OK, or KVT_E_AGAIN. Waits for no peer; before CONN_ACCEPTED
  * it registers what is offered to all peers. Notifications that nobody takes make the peer's next ones wait. */
 KVT_API enum kvt_err kvt_engine_get_event(struct kvt_engine *engine, struct kvt_event **event);
-/* The next one of these kinds: an application that is full of one takes the others. The descriptor is readable while there
- * is one of any kind. The end of a connection comes behind its notifications here, too. INVALID: no kind. */
+/* The next one of these kinds: an application that is full of one takes the others, and does not watch that one. The end of
+ * a connection comes behind its notifications here, too. INVALID: no kind. */
 KVT_API enum kvt_err kvt_engine_get_event_of(struct kvt_engine *engine, unsigned kinds,
 					     struct kvt_event **event);
 KVT_API void kvt_event_free(struct kvt_event *event); /* NULL is allowed */
+
+/*
+ * The kinds of events that make the descriptor readable and end a wait, from now on: all, as long as this says nothing
+ * else. Those of other kinds stay until they are taken, or watched again. What is to be reaped is told of always.
+ * INVALID, FORKED.
+ */
+KVT_API enum kvt_err kvt_engine_watch_events(struct kvt_engine *engine, unsigned kinds);
 
 /* Wait until there is something to reap or an event: KVT_OK; KVT_E_AGAIN when timeout_ns (default: for
  * ever) passed or the interrupted hook said so; KVT_E_INVALID, KVT_E_CLOSED, KVT_E_FORKED. */

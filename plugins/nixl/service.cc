@@ -22,8 +22,6 @@ namespace
 /* Bytes of notifications that wait for the application; those of peers wait where they are beyond that. */
 constexpr size_t arrived_len_max = size_t{ 64 } << 20;
 
-constexpr int look_ms = 20;
-
 /* The agent at the other end. False: who called is none. */
 bool read_identity(const kvt_conn *conn, std::string &agent)
 {
@@ -122,11 +120,11 @@ void Service::close_later(kvt_conn *conn)
 void Service::serve()
 {
 	for (;;) {
-		/* The descriptor is readable then, for notifications that are not taken: look for the rest now and again. */
-		bool full = is_full();
+		/* Those that are not taken stay with the engine until take_notifications() has made room, and wakes us. */
+		kvt_engine_watch_events(engine_, get_wanted());
 		pollfd fds[] = { { wake_fd_, POLLIN, 0 },
 				 { kvt_engine_get_fd(engine_), POLLIN, 0 } };
-		poll(fds, full ? 1 : 2, full ? look_ms : -1);
+		poll(fds, 2, -1);
 		uint64_t count = 0;
 		if (read(wake_fd_, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
 			complain(std::string("eventfd: ") + std::strerror(errno));
@@ -144,15 +142,17 @@ void Service::serve()
 	}
 }
 
-bool Service::is_full()
+/* The kinds of events that there is room for. */
+unsigned Service::get_wanted()
 {
 	std::lock_guard guard(lock_);
-	return arrived_len_ >= arrived_len_max;
+	return arrived_len_ >= arrived_len_max ? KVT_EVENTS_ALL & ~KVT_EVENTS_NOTIFICATION
+					       : KVT_EVENTS_ALL;
 }
 
 void Service::take_events()
 {
-	while (take_event(is_full() ? KVT_EVENTS_ALL & ~KVT_EVENTS_NOTIFICATION : KVT_EVENTS_ALL)) {
+	while (take_event(get_wanted())) {
 	}
 }
 

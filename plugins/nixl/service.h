@@ -73,7 +73,7 @@ class Service
 	void take_events();
 	void end(kvt_conn *conn);
 	void close_conns();
-	bool is_full();
+	unsigned get_wanted();
 	void free_sent();
 };
 

@@ -259,6 +259,56 @@ START_TEST(the_end_of_a_connection_is_taken_behind_its_notifications_only)
 }
 END_TEST
 
+static bool is_readable(struct kvt_engine *engine)
+{
+	struct pollfd readable = { .fd = kvt_engine_get_fd(engine), .events = POLLIN };
+	return poll(&readable, 1, 0) == 1;
+}
+
+START_TEST(a_kind_of_event_that_is_not_watched_wakes_nobody_and_stays)
+{
+	struct bed bed = open_two();
+	struct kvt_error error;
+	struct kvt_conn *other;
+	struct kvt_engine *engine = bed.far.engine;
+	const unsigned others = KVT_EVENTS_ALL & ~(unsigned)KVT_EVENTS_NOTIFICATION;
+	ck_assert_int_eq(bed_call(&bed, &bed.near.conn, &error), KVT_OK);
+	bed.far.conn = await_peer(engine);
+	notify(bed.near.conn);
+	ck_assert(is_readable(engine));
+	ck_assert_int_eq(kvt_engine_watch_events(engine, others), KVT_OK);
+	notify(bed.near.conn);
+	ck_assert(!is_readable(engine));
+	ck_assert_int_eq(kvt_engine_wait(engine, 5 * KVI_MS), KVT_E_AGAIN);
+	/* What is watched is told of beside it. */
+	ck_assert_int_eq(bed_call(&bed, &other, &error), KVT_OK);
+	ck_assert_int_eq(kvt_engine_wait(engine, KVT_FOREVER), KVT_OK);
+	ck_assert(is_readable(engine));
+	struct kvt_event *event = take_only(engine, KVT_EVENTS_CONN_ACCEPTED);
+	kvt_conn_close(event->conn);
+	kvt_event_free(event);
+	kvt_conn_close(other);
+	ck_assert(!is_readable(engine));
+	/* The end comes behind the last notification. */
+	kvt_conn_close(bed.near.conn);
+	bed.near.conn = NULL;
+	wait_until(get_stats(engine).connections == 0);
+	kvt_event_free(take_only(engine, KVT_EVENTS_NOTIFICATION));
+	ck_assert(!is_readable(engine));
+	ck_assert_int_eq(kvt_engine_watch_events(engine, KVT_EVENTS_ALL), KVT_OK);
+	ck_assert(is_readable(engine));
+	ck_assert_int_eq(kvt_engine_watch_events(engine, others), KVT_OK);
+	ck_assert(!is_readable(engine));
+	kvt_event_free(take_only(engine, KVT_EVENTS_NOTIFICATION));
+	ck_assert(is_readable(engine));
+	kvt_event_free(take_only(engine, KVT_EVENTS_CONN_ENDED));
+	ck_assert(!is_readable(engine));
+	ck_assert_int_eq(kvt_engine_watch_events(engine, 8), KVT_E_INVALID);
+	ck_assert_int_eq(kvt_engine_watch_events(NULL, others), KVT_E_INVALID);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_peer_that_has_gone_and_left_nothing_is_not_told_of)
 {
 	struct bed bed = open_two();
@@ -567,6 +617,7 @@ int main(void)
 	tcase_add_test(tests, a_peer_is_told_of_before_what_it_sent_and_before_its_end);
 	tcase_add_test(tests, each_kind_of_event_is_taken_without_the_others);
 	tcase_add_test(tests, the_end_of_a_connection_is_taken_behind_its_notifications_only);
+	tcase_add_test(tests, a_kind_of_event_that_is_not_watched_wakes_nobody_and_stays);
 	tcase_add_test(tests, a_peer_that_has_gone_and_left_nothing_is_not_told_of);
 	tcase_add_test(tests, an_engine_that_tells_of_peers_does_not_accept_otherwise);
 	tcase_add_test(tests, peers_that_nobody_took_go_with_their_engine);

@@ -48,6 +48,7 @@ struct kvi_inbox {
 	struct kvi_list done; /* transfers, by inbox_node, in the order of completion */
 	struct kvi_list events[KVI_EVENT_KINDS]; /* struct kvi_event, by its kind */
 	uint64_t last_event;			 /* number of one */
+	unsigned watched;			 /* kinds of events, or'ed, that are told of */
 	struct kvi_worker *told_by;		 /* the last; NULL: none */
 	struct kvi_worker *visited;		 /* its visitor may sleep there */
 

@@ -27,6 +27,7 @@ enum kvt_err kvi_inbox_open(struct kvi_inbox *inbox)
 {
 	pthread_mutex_init(&inbox->lock, NULL);
 	kvi_list_init(&inbox->done);
+	inbox->watched = KVT_EVENTS_ALL;
 	for (size_t i = 0; i < KVI_EVENT_KINDS; i++)
 		kvi_list_init(&inbox->events[i]);
 	atomic_init(&inbox->wake.fd, -1);
@@ -39,23 +40,32 @@ void kvi_inbox_close(struct kvi_inbox *inbox)
 	pthread_mutex_destroy(&inbox->lock);
 }
 
-/* Under lock. */
+/* Whether there is one that is told of; under lock. */
 static bool has_events(const struct kvi_inbox *inbox)
 {
-	for (size_t i = 0; i < KVI_EVENT_KINDS; i++)
-		if (!kvi_list_is_empty(&inbox->events[i]))
+	for (unsigned i = 0; i < KVI_EVENT_KINDS; i++)
+		if ((inbox->watched & 1U << i) != 0 && !kvi_list_is_empty(&inbox->events[i]))
 			return true;
 	return false;
 }
 
-/* After something was taken out; under lock. */
-static void clear_if_empty(struct kvi_inbox *inbox)
+static bool is_quiet(const struct kvi_inbox *inbox)
 {
-	if (!kvi_list_is_empty(&inbox->done) || has_events(inbox))
-		return;
+	return kvi_list_is_empty(&inbox->done) && !has_events(inbox);
+}
+
+static void stop_telling(struct kvi_inbox *inbox)
+{
 	atomic_store(&inbox->told, false);
 	if (atomic_load(&inbox->wake.pending))
 		kvi_wake_clear(&inbox->wake);
+}
+
+/* After something was taken out; under lock. */
+static void clear_if_quiet(struct kvi_inbox *inbox)
+{
+	if (is_quiet(inbox))
+		stop_telling(inbox);
 }
 
 /* Somebody's wait is over; under lock. by: the worker whose lock is held, which wakes its own
@@ -94,7 +104,7 @@ void kvi_inbox_remove_done(struct kvi_inbox *inbox, struct kvt_transfer *transfe
 	if (!kvi_list_is_empty(&transfer->inbox_node)) {
 		kvi_list_remove(&transfer->inbox_node);
 		atomic_fetch_sub(&inbox->done_count, 1);
-		clear_if_empty(inbox);
+		clear_if_quiet(inbox);
 	}
 	pthread_mutex_unlock(&inbox->lock);
 }
@@ -110,7 +120,7 @@ size_t kvt_engine_reap(struct kvt_engine *engine, struct kvt_transfer **transfer
 	while (count < max && (node = kvi_list_take_first(&inbox->done)) != NULL)
 		transfers[count++] = kvi_container_of(node, struct kvt_transfer, inbox_node);
 	atomic_fetch_sub(&inbox->done_count, count);
-	clear_if_empty(inbox);
+	clear_if_quiet(inbox);
 	pthread_mutex_unlock(&inbox->lock);
 	return count;
 }
@@ -153,6 +163,9 @@ static void show_end(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	if (event != NULL && event->event.kind == KVT_EVENT_CONN_ENDED &&
 	    kvi_list_is_empty(&event->node))
 		kvi_list_append(&inbox->events[KVT_EVENT_CONN_ENDED], &event->node);
+	/* What was taken may be of a kind that is not told of. */
+	if (!atomic_load(&inbox->told) && has_events(inbox))
+		tell(inbox, NULL);
 }
 
 void kvi_inbox_put_event(struct kvi_inbox *inbox, struct kvi_event *event)
@@ -184,7 +197,8 @@ void kvi_inbox_show_event(struct kvi_inbox *inbox, struct kvi_event *event)
 {
 	pthread_mutex_lock(&inbox->lock);
 	show_event(inbox, event);
-	tell(inbox, NULL);
+	if (has_events(inbox))
+		tell(inbox, NULL);
 	pthread_mutex_unlock(&inbox->lock);
 }
 
@@ -252,7 +266,7 @@ void kvi_inbox_forget(struct kvi_inbox *inbox, struct kvt_conn *conn)
 	}
 	while ((node = kvi_list_take_first(&conn->held_events)) != NULL)
 		kvi_free(kvi_container_of(node, struct kvi_event, node));
-	clear_if_empty(inbox);
+	clear_if_quiet(inbox);
 	pthread_mutex_unlock(&inbox->lock);
 }
 
@@ -282,7 +296,7 @@ static struct kvi_event *take_event(struct kvi_inbox *inbox, unsigned kinds)
 		kvi_ref_take(&taken->event.conn->ref);
 		show_end(inbox, taken->event.conn);
 	}
-	clear_if_empty(inbox);
+	clear_if_quiet(inbox);
 	pthread_mutex_unlock(&inbox->lock);
 	return taken;
 }
@@ -351,6 +365,23 @@ int kvt_engine_get_fd(const struct kvt_engine *engine)
 		kvi_wake(&inbox->wake);
 	pthread_mutex_unlock(&inbox->lock);
 	return inbox->wake.fd;
+}
+
+enum kvt_err kvt_engine_watch_events(struct kvt_engine *engine, unsigned kinds)
+{
+	if (engine == NULL || (kinds & ~(unsigned)KVT_EVENTS_ALL) != 0)
+		return KVT_E_INVALID;
+	if (kvi_engine_is_forked(engine))
+		return KVT_E_FORKED;
+	struct kvi_inbox *inbox = &engine->inbox;
+	pthread_mutex_lock(&inbox->lock);
+	inbox->watched = kinds;
+	if (is_quiet(inbox))
+		stop_telling(inbox);
+	else
+		tell(inbox, NULL);
+	pthread_mutex_unlock(&inbox->lock);
+	return KVT_OK;
 }
 
 static bool is_told(const void *arg)
