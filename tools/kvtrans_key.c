@@ -8,6 +8,7 @@
 #include <argp.h>
 #include <config.h>
 #include <err.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,7 +212,9 @@ int main(int argc, char **argv)
 	argp_parse(&parser, argc, argv, 0, NULL, &arguments);
 
 	if (run(&arguments, &error) != KVT_OK) {
-		warnx("%s", error.text);
+		bool is_missing = error.provider_errno == ENOENT &&
+				  strcmp(arguments.command, "make") != 0;
+		warnx("%s%s", error.text, is_missing ? "; \"kvtrans-key make\" makes it" : "");
 		return KEY_FAILED;
 	}
 	if (fflush(stdout) != 0 || ferror(stdout) != 0) {
