@@ -30,7 +30,7 @@ def main() -> None:
         "Python": f"{platform.python_version()} ({platform.machine()})",
         "NumPy": f"{np.__version__} (built for {_kvtrans.NUMPY_BUILD})",
         "provider on lo": _find_provider(),
-        "more": "kvtrans-info tells of other interfaces, RDMA devices and limits",
+        "more": "kvtrans-info tells of other interfaces, RDMA devices, limits, and the path to processes of this host",
     }
     for name, fact in facts.items():
         print(f"{name + ':':<16} {fact}")
