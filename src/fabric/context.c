@@ -70,6 +70,14 @@ void kvi_context_finish(struct kvi_ofi_cq *cq, struct kvi_context *context, enum
 	kvi_list_append(&cq->done, &context->node);
 }
 
+void kvi_context_finish_earlier(struct kvi_ofi_cq *cq, const struct kvi_context *context)
+{
+	struct kvi_list *unsignalled = &context->lane->unsignalled, *node;
+	while (!context->is_recv && (node = kvi_list_get_first(unsignalled)) != NULL &&
+	       get_context(node)->number < context->number)
+		kvi_context_finish(cq, get_context(node), KVT_OK, 0, 0, false);
+}
+
 size_t kvi_context_report(struct kvi_ofi_cq *cq, struct kvi_completion *completions, size_t max)
 {
 	size_t count = 0;

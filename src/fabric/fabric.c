@@ -186,9 +186,9 @@ enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *
 }
 
 enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				size_t len, struct kvi_memory *memory)
+				size_t len, struct kvi_memory *memory, enum kvi_signal signal)
 {
-	return lane->fabric->lane_post_send(lane, op, buffer, len, memory);
+	return lane->fabric->lane_post_send(lane, op, buffer, len, memory, signal);
 }
 
 enum kvt_err kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)

@@ -252,8 +252,18 @@ void kvi_lane_close(struct kvi_lane *lane);
  */
 enum kvt_err kvi_lane_post_recv(struct kvi_lane *lane, struct kvi_op *op, void *buffer, size_t len,
 				struct kvi_memory *memory);
+/*
+ * When a send that is done is reported. KVI_UNSIGNALLED spares the provider a completion, where it costs one much: the op
+ * may be reported only when an op that was posted later on its lane, and is KVI_SIGNALLED or RMA, has succeeded, or when
+ * the lane is closed or lost. So a caller who waits for his buffers posts one of those from time to time.
+ */
+enum kvi_signal {
+	KVI_SIGNALLED,
+	KVI_UNSIGNALLED,
+};
+
 enum kvt_err kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				size_t len, struct kvi_memory *memory);
+				size_t len, struct kvi_memory *memory, enum kvi_signal signal);
 /*
  * Send at most caps.inject_len bytes, which are copied before the return: no op, no completion; a
  * failure later loses the lane. KVT_E_AGAIN as above.

@@ -41,7 +41,8 @@ struct kvi_ofi_rail {
 	struct kvi_interface interface;
 	struct fi_info *info;
 	struct fid_fabric *fid;
-	bool cuts_reads; /* an endpoint may be closed with a read half in */
+	bool cuts_reads;  /* an endpoint may be closed with a read half in */
+	bool unsignalled; /* sends need not be completed each */
 	pthread_mutex_t mutex;
 	/* under mutex */
 	struct kvi_domain *shared_domain; /* NULL while no cq is open, and with own_domains */
@@ -53,7 +54,7 @@ struct kvi_ofi_rail {
  * What the provider is given as the context of an operation. It outlives the op, and the lane,
  * because a provider may report an operation after its endpoint was closed.
  *
- * POSTED     in its lane's list; the provider will report it
+ * POSTED     in a list of its lane's; the provider will report it, or, where it is unsignalled, one behind it
  * DONE       in cq->done; to be reported by kvi_cq_poll()
  * FREE       in cq->free
  * QUARANTINE in cq->quarantine; the lane was closed and the provider never gave it back
@@ -71,8 +72,10 @@ struct kvi_context {
 	struct kvi_ofi_lane *lane;	  /* valid while POSTED */
 	struct kvi_completion completion; /* its op is the caller's */
 	enum kvi_context_state state;
+	uint64_t number; /* among what its lane has sent, written and read */
 	bool is_recv;
 	bool is_read;
+	bool is_unsignalled;
 	bool is_held; /* by the provider, as far as we know */
 	int64_t held_until_ns;
 };
@@ -122,6 +125,8 @@ struct kvi_ofi_lane {
 	UT_hash_handle hh; /* in cq->lanes, until severed */
 	struct kvi_list event_node;
 	struct kvi_list posted;
+	struct kvi_list unsignalled; /* sends that the provider tells of when they fail only */
+	uint64_t last_number;
 	struct kvi_ofi_cq *cq;
 	struct kvi_queue *queue;
 	struct fid_ep *ep; /* NULL once severed */
@@ -252,7 +257,7 @@ uint64_t kvi_ofi_flow_get_moved(const struct kvi_flow *flow);
 enum kvt_err kvi_ofi_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
 				    size_t len, struct kvi_memory *memory);
 enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				    size_t len, struct kvi_memory *memory);
+				    size_t len, struct kvi_memory *memory, enum kvi_signal signal);
 enum kvt_err kvi_ofi_lane_inject(struct kvi_lane *base, const void *buffer, size_t len);
 enum kvt_err kvi_ofi_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
 				     const struct kvi_span *spans, size_t count,
@@ -281,6 +286,8 @@ void kvi_domain_put(struct kvi_domain *domain);
 /* context.c */
 struct kvi_context *kvi_context_take(struct kvi_ofi_cq *cq); /* NULL: out of memory */
 void kvi_context_give(struct kvi_ofi_cq *cq, struct kvi_context *context);
+/* Sends posted before this op are done when it is, as the lane keeps their order. */
+void kvi_context_finish_earlier(struct kvi_ofi_cq *cq, const struct kvi_context *context);
 /* Hand a posted op to kvi_cq_poll(), which reports it once. */
 void kvi_context_finish(struct kvi_ofi_cq *cq, struct kvi_context *context, enum kvt_err err,
 			int provider_errno, size_t len, bool is_held);

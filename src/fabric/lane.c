@@ -43,6 +43,16 @@ static struct fi_info *make_connect_info(const struct fi_info *base, const uint8
 	return info;
 }
 
+/* Of receives each is told. */
+static int bind_queue(struct kvi_ofi_lane *lane)
+{
+	struct fid *queue = &lane->queue->fid->fid;
+	if (!lane->cq->rail->unsignalled)
+		return fi_ep_bind(lane->ep, queue, FI_TRANSMIT | FI_RECV);
+	int ret = fi_ep_bind(lane->ep, queue, FI_TRANSMIT | FI_SELECTIVE_COMPLETION);
+	return ret != 0 ? ret : fi_ep_bind(lane->ep, queue, FI_RECV);
+}
+
 static enum kvt_err open_endpoint(struct kvi_ofi_lane *lane, struct fi_info *info,
 				  struct kvi_ofi_lane_request *request, struct kvt_error *error)
 {
@@ -59,7 +69,7 @@ static enum kvt_err open_endpoint(struct kvi_ofi_lane *lane, struct fi_info *inf
 	const char *what = "fi_ep_bind";
 	ret = fi_ep_bind(lane->ep, &cq->eq->fid, 0);
 	if (ret == 0)
-		ret = fi_ep_bind(lane->ep, &lane->queue->fid->fid, FI_TRANSMIT | FI_RECV);
+		ret = bind_queue(lane);
 	if (ret == 0) {
 		what = "fi_enable";
 		ret = fi_enable(lane->ep);
@@ -106,6 +116,7 @@ enum kvt_err kvi_ofi_lane_open(struct kvi_cq *cq_base, const uint8_t *address, s
 	opened->context = context;
 	opened->answers = address == NULL;
 	kvi_list_init(&opened->posted);
+	kvi_list_init(&opened->unsignalled);
 	kvi_list_init(&opened->event_node);
 	err = kvi_queue_join(cq, &opened->queue, error);
 	if (err != KVT_OK)
@@ -212,6 +223,15 @@ static void close_endpoint(struct kvi_ofi_lane *lane)
 		kvi_log(KVI_LOG_ERROR, "lane-close", "fi_close: %s", fi_strerror(-ret));
 }
 
+static void finish_all(struct kvi_ofi_cq *cq, struct kvi_list *posted, enum kvt_err err,
+		       bool is_held)
+{
+	struct kvi_list *node;
+	while ((node = kvi_list_get_first(posted)) != NULL)
+		kvi_context_finish(cq, kvi_container_of(node, struct kvi_context, node), err, 0, 0,
+				   is_held);
+}
+
 void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err)
 {
 	struct kvi_ofi_cq *cq = lane->cq;
@@ -225,12 +245,11 @@ void kvi_lane_cut(struct kvi_ofi_lane *lane, enum kvt_err err)
 	HASH_DEL(cq->lanes, lane);
 	lane->ep = NULL;
 
-	/* What the provider knew of is in the CQ now. The rest it dropped, or will report late. */
+	/* What the provider knew of is in the CQ now. The rest it dropped, or will report late; of what is
+	 * unsignalled it had sent the rest, and knows nothing any more. */
 	kvi_queue_drain(lane->queue);
-	struct kvi_list *node;
-	while ((node = kvi_list_get_first(&lane->posted)) != NULL)
-		kvi_context_finish(cq, kvi_container_of(node, struct kvi_context, node), err, 0, 0,
-				   true);
+	finish_all(cq, &lane->unsignalled, err, lane->is_left);
+	finish_all(cq, &lane->posted, err, true);
 }
 
 void kvi_ofi_lane_close(struct kvi_lane *base)

@@ -29,6 +29,7 @@ static enum kvt_err start_post(struct kvi_ofi_lane *lane, bool is_recv,
 		return KVT_E_NO_MEMORY;
 	(*context)->is_recv = is_recv;
 	(*context)->is_read = false;
+	(*context)->is_unsignalled = false;
 	return KVT_OK;
 }
 
@@ -43,7 +44,9 @@ static enum kvt_err end_post(struct kvi_ofi_lane *lane, struct kvi_context *cont
 	context->lane = lane;
 	context->completion.op = op;
 	context->state = KVI_CONTEXT_POSTED;
-	kvi_list_append(&lane->posted, &context->node);
+	context->number = context->is_recv ? 0 : ++lane->last_number;
+	kvi_list_append(context->is_unsignalled ? &lane->unsignalled : &lane->posted,
+			&context->node);
 	if (context->is_recv)
 		lane->rx_posted++;
 	else
@@ -71,14 +74,22 @@ enum kvt_err kvi_ofi_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, vo
 	return end_post(lane, context, op, ret);
 }
 
+/* Whether a send may do without a completion: it keeps its place in the queue until one comes. */
+static bool may_be_silent(const struct kvi_ofi_lane *lane)
+{
+	const struct kvi_ofi_rail *rail = lane->cq->rail;
+	return rail->unsignalled && lane->tx_posted < rail->base.caps.tx_count / 2;
+}
+
 enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				    size_t len, struct kvi_memory *memory)
+				    size_t len, struct kvi_memory *memory, enum kvi_signal signal)
 {
 	struct kvi_ofi_lane *lane = kvi_ofi_lane(base);
 	struct kvi_context *context;
 	enum kvt_err err = start_post(lane, false, &context);
 	if (err != KVT_OK)
 		return err;
+	context->is_unsignalled = signal == KVI_UNSIGNALLED && may_be_silent(lane);
 	struct iovec local = { .iov_base = (void *)buffer, .iov_len = len };
 	void *descriptor = get_descriptor(memory);
 	struct fi_msg message = {
@@ -88,7 +99,8 @@ enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, co
 		.addr = FI_ADDR_UNSPEC,
 		.context = context,
 	};
-	return end_post(lane, context, op, fi_sendmsg(lane->ep, &message, FI_COMPLETION));
+	uint64_t flags = context->is_unsignalled ? 0 : FI_COMPLETION;
+	return end_post(lane, context, op, fi_sendmsg(lane->ep, &message, flags));
 }
 
 enum kvt_err kvi_ofi_lane_inject(struct kvi_lane *base, const void *buffer, size_t len)

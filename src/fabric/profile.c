@@ -31,6 +31,7 @@ static const struct kvi_profile profiles[] = {
 		.shutdown = true,
 		.strays = true,
 		.holds_messages = true,
+		.unsignalled_unless = "FI_TCP_ZEROCOPY_SIZE",
 		.walks_lanes_before = FI_VERSION(1, 18),
 		.cuts_reads_since = FI_VERSION(1, 18),
 		.use = "any IP network; the choice where there is no RDMA device",
@@ -42,6 +43,9 @@ static const struct kvi_profile profiles[] = {
 		       "64 KiB. A message that finds no receive stays in the socket. It drops a "
 		       "send from memory that is not there, and goes on with "
 		       "the next. "
+		       "Its thread is woken through a socket pair of its own for each batch of "
+		       "completions: "
+		       "a write and a read. "
 		       "Before 1.18 fi_cq_read() and fi_trywait() take each endpoint's lock, three "
 		       "times a "
 		       "turn. "

@@ -20,6 +20,9 @@ struct kvi_profile {
 	bool holds_messages; /* a message that comes before its receive waits in the stream */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
 	bool strays; /* connect requests are read with blocking calls, and those half sent survive their listener */
+	/* A completion of a send costs system calls, and sends of a lane are done in order, unless this variable is in
+	 * the environment; NULL: not so. */
+	const char *unsignalled_unless;
 	bool fixed_queues; /* a completion queue holds so many entries, and further ones are lost */
 	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */

@@ -185,6 +185,8 @@ static void take_entry(struct kvi_ofi_cq *cq, struct kvi_context *context, enum 
 			err = KVT_E_FABRIC;
 			provider_errno = context->lane->fault_errno;
 		}
+		if (err == KVT_OK)
+			kvi_context_finish_earlier(cq, context);
 		kvi_context_finish(cq, context, err, provider_errno, context->is_recv ? len : 0,
 				   false);
 		break;

@@ -222,6 +222,8 @@ enum kvt_err kvi_ofi_rail_open(const char *interface, const char *provider, stru
 		goto free_info;
 	}
 	fill_caps(opened);
+	const char *variable = opened->profile->unsignalled_unless;
+	opened->unsignalled = variable != NULL && getenv(variable) == NULL;
 	opened->cuts_reads = FI_VERSION_GE(fi_version(), opened->profile->cuts_reads_since);
 	pthread_mutex_init(&opened->mutex, NULL);
 	kvi_log(KVI_LOG_INFO, "rail-open", "%s: provider %s, domain %s, libfabric %u.%u", interface,

@@ -84,7 +84,8 @@ struct kvi_fabric {
 	enum kvt_err (*lane_post_recv)(struct kvi_lane *lane, struct kvi_op *op, void *buffer,
 				       size_t len, struct kvi_memory *memory);
 	enum kvt_err (*lane_post_send)(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				       size_t len, struct kvi_memory *memory);
+				       size_t len, struct kvi_memory *memory,
+				       enum kvi_signal signal);
 	enum kvt_err (*lane_inject)(struct kvi_lane *lane, const void *buffer, size_t len);
 	enum kvt_err (*lane_post_write)(struct kvi_lane *lane, struct kvi_op *op,
 					const struct kvi_span *spans, size_t count,

@@ -227,14 +227,26 @@ void post_recv(struct end *end, struct act *act, struct area *area, size_t offse
 		make_room(end, err, deadline);
 }
 
-void post_send(struct end *end, struct act *act, struct area *area, size_t offset, size_t len)
+static void post_message(struct end *end, struct act *act, struct area *area, size_t offset,
+			 size_t len, enum kvi_signal signal)
 {
 	int64_t deadline = kvi_deadline_after(BED_PATIENCE_NS);
 	enum kvt_err err;
 	reset_act(act);
 	while ((err = kvi_lane_post_send(end->lane, &act->op, area->base + offset, len,
-					 area->memory)) != KVT_OK)
+					 area->memory, signal)) != KVT_OK)
 		make_room(end, err, deadline);
+}
+
+void post_send(struct end *end, struct act *act, struct area *area, size_t offset, size_t len)
+{
+	post_message(end, act, area, offset, len, KVI_SIGNALLED);
+}
+
+void post_unsignalled(struct end *end, struct act *act, struct area *area, size_t offset,
+		      size_t len)
+{
+	post_message(end, act, area, offset, len, KVI_UNSIGNALLED);
 }
 
 enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size_t offset,

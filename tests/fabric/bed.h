@@ -100,6 +100,8 @@ bool holds_pattern(const uint8_t *bytes, size_t len, uint32_t seed);
 /* Posts of [offset, offset + len) of an area; a post that gets KVT_E_AGAIN is repeated after a poll. */
 void post_recv(struct end *end, struct act *act, struct area *area, size_t offset, size_t len);
 void post_send(struct end *end, struct act *act, struct area *area, size_t offset, size_t len);
+void post_unsignalled(struct end *end, struct act *act, struct area *area, size_t offset,
+		      size_t len);
 enum kvt_err try_write(struct end *end, struct act *act, struct area *area, size_t offset,
 		       size_t len, struct kvi_rkey remote);
 void post_write(struct end *end, struct act *act, struct area *area, size_t offset, size_t len,

@@ -312,16 +312,18 @@ static void misuse(enum misuse what)
 	switch (what) {
 	case POST_TWICE:
 		post_write(&stage.near, &act, source, 0, 8, rkey);
-		kvi_lane_post_send(lane, &act.op, source->base, 8, source->memory);
+		kvi_lane_post_send(lane, &act.op, source->base, 8, source->memory, KVI_SIGNALLED);
 		break;
 	case POST_UNREGISTERED:
-		kvi_lane_post_send(lane, &act.op, source->base, 8, NULL);
+		kvi_lane_post_send(lane, &act.op, source->base, 8, NULL, KVI_SIGNALLED);
 		break;
 	case POST_OUTSIDE:
-		kvi_lane_post_send(lane, &act.op, source->base + 1, LEN, source->memory);
+		kvi_lane_post_send(lane, &act.op, source->base + 1, LEN, source->memory,
+				   KVI_SIGNALLED);
 		break;
 	case POST_FOREIGN_MEMORY:
-		kvi_lane_post_send(lane, &act.op, stage.target.base, 8, stage.target.memory);
+		kvi_lane_post_send(lane, &act.op, stage.target.base, 8, stage.target.memory,
+				   KVI_SIGNALLED);
 		break;
 	case POST_TOO_LARGE:
 		try_write(&stage.near, &act, source, 0, LEN, rkey);
@@ -367,6 +369,7 @@ static void act_as_verbs(void)
 	fake_set_caps(&caps);
 	fake_set_auto_progress(true);
 	fake_reorder(7);
+	fake_set_late(true);
 }
 
 int main(void)

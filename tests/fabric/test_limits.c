@@ -132,12 +132,47 @@ START_TEST(a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_h
 }
 END_TEST
 
+/* ---- completions ---- */
+
+START_TEST(no_completion_is_asked_for_of_an_unsignalled_send_where_one_costs_system_calls)
+{
+	enum { COUNT = 20, LEN = 1024 };
+	struct bed bed;
+	struct end near, far;
+	struct area source, inbox;
+	static struct act sends[COUNT], receives[COUNT];
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	area_open(&source, &bed.near, LEN, KVI_ACCESS_LOCAL, 1);
+	area_open(&inbox, &bed.far, COUNT * LEN, KVI_ACCESS_LOCAL, 0);
+	for (size_t i = 0; i < COUNT; i++)
+		post_recv(&far, &receives[i], &inbox, i * LEN, LEN);
+	for (size_t i = 0; i < COUNT; i++)
+		post_unsignalled(&near, &sends[i], &source, 0, LEN);
+	bed_wait(&bed, count_reported(receives, COUNT) == COUNT);
+	bed_run(&bed, 10 * KVI_MS);
+	bool is_silent = kvi_ofi_cq(bed.near.cq)->rail->unsignalled;
+	ck_assert_uint_eq(count_reported(sends, COUNT), is_silent ? 0 : COUNT);
+	/* They are done, so nothing of the closed lane is held for the provider. */
+	end_close(&near);
+	bed_wait(&bed, count_reported(sends, COUNT) == COUNT);
+	ck_assert(!is_silent || kvi_list_is_empty(&kvi_ofi_cq(bed.near.cq)->quarantine));
+	end_close(&far);
+	area_close(&inbox);
+	area_close(&source);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_limits_tests(void)
 {
 	TCase *tests = tcase_create("limits");
 	tcase_add_test(
 		tests,
 		a_queue_that_looks_at_all_its_lanes_gets_a_few_and_is_asked_when_it_has_something);
+	tcase_add_test(
+		tests,
+		no_completion_is_asked_for_of_an_unsignalled_send_where_one_costs_system_calls);
 	tcase_add_test(tests, a_completion_queue_gets_smaller_until_the_device_has_room);
 	return tests;
 }

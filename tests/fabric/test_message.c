@@ -213,6 +213,82 @@ START_TEST(receives_up_to_rx_count_may_be_posted_before_connecting)
 }
 END_TEST
 
+/* What comes behind it tells: a send, or an operation on memory, in each of the rounds. */
+START_TEST(an_unsignalled_send_is_reported_with_what_comes_behind_it)
+{
+	enum { COUNT = 8, ROUNDS = 3, LEN = 1024 };
+	struct bed bed;
+	struct end near, far;
+	struct area source, inbox, target;
+	static struct act sends[COUNT], receives[COUNT + 1], last;
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	area_open(&source, &bed.near, LEN, KVI_ACCESS_LOCAL, 1);
+	area_open(&inbox, &bed.far, (COUNT + 1) * LEN, KVI_ACCESS_LOCAL, 0);
+	area_open(&target, &bed.far, LEN, KVI_ACCESS_REMOTE_WRITE | KVI_ACCESS_REMOTE_READ, 1);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		memset(inbox.base, 0, inbox.len);
+		size_t count = round == 0 ? COUNT + 1 : COUNT;
+		for (size_t i = 0; i < count; i++)
+			post_recv(&far, &receives[i], &inbox, i * LEN, LEN);
+		for (size_t i = 0; i < COUNT; i++)
+			post_unsignalled(&near, &sends[i], &source, 0, LEN);
+		bed_wait(&bed, count_reported(receives, COUNT) == COUNT);
+		if (round == 0)
+			post_send(&near, &last, &source, 0, LEN);
+		else if (round == 1)
+			post_write(&near, &last, &source, 0, LEN, target.rkey);
+		else
+			post_read(&near, &last, &source, 0, LEN, target.rkey);
+		bed_wait(&bed, last.reports == 1 && count_reported(sends, COUNT) == COUNT);
+		for (size_t i = 0; i < COUNT; i++) {
+			ck_assert_int_eq(sends[i].completion.err, KVT_OK);
+			ck_assert_uint_lt(sends[i].order, last.order);
+			ck_assert(i == 0 || sends[i].order > sends[i - 1].order);
+		}
+		bed_wait(&bed, count_reported(receives, count) == count);
+		for (size_t i = 0; i < count; i++)
+			ck_assert_uint_eq(inbox.base[i * LEN], 1);
+	}
+	end_close(&near);
+	end_close(&far);
+	area_close(&target);
+	area_close(&inbox);
+	area_close(&source);
+	bed_close(&bed);
+}
+END_TEST
+
+/* Before and behind a signalled one, some that arrive, and some that cannot any more. */
+START_TEST(an_unsignalled_send_is_reported_when_its_lane_ends)
+{
+	enum { COUNT = 6, LEN = 1024 };
+	bool by_peer = _i == 1;
+	struct bed bed;
+	struct end near, far;
+	struct area source, inbox;
+	static struct act sends[COUNT], receives[COUNT];
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	area_open(&source, &bed.near, LEN, KVI_ACCESS_LOCAL, 1);
+	area_open(&inbox, &bed.far, COUNT * LEN, KVI_ACCESS_LOCAL, 0);
+	for (size_t i = 0; i < COUNT / 2; i++)
+		post_recv(&far, &receives[i], &inbox, i * LEN, LEN);
+	for (size_t i = 0; i < COUNT; i++)
+		post_unsignalled(&near, &sends[i], &source, 0, LEN);
+	bed_wait(&bed, count_reported(receives, COUNT / 2) == COUNT / 2);
+	end_close(by_peer ? &far : &near);
+	bed_wait(&bed, count_reported(sends, COUNT) == COUNT);
+	for (size_t i = 0; i < COUNT; i++)
+		ck_assert(sends[i].completion.err == KVT_OK || is_lost(&sends[i]) ||
+			  (!by_peer && sends[i].completion.err == KVT_E_CANCELLED));
+	end_close(by_peer ? &near : &far);
+	area_close(&inbox);
+	area_close(&source);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_message_tests(void)
 {
 	TCase *tests = tcase_create("message");
@@ -220,6 +296,8 @@ TCase *make_message_tests(void)
 	tcase_add_test(tests, both_ends_send_at_once);
 	tcase_add_test(tests, a_message_may_be_empty);
 	tcase_add_test(tests, a_send_waits_for_its_receive);
+	tcase_add_test(tests, an_unsignalled_send_is_reported_with_what_comes_behind_it);
+	tcase_add_loop_test(tests, an_unsignalled_send_is_reported_when_its_lane_ends, 0, 2);
 	tcase_add_test(tests, posts_beyond_tx_count_give_again_and_go_on_after_polls);
 	tcase_add_test(tests, receives_up_to_rx_count_may_be_posted_before_connecting);
 	return tests;

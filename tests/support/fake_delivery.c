@@ -4,7 +4,8 @@
  * connected or lost; how they became so is the business of fake_fabric.c.
  *
  * A post is on its lane's `posted` list until its data has moved, on `landed` until it completes, and on
- * its cq's `done` list until it is reported. Receives wait on `receives` and go to `done` directly.
+ * its cq's `done` list until it is reported. Receives wait on `receives` and go to `done` directly. Unsignalled sends
+ * wait on `unsignalled` for as long as fabric.h allows.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,13 +25,23 @@ void fake_finish_post(struct fake_post *post, enum kvt_err err, int provider_err
 	post->err = err;
 	post->provider_errno = provider_errno;
 	kvi_list_remove(&post->node);
+	/* What is unsignalled keeps its place until it is reported: half of them stay for others. */
+	bool is_silent = post->is_unsignalled && fake_world.late &&
+			 post->lane->tx_count < post->lane->cq->rail->base.caps.tx_count / 2;
+	if (err == KVT_OK && is_silent) {
+		kvi_list_append(&post->lane->unsignalled, &post->node);
+		return;
+	}
+	if (err == KVT_OK && post->kind != FAKE_RECV && post->op != NULL)
+		kvi_list_move_all(&post->lane->cq->done, &post->lane->unsignalled);
 	kvi_list_append(&post->lane->cq->done, &post->node);
 }
 
 void fake_flush_lane(struct fake_lane *lane, enum kvt_err err, int provider_errno)
 {
-	struct kvi_list *lists[] = { &lane->landed, &lane->posted, &lane->receives };
-	for (size_t i = 0; i < 3; i++) {
+	struct kvi_list *lists[] = { &lane->unsignalled, &lane->landed, &lane->posted,
+				     &lane->receives };
+	for (size_t i = 0; i < 4; i++) {
 		kvi_list_for_each (node, next, lists[i])
 			fake_finish_post(kvi_container_of(node, struct fake_post, node), err,
 					 provider_errno);

@@ -296,6 +296,7 @@ enum kvt_err fake_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size
 		lane->id = ++fake_world.last_id;
 		kvi_list_init(&lane->posted);
 		kvi_list_init(&lane->landed);
+		kvi_list_init(&lane->unsignalled);
 		kvi_list_init(&lane->receives);
 		kvi_list_init(&lane->event_node);
 		if (address != NULL)

@@ -99,6 +99,9 @@ void fake_delay(int64_t delay_ns);
  * have it: their bytes are copied, and travel when they may. */
 void fake_set_buffered(bool on);
 
+/* Report unsignalled sends as late as fabric.h allows. */
+void fake_set_late(bool on);
+
 /* Flip this bit of what the next lane's request carries. */
 void fake_flip_request(size_t bit);
 /* Have the next lane's request come twice, as by somebody who has recorded it. */

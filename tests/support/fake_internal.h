@@ -86,6 +86,7 @@ struct fake_lane {
 	struct fake_lane *peer;
 	struct kvi_list posted;
 	struct kvi_list landed;
+	struct kvi_list unsignalled;
 	struct kvi_list receives;
 	unsigned tx_count;
 	unsigned rx_count;
@@ -145,6 +146,7 @@ struct fake_post {
 	size_t moved_len;
 	int64_t due_ns;
 	bool has_waited; /* for a receive */
+	bool is_unsignalled;
 	enum kvt_err err;
 	int provider_errno;
 };
@@ -169,6 +171,7 @@ struct fake_world {
 	size_t chunk_len;
 	bool auto_progress;
 	bool buffered;
+	bool late;
 	size_t flipped_bit; /* counted from 1; 0: none */
 	bool repeat_request;
 	unsigned hold;
@@ -253,7 +256,7 @@ uint64_t fake_flow_get_moved(const struct kvi_flow *flow);
 enum kvt_err fake_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer, size_t len,
 				 struct kvi_memory *memory);
 enum kvt_err fake_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				 size_t len, struct kvi_memory *memory);
+				 size_t len, struct kvi_memory *memory, enum kvi_signal signal);
 enum kvt_err fake_lane_inject(struct kvi_lane *base, const void *buffer, size_t len);
 enum kvt_err fake_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
 				  const struct kvi_span *spans, size_t count,

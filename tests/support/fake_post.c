@@ -192,10 +192,12 @@ enum kvt_err fake_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void 
 }
 
 enum kvt_err fake_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				 size_t len, struct kvi_memory *memory)
+				 size_t len, struct kvi_memory *memory, enum kvi_signal signal)
 {
 	struct fake_lane *lane = fake_lane(base);
-	struct fake_post post = { .kind = FAKE_SEND, .memory = fake_memory(memory) };
+	struct fake_post post = { .kind = FAKE_SEND,
+				  .memory = fake_memory(memory),
+				  .is_unsignalled = signal == KVI_UNSIGNALLED };
 	return submit_buffer(lane, op, &post, buffer, len);
 }
 

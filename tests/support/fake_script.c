@@ -59,6 +59,7 @@ static void init_script(void)
 	fake_world.chunk_len = 4096;
 	fake_world.auto_progress = false;
 	fake_world.buffered = false;
+	fake_world.late = false;
 	fake_world.flipped_bit = 0;
 	fake_world.repeat_request = false;
 	fake_world.hold = 0;
@@ -190,6 +191,13 @@ void fake_set_buffered(bool on)
 {
 	fake_lock();
 	fake_world.buffered = on;
+	fake_unlock();
+}
+
+void fake_set_late(bool on)
+{
+	fake_lock();
+	fake_world.late = on;
 	fake_unlock();
 }
 

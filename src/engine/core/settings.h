@@ -19,6 +19,9 @@ enum {
 	KVI_KVS_MAX = 65536,	   /* tags per connection */
 	KVI_TRANSFERS_MAX = 65536, /* in flight per connection */
 	KVI_RX_COUNT = 32,	   /* receives kept posted on each lane */
+	/* Of the packets that a lane sends one in so many is signalled, and brings back those before it. On an idle lane
+	 * as many stay out, a page of memory each. */
+	KVI_SIGNALLED_EACH = 4,
 	/* What is sent on a lane and not yet consumed: twice the longest EAGER, with its meta and charge. So a
 	 * notification as long as that finds room beside what the application leaves a while. */
 	KVI_LANE_WINDOW = 2 * (1024 * 1024 + 8 * 1024),

@@ -427,14 +427,14 @@ static bool post_filled(struct kvi_link *link)
 {
 	struct kvi_packet *packet = link->filling;
 	size_t len = kvi_packet_seal(link->conn, packet->bytes, link->filling_len);
-	enum kvt_err err = KVT_E_UNSUPPORTED;
 	bool is_free = len <= kvi_conn_get_caps(link->conn)->inject_len;
-	if (is_free)
-		err = kvi_lane_inject(link->lane, packet->bytes, len);
+	enum kvt_err err = is_free ? kvi_lane_inject(link->lane, packet->bytes, len)
+				   : KVT_E_UNSUPPORTED;
 	if (err == KVT_E_UNSUPPORTED) {
 		is_free = false;
-		err = kvi_lane_post_send(link->lane, &packet->post.op, packet->bytes, len,
-					 link->memory);
+		err = kvi_lane_post_send(
+			link->lane, &packet->post.op, packet->bytes, len, link->memory,
+			link->posts++ % KVI_SIGNALLED_EACH == 0 ? KVI_SIGNALLED : KVI_UNSIGNALLED);
 	}
 	if (err != KVT_OK) {
 		if (err == KVT_E_AGAIN)

@@ -124,6 +124,7 @@ struct kvi_link {
 	unsigned came;		      /* packets, since the last flush */
 	struct kvi_packet *sends;     /* as many to send; NULL: nothing was ever sent */
 	struct kvi_list free_packets; /* of them */
+	unsigned posts;		      /* of them: which are signalled */
 	struct kvi_packet *filling;   /* the next one to post; NULL: none is begun */
 	size_t filling_len;
 	unsigned filling_count; /* messages in it */

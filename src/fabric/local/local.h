@@ -326,7 +326,8 @@ uint64_t kvi_local_flow_get_moved(const struct kvi_flow *flow);
 enum kvt_err kvi_local_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
 				      size_t len, struct kvi_memory *memory);
 enum kvt_err kvi_local_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				      size_t len, struct kvi_memory *memory);
+				      size_t len, struct kvi_memory *memory,
+				      enum kvi_signal signal);
 enum kvt_err kvi_local_lane_inject(struct kvi_lane *base, const void *buffer, size_t len);
 enum kvt_err kvi_local_lane_post_write(struct kvi_lane *base, struct kvi_op *op,
 				       const struct kvi_span *spans, size_t count,

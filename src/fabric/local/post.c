@@ -63,8 +63,9 @@ enum kvt_err kvi_local_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, 
 }
 
 enum kvt_err kvi_local_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,
-				      size_t len, struct kvi_memory *memory)
+				      size_t len, struct kvi_memory *memory, enum kvi_signal signal)
 {
+	(void)signal; /* reporting is free */
 	struct kvi_local_op *posted;
 	const struct kvi_span span = { .base = (void *)(uintptr_t)buffer,
 				       .len = len,
