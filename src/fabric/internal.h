@@ -342,15 +342,14 @@ bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len);
 int kvi_socket_find_epoll(int queue_fd, const uint8_t *address, size_t len);
 unsigned kvi_socket_list_accepted(int epoll_fd, const uint8_t *address, size_t len, int *fds,
 				  unsigned max);
-bool kvi_socket_is_between(int fd, const uint8_t *own, const uint8_t *peer, size_t len);
 
 /* strays.c: watch over a listener that listens; before the provider looks at its sockets: which are there, and if
- * they are too many, end some; a request came from this peer: its socket tells of each byte again. */
+ * they are too many, end some. */
 void kvi_strays_open(struct kvi_ofi_listener *listener);
 void kvi_strays_look(struct kvi_ofi_listener *listener);
-void kvi_strays_let_in(struct kvi_ofi_listener *listener, const struct fi_info *request);
 
-/* socket.c: this process's descriptor of the connection between two addresses; -1: there is none. */
-int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len);
+/* socket.c: this process's descriptor of the connection between two addresses, of those that queue_fd or an epoll in it
+ * watches; of all, where it is not among them. -1: there is none. */
+int kvi_socket_find(int queue_fd, const uint8_t *own, const uint8_t *peer, size_t len);
 
 #endif

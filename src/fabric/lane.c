@@ -142,6 +142,28 @@ free_info:
 	return err;
 }
 
+/* Its socket, which this queue's descriptor watches now; -1: it has ended already. */
+static int find_socket(const struct kvi_ofi_lane *lane, int queue_fd)
+{
+	uint8_t own[KVI_ADDRESS_LEN_MAX], peer[KVI_ADDRESS_LEN_MAX];
+	size_t own_len = sizeof(own), peer_len = sizeof(peer);
+	if (fi_getname(&lane->ep->fid, own, &own_len) != 0 ||
+	    fi_getpeer(lane->ep, peer, &peer_len) != 0 || peer_len != own_len)
+		return -1;
+	return kvi_socket_find(queue_fd, own, peer, own_len);
+}
+
+/* An accepted socket tells of nothing less than a whole request (strays.c): from now on of each byte. */
+static void let_in(const struct kvi_ofi_lane *lane)
+{
+	static const int any = 1;
+	if (!lane->cq->rail->profile->strays)
+		return;
+	int fd = find_socket(lane, lane->cq->eq_fd);
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof(any));
+}
+
 enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
 				  struct kvt_error *error)
 {
@@ -161,6 +183,8 @@ enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, si
 	}
 	int ret = lane->answers ? fi_accept(lane->ep, NULL, 0)
 				: fi_connect(lane->ep, lane->peer, data, len);
+	if (ret == 0 && lane->answers)
+		let_in(lane);
 	if (ret == 0)
 		return KVT_OK;
 	/* Some providers report a refusal at once; the caller gets it as an event, too. verbs says EINVAL of a request
@@ -170,15 +194,6 @@ enum kvt_err kvi_ofi_lane_connect(struct kvi_lane *base, const uint8_t *data, si
 		return KVT_OK;
 	}
 	return kvi_fabric_fail(error, ret, lane->answers ? "fi_accept" : "fi_connect");
-}
-
-static int find_socket(const struct kvi_ofi_lane *lane)
-{
-	uint8_t peer[KVI_ADDRESS_LEN_MAX];
-	size_t len = sizeof(peer);
-	if (fi_getpeer(lane->ep, peer, &len) != 0 || len != lane->own_len)
-		return -1; /* it has ended already */
-	return kvi_socket_find(lane->own, peer, len);
 }
 
 /* Somebody has closed the socket behind the provider, and its number may be another's: a connected socket
@@ -199,7 +214,7 @@ static bool has_lost_socket(const struct kvi_ofi_lane *lane)
  */
 static void end_reads(struct kvi_ofi_lane *lane)
 {
-	int fd = find_socket(lane);
+	int fd = find_socket(lane, lane->queue->fd);
 	if (fd >= 0)
 		shutdown(fd, SHUT_RDWR);
 	int unread = 0;

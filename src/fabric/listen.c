@@ -149,7 +149,6 @@ void kvi_ofi_listener_close(struct kvi_listener *base)
 static struct kvi_ofi_lane_request *make_request(struct kvi_ofi_listener *listener,
 						 const struct fi_eq_cm_entry *entry, size_t len)
 {
-	kvi_strays_let_in(listener, entry->info);
 	if (listener->rail->profile->strays) /* as lane.c has padded it */
 		len = len == KVI_CM_DATA_LEN ? entry->data[KVI_CM_DATA_LEN - 1] : SIZE_MAX;
 	struct kvi_ofi_lane_request *request =

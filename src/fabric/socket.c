@@ -229,11 +229,6 @@ unsigned kvi_socket_list_accepted(int epoll_fd, const uint8_t *address, size_t l
 
 /* ---- the socket of a connection ---- */
 
-bool kvi_socket_is_between(int fd, const uint8_t *own, const uint8_t *peer, size_t len)
-{
-	return is_bound_to(fd, own, len) && is_connected_to(fd, peer, len);
-}
-
 struct connection_search {
 	const uint8_t *own;
 	const uint8_t *peer;
@@ -244,15 +239,18 @@ struct connection_search {
 static bool match_connection(int fd, void *arg)
 {
 	struct connection_search *search = arg;
-	if (!kvi_socket_is_between(fd, search->own, search->peer, search->len))
+	if (!is_bound_to(fd, search->own, search->len) ||
+	    !is_connected_to(fd, search->peer, search->len))
 		return true;
 	search->fd = fd;
 	return false;
 }
 
-int kvi_socket_find(const uint8_t *own, const uint8_t *peer, size_t len)
+int kvi_socket_find(int queue_fd, const uint8_t *own, const uint8_t *peer, size_t len)
 {
 	struct connection_search search = { .own = own, .peer = peer, .len = len, .fd = -1 };
-	for_each_fd(match_connection, &search);
+	for_each_watched(queue_fd, 1, match_connection, &search);
+	if (search.fd < 0)
+		for_each_fd(match_connection, &search);
 	return search.fd;
 }

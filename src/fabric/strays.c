@@ -70,21 +70,3 @@ void kvi_strays_look(struct kvi_ofi_listener *listener)
 	else if (strays->count >= KVI_STRAYS_MAX / 2 && strays->old_count == 0)
 		note_old(strays);
 }
-
-void kvi_strays_let_in(struct kvi_ofi_listener *listener, const struct fi_info *request)
-{
-	static const int any = 1;
-	const struct kvi_strays *strays = &listener->strays;
-	const uint8_t *own = listener->base.address, *peer = request->dest_addr;
-	size_t len = listener->base.address_len;
-	int fd = -1;
-	if (!listener->rail->profile->strays || peer == NULL || request->dest_addrlen != len)
-		return;
-	for (unsigned i = 0; i < strays->count && fd < 0; i++)
-		if (kvi_socket_is_between(strays->fds[i], own, peer, len))
-			fd = strays->fds[i];
-	if (fd < 0)
-		fd = kvi_socket_find(own, peer, len); /* it came since the last look */
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof(any));
-}

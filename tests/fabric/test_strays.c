@@ -4,6 +4,7 @@
  * goes again. Lanes are made all the same, and when the listener is closed no descriptor is left of them.
  */
 #define _GNU_SOURCE 1 /* accept4, RUSAGE_THREAD */
+#include <dirent.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,6 +16,17 @@
 enum { REQUEST_LEN_MAX = 512 };
 
 enum manner { SILENT, ONE_BYTE, HALF, HEADER, ALL_BUT_ONE, GARBAGE, GONE, RESET, MANNERS };
+
+/* How often somebody has looked through all descriptors of the process: linked with --wrap=opendir. */
+static unsigned walks;
+DIR *__real_opendir(const char *path);
+DIR *__wrap_opendir(const char *path);
+
+DIR *__wrap_opendir(const char *path)
+{
+	walks += strcmp(path, "/proc/self/fd") == 0;
+	return __real_opendir(path);
+}
 
 static int connect_raw(const uint8_t *address, size_t len)
 {
@@ -237,6 +249,46 @@ START_TEST(the_sockets_of_a_listener_are_found_by_its_event_queue)
 }
 END_TEST
 
+/* A process has thousands of descriptors, and whoever likes can be a stranger. */
+START_TEST(lanes_are_made_and_cut_without_a_walk_over_all_descriptors)
+{
+	enum { STRANGERS = 20, LANES = 20 };
+	static struct act reads[LANES];
+	struct bed bed;
+	struct end near[LANES], far[LANES];
+	struct area result, source;
+	uint8_t address[KVI_ADDRESS_LEN_MAX];
+	int fds[STRANGERS];
+	bed_open(&bed);
+	size_t read_len = bed_get_segment_len(&bed, 1 << 20);
+	area_open(&result, &bed.near, read_len, KVI_ACCESS_LOCAL, 0);
+	area_open(&source, &bed.far, read_len, KVI_ACCESS_REMOTE_READ, 1);
+	if (kvi_ofi_rail(bed.far.rail)->profile->strays) {
+		size_t len = get_address(bed.listener, address);
+		for (int i = 0; i < STRANGERS; i++) {
+			fds[i] = connect_raw(address, len);
+			take_nothing(&bed, bed.listener, KVI_MS);
+		}
+		walks = 0;
+		for (int i = 0; i < LANES; i++) {
+			make_lane(&bed, bed.listener, &near[i], &far[i]);
+			post_read(&near[i], &reads[i], &result, 0, read_len, source.rkey);
+		}
+		for (int i = 0; i < LANES; i++)
+			end_close(&near[i]);
+		ck_assert_uint_eq(walks, 0);
+		bed_wait(&bed, count_reported(reads, LANES) == LANES);
+		for (int i = 0; i < LANES; i++)
+			end_close(&far[i]);
+		for (int i = 0; i < STRANGERS; i++)
+			close(fds[i]);
+	}
+	area_close(&source);
+	area_close(&result);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_stray_tests(void)
 {
 	TCase *tests = tcase_create("strays");
@@ -245,5 +297,6 @@ TCase *make_stray_tests(void)
 	tcase_add_test(tests, requests_that_stop_in_the_middle_hold_up_nobody);
 	tcase_add_test(tests, so_many_strangers_wait_at_a_listener_and_no_more);
 	tcase_add_test(tests, the_sockets_of_a_listener_are_found_by_its_event_queue);
+	tcase_add_test(tests, lanes_are_made_and_cut_without_a_walk_over_all_descriptors);
 	return tests;
 }
