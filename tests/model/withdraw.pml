@@ -1,213 +1,311 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * withdraw.pml - the withdrawal of an export and the end of a transfer, docs/protocol.md 7.2 and 7.4, as a
- * model: one transfer of a few pieces, each written in place or packed, while the owner withdraws at any
- * moment, the peer gives up at any moment, and the quiesce deadline may pass at any moment.
+ * withdraw.pml - the withdrawal of an export and the end of transfers, docs/protocol.md 7.2 and 7.4, as a model: some
+ * transfers of a few pieces, each written in place or packed, while the owner withdraws at any moment, the peer gives
+ * up any of them at any moment, and either side may lose the other at any moment (a cable, a deadline, its death); then
+ * they connect again, and the memory is exported again, while one of them may not have noticed yet.
  *
- * What is said of the transfer, and its writes, travel on lane a, what is said of the export on lane b;
- * ONE_LANE: they are the same. A transfer is in order: SYNC goes behind its last piece, and NOTED is its
- * success. Or (SPREAD) it is through when every write was delivered and every pack acknowledged. Severing
- * drops all that is under way.
+ * What is said of the transfers, and their writes, travel on lane a, what is said of the export on lane b; ONE_LANE:
+ * they are the same. A transfer is in order: SYNC goes behind its last piece, and NOTED is its success. Or (SPREAD) it
+ * is through when every write was delivered and every pack acknowledged. Severing is one side's: what the other has
+ * sent before does not reach it any more; what it has sent itself may still arrive, as the network holds it.
  *
- * Assertions state: nothing lands in the pool once the withdrawal has returned, or the transfer has
- * failed; a transfer that succeeds has all of its pieces there. Spin's search for invalid end states adds:
- * the withdrawal returns; with NO_CUT, which takes the quiesce deadline away, by the peer's answer alone.
+ * Assertions state: nothing lands in the pool once the withdrawal has returned; nothing of a transfer does once it has
+ * failed, but for the peer's loss of the owner; a transfer that succeeds has all of its pieces there. At the end, when
+ * nothing can happen any more, the withdrawal has returned; with NO_CUT, where nobody severs, by the peer's answer alone.
+ *
+ * Sizes: TRANSFERS, PIECES, SESSIONS.
  *
  * Mutants, each of which must be found:
- *   OWNER_RUSHES  the withdrawal returns without waiting
- *   PEER_RUSHES   it is confirmed while writes are out
- *   WRITER_RUSHES a transfer in order that is given up ends without a SYNC behind its writes
- *   WRITES_RUSH   of a transfer that is not in order a write counts as done before it was delivered
- *   DROPS_EARLY   packs are dropped as soon as the withdrawal has been decided
+ *   OWNER_RUSHES   the withdrawal returns without waiting
+ *   PEER_RUSHES    it is confirmed while writes are out
+ *   FIRST_CONFIRMS it is confirmed when one transfer has ended
+ *   WRITER_RUSHES  a transfer in order that is given up ends without a SYNC behind its writes
+ *   WRITES_RUSH    of a transfer that is not in order a write counts as done before it was delivered
+ *   DROPS_EARLY    packs are dropped as soon as the withdrawal has been decided
+ *   LOSS_RUSHES    a withdrawal whose peer is lost returns before the lanes are severed
  */
 
-#define PIECES 3
+#ifndef TRANSFERS
+#define TRANSFERS 2
+#endif
+#ifndef PIECES
+#define PIECES 2
+#endif
+#ifndef SESSIONS
+#define SESSIONS 1
+#endif
+/* The last of several sessions is not lost. */
+#define MAY_CUT (SESSIONS == 1 || s < SESSIONS - 1)
 
 mtype = { WRITE, PACK, PACK_ACK, SYNC, NOTED, WITHDRAW, WITHDRAWN };
 mtype = { OPEN, CLOSING, CONFIRMED };
 mtype = { MOVING, SYNCED, STOPPING, OVER };
 
-chan to_owner_a = [8] of { mtype };
-chan to_peer_a = [8] of { mtype };
+/* Of each session: what it is, and of which transfer. */
+chan owner_lanes_a[SESSIONS] = [TRANSFERS * (PIECES + 1) + 1] of { mtype, byte };
+chan peer_lanes_a[SESSIONS] = [TRANSFERS * (PIECES + 1) + 1] of { mtype, byte };
 #ifdef ONE_LANE
-#define to_owner_b to_owner_a
-#define to_peer_b to_peer_a
+#define to_owner_b owner_lanes_a[s]
+#define to_peer_b peer_lanes_a[s]
 #else
-chan to_owner_b = [2] of { mtype };
-chan to_peer_b = [2] of { mtype };
+chan owner_lanes_b[SESSIONS] = [2] of { mtype, byte };
+chan peer_lanes_b[SESSIONS] = [2] of { mtype, byte };
+#define to_owner_b owner_lanes_b[s]
+#define to_peer_b peer_lanes_b[s]
 #endif
+#define to_owner_a owner_lanes_a[s]
+#define to_peer_a peer_lanes_a[s]
 
-byte landed;
-byte posted;	/* of which the peer has not seen the end */
-byte completed; /* completions that it has yet to see */
-bool returned;	/* the withdrawal */
-bool failed;	/* the transfer */
-bool severed;
+bool owner_cut[SESSIONS];
+bool peer_cut[SESSIONS];
+bool returned[SESSIONS]; /* the withdrawal */
+bool begun[SESSIONS];
 
-inline sever_all()
+#define T(t) (s * TRANSFERS + (t))
+byte landed[SESSIONS * TRANSFERS];
+byte posted[SESSIONS * TRANSFERS]; /* of which the peer has not seen the end */
+bool failed[SESSIONS * TRANSFERS];
+
+inline land(t)
 {
-	d_step {
-		do
-		:: len(to_owner_a) > 0 -> to_owner_a ? _
-		:: len(to_peer_a) > 0 -> to_peer_a ? _
-#ifndef ONE_LANE
-		:: len(to_owner_b) > 0 -> to_owner_b ? _
-		:: len(to_peer_b) > 0 -> to_peer_b ? _
-#endif
-		:: else -> break
-		od;
-		posted = 0;
-		completed = 0;
-		severed = true
-	}
-}
-
-inline land()
-{
-	assert(!returned && !failed);
-	landed++
+	assert(!returned[s] && (!failed[T(t)] || peer_cut[s]));
+	landed[T(t)]++
 }
 
 /* The owner's NIC, which asks nobody. */
-active proctype nic()
+proctype nic(byte s)
 {
+	byte t;
 end_nic:
 	do
-	:: atomic { to_owner_a ? WRITE -> land(); completed++ }
+	:: atomic {
+		to_owner_a ? WRITE, t ->
+		if
+		:: owner_cut[s] /* nobody is there */
+		:: else ->
+			land(t);
+#if defined(SPREAD) && !defined(WRITES_RUSH)
+			if
+			:: posted[T(t)] > 0 -> posted[T(t)]--
+			:: else
+			fi
+#endif
+		fi;
+		t = 0
+	}
 	od
 }
 
-active proctype owner()
+proctype owner(byte s)
 {
 	mtype state = OPEN;
 	bool told = false;
+	byte t;
 
+end_owner:
 	do
-	:: returned -> break
+	:: owner_cut[s] -> break
 	:: atomic {
-		to_owner_a ? PACK ->
+		!owner_cut[s] && to_owner_a ? [PACK, _] -> to_owner_a ? PACK, t;
 		if
 #ifdef DROPS_EARLY
-		:: state == OPEN -> land()
+		:: state == OPEN -> land(t)
 #else
-		:: state != CONFIRMED -> land()
+		:: state != CONFIRMED -> land(t)
 #endif
 		:: else
 		fi;
 #ifdef SPREAD
-		to_peer_a ! PACK_ACK
+		to_peer_a ! PACK_ACK, t;
 #endif
+		t = 0
 	}
-	:: atomic { to_owner_a ? SYNC -> to_peer_a ! NOTED }
-	:: atomic { to_owner_b ? WITHDRAWN -> state = CONFIRMED }
+	:: atomic { !owner_cut[s] && to_owner_a ? [SYNC, _] -> to_owner_a ? SYNC, t; to_peer_a ! NOTED, t; t = 0 }
+	:: atomic {
+		!owner_cut[s] && to_owner_b ? [WITHDRAWN, _] -> to_owner_b ? WITHDRAWN, _;
+		state = CONFIRMED;
+		returned[s] = true
+	}
 	:: state == OPEN -> state = CLOSING
-	:: atomic { state == CLOSING && !told && !severed -> to_peer_b ! WITHDRAW; told = true }
+	:: atomic { state == CLOSING && !told && !owner_cut[s] -> to_peer_b ! WITHDRAW, 0; told = true }
 #ifdef OWNER_RUSHES
-	:: atomic { told && state == CLOSING -> state = CONFIRMED }
+	:: atomic { told && state == CLOSING -> state = CONFIRMED; returned[s] = true }
 #endif
 #ifndef NO_CUT
-	:: atomic { told && state == CLOSING -> sever_all(); state = CONFIRMED }
-#endif
-	:: state == CONFIRMED -> returned = true
-	od;
-
-	/* The engine lives on: what comes late is dropped. */
-end_owner:
-	do
 	:: atomic {
-		to_owner_a ? PACK ->
-#ifdef SPREAD
-		to_peer_a ! PACK_ACK
-#else
-		skip
+		MAY_CUT && !owner_cut[s] ->
+#ifndef LOSS_RUSHES
+		owner_cut[s] = true;
 #endif
+		returned[s] = true;
+		break
 	}
-	:: atomic { to_owner_a ? SYNC -> to_peer_a ! NOTED }
-	:: to_owner_b ? WITHDRAWN
+#endif
 	od
 }
 
-active proctype peer()
+/* ---- the peer ---- */
+
+#ifdef SPREAD
+#define SENT_PACK(t) posted[T(t)]++
+#else
+#define SENT_PACK(t) skip
+#endif
+
+#define MOVE(t) \
+	:: atomic { \
+		state[t] == MOVING && sent[t] < PIECES && !withdrawn && !peer_cut[s] -> sent[t]++; \
+		if \
+		:: to_owner_a ! WRITE, t; posted[T(t)]++ \
+		:: to_owner_a ! PACK, t; SENT_PACK(t) \
+		fi \
+	} \
+	:: atomic { (state[t] == MOVING || state[t] == SYNCED) && !peer_cut[s] -> state[t] = STOPPING }
+
+#ifdef WRITER_RUSHES
+#define SETTLE(t) failed[T(t)] = true; state[t] = OVER
+#else
+#define SETTLE(t) to_owner_a ! SYNC, t; synced[t] = true
+#endif
+
+#ifdef SPREAD
+#define FINISH(t) \
+	:: atomic { \
+		state[t] == MOVING && sent[t] == PIECES && posted[T(t)] == 0 && !withdrawn && !peer_cut[s] -> \
+		assert(landed[T(t)] == PIECES); \
+		state[t] = OVER \
+	} \
+	:: atomic { \
+		state[t] == STOPPING && posted[T(t)] == 0 && !peer_cut[s] -> failed[T(t)] = true; \
+		state[t] = OVER \
+	}
+#else
+#define FINISH(t) \
+	:: atomic { \
+		state[t] == MOVING && sent[t] == PIECES && !withdrawn && !peer_cut[s] -> to_owner_a ! SYNC, t; \
+		synced[t] = true; \
+		state[t] = SYNCED \
+	} \
+	:: atomic { \
+		state[t] == STOPPING && posted[T(t)] == 0 && !synced[t] && !peer_cut[s] -> SETTLE(t) \
+	}
+#endif
+
+/* What follows stays behind the writes of its lane: they are done when our memory is free. */
+#if !defined(SPREAD) || defined(WRITES_RUSH)
+#define WRITTEN(t) :: atomic { posted[T(t)] > 0 && !peer_cut[s] -> posted[T(t)]-- }
+#else
+#define WRITTEN(t)
+#endif
+
+#if TRANSFERS > 1
+#define ALL_ARE_OVER (state[0] == OVER && state[1] == OVER)
+#else
+#define ALL_ARE_OVER (state[0] == OVER)
+#endif
+
+#if defined(PEER_RUSHES)
+#define MAY_CONFIRM true
+#elif defined(FIRST_CONFIRMS)
+#define MAY_CONFIRM (state[0] == OVER)
+#else
+#define MAY_CONFIRM ALL_ARE_OVER
+#endif
+
+proctype peer(byte s)
 {
-	mtype state = MOVING;
-	byte sent = 0;
+	mtype state[TRANSFERS];
+	byte sent[TRANSFERS];
+	bool synced[TRANSFERS];
 	bool withdrawn = false;
 	bool confirmed = false;
-	bool synced = false;
+	byte t;
 
+	atomic {
+		for (t : 0 .. TRANSFERS - 1) {
+			state[t] = MOVING
+		}
+		t = 0
+	}
 end_peer:
 	do
-	:: severed -> break
-	:: atomic {
-		state == MOVING && sent < PIECES && !withdrawn && !severed ->
-		sent++;
-		if
-		:: to_owner_a ! WRITE; posted++
-		:: to_owner_a ! PACK;
-#ifdef SPREAD
-			posted++
+	:: peer_cut[s] -> break
+	MOVE(0)
+	WRITTEN(0)
+	FINISH(0)
+#if TRANSFERS > 1
+	MOVE(1)
+	WRITTEN(1)
+	FINISH(1)
 #endif
-		fi
-	}
-
-	/* What follows stays behind the writes of its lane: they are done when our memory is free. */
-#if !defined(SPREAD) || defined(WRITES_RUSH)
-	:: atomic { completed > 0 -> completed-- }
-	:: atomic { posted > 0 -> posted-- }
-#else
-	:: atomic { completed > 0 -> completed--; posted-- }
-#endif
-	:: atomic { to_peer_a ? PACK_ACK -> posted-- }
-
-	/* The end of the transfer. */
-	:: atomic { (state == MOVING || state == SYNCED) && !severed -> state = STOPPING }
-#ifdef SPREAD
 	:: atomic {
-		state == MOVING && sent == PIECES && posted == 0 && !withdrawn && !severed ->
-		assert(landed == PIECES);
-		state = OVER
-	}
-	:: atomic { state == STOPPING && posted == 0 && !severed -> failed = true; state = OVER }
-#else
-	:: atomic {
-		state == MOVING && sent == PIECES && !withdrawn && !severed -> to_owner_a ! SYNC;
-		synced = true;
-		state = SYNCED
+		!peer_cut[s] && to_peer_a ? [PACK_ACK, _] -> to_peer_a ? PACK_ACK, t;
+		posted[T(t)]--;
+		t = 0
 	}
 	:: atomic {
-		state == STOPPING && posted == 0 && !synced && !severed ->
-#ifdef WRITER_RUSHES
-		failed = true;
-		state = OVER
-#else
-		to_owner_a ! SYNC;
-		synced = true
-#endif
+		!peer_cut[s] && to_peer_a ? [NOTED, _] -> to_peer_a ? NOTED, t;
+		assert(state[t] != SYNCED || landed[T(t)] == PIECES);
+		failed[T(t)] = true; /* or it has succeeded: nothing lands any more either way */
+		state[t] = OVER;
+		t = 0
 	}
-	:: atomic {
-		to_peer_a ? NOTED ->
-		assert(state != SYNCED || landed == PIECES);
-		failed = true; /* or it has succeeded: nothing lands any more either way */
-		state = OVER
-	}
-#endif
 
 	/* The withdrawal. */
 	:: atomic {
-		to_peer_b ? WITHDRAW -> withdrawn = true;
-		if
-		:: state == OVER
-		:: else -> state = STOPPING
-		fi
+		!peer_cut[s] && to_peer_b ? [WITHDRAW, _] -> to_peer_b ? WITHDRAW, _;
+		withdrawn = true;
+		for (t : 0 .. TRANSFERS - 1) {
+			if
+			:: state[t] == OVER
+			:: else -> state[t] = STOPPING
+			fi
+		}
+		t = 0
 	}
 	:: atomic {
-#ifdef PEER_RUSHES
-		withdrawn && !confirmed && !severed ->
-#else
-		withdrawn && !confirmed && state == OVER && !severed ->
-#endif
-		to_owner_b ! WITHDRAWN;
+		withdrawn && !confirmed && MAY_CONFIRM && !peer_cut[s] -> to_owner_b ! WITHDRAWN, 0;
 		confirmed = true
 	}
+#ifndef NO_CUT
+	:: atomic {
+		MAY_CUT && !peer_cut[s] -> peer_cut[s] = true;
+		for (t : 0 .. TRANSFERS - 1) {
+			posted[T(t)] = 0;
+			failed[T(t)] = true
+		}
+		t = 0;
+		break
+	}
+#endif
 	od
+}
+
+inline begin(s)
+{
+	begun[s] = true;
+	run nic(s);
+	run owner(s);
+	run peer(s)
+}
+
+/* They connect again as soon as one side has severed. */
+init
+{
+	atomic { begin(0) }
+#if SESSIONS > 1
+end_init:
+	atomic { owner_cut[0] || peer_cut[0] -> begin(1) }
+#endif
+}
+
+/* When nothing can happen any more. */
+active proctype the_end()
+{
+	byte s;
+	timeout ->
+	for (s : 0 .. SESSIONS - 1) {
+		assert(returned[s] || !begun[s])
+	}
 }
