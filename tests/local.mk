@@ -201,6 +201,7 @@ tests_engine_check_carried_SOURCES = tests/engine/check_carried.c $(PAGES_BED)
 tests_engine_check_close_SOURCES = tests/engine/check_close.c $(ENGINE_BED)
 tests_engine_check_tagged_SOURCES = tests/engine/check_tagged.c $(ENGINE_BED)
 tests_engine_check_tagged_hostile_SOURCES = tests/engine/check_tagged_hostile.c $(ENGINE_BED)
+tests_engine_check_many_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=kvi_registration_open
 tests_engine_check_many_SOURCES = tests/engine/check_many.c $(ENGINE_BED)
 tests_engine_check_flood_SOURCES = tests/engine/check_flood.c $(ENGINE_BED)
 tests_engine_check_flow_SOURCES = tests/engine/check_flow.c $(ENGINE_BED)

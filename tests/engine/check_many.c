@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_many.c - what 20,000 transfers in flight do when some of them fail, in their order and out of it. */
+#define _GNU_SOURCE 1 /* pthread_setattr_default_np */
 #include "bed.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/error.h"
+#include "engine/lane/registration.h"
 #include "support/runner.h"
 
 enum { COUNT = 20000, FAR_APART = 7919 /* prime: i * FAR_APART % COUNT is each number once */ };
@@ -199,6 +204,47 @@ START_TEST(all_that_is_in_flight_ends_once_with_the_connection)
 }
 END_TEST
 
+/* Nothing can be registered any more: linked with --wrap=kvi_registration_open. */
+static atomic_bool is_full;
+enum kvt_err __real_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
+					  unsigned access, struct kvi_registration **registration,
+					  struct kvt_error *error);
+enum kvt_err __wrap_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
+					  unsigned access, struct kvi_registration **registration,
+					  struct kvt_error *error);
+
+enum kvt_err __wrap_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
+					  unsigned access, struct kvi_registration **registration,
+					  struct kvt_error *error)
+{
+	if (atomic_load(&is_full))
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0, "the test lets nothing be registered");
+	return __real_kvi_registration_open(conn, base, len, access, registration, error);
+}
+
+START_TEST(receives_that_fail_one_after_the_other_take_no_more_stack_than_one)
+{
+	pthread_attr_t small;
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 512 * 1024);
+	ck_assert_int_eq(pthread_setattr_default_np(&small), 0);
+	open_many(KVT_NO_EAGER);
+	for (uint32_t i = 0; i < COUNT; i++)
+		receives[i] = start_recv(far, &targets[i], sizeof(targets[i]));
+	/* The first has told where to write; when it goes, each is the first in its turn. */
+	atomic_store(&is_full, true);
+	kvt_transfer_cancel(receives[0]);
+	wait_until(kvt_transfer_is_done(receives[COUNT - 1]));
+	atomic_store(&is_full, false);
+	finish(receives[0], KVT_E_CANCELLED);
+	for (uint32_t i = 1; i < COUNT; i++)
+		finish(receives[i], KVT_E_NO_MEMORY);
+	exchange(near, far, 10, 1);
+	close_many();
+	pthread_attr_destroy(&small);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("many");
@@ -207,5 +253,6 @@ int main(void)
 	tcase_add_test(tests, receives_that_are_given_up_lose_no_message);
 	tcase_add_test(tests, notifications_that_are_given_up_leave_the_others_in_their_order);
 	tcase_add_test(tests, all_that_is_in_flight_ends_once_with_the_connection);
+	tcase_add_test(tests, receives_that_fail_one_after_the_other_take_no_more_stack_than_one);
 	return run_tests("engine_many", tests);
 }

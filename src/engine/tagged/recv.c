@@ -28,8 +28,6 @@
 #include "engine/tagged/verify.h"
 #include "engine/transfer/inbox.h"
 
-static void match(struct kvi_tag_queue *queue);
-
 static void send_ack(const struct kvi_tag_queue *queue, uint64_t seq)
 {
 	struct kvi_message ack = { .type = KVI_MESSAGE_ACK, .tag = queue->tag, .ack.seq = seq };
@@ -126,19 +124,20 @@ static void settle_taken_back(struct kvi_tagged *receive)
 	receive->state = KVI_RECV_QUEUED;
 }
 
-/* The first receive may be written into as soon as the sender comes, if it is one for large messages. */
-static void offer_early(struct kvi_tag_queue *queue, struct kvi_tagged *receive)
+/* The first receive may be written into as soon as the sender comes, if it is one for large messages. False: it has failed,
+ * and another is the first. */
+static bool offer_early(struct kvi_tag_queue *queue, struct kvi_tagged *receive)
 {
 	if (receive->state != KVI_RECV_QUEUED || receive->base == NULL ||
 	    receive->len <= receive->transfer.conn->eager_len || queue->draining > 0)
-		return;
+		return true;
 	struct kvt_error error;
 	if (send_cts(receive, queue->next_arrival_seq, receive->len, &error) != KVT_OK) {
 		kvi_tagged_complete(receive, &error);
-		match(queue);
-		return;
+		return false;
 	}
 	receive->state = KVI_RECV_EARLY;
+	return true;
 }
 
 /* ---- matching ---- */
@@ -191,10 +190,10 @@ static void match(struct kvi_tag_queue *queue)
 		if (receive == NULL || receive->state == KVI_RECV_CANCELLING)
 			return;
 		struct kvi_arrival *arrival = kvi_arrival_get_first(queue);
-		if (arrival == NULL) {
-			offer_early(queue, receive);
+		if (arrival == NULL && offer_early(queue, receive))
 			return;
-		}
+		if (arrival == NULL)
+			continue;
 		if (receive->state == KVI_RECV_EARLY && receive->seq != arrival->seq) {
 			take_back(queue, receive);
 			return;
