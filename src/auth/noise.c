@@ -141,7 +141,7 @@ static void derive_keys(const uint8_t chain[KVI_NOISE_KEY_LEN], const void *inpu
 {
 	uint8_t temporary[KVI_NOISE_KEY_LEN];
 	compute_hmac(chain, input, len, NULL, temporary);
-	for (uint8_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		uint8_t number = (uint8_t)(i + 1);
 		compute_hmac(temporary, i > 0 ? keys[i - 1] : NULL, i > 0 ? KVI_NOISE_KEY_LEN : 0,
 			     &number, keys[i]);

@@ -92,6 +92,7 @@ static void for_each_fd(visit_fn *visit, void *arg)
 }
 
 /* For every descriptor that an epoll watches, and with depth 1 what those watch that are epolls. */
+/* NOLINTNEXTLINE(misc-no-recursion): depth bounds it */
 static void for_each_watched(int epoll_fd, unsigned depth, visit_fn *visit, void *arg)
 {
 	char line[128];

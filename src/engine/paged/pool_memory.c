@@ -63,7 +63,7 @@ static void touch_pages(uint8_t *base, size_t len, bool read_only)
 {
 	const size_t page_len = (size_t)sysconf(_SC_PAGESIZE);
 	for (size_t at = 0; at < len; at += page_len) {
-		_Atomic(uint8_t) *byte = (_Atomic(uint8_t) *)(base + at);
+		_Atomic uint8_t *byte = (_Atomic uint8_t *)(base + at);
 		uint8_t there = atomic_load(byte);
 		if (!read_only)
 			atomic_compare_exchange_strong(byte, &there, there);
