@@ -56,6 +56,7 @@ struct fake_counts {
 	unsigned rnr_waits;	  /* sends that met no posted receive */
 	unsigned access_failures; /* writes and reads with a wrong key, range or access */
 	unsigned faults;	  /* scripted failures that happened */
+	uint64_t vain_polls;	  /* of cqs that had neither lanes nor completions */
 };
 
 /* Forget the script and the counters. Nothing may be open. */

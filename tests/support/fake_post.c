@@ -280,6 +280,7 @@ size_t fake_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, siz
 	while (count < max && (first = kvi_list_get_first(&cq->done)) != NULL)
 		count += report_post(kvi_container_of(first, struct fake_post, node),
 				     &completions[count]);
+	fake_world.counts.vain_polls += count == 0 && kvi_list_is_empty(&cq->lanes);
 	fake_unlock();
 	fake_leave_cq(cq);
 	return count;

@@ -200,7 +200,7 @@ enum kvt_err kvi_link_open(struct kvi_link *link, const uint8_t *address, size_t
 	err = kvi_lane_connect(link->lane, data, request == NULL ? sizeof(data) : 0, error);
 	if (err != KVT_OK)
 		goto err_close;
-	kvi_list_append(&link->shard->links, &link->node);
+	kvi_shard_add_link(link->shard, &link->node, link->rail);
 	link->shard->worker->connecting++;
 	kvi_wake(&link->shard->worker->wake);
 	return KVT_OK;
@@ -210,7 +210,7 @@ err_close:
 	 * kvi_link_free(). */
 	kvi_lane_close(link->lane);
 	link->lane = NULL;
-	kvi_list_append(&link->shard->links, &link->node);
+	kvi_shard_add_link(link->shard, &link->node, link->rail);
 	link->connected = true;
 	return err;
 err_free:
@@ -238,7 +238,7 @@ void kvi_link_free(struct kvi_link *link)
 	link->filling = NULL;
 	link->filling_len = 0;
 	link->filling_count = 0;
-	kvi_list_remove(&link->node);
+	kvi_shard_remove_link(link->shard, &link->node, link->rail);
 	kvi_memory_close(link->memory);
 	link->memory = NULL;
 	kvi_list_init(&link->untaken);

@@ -18,7 +18,7 @@ struct kvi_tag_queue;
 struct kvi_shard {
 	struct kvt_conn *conn;
 	struct kvi_worker *worker;
-	struct kvi_list links;
+	struct kvi_list links;	 /* kvi_shard_add_link() */
 	struct kvi_list stripes; /* spread.h: shares of transfers that use all of the links */
 	struct kvi_tag_queue *tag_queues; /* by tag */
 	struct kvi_list transfers;	  /* that are at home here, in the order of their start */
@@ -33,6 +33,23 @@ struct kvi_shard {
 	/* atomic */
 	_Atomic(uint64_t) moved; /* packets that came, and segments that ended */
 };
+
+/* A link has a lane, or what one has posted: the queue of its rail is polled until it has neither. */
+static inline void kvi_shard_add_link(struct kvi_shard *shard, struct kvi_list *node, unsigned rail)
+{
+	kvi_list_append(&shard->links, node);
+	shard->worker->lane_counts[rail]++;
+}
+
+/* Does nothing when it is not there. */
+static inline void kvi_shard_remove_link(struct kvi_shard *shard, struct kvi_list *node,
+					 unsigned rail)
+{
+	if (kvi_list_is_empty(node))
+		return;
+	kvi_list_remove(node);
+	shard->worker->lane_counts[rail]--;
+}
 
 /* Something has come, or has arrived at the peer. */
 static inline void kvi_shard_count_moved(struct kvi_shard *shard)

@@ -222,10 +222,15 @@ static bool look_into_queues(struct kvi_worker *worker, struct wait *wait)
 	return false;
 }
 
+static uint32_t get_kind(const struct epoll_event *event)
+{
+	return event->data.u32 & ((1U << KVI_FD_RAIL_BIT) - 1);
+}
+
 static bool has_come(const struct wait *wait)
 {
 	for (int i = 0; i < wait->count; i++)
-		if (wait->events[i].data.u32 == KVI_FD_COMPLETIONS)
+		if (get_kind(&wait->events[i]) == KVI_FD_COMPLETIONS)
 			return true;
 	return false;
 }
@@ -245,10 +250,13 @@ static void sleep_until(struct kvi_worker *worker, struct wait *wait, int timeou
 static bool take_events(struct kvi_worker *worker, const struct wait *wait)
 {
 	for (int i = 0; i < wait->count; i++) {
-		if (wait->events[i].data.u32 == KVI_FD_WAKE)
+		const struct epoll_event *event = &wait->events[i];
+		if (get_kind(event) == KVI_FD_WAKE) {
 			kvi_wake_clear(&worker->wake);
-		else if (wait->events[i].data.u32 == KVI_FD_EVENTS)
-			worker->events_due = true;
+			continue;
+		}
+		worker->queues_due |= 1U << (event->data.u32 >> KVI_FD_RAIL_BIT);
+		worker->events_due |= get_kind(event) == KVI_FD_EVENTS;
 	}
 	/* Whoever clears a wake does the work that it tells of. Stopping is the thread's own: an
 	 * inline driver that took its wake gives it back. */
@@ -266,15 +274,20 @@ static bool may_sleep(struct kvi_worker *worker)
 	for (size_t i = 0; i < worker->engine->rail_count; i++)
 		if (!kvi_cq_may_sleep(worker->cqs[i])) {
 			worker->events_due = true; /* it may be the event queue that has work */
+			worker->queues_due |= 1U << i;
 			return false;
 		}
 	return true;
 }
 
-/* Of all queues: the network's make system calls. */
-static bool are_polls_quick(const struct kvt_engine *engine)
+/* Of all queues that have lanes: the network's make system calls. */
+static bool are_polls_quick(const struct kvi_worker *worker)
 {
-	return engine->network.count == 0 && engine->local.caps->quick_polls;
+	const struct kvt_engine *engine = worker->engine;
+	for (size_t i = 0; i < engine->rail_count; i++)
+		if (worker->lane_counts[i] > 0 && !kvi_rail_get_caps(engine->rails[i])->quick_polls)
+			return false;
+	return true;
 }
 
 /* How long to look first. */
@@ -283,7 +296,7 @@ static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience,
 {
 	wait->began_ns = wait->last_ns = kvi_clock_now();
 	wait->is_inline = worker->inline_sleeps;
-	wait->polls_each = are_polls_quick(worker->engine) ? QUICK_POLLS : 1;
+	wait->polls_each = are_polls_quick(worker) ? QUICK_POLLS : 1;
 	wait->ends_when_late = patience->adapts;
 	wait->look_ns = kvi_patience_get(patience, wait->began_ns);
 	if (wait->look_ns > until_ns - wait->began_ns)

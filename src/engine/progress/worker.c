@@ -59,6 +59,23 @@ static bool poll_events(const struct kvi_worker *worker, struct kvi_cq *cq)
 	return count > 0;
 }
 
+/* A queue without lanes is asked only where its fd was readable: the network's would make system calls. */
+static bool poll_queues(struct kvi_worker *worker)
+{
+	const uint32_t due = worker->queues_due;
+	bool asks_events = worker->events_due || worker->connecting > 0, did = false;
+	worker->queues_due = 0;
+	worker->events_due = false;
+	for (size_t i = 0; i < worker->engine->rail_count; i++) {
+		if (worker->lane_counts[i] == 0 && (due & 1U << i) == 0)
+			continue;
+		did |= poll_completions(worker, worker->cqs[i]);
+		if (asks_events)
+			did |= poll_events(worker, worker->cqs[i]);
+	}
+	return did;
+}
+
 int64_t kvi_worker_get_time(struct kvi_worker *worker)
 {
 	if (!worker->takes)
@@ -91,14 +108,7 @@ bool kvi_worker_poll(struct kvi_worker *worker)
 	if (worker->stopped)
 		return did;
 
-	size_t rail_count = worker->engine->rail_count;
-	for (size_t i = 0; i < rail_count; i++)
-		did |= poll_completions(worker, worker->cqs[i]);
-	if (worker->events_due || worker->connecting > 0) {
-		worker->events_due = false;
-		for (size_t i = 0; i < rail_count; i++)
-			did |= poll_events(worker, worker->cqs[i]);
-	}
+	did |= poll_queues(worker);
 	/* An inline driver flushes all before it sleeps or goes, so its ACKs may wait for its next
 	 * message. */
 	bool is_inline = atomic_load_explicit(&worker->inline_progress, memory_order_relaxed);
@@ -430,8 +440,9 @@ static enum kvt_err open_queues(struct kvi_worker *worker, struct kvt_error *err
 			return err;
 		int fds[2];
 		kvi_cq_get_fds(worker->cqs[i], fds);
-		if (watch_worker(worker, fds[0], KVI_FD_COMPLETIONS) == KVT_OK &&
-		    watch_worker(worker, fds[1], KVI_FD_EVENTS) == KVT_OK)
+		uint32_t rail = (uint32_t)i << KVI_FD_RAIL_BIT;
+		if (watch_worker(worker, fds[0], rail | KVI_FD_COMPLETIONS) == KVT_OK &&
+		    watch_worker(worker, fds[1], rail | KVI_FD_EVENTS) == KVT_OK)
 			continue;
 		err = kvi_fail(error, KVT_E_FABRIC, errno,
 			       "cannot wait for the queues of worker %u", worker->index);

@@ -63,8 +63,8 @@ struct kvi_worker_calls {
 	void (*tell)(struct kvi_inbox *inbox, struct kvi_worker *by);
 };
 
-/* What an epoll event names: the wake fd, a completion queue, or an event queue. */
-enum { KVI_FD_WAKE, KVI_FD_COMPLETIONS, KVI_FD_EVENTS };
+/* What an epoll event names: the wake fd, a completion queue, or an event queue; from KVI_FD_RAIL_BIT on, of which rail. */
+enum { KVI_FD_WAKE, KVI_FD_COMPLETIONS, KVI_FD_EVENTS, KVI_FD_RAIL_BIT = 8 };
 
 struct kvi_worker {
 	/* immutable after open */
@@ -80,17 +80,19 @@ struct kvi_worker {
 
 	/* under lock */
 	pthread_mutex_t lock;
-	struct kvi_list dirty_links; /* link.h: that may have something to post */
-	struct kvi_timers timers;    /* deadlines of transfers */
-	unsigned connecting;	     /* lanes that wait for their event */
-	unsigned waiters;	     /* callers that wait on done */
-	bool events_due;	     /* an event queue's fd was readable */
-	bool takes;		     /* what completed, a packet or a segment */
-	int64_t taken_ns;	     /* when; 0: the clock was not read yet */
-	bool owes_tell;		     /* the application is to be woken for what came */
-	bool inline_sleeps;	     /* or looks for work before that */
-	bool inline_looks;	     /* it asks by itself, and needs no waking */
-	bool holds;		     /* it leaves packets with KVI_FLUSH_HOLD, in its first polls */
+	struct kvi_list dirty_links;		    /* link.h: that may have something to post */
+	struct kvi_timers timers;		    /* deadlines of transfers */
+	unsigned lane_counts[KVI_ENGINE_RAILS_MAX]; /* on each queue: one without has nothing to say */
+	unsigned connecting;			    /* lanes that wait for their event */
+	unsigned waiters;			    /* callers that wait on done */
+	uint32_t queues_due; /* bits of rails whose fds were readable: the queue has something, lanes or not */
+	bool events_due;     /* an event queue's fd was readable */
+	bool takes;	     /* what completed, a packet or a segment */
+	int64_t taken_ns;    /* when; 0: the clock was not read yet */
+	bool owes_tell;	     /* the application is to be woken for what came */
+	bool inline_sleeps;  /* or looks for work before that */
+	bool inline_looks;   /* it asks by itself, and needs no waking */
+	bool holds;	     /* it leaves packets with KVI_FLUSH_HOLD, in its first polls */
 	unsigned held_looks; /* that did so, one right after another, since all was posted */
 	unsigned polls_unasked; /* of an inline driver, since it asked the epoll set, or the event queues instead */
 	bool signalled; /* meanwhile: kvi_worker_signal() */
