@@ -170,7 +170,9 @@ static bool make_runs(struct kvi_plan *plan, size_t count)
 {
 	uint64_t local_count = plan->local->block_count, remote_count = plan->remote->block_count;
 	if (plan->by_blocks && local_count <= UINT32_MAX && remote_count <= UINT32_MAX)
-		plan->short_runs = kvi_alloc_data((count + 1) * sizeof(plan->short_runs[0]));
+		plan->short_runs =
+			count <= 1 ? &plan->single
+				   : kvi_alloc_data((count + 1) * sizeof(plan->short_runs[0]));
 	else
 		plan->runs = kvi_alloc_data((count + 1) * sizeof(plan->runs[0]));
 	return plan->short_runs != NULL || plan->runs != NULL;
@@ -243,7 +245,7 @@ static enum kvt_err check_duplicates(const struct kvt_blocks_request *request, u
 	const void *indices = request->direction == KVT_WRITE ? request->remote_idx
 							      : request->local_idx;
 	size_t count = request->count, found;
-	if (count == 0)
+	if (count <= 1)
 		return KVT_OK;
 	if (block_count / 64 <= count * 64) {
 		uint64_t *map = kvi_alloc_array(block_count / 64 + 1, sizeof(map[0]));
@@ -397,6 +399,8 @@ static void add_span(struct kvi_plan *plan, const struct kvi_run *span)
 
 static enum kvt_err check_overlap(const struct kvt_spans_request *request, struct kvt_error *error)
 {
+	if (request->count <= 1)
+		return KVT_OK;
 	const uint64_t *starts = request->direction == KVT_WRITE ? request->remote_off
 								 : request->local_off;
 	struct range *ranges = kvi_alloc_data((request->count + 1) * sizeof(ranges[0]));
@@ -453,7 +457,8 @@ void kvi_plan_free(struct kvi_plan *plan)
 {
 	kvi_free(plan->extents);
 	kvi_free(plan->runs);
-	kvi_free(plan->short_runs);
+	if (plan->short_runs != &plan->single)
+		kvi_free(plan->short_runs);
 	plan->extents = NULL;
 	plan->runs = NULL;
 	plan->short_runs = NULL;

@@ -67,6 +67,7 @@ struct kvi_plan {
 	size_t extent_count;
 	struct kvi_run *runs; /* NULL: they are short */
 	struct kvi_short_run *short_runs;
+	struct kvi_short_run single; /* where they are no more than one */
 	size_t run_count;
 	uint64_t len;	      /* bytes in all */
 	uint64_t piece_count; /* pieces it is handed out in, where none is cut */
