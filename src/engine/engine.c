@@ -379,9 +379,29 @@ enum kvt_err kvt_engine_reload_keys(struct kvt_engine *engine, const void *auth_
 	return kvi_keyring_reload(&engine->keyring, auth_key, auth_key_len, error);
 }
 
+/* In flight on all connections. */
+static uint64_t count_transfers(struct kvt_engine *engine)
+{
+	uint64_t count = 0;
+	pthread_mutex_lock(&engine->lock);
+	kvi_list_for_each (node, next_node, &engine->conns)
+		count +=
+			atomic_load(&kvi_container_of(node, struct kvt_conn, node)->transfer_count);
+	pthread_mutex_unlock(&engine->lock);
+	return count;
+}
+
 enum kvt_err kvt_engine_get_stats(struct kvt_engine *engine, struct kvt_stats *stats)
 {
-	return engine == NULL ? KVT_E_INVALID : kvi_stats_fill(&engine->counters, stats);
+	uint64_t values[KVI_COUNTERS] = { 0 };
+	if (engine == NULL)
+		return KVT_E_INVALID;
+	kvi_stats_gather(values, &engine->counters);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		kvi_stats_gather(values, &engine->workers[i]->counters);
+	if (!kvi_engine_is_forked(engine))
+		values[KVI_COUNT_TRANSFERS] += count_transfers(engine);
+	return kvi_stats_fill(values, stats);
 }
 
 /* ---- accept ---- */

@@ -9,9 +9,11 @@ START_TEST(every_counter_has_its_field)
 {
 	struct kvi_counters counters = { 0 };
 	struct kvt_stats stats = KVT_STATS_INIT;
+	uint64_t values[KVI_COUNTERS] = { 0 };
 	for (unsigned i = 0; i < KVI_COUNTERS; i++)
 		kvi_count(&counters, (enum kvi_counter)i, i + 1);
-	kvi_stats_fill(&counters, &stats);
+	kvi_stats_gather(values, &counters);
+	kvi_stats_fill(values, &stats);
 	ck_assert_uint_eq(stats.size, sizeof(stats));
 	const uint64_t fields[] = {
 		stats.connections,
@@ -54,6 +56,10 @@ START_TEST(a_change_reaches_the_parents)
 	ck_assert_uint_eq(kvi_count_get(&conns[0], KVI_COUNT_KVS), 1);
 	ck_assert_uint_eq(kvi_count_get(&conns[1], KVI_COUNT_KVS), 4);
 	ck_assert_uint_eq(kvi_count_get(&engine, KVI_COUNT_KVS), 5);
+	kvi_count_alone(&conns[0], KVI_COUNT_KVS, 6);
+	kvi_count_alone(&conns[0], KVI_COUNT_KVS, -1);
+	ck_assert_uint_eq(kvi_count_get(&conns[0], KVI_COUNT_KVS), 6);
+	ck_assert_uint_eq(kvi_count_get(&engine, KVI_COUNT_KVS), 10);
 }
 END_TEST
 
@@ -61,13 +67,15 @@ START_TEST(a_latency_falls_into_the_bucket_of_its_power_of_two)
 {
 	struct kvi_counters counters = { 0 };
 	struct kvt_stats stats = KVT_STATS_INIT;
+	uint64_t values[KVI_COUNTERS] = { 0 };
 	static const int64_t times[] = {
 		INT64_MIN,	  0,	    1, 2, 3, 4, 1023, 1024, (INT64_C(1) << 39) - 1,
 		INT64_C(1) << 39, INT64_MAX
 	};
 	for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++)
-		kvi_count_latency(&counters, times[i]);
-	kvi_stats_fill(&counters, &stats);
+		kvi_count_latency_alone(&counters, times[i]);
+	kvi_stats_gather(values, &counters);
+	kvi_stats_fill(values, &stats);
 	ck_assert_uint_eq(stats.send_latency[0], 3);
 	ck_assert_uint_eq(stats.send_latency[1], 2);
 	ck_assert_uint_eq(stats.send_latency[2], 1);

@@ -153,6 +153,7 @@ static void init_shard(struct kvi_shard *shard, struct kvt_conn *conn, struct kv
 {
 	shard->conn = conn;
 	shard->worker = worker;
+	shard->counters.parent = &worker->counters;
 	kvi_list_init(&shard->links);
 	kvi_list_init(&shard->stripes);
 	kvi_list_init(&shard->transfers);
@@ -465,5 +466,12 @@ enum kvt_err kvt_conn_get_status(struct kvt_conn *conn, struct kvt_error *error)
 
 enum kvt_err kvt_conn_get_stats(struct kvt_conn *conn, struct kvt_stats *stats)
 {
-	return conn == NULL ? KVT_E_INVALID : kvi_stats_fill(&conn->counters, stats);
+	uint64_t values[KVI_COUNTERS] = { 0 };
+	if (conn == NULL)
+		return KVT_E_INVALID;
+	kvi_stats_gather(values, &conn->counters);
+	for (unsigned i = 0; conn->shards != NULL && i < conn->engine->worker_count; i++)
+		kvi_stats_gather(values, &conn->shards[i].counters);
+	values[KVI_COUNT_TRANSFERS] += atomic_load(&conn->transfer_count);
+	return kvi_stats_fill(values, stats);
 }

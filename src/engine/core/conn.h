@@ -123,11 +123,12 @@ struct kvt_conn {
 	atomic_uint lanes_connected;
 	atomic_uint lanes_closing; /* lanes on which LANE_END came */
 	atomic_uint tag_queue_count;
-	atomic_uint transfer_count;
+	atomic_uint transfer_count; /* in flight */
 	_Atomic(uint64_t) next_generation;
 	_Atomic(uint64_t) next_auto_tag;
 	_Atomic(uint64_t) next_paged;	    /* number of a paged transfer */
 	_Atomic(int64_t) next_complaint_ns; /* of what came wrong */
+	/* Of what is done under no worker's lock; the rest is its shards'. */
 	struct kvi_counters counters;
 };
 

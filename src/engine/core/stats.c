@@ -19,12 +19,12 @@ void kvi_count(struct kvi_counters *counters, enum kvi_counter counter, int64_t 
 					  memory_order_relaxed);
 }
 
-void kvi_count_latency(struct kvi_counters *counters, int64_t ns)
+void kvi_count_latency_alone(struct kvi_counters *counters, int64_t ns)
 {
 	unsigned bucket = ns < 1 ? 0 : 63 - (unsigned)__builtin_clzll((unsigned long long)ns);
 	if (bucket >= KVT_LATENCY_BUCKETS)
 		bucket = KVT_LATENCY_BUCKETS - 1;
-	kvi_count(counters, (enum kvi_counter)(KVI_COUNT_LATENCY + bucket), 1);
+	kvi_count_alone(counters, (enum kvi_counter)(KVI_COUNT_LATENCY + bucket), 1);
 }
 
 uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter counter)
@@ -32,12 +32,15 @@ uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter cou
 	return atomic_load_explicit(&counters->values[counter], memory_order_relaxed);
 }
 
-enum kvt_err kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats)
+void kvi_stats_gather(uint64_t values[KVI_COUNTERS], const struct kvi_counters *counters)
+{
+	for (unsigned i = 0; i < KVI_COUNTERS; i++)
+		values[i] += kvi_count_get(counters, (enum kvi_counter)i);
+}
+
+enum kvt_err kvi_stats_fill(const uint64_t values[KVI_COUNTERS], struct kvt_stats *stats)
 {
 	struct kvt_stats found;
-	uint64_t values[KVI_COUNTERS];
-	for (unsigned i = 0; i < KVI_COUNTERS; i++)
-		values[i] = kvi_count_get(counters, (enum kvi_counter)i);
-	memcpy((char *)&found + sizeof(found.size), values, sizeof(values));
+	memcpy((char *)&found + sizeof(found.size), values, KVI_COUNTERS * sizeof(values[0]));
 	return kvi_sized_write(&kvi_abi_stats, &found, stats);
 }

@@ -36,16 +36,32 @@ enum kvi_counter {
 	KVI_COUNTERS = KVI_COUNT_LATENCY + KVT_LATENCY_BUCKETS,
 };
 
-/* parent: the engine's counters, which each change reaches too; NULL for those themselves. */
+/* parent: counters of what these are a part of, which each change reaches too; NULL: of nothing. */
 struct kvi_counters {
 	struct kvi_counters *parent;
 	_Atomic(uint64_t) values[KVI_COUNTERS];
 };
 
+/* From any thread. */
 void kvi_count(struct kvi_counters *counters, enum kvi_counter counter, int64_t change);
-void kvi_count_latency(struct kvi_counters *counters, int64_t ns);
+
+/* The same by who holds the lock under which alone these and their parents are changed: it costs a tenth. */
+static inline void kvi_count_alone(struct kvi_counters *counters, enum kvi_counter counter,
+				   int64_t change)
+{
+	for (; counters != NULL; counters = counters->parent) {
+		uint64_t value =
+			atomic_load_explicit(&counters->values[counter], memory_order_relaxed);
+		atomic_store_explicit(&counters->values[counter], value + (uint64_t)change,
+				      memory_order_relaxed);
+	}
+}
+void kvi_count_latency_alone(struct kvi_counters *counters, int64_t ns);
+
 uint64_t kvi_count_get(const struct kvi_counters *counters, enum kvi_counter counter);
-/* INVALID: stats is NULL, or its size is none. */
-enum kvt_err kvi_stats_fill(const struct kvi_counters *counters, struct kvt_stats *stats);
+
+/* Add the values of counters; and tell of them. INVALID: stats is NULL, or its size is none. */
+void kvi_stats_gather(uint64_t values[KVI_COUNTERS], const struct kvi_counters *counters);
+enum kvt_err kvi_stats_fill(const uint64_t values[KVI_COUNTERS], struct kvt_stats *stats);
 
 #endif

@@ -34,7 +34,7 @@ static void deliver(struct kvi_link *link, struct kvi_event *event,
 	struct kvi_message noted = { .type = KVI_MESSAGE_NOTED,
 				     .sync.transfer = message->notify.transfer };
 	event->event.err = message->notify.code;
-	kvi_count(&link->conn->counters, KVI_COUNT_NOTIFICATIONS, 1);
+	kvi_count_alone(&link->shard->counters, KVI_COUNT_NOTIFICATIONS, 1);
 	kvi_inbox_put_event(&link->conn->engine->inbox, event);
 	link->shard->worker->owes_tell = true;
 	kvi_link_send(link, &noted);

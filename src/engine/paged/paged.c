@@ -315,7 +315,7 @@ void kvi_paged_leave(struct kvi_paged *paged)
 static void paged_settle(struct kvt_transfer *transfer, bool failed)
 {
 	struct kvi_paged *paged = paged_of(transfer);
-	struct kvi_counters *counters = &transfer->conn->counters;
+	struct kvi_counters *counters = &paged->home->shard->counters;
 	bool reads = paged->direction == KVT_READ;
 	kvi_table_remove(&paged->home->shard->paged, &paged->entry);
 	for (size_t i = 0; i < paged->pair_count; i++)
@@ -326,9 +326,9 @@ static void paged_settle(struct kvt_transfer *transfer, bool failed)
 	transfer->result_len = paged->len;
 	if (paged->pair_count == 0)
 		return;
-	kvi_count(counters, reads ? KVI_COUNT_READS : KVI_COUNT_WRITES, 1);
-	kvi_count(counters, reads ? KVI_COUNT_BYTES_READ : KVI_COUNT_BYTES_WRITTEN,
-		  (int64_t)paged->len);
+	kvi_count_alone(counters, reads ? KVI_COUNT_READS : KVI_COUNT_WRITES, 1);
+	kvi_count_alone(counters, reads ? KVI_COUNT_BYTES_READ : KVI_COUNT_BYTES_WRITTEN,
+			(int64_t)paged->len);
 }
 
 void kvi_paged_free(struct kvt_transfer *transfer)

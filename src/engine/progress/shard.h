@@ -29,6 +29,7 @@ struct kvi_shard {
 	struct kvi_table starts;	  /* struct kvi_started, likewise */
 	unsigned posted;		  /* operations that are with the fabric */
 	bool severed;			  /* the lanes are closed: nothing starts any more */
+	struct kvi_counters counters;	  /* of what was done here; their parent is the worker's */
 
 	/* atomic */
 	_Atomic(uint64_t) moved; /* packets that came, and segments that ended */

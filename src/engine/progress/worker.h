@@ -21,6 +21,7 @@
 #include "base/wake.h"
 #include "engine/progress/patience.h"
 #include "engine/core/path.h"
+#include "engine/core/stats.h"
 #include "fabric/fabric.h"
 #include "wire/wire.h"
 
@@ -99,6 +100,7 @@ struct kvi_worker {
 	bool visited;	/* by an inline driver who goes when a caller waits for a transfer */
 	struct kvi_patience patience; /* the thread's */
 	struct kvi_patience inline_patience;
+	struct kvi_counters counters; /* of what was done here, of all connections */
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
 	bool parked;	 /* the thread is, and looks in every 250 us */
 	bool fds_lost;	 /* its descriptors are not ours any more */

@@ -92,16 +92,16 @@ static void tagged_format_timeout(const struct kvt_transfer *transfer, char *tex
 static void count_success(struct kvi_tagged *tagged)
 {
 	struct kvt_transfer *transfer = &tagged->transfer;
-	struct kvi_counters *counters = &transfer->conn->counters;
+	struct kvi_counters *counters = &tagged->kv->link->shard->counters;
 	if (tagged->is_send) {
-		kvi_count(counters, KVI_COUNT_SENDS, 1);
-		kvi_count(counters, KVI_COUNT_BYTES_SENT, (int64_t)transfer->result_len);
+		kvi_count_alone(counters, KVI_COUNT_SENDS, 1);
+		kvi_count_alone(counters, KVI_COUNT_BYTES_SENT, (int64_t)transfer->result_len);
 		if (transfer->segments == 0)
-			kvi_count(counters, KVI_COUNT_EAGER_SENDS, 1);
-		kvi_count_latency(counters, transfer->done_ns - transfer->started_ns);
+			kvi_count_alone(counters, KVI_COUNT_EAGER_SENDS, 1);
+		kvi_count_latency_alone(counters, transfer->done_ns - transfer->started_ns);
 	} else {
-		kvi_count(counters, KVI_COUNT_RECEIVES, 1);
-		kvi_count(counters, KVI_COUNT_BYTES_RECEIVED, (int64_t)transfer->result_len);
+		kvi_count_alone(counters, KVI_COUNT_RECEIVES, 1);
+		kvi_count_alone(counters, KVI_COUNT_BYTES_RECEIVED, (int64_t)transfer->result_len);
 	}
 }
 

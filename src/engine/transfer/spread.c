@@ -371,7 +371,7 @@ static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 		link->shard->posted++;
 		mark_posted(segment);
 		segment->stripe->may_fault |= segment->cargo_kind == NULL;
-		kvi_count(&link->conn->counters, KVI_COUNT_SEGMENTS, 1);
+		kvi_count_alone(&link->shard->counters, KVI_COUNT_SEGMENTS, 1);
 		if (segment->cargo_kind != NULL && segment->cargo_kind->on_posted != NULL)
 			segment->cargo_kind->on_posted(segment);
 		retire_if_exhausted(segment->stripe);

@@ -21,25 +21,31 @@
 
 /* ---- completion ---- */
 
-static struct kvi_counters *get_counters(const struct kvt_transfer *transfer)
+/* It is in flight no more; under the worker's lock. */
+static void count_end(struct kvt_transfer *transfer)
 {
-	return transfer->conn != NULL ? &transfer->conn->counters : &transfer->engine->counters;
+	bool has_failed = transfer->error.code != KVT_OK && !transfer->is_of_call;
+	struct kvt_conn *conn = transfer->conn;
+	if (conn == NULL) {
+		kvi_count(&transfer->engine->counters, KVI_COUNT_TRANSFERS, -1);
+		kvi_count(&transfer->engine->counters, KVI_COUNT_FAILURES, has_failed);
+		return;
+	}
+	if (has_failed)
+		kvi_count_alone(&conn->shards[transfer->worker->index].counters, KVI_COUNT_FAILURES,
+				1);
+	atomic_fetch_sub(&conn->transfer_count, 1);
 }
 
 void kvi_transfer_complete_given_up(struct kvt_transfer *transfer)
 {
-	struct kvi_counters *counters = get_counters(transfer);
 	bool failed = transfer->error.code != KVT_OK;
 	kvi_list_remove(&transfer->shard_node);
 	kvi_list_remove(&transfer->waiter.node);
 	kvi_timers_clear(&transfer->worker->timers, &transfer->timer);
 	transfer->done_ns = kvi_worker_get_time(transfer->worker);
 	transfer->kind->settle(transfer, failed);
-	kvi_count(counters, KVI_COUNT_TRANSFERS, -1);
-	if (failed && !transfer->is_of_call)
-		kvi_count(counters, KVI_COUNT_FAILURES, 1);
-	if (transfer->conn != NULL)
-		atomic_fetch_sub(&transfer->conn->transfer_count, 1);
+	count_end(transfer);
 	if (transfer->reap)
 		kvi_inbox_add_done(&transfer->engine->inbox, transfer);
 	else
@@ -175,12 +181,14 @@ void kvi_transfer_init(struct kvt_transfer *transfer, struct kvt_engine *engine,
 	kvi_list_init(&transfer->inbox_node);
 	kvi_ref_init(&transfer->ref, 2, release_transfer);
 	kvi_ref_take(conn != NULL ? &conn->ref : &engine->ref);
-	kvi_count(get_counters(transfer), KVI_COUNT_TRANSFERS, 1);
+	if (conn == NULL)
+		kvi_count(&engine->counters, KVI_COUNT_TRANSFERS, 1);
 }
 
 void kvi_transfer_abandon(struct kvt_transfer *transfer)
 {
-	kvi_count(get_counters(transfer), KVI_COUNT_TRANSFERS, -1);
+	if (transfer->conn == NULL)
+		kvi_count(&transfer->engine->counters, KVI_COUNT_TRANSFERS, -1);
 	kvi_ref_drop(&transfer->ref);
 	kvi_ref_drop(&transfer->ref);
 }
