@@ -88,6 +88,54 @@ START_TEST(shared_memory_is_written_and_read_as_other_memory_is)
 }
 END_TEST
 
+/* The first record that the victim has put, and behind it its bytes. */
+static struct kvi_record await_record(struct raw *raw, struct bed *bed)
+{
+	struct kvi_record record;
+	size_t filled = 0;
+	while (filled == 0) {
+		bed_run(bed, KVI_MS);
+		ck_assert(kvi_ring_get_filled(&raw->ring, &filled));
+	}
+	ck_assert_uint_ge(filled, sizeof(record));
+	memcpy(&record, kvi_ring_get_in(&raw->ring), sizeof(record));
+	return record;
+}
+
+START_TEST(a_few_shared_bytes_come_with_their_record)
+{
+	static const struct {
+		size_t len;
+		bool is_shared;
+		enum kvi_record_kind kind;
+	} cases[] = {
+		{ 1, true, KVI_RECORD_WRITE },
+		{ KVI_LOCAL_ALONG_LEN, true, KVI_RECORD_WRITE },
+		{ KVI_LOCAL_ALONG_LEN + 1, true, KVI_RECORD_WRITE_PULL },
+		{ 64, false, KVI_RECORD_WRITE_PULL }, /* it may not be there: the kernel copies */
+	};
+	struct bed bed;
+	bed_open(&bed);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct raw raw;
+		struct pool pool;
+		struct area plain;
+		struct act write;
+		raw_open(&raw, &bed, KVI_ACCESS_REMOTE_WRITE);
+		atomic_store(&raw.ring.own->pulls, 1);
+		pool_open(&pool, &bed.far, LEN, KVI_ACCESS_LOCAL, 1);
+		area_open(&plain, &bed.far, LEN, KVI_ACCESS_LOCAL, 1);
+		post_write(&raw.far, &write, cases[i].is_shared ? &pool.area : &plain, 0,
+			   cases[i].len, pool.area.rkey);
+		ck_assert_uint_eq(await_record(&raw, &bed).kind, cases[i].kind);
+		area_close(&plain);
+		pool_close(&pool, &bed.far);
+		raw_close(&raw);
+	}
+	bed_close(&bed);
+}
+END_TEST
+
 /* Each is at the address of the one before, and more come than a lane has slots. */
 START_TEST(memory_that_comes_in_the_place_of_other_memory_is_not_taken_for_it)
 {
@@ -166,11 +214,7 @@ START_TEST(a_file_of_the_applications_is_not_offered_for_a_pools)
 	ck_assert_int_eq(dup2(other, pool.fd), pool.fd);
 	close(other);
 	post_write(&raw.far, &write, &pool.area, 0, LEN, pool.area.rkey);
-	size_t filled = 0;
-	while (filled == 0) {
-		bed_run(&bed, KVI_MS);
-		ck_assert(kvi_ring_get_filled(&raw.ring, &filled));
-	}
+	await_record(&raw, &bed);
 	ssize_t got;
 	while ((got = recv(raw.socket, bytes, sizeof(bytes), MSG_DONTWAIT)) >= 0)
 		ck_assert_int_ne(got, (ssize_t)sizeof(struct kvi_local_offer));
@@ -268,6 +312,7 @@ TCase *make_shared_tests(void)
 	TCase *tests = tcase_create("shared memory");
 	tcase_set_timeout(tests, 60);
 	tcase_add_loop_test(tests, shared_memory_is_written_and_read_as_other_memory_is, 0, 4);
+	tcase_add_test(tests, a_few_shared_bytes_come_with_their_record);
 	tcase_add_test(tests, memory_that_comes_in_the_place_of_other_memory_is_not_taken_for_it);
 	tcase_add_test(tests, what_was_offered_and_cannot_be_mapped_ends_the_lane);
 	tcase_add_test(tests, a_slot_is_given_again_once_its_memory_is_shared_no_more);

@@ -320,9 +320,9 @@ bool kvi_local_lane_progress(struct kvi_local_lane *lane)
 {
 	bool did = take_done(lane);
 	if (lane->state == KVI_LOCAL_CONNECTED)
-		did |= kvi_local_put(lane);
-	if (lane->state == KVI_LOCAL_CONNECTED)
 		did |= kvi_local_take(lane);
+	if (lane->state == KVI_LOCAL_CONNECTED)
+		did |= kvi_local_put(lane); /* what was taken may be answered at once */
 	if (lane->state == KVI_LOCAL_CONNECTED)
 		did |= pull_granted(lane);
 	if (lane->state != KVI_LOCAL_CONNECTED)

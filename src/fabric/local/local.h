@@ -28,6 +28,8 @@ enum {
 	KVI_LOCAL_INJECT_LEN = 16 * 1024,
 	KVI_LOCAL_SEGMENT_LEN = 1 << 30,
 	KVI_LOCAL_CHUNK_LEN = 256 * 1024, /* copied in one go: who closes a lane waits for it */
+	KVI_LOCAL_ALONG_LEN =
+		256, /* bytes of an operation that come with its record where they can be copied at once */
 };
 
 /* Memory of ours that peers may map. */
@@ -356,6 +358,9 @@ void kvi_local_shares_init(struct kvi_local_rail *rail);
 void kvi_local_shares_destroy(struct kvi_local_rail *rail);
 /* Whether all of it is memory that was shared, and so cannot vanish. */
 bool kvi_local_is_shared(struct kvi_local_rail *rail, const void *base, size_t len);
+/* Whether it comes with its record: the bytes are few, and fetching them from where they are would take the peer longer. */
+bool kvi_local_goes_along(const struct kvi_local_lane *lane, const struct kvi_span *spans,
+			  size_t count, size_t len);
 /* Say where the peer finds it in what it has mapped of ours; offer it, where that is new. False: it has not. */
 bool kvi_local_point_out(struct kvi_local_lane *lane, const void *base, size_t len,
 			 uint64_t *source);

@@ -92,11 +92,16 @@ enum kvt_err kvi_local_lane_inject(struct kvi_lane *base, const void *buffer, si
 	return KVT_E_AGAIN;
 }
 
-/* Say where the bytes are: in memory that the peer has mapped of ours, or simply in ours. */
+/* Say where the bytes are: behind the record, in memory that the peer has mapped of ours, or simply in ours. */
 static enum kvi_record_kind point_out(struct kvi_local_lane *lane, const struct kvi_span *spans,
 				      size_t count, uint64_t *sources)
 {
 	bool is_mapped = true;
+	size_t len = 0;
+	for (size_t i = 0; i < count; i++)
+		len += spans[i].len;
+	if (kvi_local_goes_along(lane, spans, count, len))
+		return KVI_RECORD_WRITE;
 	for (size_t i = 0; i < count && is_mapped; i++)
 		is_mapped = kvi_local_point_out(lane, spans[i].base, spans[i].len, &sources[i]);
 	if (is_mapped)

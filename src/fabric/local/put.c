@@ -75,6 +75,15 @@ static bool may_answer(struct kvi_local_lane *lane, const struct kvi_local_op *o
 	return true;
 }
 
+/* Out of memory of the application's, which may not be there, or of what was shared, which cannot vanish. 0 or an errno. */
+static int copy_out(struct kvi_local_lane *lane, const void *from, size_t len)
+{
+	if (!kvi_local_is_shared(lane->cq->rail, from, len))
+		return kvi_ring_fill(&lane->ring, from, len);
+	kvi_copy(kvi_ring_get_out(&lane->ring), from, len);
+	return 0;
+}
+
 /* A piece of an op's bytes: messages are the engine's own, other memory the application's. 0 or an errno. */
 static int copy_piece(struct kvi_local_lane *lane, struct kvi_local_op *op, const void *from,
 		      size_t len)
@@ -84,9 +93,9 @@ static int copy_piece(struct kvi_local_lane *lane, struct kvi_local_op *op, cons
 		return 0;
 	}
 	if (op->kind == KVI_RECORD_WRITE)
-		return kvi_ring_fill(&lane->ring, from, len);
+		return copy_out(lane, from, len);
 	pthread_mutex_lock(&lane->cq->memory_lock);
-	int err = may_answer(lane, op) ? kvi_ring_fill(&lane->ring, from, len) : EACCES;
+	int err = may_answer(lane, op) ? copy_out(lane, from, len) : EACCES;
 	pthread_mutex_unlock(&lane->cq->memory_lock);
 	return err;
 }

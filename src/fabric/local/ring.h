@@ -31,14 +31,15 @@ enum {
 	KVI_WAKE_PROGRESS = 2, /* something of its own was taken or done */
 };
 
-/* Written by one side for the other; each line by one of them. */
+/* Written by one side for the other; each line by one of them, and what is written with each operation apart from what
+ * the other reads with each. */
 struct kvi_ring_side {
 	alignas(KVI_RING_LINE) _Atomic(uint64_t) put;	/* bytes that it has put into its ring */
 	alignas(KVI_RING_LINE) _Atomic(uint64_t) taken; /* bytes it took out of the other's */
 	_Atomic(uint64_t) done; /* writes of the other's that it has finished */
 	alignas(KVI_RING_LINE) _Atomic(uint32_t) asleep;  /* KVI_WAKE_*; who wakes it clears it */
 	alignas(KVI_RING_LINE) _Atomic(uint32_t) pulling; /* it reads memory of the other's now */
-	_Atomic(uint32_t) closed;	 /* its memory is not to be read any more */
+	alignas(KVI_RING_LINE) _Atomic(uint32_t) closed; /* its memory is not to be read any more */
 	_Atomic(uint32_t) pulls;	 /* it can read the other's memory (pull.c) */
 	_Atomic(uint32_t) maps;		 /* offers of the other's that it has taken (map.c) */
 	_Atomic(uint32_t) fault;	 /* an errno: what the other had asked for was not there */
@@ -56,8 +57,9 @@ struct kvi_ring {
 	uint8_t *out; /* mapped twice, one behind the other: what wraps is in one piece */
 	uint8_t *in;
 	uint64_t put;	/* as in own, which the peer could change */
-	uint64_t taken; /* the same */
-	uint64_t done;	/* the same */
+	uint64_t taken; /* the same, when it was told */
+	uint64_t told_taken;
+	uint64_t done; /* the same */
 };
 
 /* Make one, as its first side; or take one over that the peer has made, as the second. take_over owns fd in
@@ -88,16 +90,27 @@ static inline void kvi_ring_put(struct kvi_ring *ring, size_t len)
 	atomic_store_explicit(&ring->own->put, ring->put, memory_order_release);
 }
 
+static inline void kvi_ring_tell_taken(struct kvi_ring *ring)
+{
+	if (ring->told_taken == ring->taken)
+		return;
+	ring->told_taken = ring->taken;
+	atomic_store_explicit(&ring->own->taken, ring->taken, memory_order_release);
+}
+
+/* The peer is told so by kvi_ring_tell_taken(): its line is written once for many records, but in time. */
 static inline void kvi_ring_take(struct kvi_ring *ring, size_t len)
 {
 	ring->taken += len;
-	atomic_store_explicit(&ring->own->taken, ring->taken, memory_order_release);
+	if (ring->taken - ring->told_taken >= KVI_RING_LEN / 8)
+		kvi_ring_tell_taken(ring);
 }
 
 /* One more operation of the peer's is finished. */
 static inline void kvi_ring_count_done(struct kvi_ring *ring)
 {
 	ring->done++;
+	kvi_ring_tell_taken(ring); /* it is in the same line: the peer fetches that once */
 	atomic_store_explicit(&ring->own->done, ring->done, memory_order_release);
 }
 

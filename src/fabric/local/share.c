@@ -116,6 +116,15 @@ bool kvi_local_is_shared(struct kvi_local_rail *rail, const void *base, size_t l
 	return is_shared;
 }
 
+bool kvi_local_goes_along(const struct kvi_local_lane *lane, const struct kvi_span *spans,
+			  size_t count, size_t len)
+{
+	bool is_shared = len <= KVI_LOCAL_ALONG_LEN;
+	for (size_t i = 0; i < count && is_shared; i++)
+		is_shared = kvi_local_is_shared(lane->cq->rail, spans[i].base, spans[i].len);
+	return is_shared;
+}
+
 /* ---- offers ---- */
 
 static bool has_id(const struct kvi_local_rail *rail, uint64_t id)

@@ -81,7 +81,7 @@ static int take_bytes(struct kvi_local_lane *lane, void *to, size_t len)
 {
 	bool is_message = lane->incoming.record.kind == KVI_RECORD_SEND;
 	int err = 0;
-	if (to != NULL && is_message)
+	if (to != NULL && (is_message || kvi_local_is_shared(lane->cq->rail, to, len)))
 		kvi_copy(to, kvi_ring_get_in(&lane->ring), len);
 	else if (to != NULL)
 		err = kvi_ring_empty(&lane->ring, to, len);
@@ -263,6 +263,8 @@ static bool find_all(struct kvi_local_lane *lane, struct kvi_local_op *answer)
 static enum kvi_record_kind choose_answer(struct kvi_local_lane *lane, struct kvi_local_op *answer)
 {
 	bool is_mapped = true;
+	if (kvi_local_goes_along(lane, answer->spans, answer->count, answer->len))
+		return KVI_RECORD_ANSWER;
 	for (unsigned i = 0; i < answer->count && is_mapped; i++)
 		is_mapped = kvi_local_point_out(lane, answer->spans[i].base, answer->spans[i].len,
 						&answer->sources[i]);
@@ -355,6 +357,7 @@ bool kvi_local_take(struct kvi_local_lane *lane)
 	}
 	if (step == STEP_BROKEN)
 		return true;
+	kvi_ring_tell_taken(&lane->ring);
 	if (did)
 		kvi_local_wake_peer(lane, KVI_WAKE_PROGRESS);
 	return did;
