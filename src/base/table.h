@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.h - objects, each found by two numbers. When uthash grows a table it moves all entries, which takes 3 ms
- * with 50,000 of them: so this is several small tables, each of which grows by itself.
+ * table.h - objects, each found by two numbers. A table that grows moves all its entries, which takes 3 ms with 50,000
+ * of them: so this is several small tables, each of which grows by itself. A few entries need no memory of the table's:
+ * most have one at a time, which comes and goes with each operation.
  */
 #ifndef KVI_BASE_TABLE_H
 #define KVI_BASE_TABLE_H
@@ -9,19 +10,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/hash.h"
-
 enum { KVI_TABLE_SHARDS = 16 };
 
 /* Embedded in what is found. All zero: in no table. */
 struct kvi_entry {
-	UT_hash_handle hh;
+	struct kvi_entry *next;
+	struct kvi_entry **place; /* what points here */
 	uint64_t key[2];
 };
 
 /* All zero: empty. */
 struct kvi_table {
-	struct kvi_entry *shards[KVI_TABLE_SHARDS];
+	struct kvi_table_shard {
+		union {
+			struct kvi_entry *few; /* all there are, with no buckets */
+			struct kvi_entry **buckets;
+		};
+		uint32_t bucket_count; /* a power of two, or 0 */
+		uint32_t count;
+	} shards[KVI_TABLE_SHARDS];
 };
 
 /* False: no memory; it was not added. The caller knows that no other entry has these numbers. */

@@ -13,7 +13,7 @@ static struct kvi_entry *all;
 
 static void make_entries(void)
 {
-	table = (struct kvi_table){ .shards = { NULL } };
+	table = (struct kvi_table){ .shards = { { .few = NULL } } };
 	all = calloc(COUNT, sizeof(all[0]));
 	ck_assert_ptr_nonnull(all);
 }
@@ -78,6 +78,17 @@ START_TEST(what_finds_no_memory_is_not_in_the_table_and_the_rest_is)
 }
 END_TEST
 
+START_TEST(a_few_need_no_memory)
+{
+	long live = failing_alloc_get_live();
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert(kvi_table_add(&table, &all[i], get_first(i), get_second(i)));
+	ck_assert_int_eq(failing_alloc_get_live(), live);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_ptr_eq(kvi_table_find(&table, get_first(i), get_second(i)), &all[i]);
+}
+END_TEST
+
 START_TEST(an_empty_table_keeps_no_memory)
 {
 	long live = failing_alloc_get_live();
@@ -96,6 +107,7 @@ int main(void)
 	tcase_add_test(tests, in_an_empty_table_nothing_is_found);
 	tcase_add_test(tests, each_of_many_is_found_and_no_longer_once_it_is_removed);
 	tcase_add_test(tests, what_finds_no_memory_is_not_in_the_table_and_the_rest_is);
+	tcase_add_test(tests, a_few_need_no_memory);
 	tcase_add_test(tests, an_empty_table_keeps_no_memory);
 	return run_tests("base_table", tests);
 }
