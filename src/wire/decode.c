@@ -500,8 +500,7 @@ static void read_fields(struct kvi_reader *reader, struct kvi_message *message)
 	}
 }
 
-/* Rkeys are most of the struct, and only a CTS has them: they are not copied for others. */
-static size_t get_used_len(const struct kvi_message *message)
+size_t kvi_message_get_used_len(const struct kvi_message *message)
 {
 	size_t others = offsetof(struct kvi_message, found) + sizeof(message->found);
 	_Static_assert(sizeof(message->eager) <= sizeof(message->found) &&
@@ -531,7 +530,7 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 	read.sum = read.has_sum ? kvi_read_u64(&reader) : 0;
 	if (reader.bad)
 		return KVT_E_PROTOCOL;
-	memcpy(message, &read, get_used_len(&read));
+	memcpy(message, &read, kvi_message_get_used_len(&read));
 	*used = len - kvi_reader_get_left(&reader);
 	return KVT_OK;
 }

@@ -462,6 +462,21 @@ uint32_t kvi_message_get_own_charge(const struct kvi_message *message);
 /* What a message says at its end beside meta: data, spans, a name, a part. NULL: its type has none. */
 struct kvi_view *kvi_message_get_data(struct kvi_message *message);
 
+/* What all types have; the fields of its own are left for who sets them. */
+static inline void kvi_message_begin(struct kvi_message *message, enum kvi_message_type type,
+				     uint64_t tag)
+{
+	message->type = type;
+	message->has_sum = false;
+	message->sum = 0;
+	message->credits = 0;
+	message->window = 0;
+	message->tag = tag;
+}
+
+/* How much of the struct is to be copied: rkeys are most of it, and only a CTS has them. */
+size_t kvi_message_get_used_len(const struct kvi_message *message);
+
 /* Returns the length, 0 when len is too small. */
 size_t kvi_message_encode(const struct kvi_message *message, void *bytes, size_t len);
 

@@ -549,7 +549,7 @@ void kvi_link_send(struct kvi_link *link, struct kvi_message *message)
 		kvi_conn_fail(link->conn, KVT_E_NO_MEMORY, 0, "no memory for an answer");
 		return;
 	}
-	queued->message = *message;
+	memcpy(&queued->message, message, kvi_message_get_used_len(message));
 	if (data_len > 0)
 		kvi_message_get_data(&queued->message)->bytes =
 			memcpy(queued->data, data->bytes, data_len);

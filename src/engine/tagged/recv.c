@@ -30,7 +30,9 @@
 
 static void send_ack(const struct kvi_tag_queue *queue, uint64_t seq)
 {
-	struct kvi_message ack = { .type = KVI_MESSAGE_ACK, .tag = queue->tag, .ack.seq = seq };
+	struct kvi_message ack;
+	kvi_message_begin(&ack, KVI_MESSAGE_ACK, queue->tag);
+	ack.ack.seq = seq;
 	kvi_link_send(queue->link, &ack);
 }
 

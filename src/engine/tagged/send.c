@@ -151,10 +151,8 @@ enum kvi_send_begun kvi_send_try(struct kvi_tagged *send)
 		return KVI_SEND_NO_ROOM;
 	if (!eager && !kvi_start_window_has_room(send))
 		return KVI_SEND_NO_WINDOW;
-	struct kvi_message message = {
-		.type = eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START,
-		.tag = queue->tag,
-	};
+	struct kvi_message message;
+	kvi_message_begin(&message, eager ? KVI_MESSAGE_EAGER : KVI_MESSAGE_START, queue->tag);
 	if (eager)
 		message.eager = (struct kvi_message_eager){ seq, meta, { send->base, send->len } };
 	else
