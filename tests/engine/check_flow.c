@@ -292,7 +292,7 @@ START_TEST(what_is_held_for_a_moment_goes_though_each_look_finds_something)
 	from->link->eager_sends = 16;
 	for (unsigned i = 0; i < 10; i++) {
 		kvi_mailbox_send(&worker->commands, &command.mail);
-		ck_assert_int_eq(kvi_worker_sleep(worker, KVI_NEVER), KVI_SLEEP_WORKED);
+		ck_assert_int_eq(kvi_worker_sleep(worker, 0, KVI_NEVER), KVI_SLEEP_WORKED);
 	}
 	ck_assert_uint_eq(from->link->filling_count, 0);
 	worker->inline_sleeps = false;

@@ -17,7 +17,7 @@ struct kvi_ref {
 static inline void kvi_ref_init(struct kvi_ref *ref, unsigned count,
 				void (*release)(struct kvi_ref *ref))
 {
-	atomic_store(&ref->count, count);
+	atomic_init(&ref->count, count);
 	ref->release = release;
 }
 

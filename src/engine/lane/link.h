@@ -87,10 +87,10 @@ struct kvi_segment {
 	struct kvi_span spans[KVI_SPANS_MAX];
 	const struct kvi_cargo_kind *cargo_kind; /* NULL: it carries nothing, or not any more */
 	void *cargo;
-	size_t asked_len; /* KVI_SEGMENT_READ_REQUEST: how many bytes it asks for */
-	bool awaits_ack;  /* not done before the peer has said so: kvi_segment_on_ack() */
-	bool is_asked;	  /* the peer was asked to check it; paged/check.h */
-	int64_t posted_ns;
+	size_t asked_len;  /* KVI_SEGMENT_READ_REQUEST: how many bytes it asks for */
+	bool awaits_ack;   /* not done before the peer has said so: kvi_segment_on_ack() */
+	bool is_asked;	   /* the peer was asked to check it; paged/check.h */
+	int64_t posted_ns; /* 0: it is small */
 	size_t ahead;	   /* bytes in flight on the lane then, itself included */
 	bool is_delivered; /* how it was posted */
 };

@@ -241,7 +241,7 @@ static void paged_start(struct kvt_transfer *transfer)
 		kvi_transfer_complete(transfer, &error);
 		return;
 	}
-	kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
+	kvi_transfer_set_first_deadline(transfer);
 	paged->state = KVI_PAGED_MOVING;
 	if (paged->len > 0 && !paged->carried) {
 		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)

@@ -294,7 +294,7 @@ static bool are_polls_quick(const struct kvi_worker *worker)
 static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience, struct wait *wait,
 		       int64_t until_ns)
 {
-	wait->began_ns = wait->last_ns = kvi_clock_now();
+	wait->last_ns = wait->began_ns;
 	wait->is_inline = worker->inline_sleeps;
 	wait->polls_each = are_polls_quick(worker) ? QUICK_POLLS : 1;
 	wait->ends_when_late = patience->adapts;
@@ -303,9 +303,9 @@ static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience,
 		wait->look_ns = until_ns - wait->began_ns;
 }
 
-enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns)
+enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t now_ns, int64_t until_ns)
 {
-	struct wait wait = { .count = 0 };
+	struct wait wait = { .began_ns = now_ns != 0 ? now_ns : kvi_clock_now() };
 	struct kvi_patience *patience = worker->inline_sleeps ? &worker->inline_patience
 							      : &worker->patience;
 	if (worker->fds_lost) {

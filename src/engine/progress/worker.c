@@ -220,7 +220,7 @@ static void *run_worker(void *arg)
 			worker->parked = false;
 			kvi_patience_begin(&worker->patience, kvi_clock_now());
 		} else {
-			kvi_worker_sleep(worker, KVI_NEVER);
+			kvi_worker_sleep(worker, 0, KVI_NEVER);
 		}
 	}
 	pthread_mutex_unlock(&worker->lock);
@@ -320,8 +320,9 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 		/* No poll before the sleep, which begins with one, or with fi_trywait(), which tells of
 		 * completions that are pending. */
 		worker->inline_sleeps = true;
-		end = kvi_worker_sleep(worker, deadline_ns);
+		end = kvi_worker_sleep(worker, now_ns, deadline_ns);
 		worker->inline_sleeps = false;
+		now_ns = 0;
 		if (!worker->stopped && end != KVI_SLEEP_WORKED)
 			kvi_worker_progress(worker);
 	} while (end != KVI_SLEEP_DISTURBED && !worker->stopped && !is_done(arg) &&
@@ -342,10 +343,17 @@ static bool drive(struct kvi_worker *worker, bool (*is_done)(const void *arg), c
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		     int64_t deadline_ns)
 {
+	return kvi_worker_wait_from(worker, is_done, arg, kvi_clock_now(), deadline_ns);
+}
+
+bool kvi_worker_wait_from(struct kvi_worker *worker, bool (*is_done)(const void *arg),
+			  const void *arg, int64_t now_ns, int64_t deadline_ns)
+{
 	bool done;
 	kvi_worker_lock(worker);
 	while (!(done = is_done(arg)) && !worker->stopped) {
-		int64_t now = kvi_clock_now();
+		int64_t now = now_ns != 0 ? now_ns : kvi_clock_now();
+		now_ns = 0;
 		if (now >= deadline_ns)
 			break;
 		int64_t slice_end = now + KVI_SLICE_MS * KVI_MS;

@@ -178,6 +178,10 @@ void kvi_worker_give_way(struct kvi_worker *worker);
 bool kvi_worker_wait(struct kvi_worker *worker, bool (*is_done)(const void *arg), const void *arg,
 		     int64_t deadline_ns);
 
+/* The same by who has read the clock just now. */
+bool kvi_worker_wait_from(struct kvi_worker *worker, bool (*is_done)(const void *arg),
+			  const void *arg, int64_t now_ns, int64_t deadline_ns);
+
 /*
  * As kvi_worker_wait(), for who waits for what any worker may bring: drives if nobody else does, and does not ask the
  * hook. False: it ended before until_ns, though nothing is done: somebody else drives, or wants to, or a signal came.
@@ -194,8 +198,9 @@ enum kvi_sleep_end {
 	KVI_SLEEP_DISTURBED, /* by a signal */
 };
 
-/* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. */
-enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t until_ns);
+/* sleep.c: sleep until there is work or until_ns; under lock, which is dropped meanwhile. now_ns: 0, or the time, by who
+ * has read the clock just now. */
+enum kvi_sleep_end kvi_worker_sleep(struct kvi_worker *worker, int64_t now_ns, int64_t until_ns);
 
 /* sleep.c: whether its descriptors are still its own. Any thread. */
 bool kvi_worker_has_fds(const struct kvi_worker *worker);

@@ -41,7 +41,7 @@ static void tagged_start(struct kvt_transfer *transfer)
 		kvi_fail(&error, KVT_E_PEER_CLOSED, 0, "the peer closed this KV");
 		kvi_transfer_complete(transfer, &error);
 	} else {
-		kvi_transfer_set_deadline(transfer, transfer->deadline_ns);
+		kvi_transfer_set_first_deadline(transfer);
 		if (tagged->is_send)
 			kvi_send_start(tagged);
 		else

@@ -266,17 +266,21 @@ static void mark_posted(struct kvi_segment *segment)
 	const struct kvi_link *link = segment->link;
 	segment->ahead = segment->kind == KVI_SEGMENT_READ_REQUEST ? link->read_requests_len
 								   : link->writes_len;
-	segment->posted_ns = kvi_clock_now();
 	segment->stripe->total++;
+	/* As many of these as there may be are the least that a lane is given in any case: they tell nothing of it. */
+	segment->posted_ns = get_len(segment) > KVI_FLIGHT_MIN / KVI_WRITES_MAX ? kvi_clock_now()
+										: 0;
 }
 
 /* It is there: the lane has shown what it drains. */
 static void learn(const struct kvi_segment *segment)
 {
+	if (segment->posted_ns == 0)
+		return;
 	struct kvi_flown flown = {
 		.len = get_len(segment),
 		.ahead = segment->ahead,
-		.took_ns = kvi_clock_now() - segment->posted_ns,
+		.took_ns = kvi_worker_get_time(segment->link->shard->worker) - segment->posted_ns,
 		.was_delivered = segment->is_delivered,
 	};
 	kvi_flight_learn(&segment->link->flight, &flown);

@@ -75,7 +75,7 @@ static void release_transfer(struct kvi_ref *ref)
 
 /* ---- deadlines and giving up ---- */
 
-void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns)
+static void set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns, int64_t now_ns)
 {
 	struct kvi_worker *worker = transfer->worker;
 	int64_t earliest_ns = kvi_timers_get_due(&worker->timers);
@@ -86,8 +86,18 @@ void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_n
 			      "no memory for the deadline of a transfer");
 	/* Nobody sleeps for longer than that. */
 	if (deadline_ns < earliest_ns &&
-	    deadline_ns < kvi_deadline_after(KVI_SLEEP_MAX_MS * KVI_MS))
+	    deadline_ns < kvi_deadline_from(now_ns, KVI_SLEEP_MAX_MS * KVI_MS))
 		kvi_wake(&worker->wake); /* whoever sleeps, sleeps too long */
+}
+
+void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns)
+{
+	set_deadline(transfer, deadline_ns, kvi_clock_now());
+}
+
+void kvi_transfer_set_first_deadline(struct kvt_transfer *transfer)
+{
+	set_deadline(transfer, transfer->deadline_ns, transfer->started_ns);
 }
 
 void kvi_transfer_give_up(struct kvt_transfer *transfer, enum kvt_err code, const char *text)
@@ -241,8 +251,9 @@ enum kvt_err kvt_transfer_wait(struct kvt_transfer *transfer, int64_t timeout_ns
 		return KVT_OK;
 	if (kvi_engine_is_forked(transfer->engine))
 		return KVT_E_FORKED;
-	bool done =
-		kvi_worker_wait(transfer->worker, is_done, transfer, kvi_deadline_after(wait_ns));
+	int64_t now_ns = kvi_clock_now();
+	bool done = kvi_worker_wait_from(transfer->worker, is_done, transfer, now_ns,
+					 kvi_deadline_from(now_ns, wait_ns));
 	return done || is_done(transfer) ? KVT_OK : KVT_E_AGAIN;
 }
 

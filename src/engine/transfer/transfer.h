@@ -114,8 +114,9 @@ static inline bool kvi_transfer_is_given_up(const struct kvt_transfer *transfer)
 	return transfer->error.code != KVT_OK;
 }
 
-/* Set or, with KVI_NEVER, clear the deadline. */
+/* Set or, with KVI_NEVER, clear the deadline; or set the one that was asked for, when it starts. */
 void kvi_transfer_set_deadline(struct kvt_transfer *transfer, int64_t deadline_ns);
+void kvi_transfer_set_first_deadline(struct kvt_transfer *transfer);
 
 /* It was given up, and is not quiet yet: wait as long as bytes move, then sever the connection. */
 void kvi_transfer_await_quiet(struct kvt_transfer *transfer);
