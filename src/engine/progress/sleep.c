@@ -17,7 +17,7 @@ enum {
 	POLLS_TO_OFFER = 4,
 	POLLS_TO_ASK = 16,
 	/* So many quick ones take no longer than one that makes system calls. */
-	QUICK_POLLS = 8,
+	QUICK_POLLS = 16,
 	/* What the first ones leave for more to join it is posted before this one. */
 	POLLS_TO_POST = 3,
 	/* Where each look finds something at once, so many may leave it. */

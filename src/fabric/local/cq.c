@@ -17,9 +17,14 @@
 
 enum {
 	LOOK_BATCH = 16,
-	LOOK_TURNS = 16, /* polls of busy lanes between two looks at the sockets of all */
-	VAIN_MAX = 64,	 /* polls that find nothing, of a lane beside more than these: */
-	AWAKE_FEW = 8,	 /* lanes that cost a poll next to nothing */
+	/* Polls of busy lanes between two looks at the sockets of all, where some are asleep: they tell that there is
+	 * something. Those of lanes that are awake tell of the peer's death, and of memory that it offers: that is to be
+	 * known before much is copied without it, so a poll that finds something counts for several. */
+	LOOK_TURNS = 16,
+	LOOK_TURNS_AWAKE = 256,
+	FOUND_TURNS = 8,
+	VAIN_MAX = 64, /* polls that find nothing, of a lane beside more than these: */
+	AWAKE_FEW = 8, /* lanes that cost a poll next to nothing */
 };
 
 /* ---- opening ---- */
@@ -228,8 +233,10 @@ size_t kvi_local_cq_poll(struct kvi_cq *base, struct kvi_completion *completions
 {
 	struct kvi_local_cq *cq = kvi_local_cq(base);
 	cq->sleeps = false;
-	if (cq->must_look || cq->awake_count == 0 || ++cq->turns % LOOK_TURNS == 0) {
+	unsigned turns = cq->awake_count < HASH_COUNT(cq->lanes) ? LOOK_TURNS : LOOK_TURNS_AWAKE;
+	if (cq->must_look || cq->awake_count == 0 || ++cq->turns >= turns) {
 		cq->must_look = false;
+		cq->turns = 0;
 		look(cq, cq->epoll_fd);
 	}
 	size_t count = report(cq, completions, max);
@@ -245,6 +252,8 @@ size_t kvi_local_cq_poll(struct kvi_cq *base, struct kvi_completion *completions
 			fall_asleep(lane);
 		count += report(cq, completions + count, max - count);
 	}
+	if (count > 0)
+		cq->turns += FOUND_TURNS;
 	return count;
 }
 
