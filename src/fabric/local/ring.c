@@ -136,6 +136,11 @@ bool kvi_ring_get_filled(struct kvi_ring *ring, size_t *len)
 		atomic_load_explicit(&ring->other->put, memory_order_acquire) - ring->taken;
 	if (filled > KVI_RING_LEN)
 		return false;
+	/* A small message, whole: else the second line is asked for when the first is there. */
+	if (filled > KVI_RING_LINE) {
+		__builtin_prefetch(kvi_ring_get_in(ring) + KVI_RING_LINE);
+		__builtin_prefetch(kvi_ring_get_in(ring) + 2 * KVI_RING_LINE);
+	}
 	*len = (size_t)filled;
 	return true;
 }
