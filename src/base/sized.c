@@ -22,6 +22,22 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 	return true;
 }
 
+/* Word by word, as the fields were just written one by one: a CPU that loads several of its latest stores at once waits
+ * until they have left it, on each side of the copy. */
+static void copy_words(void *to, const void *from, size_t len)
+{
+	uint8_t *out = to;
+	const uint8_t *in = from;
+	uint64_t word;
+	for (; len >= sizeof(word); len -= sizeof(word)) {
+		memcpy(&word, in, sizeof(word));
+		memcpy(out, &word, sizeof(word));
+		out += sizeof(word);
+		in += sizeof(word);
+	}
+	memcpy(out, in, len);
+}
+
 enum kvt_err kvi_sized_read_element(const struct kvi_sized *kind, void *ours, const void *theirs,
 				    size_t their_size, struct kvt_error *error)
 {
@@ -36,8 +52,9 @@ enum kvt_err kvi_sized_read_element(const struct kvi_sized *kind, void *ours, co
 				"the %s has fields behind byte %zu that this library, version %s, "
 				"does not know and that are not zero",
 				kind->name, known, PACKAGE_VERSION);
-	memcpy(ours, theirs, known);
-	memset((uint8_t *)ours + known, 0, kind->size - known);
+	copy_words(ours, theirs, known);
+	if (known < kind->size)
+		memset((uint8_t *)ours + known, 0, kind->size - known);
 	return KVT_OK;
 }
 
@@ -60,7 +77,8 @@ enum kvt_err kvi_sized_write(const struct kvi_sized *kind, const void *ours, voi
 		return KVT_E_INVALID;
 	size_t their_size = *(const size_t *)theirs, start = sizeof(their_size);
 	size_t known = their_size < kind->size ? their_size : kind->size;
-	memcpy((uint8_t *)theirs + start, (const uint8_t *)ours + start, known - start);
-	memset((uint8_t *)theirs + known, 0, their_size - known);
+	copy_words((uint8_t *)theirs + start, (const uint8_t *)ours + start, known - start);
+	if (known < their_size)
+		memset((uint8_t *)theirs + known, 0, their_size - known);
 	return KVT_OK;
 }
