@@ -8,7 +8,8 @@
 #include "fabric/fabric.h"
 
 enum kvt_err __real_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				       size_t len, struct kvi_memory *memory);
+				       size_t len, struct kvi_memory *memory,
+				       enum kvi_signal signal);
 enum kvt_err __real_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
 enum kvt_err __real_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
 					const struct kvi_span *spans, size_t count,
@@ -17,7 +18,8 @@ enum kvt_err __real_kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
 				       const struct kvi_span *spans, size_t count);
 size_t __real_kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions, size_t max);
 enum kvt_err __wrap_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				       size_t len, struct kvi_memory *memory);
+				       size_t len, struct kvi_memory *memory,
+				       enum kvi_signal signal);
 enum kvt_err __wrap_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len);
 enum kvt_err __wrap_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op,
 					const struct kvi_span *spans, size_t count,
@@ -76,10 +78,11 @@ static void flip_in_turn(enum flip_kind kind, const void *bytes, size_t len)
 }
 
 enum kvt_err __wrap_kvi_lane_post_send(struct kvi_lane *lane, struct kvi_op *op, const void *buffer,
-				       size_t len, struct kvi_memory *memory)
+				       size_t len, struct kvi_memory *memory,
+				       enum kvi_signal signal)
 {
 	flip_in_turn(FLIP_SEND, buffer, len);
-	return __real_kvi_lane_post_send(lane, op, buffer, len, memory);
+	return __real_kvi_lane_post_send(lane, op, buffer, len, memory, signal);
 }
 
 enum kvt_err __wrap_kvi_lane_inject(struct kvi_lane *lane, const void *buffer, size_t len)
