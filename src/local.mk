@@ -106,6 +106,7 @@ src_libkvi_fabric_la_SOURCES = \
 	src/fabric/local/share.c \
 	src/fabric/local/take.c \
 	src/fabric/memory.c \
+	src/fabric/mute.c \
 	src/fabric/near.c \
 	src/fabric/ofi.c \
 	src/fabric/post.c \

@@ -139,6 +139,7 @@ size_t kvi_ofi_cq_poll(struct kvi_cq *base, struct kvi_completion *completions, 
 		struct kvi_list *node = kvi_list_take_first(&cq->awake);
 		kvi_list_append(&cq->awake, node); /* those behind come first next time */
 		struct kvi_queue *queue = kvi_container_of(node, struct kvi_queue, awake_node);
+		kvi_mute_count(queue);
 		if (kvi_queue_read(queue, max - count))
 			count += kvi_context_report(cq, completions + count, max - count);
 	}

@@ -110,7 +110,11 @@ struct kvi_queue {
 	int fd;
 	size_t lanes_max;
 	size_t lane_count;
-	unsigned vain;	/* reads in a row that gave nothing */
+	unsigned vain;	    /* reads in a row that gave nothing */
+	unsigned polls;	    /* since somebody was about to sleep */
+	int pair_fd;	    /* that wakes it; -1: there is none, or nobody knows */
+	uint64_t pair_data; /* what the provider watches it with */
+	bool is_muted;
 	bool is_broken; /* it failed itself; logged once */
 };
 
@@ -311,6 +315,11 @@ bool kvi_queue_read(struct kvi_queue *queue, size_t max);
 void kvi_queue_drain(struct kvi_queue *queue);
 /* True when it is asleep now. */
 bool kvi_queue_may_sleep(struct kvi_queue *queue);
+
+/* mute.c: the queue is new, and has no lanes; it is polled; somebody may sleep on it. */
+void kvi_mute_open(struct kvi_queue *queue);
+void kvi_mute_count(struct kvi_queue *queue);
+void kvi_mute_end(struct kvi_queue *queue);
 
 /* cq.c: take everything out of the provider's event queue into lane events. */
 void kvi_cq_drain_events(struct kvi_ofi_cq *cq);

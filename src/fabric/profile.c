@@ -33,6 +33,7 @@ static const struct kvi_profile profiles[] = {
 		.holds_messages = true,
 		.unsignalled_unless = "FI_TCP_ZEROCOPY_SIZE",
 		.walks_lanes_before = FI_VERSION(1, 18),
+		.pairs_before = FI_VERSION(1, 18),
 		.cuts_reads_since = FI_VERSION(1, 18),
 		.use = "any IP network; the choice where there is no RDMA device",
 		.pack_below = 64 * 1024,

@@ -25,6 +25,7 @@ struct kvi_profile {
 	const char *unsignalled_unless;
 	bool fixed_queues; /* a completion queue holds so many entries, and further ones are lost */
 	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
+	uint32_t pairs_before; /* FI_VERSION: earlier, a queue is woken through a socket pair: mute.c */
 	uint32_t cuts_reads_since; /* FI_VERSION: earlier, no endpoint may end with a read half in */
 	const char *use;	   /* what it is taken for, in words for users */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */

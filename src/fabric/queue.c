@@ -107,6 +107,7 @@ enum kvt_err kvi_queue_open(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
 		err = kvi_fabric_fail(error, -errno, "epoll_ctl");
 		goto close_queue;
 	}
+	kvi_mute_open(opened);
 	kvi_list_append(&cq->queues, &opened->node);
 	cq->queue_count++;
 	kvi_queue_wake(opened);
@@ -259,6 +260,7 @@ void kvi_queue_drain(struct kvi_queue *queue)
 bool kvi_queue_may_sleep(struct kvi_queue *queue)
 {
 	struct fid *fid = &queue->fid->fid;
+	kvi_mute_end(queue);
 	/* On any other failure we sleep: polling without end would be worse. */
 	if (fi_trywait(queue->cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;

@@ -192,6 +192,7 @@ static void fill_caps(struct kvi_ofi_rail *rail)
 	caps->holds_messages = rail->profile->holds_messages;
 	caps->own_domains = rail->profile->own_domains;
 	caps->one_port = !rail->profile->many_ports;
+	caps->poll_disarms = FI_VERSION_LT(fi_version(), rail->profile->pairs_before);
 	caps->pack_below = rail->profile->pack_below;
 }
 

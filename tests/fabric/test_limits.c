@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_limits.c - limits that libfabric does not tell: the size of a completion queue is found by asking for
- * less until the device agrees, and how many lanes share one stands in the profile.
+ * less until the device agrees, and how many lanes share one stands in the profile; and what a completion costs.
  */
+#include <poll.h>
+
 #include "fabric/internal.h"
 #include "hostile.h"
 
@@ -164,6 +166,56 @@ START_TEST(no_completion_is_asked_for_of_an_unsignalled_send_where_one_costs_sys
 }
 END_TEST
 
+static bool is_readable(const struct kvi_cq *cq)
+{
+	int fds[2];
+	kvi_cq_get_fds(cq, fds);
+	struct pollfd readable = { .fd = fds[0], .events = POLLIN };
+	return poll(&readable, 1, 0) == 1;
+}
+
+START_TEST(a_queue_that_is_polled_again_and_again_wakes_nobody_until_somebody_may_sleep)
+{
+	struct bed bed;
+	struct end near, far;
+	struct area area;
+	struct act send, receive;
+	bed_open(&bed);
+	bed_connect(&bed, &near, &far);
+	area_open(&area, &bed.near, 64, KVI_ACCESS_LOCAL, 0);
+	struct area inbox;
+	area_open(&inbox, &bed.far, 64, KVI_ACCESS_LOCAL, 0);
+	const struct kvi_ofi_cq *cq = kvi_ofi_cq(bed.near.cq);
+	const struct kvi_queue *queue =
+		kvi_container_of(kvi_list_get_first(&cq->queues), struct kvi_queue, node);
+	bool has_pair = FI_VERSION_LT(fi_version(), cq->rail->profile->pairs_before);
+	ck_assert(has_pair == (queue->pair_fd >= 0));
+	ck_assert(has_pair == bed.near.caps->poll_disarms);
+	for (unsigned round = 0; has_pair && round < 3; round++) {
+		for (unsigned i = 0; i < 100; i++)
+			side_poll(&bed.near);
+		ck_assert(queue->is_muted);
+		/* What is posted is done at once, which a sleeper would have to be told. */
+		post_recv(&far, &receive, &inbox, 0, 64);
+		post_send(&near, &send, &area, 0, 64);
+		ck_assert(!is_readable(bed.near.cq));
+		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+
+		settle(bed.near.cq);
+		ck_assert(!queue->is_muted);
+		post_recv(&far, &receive, &inbox, 0, 64);
+		post_send(&near, &send, &area, 0, 64);
+		ck_assert(is_readable(bed.near.cq));
+		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+	}
+	end_close(&near);
+	end_close(&far);
+	area_close(&inbox);
+	area_close(&area);
+	bed_close(&bed);
+}
+END_TEST
+
 TCase *make_limits_tests(void)
 {
 	TCase *tests = tcase_create("limits");
@@ -173,6 +225,9 @@ TCase *make_limits_tests(void)
 	tcase_add_test(
 		tests,
 		no_completion_is_asked_for_of_an_unsignalled_send_where_one_costs_system_calls);
+	tcase_add_test(
+		tests,
+		a_queue_that_is_polled_again_and_again_wakes_nobody_until_somebody_may_sleep);
 	tcase_add_test(tests, a_completion_queue_gets_smaller_until_the_device_has_room);
 	return tests;
 }

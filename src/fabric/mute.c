@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mute.c - the wake-up of a completion queue. Some providers write a byte to a socket pair, which the queue's descriptor
+ * watches, for each batch that completes, and read it when they are asked next: two system calls for a message, whether
+ * anybody sleeps or not. While a queue is read again and again nobody does. So its descriptor, an epoll, watches the
+ * pair no more: the byte stays, and no further one is written. Before anybody sleeps it watches the pair again.
+ * The sockets of lanes are watched all the time.
+ */
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "fabric/internal.h"
+
+/* Polls in a row from which on it is worth two system calls. */
+enum { POLLS_TO_MUTE = 16 };
+
+static bool is_unix_socket(int fd)
+{
+	int domain = 0;
+	socklen_t size = sizeof(domain);
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+void kvi_mute_open(struct kvi_queue *queue)
+{
+	queue->pair_fd = -1;
+	if (!FI_VERSION_LT(fi_version(), queue->cq->rail->profile->pairs_before))
+		return;
+	/* As long as it has no lanes the pair is all that it watches. */
+	char line[128];
+	unsigned count = 0;
+	unsigned long long data = 0;
+	int fd = -1;
+	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", queue->fd);
+	FILE *info = fopen(line, "re");
+	while (info != NULL && fgets(line, sizeof(line), info) != NULL)
+		count += sscanf(line, "tfd: %d events: %*x data: %llx", &fd, &data) == 2;
+	if (info != NULL)
+		fclose(info);
+	if (count != 1 || !is_unix_socket(fd))
+		return;
+	queue->pair_fd = fd;
+	queue->pair_data = data;
+}
+
+static bool watch_pair(struct kvi_queue *queue, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.u64 = queue->pair_data };
+	queue->polls = 0;
+	return epoll_ctl(queue->fd, EPOLL_CTL_MOD, queue->pair_fd, &event) == 0;
+}
+
+void kvi_mute_count(struct kvi_queue *queue)
+{
+	bool may = queue->pair_fd >= 0 && !queue->is_muted && !queue->cq->is_forgotten;
+	if (may && ++queue->polls >= POLLS_TO_MUTE)
+		queue->is_muted = watch_pair(queue, 0);
+}
+
+void kvi_mute_end(struct kvi_queue *queue)
+{
+	queue->polls = 0;
+	if (queue->is_muted && !queue->cq->is_forgotten)
+		watch_pair(queue, EPOLLIN);
+	queue->is_muted = false;
+}
