@@ -132,6 +132,6 @@ mutate "an export that is withdrawn is attached to no more" src/engine/paged/exp
 	tests/engine/check_paged_end 's/exported == NULL || atomic_load(&exported->state) != KVI_EXPORT_OPEN/exported == NULL/'
 
 printf '\n%s' "$table"
-echo "$good of $number safety checks are held by a test"
+echo "$good of $((good + bad)) safety checks are held by a test"
 echo "$good passed, $bad failed"
 [ "$bad" -eq 0 ]
