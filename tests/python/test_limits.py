@@ -128,6 +128,14 @@ ROWS = {
         "{NOTES_MAX}, or {NOTES_LEN_MAX:mib}",
         [],
     ),
+    "bytes that are flipped on their way": (
+        "found by TCP, the NIC and memory, if at all",
+        "`checksum=True` ([what it does](docs/python.md#checksums))",
+        [
+            "tests/engine/check_checksum.c: either_side_can_want_sums_and_nobody_has_them_else",
+            "tests/engine/check_checksum.c: a_bit_flipped_in_a_packet_ends_the_connection_on_both_sides",
+        ],
+    ),
     "ports that a server is reached on": (
         "`listen_port`, and any free one for lanes",
         '`lane_ports="40000-40100"`',
