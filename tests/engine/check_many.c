@@ -206,12 +206,7 @@ END_TEST
 
 /* Nothing can be registered any more: linked with --wrap=kvi_registration_open. */
 static atomic_bool is_full;
-enum kvt_err __real_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
-					  unsigned access, struct kvi_registration **registration,
-					  struct kvt_error *error);
-enum kvt_err __wrap_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
-					  unsigned access, struct kvi_registration **registration,
-					  struct kvt_error *error);
+__typeof__(kvi_registration_open) __real_kvi_registration_open, __wrap_kvi_registration_open;
 
 enum kvt_err __wrap_kvi_registration_open(struct kvt_conn *conn, void *base, size_t len,
 					  unsigned access, struct kvi_registration **registration,

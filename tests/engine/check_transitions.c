@@ -61,10 +61,8 @@ static struct kvi_registration *peer_registration;
 static enum kvi_message_type said[SAID_MAX];
 static unsigned said_count; /* under the far worker's lock */
 
-void __real_kvi_link_send(struct kvi_link *to, struct kvi_message *message);
-void __wrap_kvi_link_send(struct kvi_link *to, struct kvi_message *message);
-bool __real_kvi_link_try_send(struct kvi_link *to, struct kvi_message *message);
-bool __wrap_kvi_link_try_send(struct kvi_link *to, struct kvi_message *message);
+__typeof__(kvi_link_send) __real_kvi_link_send, __wrap_kvi_link_send;
+__typeof__(kvi_link_try_send) __real_kvi_link_try_send, __wrap_kvi_link_try_send;
 
 static void note_said(const struct kvi_link *to, const struct kvi_message *message)
 {

@@ -19,8 +19,7 @@ enum manner { SILENT, ONE_BYTE, HALF, HEADER, ALL_BUT_ONE, GARBAGE, GONE, RESET,
 
 /* How often somebody has looked through all descriptors of the process: linked with --wrap=opendir. */
 static unsigned walks;
-DIR *__real_opendir(const char *path);
-DIR *__wrap_opendir(const char *path);
+__typeof__(opendir) __real_opendir, __wrap_opendir;
 
 DIR *__wrap_opendir(const char *path)
 {
