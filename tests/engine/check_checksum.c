@@ -118,10 +118,12 @@ START_TEST(a_bit_flipped_in_a_written_message_is_an_error_on_both_sides)
 {
 	pages_open((unsigned)_i | CHECKED);
 	open_kvs();
-	uint8_t *source = make_pattern(LONG_LEN, 6), *target = make_filled(LONG_LEN, CANARY);
+	uint8_t *target = make_filled(LONG_LEN, CANARY);
+	uint8_t *source = make_grains(LONG_LEN);
+	memset(source, 6, LONG_LEN);
 	for (unsigned nth = 1; nth <= 10; nth += 3) {
 		struct kvt_transfer *receive = start_recv(far_kv, target, LONG_LEN);
-		flip_nth(FLIP_WRITE, nth);
+		flip_nth(FLIP_GRAIN, nth);
 		struct kvt_transfer *send = start_send(near_kv, source, LONG_LEN);
 		finish(send, KVT_E_CORRUPT);
 		finish(receive, KVT_E_CORRUPT);

@@ -164,7 +164,7 @@ static void finish(struct kvt_transfer *transfer, enum kvt_err expected)
 
 static void exchange(struct side *from, struct side *to, size_t len, enum kvt_err expected)
 {
-	uint8_t *source = malloc(len + 1), *target = malloc(len + 1);
+	uint8_t *source = make_grains(len), *target = malloc(len + 1);
 	struct kvt_send_request send = KVT_SEND_REQUEST_INIT;
 	struct kvt_recv_request recv = KVT_RECV_REQUEST_INIT;
 	struct kvt_transfer *sent, *received;
@@ -286,7 +286,7 @@ START_TEST(a_flipped_bit_in_a_large_message_is_an_error_on_both_sides)
 {
 	open_all(SMALL_BLOCK);
 	for (unsigned nth = 1; nth <= 5; nth += 2) {
-		flip_nth(FLIP_WRITE, nth);
+		flip_nth(FLIP_GRAIN, nth);
 		exchange(&sides[0], &sides[1], LONG_LEN, KVT_E_CORRUPT);
 		ck_assert(has_flipped());
 	}

@@ -2,9 +2,11 @@
 /* flip.c - the calls of fabric.h that move bytes, by way of the linker's --wrap. */
 #include "support/flip.h"
 
+#include <check.h>
 #include <pthread.h>
-#include <stdint.h>
+#include <stdlib.h>
 
+#include "base/sum.h"
 #include "fabric/fabric.h"
 
 /* As fabric.h declares them: a call that gets another parameter does not compile here. */
@@ -32,6 +34,13 @@ void flip_nth(enum flip_kind kind, unsigned nth)
 	pthread_mutex_unlock(&lock);
 }
 
+uint8_t *make_grains(size_t len)
+{
+	uint8_t *bytes = aligned_alloc(KVI_SUM_GRAIN, (len / KVI_SUM_GRAIN + 1) * KVI_SUM_GRAIN);
+	ck_assert_ptr_nonnull(bytes);
+	return bytes;
+}
+
 bool has_flipped(void)
 {
 	pthread_mutex_lock(&lock);
@@ -49,17 +58,26 @@ static bool is_its_turn(enum flip_kind kind)
 	return true;
 }
 
-static void flip(const void *bytes, size_t len)
+static void flip(const void *byte)
 {
-	((uint8_t *)bytes)[len / 2] ^= 4;
+	*(uint8_t *)byte ^= 4;
 	flipped = true;
 }
 
-static void flip_in_turn(enum flip_kind kind, const void *bytes, size_t len)
+static void flip_in_turn(enum flip_kind kind, const uint8_t *bytes, size_t len)
 {
 	pthread_mutex_lock(&lock);
 	if (len > 0 && is_its_turn(kind))
-		flip(bytes, len);
+		flip(bytes + len / 2);
+	pthread_mutex_unlock(&lock);
+}
+
+static void flip_grain_in_turn(const uint8_t *bytes, size_t len)
+{
+	size_t ahead = (KVI_SUM_GRAIN - (uintptr_t)bytes % KVI_SUM_GRAIN) % KVI_SUM_GRAIN;
+	pthread_mutex_lock(&lock);
+	if (ahead < len && is_its_turn(FLIP_GRAIN))
+		flip(bytes + ahead);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -82,6 +100,7 @@ enum kvt_err __wrap_kvi_lane_post_write(struct kvi_lane *lane, struct kvi_op *op
 					enum kvi_delivery delivery)
 {
 	flip_in_turn(FLIP_WRITE, spans[count - 1].base, spans[count - 1].len);
+	flip_grain_in_turn(spans[count - 1].base, spans[count - 1].len);
 	return __real_kvi_lane_post_write(lane, op, spans, count, delivery);
 }
 
@@ -106,7 +125,7 @@ size_t __wrap_kvi_cq_poll(struct kvi_cq *cq, struct kvi_completion *completions,
 			continue;
 		reading = NULL;
 		if (completions[i].err == KVT_OK)
-			flip(read_byte, 1);
+			flip(read_byte);
 	}
 	pthread_mutex_unlock(&lock);
 	return count;
