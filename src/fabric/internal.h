@@ -360,5 +360,7 @@ void kvi_strays_look(struct kvi_ofi_listener *listener);
 /* socket.c: this process's descriptor of the connection between two addresses, of those that queue_fd or an epoll in it
  * watches; of all, where it is not among them. -1: there is none. */
 int kvi_socket_find(int queue_fd, const uint8_t *own, const uint8_t *peer, size_t len);
+/* socket.c: the one descriptor that an epoll watches, and what it is watched with. False: not one, or nobody knows. */
+bool kvi_socket_find_only(int epoll_fd, int *fd, uint64_t *data);
 
 #endif

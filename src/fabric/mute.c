@@ -6,7 +6,6 @@
  * pair no more: the byte stays, and no further one is written. Before anybody sleeps it watches the pair again.
  * The sockets of lanes are watched all the time.
  */
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -28,20 +27,9 @@ void kvi_mute_open(struct kvi_queue *queue)
 	if (!FI_VERSION_LT(fi_version(), queue->cq->rail->profile->pairs_before))
 		return;
 	/* As long as it has no lanes the pair is all that it watches. */
-	char line[128];
-	unsigned count = 0;
-	unsigned long long data = 0;
-	int fd = -1;
-	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", queue->fd);
-	FILE *info = fopen(line, "re");
-	while (info != NULL && fgets(line, sizeof(line), info) != NULL)
-		count += sscanf(line, "tfd: %d events: %*x data: %llx", &fd, &data) == 2;
-	if (info != NULL)
-		fclose(info);
-	if (count != 1 || !is_unix_socket(fd))
-		return;
-	queue->pair_fd = fd;
-	queue->pair_data = data;
+	int fd;
+	if (kvi_socket_find_only(queue->fd, &fd, &queue->pair_data) && is_unix_socket(fd))
+		queue->pair_fd = fd;
 }
 
 static bool watch_pair(struct kvi_queue *queue, uint32_t events)

@@ -91,17 +91,34 @@ static void for_each_fd(visit_fn *visit, void *arg)
 		goes_on = visit(fd, arg);
 }
 
+static FILE *open_watched(int epoll_fd)
+{
+	char name[64];
+	snprintf(name, sizeof(name), "/proc/self/fdinfo/%d", epoll_fd);
+	return fopen(name, "re");
+}
+
+/* The next descriptor that the epoll watches, and with what. False: there is no further one. */
+static bool read_watched(FILE *info, int *fd, uint64_t *data)
+{
+	char line[128];
+	unsigned long long with = 0;
+	while (fgets(line, sizeof(line), info) != NULL)
+		if (sscanf(line, "tfd: %d events: %*x data: %llx", fd, &with) == 2) {
+			*data = with;
+			return true;
+		}
+	return false;
+}
+
 /* For every descriptor that an epoll watches, and with depth 1 what those watch that are epolls. */
 /* NOLINTNEXTLINE(misc-no-recursion): depth bounds it */
 static void for_each_watched(int epoll_fd, unsigned depth, visit_fn *visit, void *arg)
 {
-	char line[128];
-	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", epoll_fd);
-	FILE *info = fopen(line, "re");
-	while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
-		int fd;
-		if (sscanf(line, "tfd: %d", &fd) != 1)
-			continue;
+	FILE *info = open_watched(epoll_fd);
+	int fd;
+	uint64_t data;
+	while (info != NULL && read_watched(info, &fd, &data)) {
 		if (!visit(fd, arg))
 			break;
 		if (depth > 0)
@@ -109,6 +126,18 @@ static void for_each_watched(int epoll_fd, unsigned depth, visit_fn *visit, void
 	}
 	if (info != NULL)
 		fclose(info);
+}
+
+bool kvi_socket_find_only(int epoll_fd, int *fd, uint64_t *data)
+{
+	FILE *info = open_watched(epoll_fd);
+	int other;
+	uint64_t others;
+	if (info == NULL)
+		return false;
+	bool is_only = read_watched(info, fd, data) && !read_watched(info, &other, &others);
+	fclose(info);
+	return is_only;
 }
 
 /* ---- the sockets of a listener ---- */
