@@ -393,10 +393,8 @@ struct kvi_message_blocks {
 	struct kvi_view data; /* spans, then their bytes */
 };
 
-/* number: of the segment on its lane, which the answer repeats. */
-
 struct kvi_message_check {
-	uint64_t number;
+	uint64_t number; /* of the segment on its lane, which the answer repeats */
 	uint64_t export_id;
 	uint64_t sum;
 	struct kvi_view spans;

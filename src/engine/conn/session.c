@@ -130,11 +130,26 @@ static void send_identity(struct kvi_session *session)
 
 /* ---- handshake ---- */
 
+/* Make the connection as both have agreed; eager_len and rx_count are the peer's. False: it has failed. */
+static bool take_agreement(struct kvi_session *session, size_t eager_len, unsigned rx_count)
+{
+	struct kvt_conn *conn = session->conn;
+	const struct kvi_welcome *agreed = &session->handshake.agreed;
+	conn->has_sums = (agreed->features & KVI_FEATURE_SUMS_WANTED) != 0;
+	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
+	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
+	kvi_path_begin(conn, agreed);
+	enum kvt_err err = kvi_conn_make_links(conn, agreed->lane_count, eager_len, rx_count);
+	if (err != KVT_OK)
+		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
+	return err == KVT_OK;
+}
+
 /* A server knows its peer now: make the connection and say where its lanes are. */
 static void serve_lanes(struct kvi_session *session)
 {
 	struct kvt_engine *engine = session->control->engine;
-	const struct kvi_handshake *handshake = &session->handshake;
+	const struct kvi_hello *remote = &session->handshake.remote;
 	struct kvi_frame frame = { .type = KVI_FRAME_LANES };
 	struct kvi_frame near = { .type = KVI_FRAME_NEAR };
 	struct kvt_error error;
@@ -150,19 +165,9 @@ static void serve_lanes(struct kvi_session *session)
 	conn->session = session;
 	session->state = KVI_SESSION_LANES;
 	session->deadline_ns = kvi_deadline_after(KVI_CONNECT_NS);
-	conn->has_sums = (handshake->agreed.features & KVI_FEATURE_SUMS_WANTED) != 0;
-	memcpy(conn->session_id, handshake->agreed.session, KVI_SESSION_LEN);
-	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
-	kvi_path_begin(conn, &handshake->agreed);
-
-	enum kvt_err err = kvi_conn_make_links(conn, handshake->agreed.lane_count,
-					       handshake->remote.eager_len,
-					       handshake->remote.rx_count);
-	if (err != KVT_OK) {
-		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
+	if (!take_agreement(session, remote->eager_len, remote->rx_count))
 		return;
-	}
-	err = kvi_control_await_lanes(session, &frame.lanes, &error);
+	enum kvt_err err = kvi_control_await_lanes(session, &frame.lanes, &error);
 	if (err != KVT_OK) {
 		kvi_conn_fail(conn, err, error.provider_errno, "%s", error.text);
 		return;
@@ -190,15 +195,7 @@ static void on_agreed(struct kvi_session *session)
 			      "was closed or restarted, perhaps");
 		return;
 	}
-	conn->has_sums = (agreed->features & KVI_FEATURE_SUMS_WANTED) != 0;
-	memcpy(conn->session_id, agreed->session, KVI_SESSION_LEN);
-	kvi_secrets_init(conn->secrets, session->secure, conn->session_id);
-	kvi_path_begin(conn, agreed);
-	enum kvt_err err =
-		kvi_conn_make_links(conn, agreed->lane_count, agreed->eager_len, agreed->rx_count);
-	if (err != KVT_OK)
-		kvi_conn_fail(conn, err, 0, "no memory for the lanes of a connection");
-	else
+	if (take_agreement(session, agreed->eager_len, agreed->rx_count))
 		send_identity(session);
 }
 
