@@ -375,6 +375,45 @@ START_TEST(a_call_that_is_refused_ends_with_the_reason)
 }
 END_TEST
 
+/* Cut off the lanes of a call before its listener hears of them, so many times. */
+static void cut_off_lanes(unsigned times)
+{
+	for (unsigned i = 0; i < times; i++) {
+		wait_until(fake_get_counts().lanes > 0);
+		wait_until((fake_kill_lanes(NULL), fake_get_counts().lanes == 0));
+	}
+}
+
+START_TEST(a_call_whose_lanes_are_cut_off_is_made_again)
+{
+	struct bed bed = open_two();
+	fake_hold(FAKE_CONNECT);
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	cut_off_lanes(3);
+	fake_hold(0);
+	ck_assert_ptr_eq(reap_one(bed.near.engine), call);
+	await(call, KVT_OK);
+	bed.near.conn = kvt_transfer_take_conn(call);
+	kvt_transfer_free(call);
+	bed.far.conn = await_peer(bed.far.engine);
+	bed_close(&bed);
+}
+END_TEST
+
+START_TEST(a_call_whose_lanes_are_cut_off_each_time_ends_with_the_reason)
+{
+	struct bed bed = open_two();
+	fake_hold(FAKE_CONNECT);
+	struct kvt_transfer *call =
+		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
+	cut_off_lanes(4);
+	expect_failure(bed.near.engine, call, KVT_E_UNREACHABLE, "lane 0");
+	fake_hold(0);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_call_ends_at_its_deadline)
 {
 	struct bed bed = open_two();
@@ -622,6 +661,8 @@ int main(void)
 	tcase_add_test(tests, an_engine_that_tells_of_peers_does_not_accept_otherwise);
 	tcase_add_test(tests, peers_that_nobody_took_go_with_their_engine);
 	tcase_add_test(tests, a_call_that_is_refused_ends_with_the_reason);
+	tcase_add_test(tests, a_call_whose_lanes_are_cut_off_is_made_again);
+	tcase_add_test(tests, a_call_whose_lanes_are_cut_off_each_time_ends_with_the_reason);
 	tcase_add_test(tests, a_call_ends_at_its_deadline);
 	tcase_add_test(tests, a_call_is_cancelled);
 	tcase_add_test(tests, a_call_that_ended_is_over_though_a_forked_child_has_its_socket);

@@ -112,7 +112,7 @@ void fake_repeat_request(void);
  * Within a lane everything keeps its order. 0: lanes take turns. */
 void fake_reorder(uint64_t seed);
 
-/* Lose every lane of the rails that were opened for this interface; NULL: of all. */
+/* Lose every lane of the rails that were opened for this interface, as libfabric's tcp tells it; NULL: of all. */
 void fake_kill_lanes(const char *interface);
 
 #endif

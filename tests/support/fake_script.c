@@ -282,7 +282,7 @@ void fake_kill_lanes(const char *interface)
 		kvi_list_for_each (node, next, &cq->lanes) {
 			struct fake_lane *lane = kvi_container_of(node, struct fake_lane, node);
 			if (lane->state != FAKE_LANE_NEW)
-				fake_lose_lane(lane, EIO);
+				fake_lose_lane(lane, ECANCELED);
 		}
 	}
 	fake_unlock();

@@ -18,7 +18,7 @@
 #include "engine/lane/link.h"
 #include "engine/transfer/inbox.h"
 
-/* The pause before the second call of one who was hung up on; each further one is twice as long. */
+/* The pause before the second call of one who was hung up on or cut off; each further one is twice as long. */
 #define AGAIN_NS (50 * KVI_MS)
 #define AGAIN_LONGEST_NS (200 * KVI_MS)
 /* A provider may look for the way to each lane, for 2 s where nobody answers: other calls have their turns in between. */
@@ -246,12 +246,18 @@ static bool step_meeting(struct kvi_dial *dial)
 
 /*
  * A server that hangs up in silence does not know our key, most likely. But one that is flooded, or out of descriptors
- * or memory, does so, too: that may have passed a moment later.
+ * or memory, does so, too: that may have passed a moment later. And a listener for lanes that is flooded ends callers
+ * that were slow to say who they are: a lane that was cut off has been refused by nobody.
  */
 static bool is_worth_another_call(const struct kvi_dial *dial)
 {
-	return dial->error.code == KVT_E_AUTH && dial->pause_ns <= AGAIN_LONGEST_NS &&
-	       !kvi_target_has_more(&dial->target) &&
+	const struct kvt_error *error = &dial->error;
+	bool was_hung_up_on = dial->is_stranger && error->code == KVT_E_AUTH &&
+			      !kvi_target_has_more(&dial->target);
+	bool was_cut_off =
+		!dial->is_stranger && error->code == KVT_E_UNREACHABLE &&
+		(error->provider_errno == ECANCELED || error->provider_errno == ECONNRESET);
+	return (was_hung_up_on || was_cut_off) && dial->pause_ns <= AGAIN_LONGEST_NS &&
 	       kvi_clock_now() + dial->pause_ns < dial->target.deadline_ns;
 }
 
@@ -273,15 +279,14 @@ static bool step_losing(struct kvi_dial *dial)
 		return finish(dial);
 	dial->conn = NULL;
 	kvi_dial_drop_conn(conn);
-	if (!dial->is_stranger) {
-		kvi_target_blame(&dial->target, &dial->error);
-		return finish(dial);
-	}
 	if (is_worth_another_call(dial)) {
 		kvi_target_allow_again(&dial->target);
 		dial->answer_ns = kvi_deadline_after(dial->pause_ns);
 		dial->pause_ns *= 2;
 		dial->state = KVI_DIAL_RESTING;
+	} else if (!dial->is_stranger) {
+		kvi_target_blame(&dial->target, &dial->error);
+		return finish(dial);
 	} else {
 		kvi_target_set_aside(&dial->target, &dial->error);
 		dial->state = KVI_DIAL_CONNECTING;

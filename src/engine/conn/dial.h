@@ -22,7 +22,7 @@ enum kvi_dial_state {
 	KVI_DIAL_LANES,	   /* its lanes are called, one after another */
 	KVI_DIAL_OPENING,  /* all of them are being connected */
 	KVI_DIAL_LOSING,   /* conn has failed; until it is torn down */
-	KVI_DIAL_RESTING,  /* before the last address is called once more */
+	KVI_DIAL_RESTING,  /* before an address is called once more */
 	KVI_DIAL_OVER,	   /* conn, or error */
 };
 
@@ -33,7 +33,7 @@ struct kvi_dial {
 	int64_t due_ns;	    /* when to step again, if nothing happens before */
 	int64_t answer_ns;  /* until then an engine has to answer */
 	int64_t trial_ns;   /* OPENING: until then lanes on trial have to stand */
-	int64_t pause_ns;   /* before the next call of one who was hung up on */
+	int64_t pause_ns;   /* before the next call of one who was hung up on or cut off */
 	unsigned next_lane; /* LANES: to be called */
 	bool is_stranger;   /* what was lost was no engine, or not the one that is meant */
 	struct kvt_conn *conn;
