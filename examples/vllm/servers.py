@@ -70,6 +70,7 @@ class Server:
             if time.monotonic() > end:
                 raise Failure(f"{self.name} was not up after {limit} s:\n{self.quote()}")
             time.sleep(0.2)
+        self.unbind()
 
     def answers(self):
         try:
@@ -86,6 +87,14 @@ class Server:
         """vLLM's counters of NIXL's transfers: {name: value}."""
         lines = re.findall(r"^vllm:nixl_(\w+)\{[^}]*\} (\S+)$", self.get("/metrics").read().decode(), re.M)
         return {name: float(value) for name, value in lines if "bucket" not in name and "created" not in name}
+
+    def unbind(self):
+        """Let its threads run on all CPUs. vLLM's connector binds a server without a GPU to the last CPU of each NUMA node.
+        Two on one host share that one, and where one polls the other hardly gets a turn."""
+        for task in pathlib.Path("/proc").glob("[0-9]*/task/[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if os.getpgid(int(task.parts[2])) == self.process.pid:
+                    os.sched_setaffinity(int(task.name), os.sched_getaffinity(0))
 
     def quote(self):
         return "\n".join(pathlib.Path(self.log).read_text(errors="replace").splitlines()[-25:])
