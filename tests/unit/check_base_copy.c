@@ -8,7 +8,8 @@
 #include "base/copy.h"
 #include "support/runner.h"
 
-enum { LINE = KVI_COPY_LINE, LONG = 3 * KVI_COPY_PAST, CANARY = 0xc5 };
+/* As many pages as are copied side by side at most, and one more. */
+enum { LINE = KVI_COPY_LINE, LONG = 5 * KVI_COPY_PAGE, CANARY = 0xc5 };
 
 static void copy(void *to, const void *from, size_t len)
 {
