@@ -36,6 +36,7 @@ C_TESTS = \
 	tests/engine/check_times \
 	tests/engine/check_transitions \
 	tests/engine/check_windows \
+	tests/engine/check_withdrawal \
 	tests/engine/fuzz_lane \
 	tests/engine/fuzz_session \
 	tests/fabric/check_fake \
@@ -190,9 +191,13 @@ tests_abi_check_old_LDADD = src/libkvtrans.la $(CHECK_LIBS)
 # The engine on the fake fabric, both sides in one process.
 ENGINE_BED = tests/engine/bed.c tests/engine/bed.h $(FAILING_ALLOC) $(FAKE_FABRIC)
 STAGE_BED = tests/engine/stage.c tests/engine/stage.h
-# It notes what is said where it is said.
-tests_engine_check_transitions_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=kvi_link_send -Wl,--wrap=kvi_link_try_send
-tests_engine_check_transitions_SOURCES = tests/engine/check_transitions.c $(ENGINE_BED)
+# They note what is said where it is said.
+ROWS = tests/engine/rows.c tests/engine/rows.h
+ROWS_WRAPS = -Wl,--wrap=kvi_link_send -Wl,--wrap=kvi_link_try_send -Wl,--wrap=kvi_link_send_unlocked
+tests_engine_check_transitions_LDFLAGS = $(AM_LDFLAGS) $(ROWS_WRAPS)
+tests_engine_check_transitions_SOURCES = tests/engine/check_transitions.c $(ROWS) $(ENGINE_BED)
+tests_engine_check_withdrawal_LDFLAGS = $(AM_LDFLAGS) $(ROWS_WRAPS)
+tests_engine_check_withdrawal_SOURCES = tests/engine/check_withdrawal.c $(ROWS) $(PAGES_BED)
 tests_engine_check_abort_SOURCES = tests/engine/check_abort.c $(STAGE_BED) $(ENGINE_BED)
 tests_engine_check_address_SOURCES = tests/engine/check_address.c $(ENGINE_BED)
 tests_engine_check_auth_SOURCES = tests/engine/check_auth.c $(ENGINE_BED)
@@ -431,6 +436,7 @@ EXTRA_DIST += \
 	$(ABI_0_1) \
 	tests/model/model.sh \
 	tests/model/rule_q.pml \
+	tests/model/tell.pml \
 	tests/model/transitions.list \
 	tests/model/withdraw.pml \
 	tests/shape/shape.sh \

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * check_transitions.c - tests/model/transitions.list, row by row: what a send and a receive do in each of their states,
- * and what they say. The far engine has them; what its peer says is said by the test, under the worker's lock, and what
- * the far engine says is noted where it is said (linked with --wrap). The near engine takes all of it without a word.
- *
- * The list itself tells how a state is reached: by the fewest of its rows. So a row that is added is tested, too.
+ * and what they say. The far engine has them; what its peer says is said by the test, under the worker's lock. The near
+ * engine takes all of it without a word.
  */
-#include "bed.h"
+#include "rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +13,6 @@
 #include "engine/core/engine.h"
 #include "engine/lane/link.h"
 #include "engine/lane/registration.h"
-#include "engine/messages.h"
 #include "engine/tagged/tag_queue.h"
 #include "engine/tagged/tagged.h"
 #include "support/runner.h"
@@ -24,27 +21,9 @@ enum {
 	TAG = 3,
 	SMALL = 100,
 	LARGE = 200 * 1024,
-	ROWS_MAX = 128,
-	WORD_LEN = 48,
-	TEXT_LEN = 256,
-	PATH_MAX_LEN = 10,
-	SAID_MAX = 8,
 	TRANSFERS_MAX = 2,
 	CTS_GENERATION = 100,
 };
-
-struct row {
-	char side[WORD_LEN], from[WORD_LEN], event[WORD_LEN], to[WORD_LEN], says[WORD_LEN];
-};
-
-/* The rows that lead to one, itself included. */
-struct path {
-	const struct row *rows[PATH_MAX_LEN];
-	unsigned len;
-};
-
-static struct row rows[ROWS_MAX];
-static unsigned row_count;
 
 static struct bed bed;
 static struct kvt_kv *kv;
@@ -55,57 +34,6 @@ static unsigned transfer_count;
 static unsigned saved_credits;
 static uint8_t *memory, *peer_memory;
 static struct kvi_registration *peer_registration;
-
-/* ---- what is said ---- */
-
-static enum kvi_message_type said[SAID_MAX];
-static unsigned said_count; /* under the far worker's lock */
-
-__typeof__(kvi_link_send) __real_kvi_link_send, __wrap_kvi_link_send;
-__typeof__(kvi_link_try_send) __real_kvi_link_try_send, __wrap_kvi_link_try_send;
-
-static void note_said(const struct kvi_link *to, const struct kvi_message *message)
-{
-	if (to != link)
-		return;
-	ck_assert_uint_lt(said_count, SAID_MAX);
-	said[said_count++] = message->type;
-}
-
-void __wrap_kvi_link_send(struct kvi_link *to, struct kvi_message *message)
-{
-	note_said(to, message);
-	__real_kvi_link_send(to, message);
-}
-
-bool __wrap_kvi_link_try_send(struct kvi_link *to, struct kvi_message *message)
-{
-	bool did = __real_kvi_link_try_send(to, message);
-	if (did)
-		note_said(to, message);
-	return did;
-}
-
-static const char *get_name(enum kvi_message_type type)
-{
-	static const char *const names[] = {
-		[KVI_MESSAGE_EAGER] = "EAGER",	   [KVI_MESSAGE_START] = "START",
-		[KVI_MESSAGE_CTS] = "CTS",	   [KVI_MESSAGE_FIN] = "FIN",
-		[KVI_MESSAGE_ACK] = "ACK",	   [KVI_MESSAGE_CANCEL] = "CANCEL",
-		[KVI_MESSAGE_CACK] = "CACK",	   [KVI_MESSAGE_ABORT] = "ABORT",
-		[KVI_MESSAGE_REFUSED] = "REFUSED",
-	};
-	ck_assert_uint_lt(type, sizeof(names) / sizeof(names[0]));
-	return names[type];
-}
-
-static void format_said(char *text)
-{
-	text[0] = '\0';
-	for (unsigned i = 0; i < said_count; i++)
-		snprintf(text + strlen(text), TEXT_LEN - strlen(text), "%s%s", i > 0 ? "," : "",
-			 get_name(said[i]));
-}
 
 /* ---- states ---- */
 
@@ -129,7 +57,7 @@ static void format_state(char *text)
 	bool is_given_up = kvi_tagged_is_given_up(tagged);
 	bool is_posted = state == KVI_SEND_FINISHED && tagged->writing != NULL &&
 			 kvi_spread_is_active(&tagged->writing->spread);
-	snprintf(text, TEXT_LEN, "%s%s%s%s%s%s%s", names[state], is_posted ? ":posted" : "",
+	snprintf(text, ROW_TEXT_LEN, "%s%s%s%s%s%s%s", names[state], is_posted ? ":posted" : "",
 		 state != KVI_DONE && is_given_up ? ":given_up" : "",
 		 state == KVI_SEND_STOPPING && tagged->peer_cancelled ? ":cancelled" : "",
 		 is_posted && tagged->acked ? ":acked" : "",
@@ -150,13 +78,6 @@ static void begin(struct kvt_transfer *transfer)
 		if (is_new)
 			rest(KVI_MS / 4);
 	}
-}
-
-static void forget_said(void)
-{
-	kvi_worker_lock(link->shard->worker);
-	said_count = 0;
-	kvi_worker_unlock(link->shard->worker);
 }
 
 static void say(struct kvi_message message)
@@ -217,7 +138,7 @@ static void give_room(void)
 static void put_back(void)
 {
 	give_up(transfers[0]);
-	forget_said();
+	said_forget();
 	say_cancel(KVI_MESSAGE_CACK, kvi_tagged_of(transfers[0]));
 }
 
@@ -272,33 +193,7 @@ static void happen(const char *event)
 		say_event(event);
 }
 
-/* ---- the list ---- */
-
-static void read_rows(void)
-{
-	const char *srcdir = getenv("srcdir");
-	char path[4096], line[TEXT_LEN];
-	snprintf(path, sizeof(path), "%s/tests/model/transitions.list",
-		 srcdir == NULL ? "." : srcdir);
-	FILE *file = fopen(path, "r");
-	ck_assert_msg(file != NULL, "no %s: srcdir is not set?", path);
-	while (fgets(line, sizeof(line), file) != NULL) {
-		struct row *row = &rows[row_count];
-		if (line[0] == '#' || line[0] == '\n')
-			continue;
-		ck_assert_uint_lt(row_count, ROWS_MAX - 1);
-		ck_assert_int_eq(sscanf(line, "%47s %47s %47s %47s %47s", row->side, row->from,
-					row->event, row->to, row->says),
-				 5);
-		row_count++;
-	}
-	fclose(file);
-}
-
-static bool is_start(const struct row *row)
-{
-	return strcmp(row->from, strcmp(row->side, "send") == 0 ? "WAITING" : "QUEUED") == 0;
-}
+/* ---- a path ---- */
 
 /* It happens by what happened before it. */
 static bool is_implied(const struct row *row)
@@ -306,57 +201,15 @@ static bool is_implied(const struct row *row)
 	return strcmp(row->event, "all_posted") == 0;
 }
 
-/* The fewest rows that end with this one: each longer by one than before, until it is there. */
-static bool find_path(const struct row *row, unsigned max_len, struct path *path)
-{
-	if (max_len == 0)
-		return false;
-	path->len = 0;
-	if (!is_start(row)) {
-		bool found = false;
-		for (unsigned i = 0; i < row_count && !found; i++)
-			found = strcmp(rows[i].side, row->side) == 0 &&
-				strcmp(rows[i].to, row->from) == 0 &&
-				strcmp(rows[i].from, row->from) != 0 &&
-				find_path(&rows[i], max_len - 1, path);
-		if (!found)
-			return false;
-	}
-	path->rows[path->len++] = row;
-	return true;
-}
-
-static bool has_event(const struct path *path, const char *event)
-{
-	for (unsigned i = 0; i < path->len; i++)
-		if (strcmp(path->rows[i]->event, event) == 0)
-			return true;
-	return false;
-}
-
-/* ---- a path ---- */
-
-static enum kvt_err take_silently(struct kvi_link *of, const struct kvi_message *message)
-{
-	return message->type == KVI_MESSAGE_LANE_END
-		       ? kvi_message_handlers.take[message->type](of, message)
-		       : KVT_OK;
-}
-
 static void open_all(bool ordered)
 {
-	static struct kvi_handlers silent;
 	struct kvt_engine_config config = make_config();
 	struct kvi_caps caps = fake_get_default_caps();
 	caps.send_after_write = ordered;
 	fake_set_caps(&caps);
-	silent = kvi_message_handlers;
-	for (unsigned i = 0; i <= KVI_MESSAGE_LAST; i++)
-		if (silent.take[i] != NULL)
-			silent.take[i] = take_silently;
 	bed = (struct bed){ .live = failing_alloc_get_live() };
 	bed.near.engine = open_engine(&config);
-	bed.near.engine->handlers = &silent; /* nobody talks to it yet */
+	fall_silent(bed.near.engine); /* nobody talks to it yet */
 	bed.far.engine = open_engine(&config);
 	bed_connect(&bed);
 	kv = open_kv(bed.far.conn, TAG);
@@ -367,7 +220,7 @@ static void open_all(bool ordered)
 			 KVT_OK);
 	link = &bed.far.conn->links[0];
 	transfer_count = 0;
-	said_count = 0;
+	said_on(link);
 	fake_hold(FAKE_WRITE);
 	fake_trickle(true);
 }
@@ -380,7 +233,7 @@ static void close_all(void)
 		await_end(transfers[i]);
 		kvt_transfer_free(transfers[i]);
 	}
-	link = NULL;
+	said_on(NULL);
 	kvt_kv_close(kv);
 	kvi_registration_close(peer_registration);
 	bed_close(&bed);
@@ -397,21 +250,14 @@ static void start(const struct path *path)
 			say_cts(LARGE);
 		take_room();
 		begin(start_send(kv, memory, strcmp(first->to, "EAGER") == 0 ? SMALL : LARGE));
-	} else if (has_event(path, "put_back")) {
+	} else if (path_has_event(path, "put_back")) {
 		say_start(0, LARGE);
 		begin(start_recv(kv, memory, LARGE));
-		forget_said();
+		said_forget();
 		begin(start_recv(kv, memory + LARGE, LARGE));
 	} else {
 		begin(start_recv(kv, memory, strcmp(first->event, "first") == 0 ? LARGE : SMALL));
 	}
-}
-
-static void add_said(char *text, const char *says)
-{
-	if (strcmp(says, "-") != 0)
-		snprintf(text + strlen(text), TEXT_LEN - strlen(text), "%s%s",
-			 text[0] != '\0' ? "," : "", says);
 }
 
 /* A moment's state, and what was said until then. */
@@ -419,22 +265,8 @@ static void look(char *state, char *says)
 {
 	kvi_worker_lock(link->shard->worker);
 	format_state(state);
-	format_said(says);
+	said_format(says);
 	kvi_worker_unlock(link->shard->worker);
-}
-
-static void expect(const struct row *row, const char *to, const char *says)
-{
-	char state[TEXT_LEN], heard[TEXT_LEN];
-	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
-	look(state, heard);
-	while (strcmp(state, to) != 0 && kvi_clock_now() < deadline_ns) {
-		rest(KVI_MS / 4); /* writes land when they like */
-		look(state, heard);
-	}
-	ck_assert_msg(strcmp(state, to) == 0 && strcmp(heard, says) == 0,
-		      "%s %s %s: it is %s and has said %s, instead of %s and %s", row->side,
-		      row->from, row->event, state, heard, to, says);
 }
 
 /* A receive that is free for it takes the message that was put back at once. */
@@ -449,37 +281,28 @@ static const struct row *get_next(const struct path *path, unsigned i)
 
 static void walk(const struct path *path)
 {
-	open_all(has_event(path, "all_posted"));
+	open_all(path_has_event(path, "all_posted"));
 	start(path);
 	for (unsigned i = 0; i < path->len; i++) {
 		const struct row *row = path->rows[i], *next = get_next(path, i);
-		char says[TEXT_LEN] = "";
+		char says[ROW_TEXT_LEN] = "";
 		if (is_implied(row))
 			continue;
 		if (strcmp(row->event, "first") != 0)
-			forget_said();
+			said_forget();
 		happen(row->event);
-		add_said(says, row->says);
+		row_add_says(says, row->says);
 		if (next != NULL)
-			add_said(says, next->says);
-		expect(row, next != NULL ? next->to : row->to, says);
+			row_add_says(says, next->says);
+		row_expect(row, next != NULL ? next->to : row->to, says, look);
 	}
 	close_all();
 }
 
 START_TEST(a_transfer_does_in_each_state_what_the_list_says)
 {
-	read_rows();
-	ck_assert_uint_gt(row_count, 50);
-	for (unsigned i = 0; i < row_count; i++) {
-		struct path path;
-		bool found = false;
-		for (unsigned len = 1; len <= PATH_MAX_LEN && !found; len++)
-			found = find_path(&rows[i], len, &path);
-		ck_assert_msg(found, "no way leads to %s %s %s", rows[i].side, rows[i].from,
-			      rows[i].event);
-		walk(&path);
-	}
+	rows_walk("send", walk);
+	rows_walk("recv", walk);
 }
 END_TEST
 

@@ -32,6 +32,8 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 	}
 	if (way & ONE_SPAN)
 		caps.span_count = 1;
+	if (way & UNORDERED)
+		caps.send_after_write = false;
 	if (way & SHORT_PACKETS)
 		config->eager_len = KVT_NO_EAGER;
 	config->checksum = (way & CHECKED) != 0;

@@ -18,6 +18,7 @@ enum {
 	WAYS = 16,
 	SHORT_PACKETS = 16, /* as short as packets may be; of no WAY */
 	CHECKED = 32,	    /* with checksums; of no WAY */
+	UNORDERED = 64,	    /* sends overtake writes; of no WAY */
 	MAIN_WAYS = 4,	    /* the first two */
 };
 

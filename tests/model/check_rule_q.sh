@@ -34,5 +34,5 @@ again="-DSESSIONS=2 $one -DNO_LONG -DNO_EAGER"
 	check 1 'a loss that does not sever is found' -DLOSS_RUSHES $one
 	check 1 'a CTS that is used in the next session is found' -DEARLY_OUTLIVES $again
 }
-check_rows 'the model does what transitions.list says, and the list has all that it does'
+check_rows send recv
 finish

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The withdrawal of an export as a model (withdraw.pml). With KVT_TEST_LONG larger ones.
+# The withdrawal of an export as a model (withdraw.pml), and its steps compared with transitions.list, which the engine
+# is held to by tests/engine/check_withdrawal.c. With KVT_TEST_LONG larger ones.
 . "${KVT_SRCDIR:?run make check, or source tests/env.sh of a build tree first}/tests/model/model.sh"
 use_model withdraw.pml
 one='-DTRANSFERS=1 -DPIECES=3'
@@ -9,15 +10,17 @@ one='-DTRANSFERS=1 -DPIECES=3'
 {
 	for lanes in -DMANY_LANES -DONE_LANE '-DMANY_LANES -DSPREAD'; do
 		check 0 'nothing lands once a withdrawal has returned or a transfer has failed' $lanes
-		check 0 'a withdrawal ends by the answer of the peer alone' $lanes -DNO_CUT
+		check 0 'a withdrawal ends by the answer of the peer alone' $lanes -DNO_CUT -DIMPORTS=2 -DTELL
 		check 0 'nothing of one session reaches the next' $lanes -DSESSIONS=2 -DTRANSFERS=1
 		if test -n "${KVT_TEST_LONG:-}"; then
-			check 0 'nothing lands once a withdrawal has returned, in full' $lanes -DPIECES=3
+			check 0 'nothing lands once a withdrawal has returned, in full' $lanes -DPIECES=3 -DIMPORTS=2
 			check 0 'nothing of one session reaches the next, in full' $lanes -DSESSIONS=2
+			check 0 'nothing of one session reaches the next, in full' $lanes -DSESSIONS=2 -DTRANSFERS=1 -DIMPORTS=2
 		fi
 	done
 	check 1 'an owner that does not wait is found' $one -DOWNER_RUSHES
 	check 1 'an owner that does not wait is found' $one -DOWNER_RUSHES -DSPREAD
+	check 1 'an owner that lets the peer in while it withdraws is found' -DIMPORTS=2 $one -DOWNER_ATTACHES
 	check 1 'a peer that does not wait is found' $one -DPEER_RUSHES
 	check 1 'a peer that waits for its first transfer alone is found' -DFIRST_CONFIRMS
 	check 1 'a write that is not delivered when it is done is found' $one -DWRITES_RUSH -DSPREAD
@@ -28,4 +31,5 @@ one='-DTRANSFERS=1 -DPIECES=3'
 	check 1 'a pack that is dropped before the peer knows is found' $one -DDROPS_EARLY -DSPREAD
 	check 1 'a loss that does not sever is found' $one -DLOSS_RUSHES
 }
+check_rows export remote write spread
 finish

@@ -54,23 +54,7 @@ mtype = { NONE, GONE, QUEUED, EARLY, MATCHED, CANCELLING, CANCELLING_MATCHED, YI
 mtype = { SENT_EAGER, STARTED, STARTED_LONG, WRITING, STOPPING, STOPPING_CANCELLED, STOPPING_BOTH, FINISHED,
 	  FINISHED_POSTED, FINISHED_ACKED, FINISHED_LEFT, FINISHED_LEFT_ACKED };
 
-#ifdef TELL
-c_decl {
-	static void tell(const char *row)
-	{
-		static const char *told[256];
-		static int count;
-		for (int i = 0; i < count; i++)
-			if (told[i] == row)
-				return;
-		told[count++] = row;
-		printf("row: %s\n", row);
-	}
-}
-#define ROW(row) c_code { tell(row); }
-#else
-#define ROW(row) skip
-#endif
+#include "tell.pml"
 
 /* Of each session: what is said (type, number of the message, generation), and what is written. */
 chan lanes[SESSIONS] = [10] of { mtype, byte, byte };
