@@ -86,9 +86,19 @@ void kvi_paged_stop_remote(struct kvi_shard *shard, const struct kvt_remote *rem
 /* End the transfers of a pool, and wait until they have: it is being closed. */
 void kvi_paged_stop_pool(const struct kvt_pool *pool);
 
-/* pages.c: the segments of a paged transfer; what the peer reads of where a piece belongs, KVI_WIRE_SPAN_LEN bytes. */
+/* pages.c: the segments of a paged transfer. */
 extern const struct kvi_spread_source kvi_pages_source;
-void kvi_pages_encode_span(const struct kvi_piece *piece, uint8_t *bytes);
+
+/* What the peer reads of where a piece belongs, KVI_WIRE_SPAN_LEN bytes. Inline, as there are thousands of them. */
+static inline void kvi_pages_encode_span(const struct kvi_piece *piece, uint8_t *bytes)
+{
+	const struct kvi_wire_span span = {
+		.extent = piece->remote_extent,
+		.len = (uint32_t)piece->len,
+		.offset = piece->remote_offset,
+	};
+	kvi_wire_span_encode(&span, bytes);
+}
 
 /* paged.c: for request.c, which makes them, and for that source. */
 extern const struct kvi_transfer_kind kvi_paged_kind;

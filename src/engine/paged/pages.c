@@ -58,22 +58,14 @@ static struct kvi_taking begin_taking(const struct kvi_paged *paged, size_t limi
 	};
 }
 
-void kvi_pages_encode_span(const struct kvi_piece *piece, uint8_t *bytes)
-{
-	struct kvi_wire_span span = {
-		.extent = (uint32_t)piece->remote_extent,
-		.len = (uint32_t)piece->len,
-		.offset = piece->remote_offset,
-	};
-	kvi_wire_span_encode(&span, bytes);
-}
-
 /* Cut off what fills a pack: its spans are written, and where their bytes are is noted in sources; under the
  * plan's lock. */
 static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint8_t **sources,
 		      size_t limit)
 {
 	const struct kvi_pair *pair = get_pair(paged);
+	uint8_t *const *bases = pair->pool->bases;
+	uint8_t *const spans = pack->bytes;
 	struct kvi_taking taking = begin_taking(paged, limit, KVI_WIRE_SPAN_LEN);
 	struct kvi_piece pieces[KVI_PIECES];
 	size_t taken;
@@ -82,9 +74,9 @@ static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint
 		taken = kvi_plan_take(&pair->plan, &paged->cursor, &taking, pieces,
 				      left < KVI_PIECES ? left : KVI_PIECES);
 		for (size_t i = 0; i < taken; i++) {
-			kvi_pages_encode_span(&pieces[i],
-					      pack->bytes + (from + i) * KVI_WIRE_SPAN_LEN);
-			sources[from + i] = get_local(pair, &pieces[i]);
+			const struct kvi_piece *piece = &pieces[i];
+			kvi_pages_encode_span(piece, spans + (from + i) * KVI_WIRE_SPAN_LEN);
+			sources[from + i] = bases[piece->local_extent] + piece->local_offset;
 		}
 	} while (taken == KVI_PIECES);
 	pack->span_count = (uint32_t)taking.count;

@@ -178,13 +178,6 @@ static bool make_runs(struct kvi_plan *plan, size_t count)
 	return plan->short_runs != NULL || plan->runs != NULL;
 }
 
-/* Whether the block goes behind a run. */
-static inline bool follows(uint64_t local, uint64_t remote, uint64_t run_local, uint64_t run_remote,
-			   uint64_t run_count)
-{
-	return run_local + run_count == local && run_remote + run_count == remote;
-}
-
 /*
  * Merge the blocks into runs. Returns how many there are before the first that does not exist on one side.
  * Inline, as the next one, so that index_len is a constant: a request may have 10^7 blocks.
@@ -196,6 +189,7 @@ static inline size_t merge_blocks(struct kvi_plan *plan, const struct kvt_blocks
 		       remote_count = plan->remote->block_count;
 	struct kvi_short_run *short_runs = plan->short_runs, *short_run = short_runs;
 	struct kvi_run *runs = plan->runs, *run = runs;
+	uint64_t next_local = UINT64_MAX, next_remote = UINT64_MAX; /* what would go behind a run */
 	size_t i;
 	for (i = 0; i < request->count; i++) {
 		/* A negative one is beyond any count. */
@@ -203,20 +197,18 @@ static inline size_t merge_blocks(struct kvi_plan *plan, const struct kvt_blocks
 		uint64_t remote = (uint64_t)get_block_index(request->remote_idx, index_len, i);
 		if (local >= local_count || remote >= remote_count)
 			break;
-		if (short_runs != NULL) {
-			if (short_run > short_runs &&
-			    follows(local, remote, short_run[-1].local, short_run[-1].remote,
-				    short_run[-1].count))
-				short_run[-1].count++;
-			else
-				*short_run++ = (struct kvi_short_run){ (uint32_t)local,
-								       (uint32_t)remote, 1 };
-		} else if (run > runs &&
-			   follows(local, remote, run[-1].local, run[-1].remote, run[-1].count)) {
+		bool follows = local == next_local && remote == next_remote;
+		next_local = local + 1;
+		next_remote = remote + 1;
+		if (short_runs != NULL && follows)
+			short_run[-1].count++;
+		else if (short_runs != NULL)
+			*short_run++ =
+				(struct kvi_short_run){ (uint32_t)local, (uint32_t)remote, 1 };
+		else if (follows)
 			run[-1].count++;
-		} else {
+		else
 			*run++ = (struct kvi_run){ .local = local, .remote = remote, .count = 1 };
-		}
 	}
 	plan->run_count = (size_t)(short_runs != NULL ? short_run - short_runs : run - runs);
 	return i;
@@ -478,7 +470,7 @@ void kvi_plan_peek(const struct kvi_plan *plan, const struct kvi_cursor *cursor,
 	uint64_t left;
 	if (plan->by_blocks) {
 		size_t extent = get_extent(plan, cursor->extent);
-		piece->local_extent = piece->remote_extent = extent;
+		piece->local_extent = piece->remote_extent = (uint32_t)extent;
 		piece->local_offset =
 			(run.local + cursor->unit) * plan->local->extents[extent].stride +
 			cursor->within;
@@ -516,37 +508,44 @@ void kvi_plan_advance(const struct kvi_plan *plan, struct kvi_cursor *cursor, si
 	cursor->extent++;
 }
 
-/* Runs from the first, each of which is one piece: nearly all that small blocks are made of. */
+/* Runs from the first, each of which is one piece: nearly all that small blocks are made of. Up to the first that is not,
+ * or is beyond the limits, even if it is the first of all. */
 static size_t take_whole_runs(const struct kvi_plan *plan, struct kvi_cursor *cursor,
 			      struct kvi_taking *taking, struct kvi_piece *pieces, size_t max)
 {
-	const struct kvi_taking limits = *taking;
 	const size_t extent = get_extent(plan, cursor->extent),
 		     left = plan->run_count - cursor->run;
-	const uint64_t unit_len = plan->unit_len,
+	const uint64_t unit_len = plan->unit_len, overhead = taking->overhead,
 		       local_stride = plan->local->extents[extent].stride,
 		       remote_stride = plan->remote->extents[extent].stride;
-	const uint32_t count_max = is_contiguous(plan, extent) ? UINT32_MAX : 1;
+	/* What is neither cut nor left, in bytes and in units. */
+	const uint64_t below = taking->piece_max < taking->below ? taking->piece_max + 1
+								 : taking->below;
+	const uint64_t whole = below > 0 ? (below - 1) / unit_len : 0;
+	const uint64_t count_max = is_contiguous(plan, extent) || whole == 0 ? whole : 1;
 	const struct kvi_short_run *runs = plan->short_runs + cursor->run;
-	size_t taken = 0, len = limits.len, used = len + limits.count * limits.overhead;
-	for (; taken < max && taken < left; taken++) {
+	const uint64_t used_before = taking->len + taking->count * overhead;
+	uint64_t room = taking->limit > used_before ? taking->limit - used_before : 0, units = 0;
+	size_t taken = 0;
+	if (max > left)
+		max = left;
+	for (; taken < max; taken++) {
 		const struct kvi_short_run run = runs[taken];
-		uint64_t run_len = run.count * unit_len;
-		used += run_len + limits.overhead;
-		if (run.count > count_max || run_len > limits.piece_max ||
-		    run_len >= limits.below || (used > limits.limit && limits.count + taken > 0))
+		const uint64_t len = run.count * unit_len;
+		if (run.count > count_max || len + overhead > room)
 			break;
+		room -= len + overhead;
+		units += run.count;
 		pieces[taken] = (struct kvi_piece){
-			.local_extent = extent,
-			.remote_extent = extent,
+			.local_extent = (uint32_t)extent,
+			.remote_extent = (uint32_t)extent,
 			.local_offset = run.local * local_stride,
 			.remote_offset = run.remote * remote_stride,
-			.len = run_len,
+			.len = len,
 		};
-		len += run_len;
 	}
 	taking->count += taken;
-	taking->len = len;
+	taking->len += units * unit_len;
 	cursor->run += taken;
 	if (taken == left) {
 		cursor->run = 0;

@@ -96,8 +96,8 @@ struct kvi_cursor {
 
 /* Bytes that follow each other on both sides; offsets are from the start of the extents. */
 struct kvi_piece {
-	size_t local_extent;
-	size_t remote_extent;
+	uint32_t local_extent;
+	uint32_t remote_extent;
 	uint64_t local_offset;
 	uint64_t remote_offset;
 	size_t len;

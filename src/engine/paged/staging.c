@@ -348,16 +348,29 @@ static bool is_pack_right(const uint8_t *buffer, size_t buffer_len, size_t span_
 bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_t span_count,
 			const uint8_t *data, size_t *left)
 {
+	const size_t extent_count = pool->layout.extent_count;
+	size_t extent = extent_count; /* that of the span before, which most are in, too */
+	size_t room = *left;
+	uint64_t extent_len = 0;
+	uint8_t *base = NULL;
 	for (size_t i = 0; i < span_count; i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(spans + i * KVI_WIRE_SPAN_LEN, &span);
-		uint8_t *to = kvi_pool_place(pool, &span);
-		if (to == NULL || span.len > *left)
+		if (span.extent >= extent_count)
 			return false;
-		kvi_copy(to, data, span.len);
+		if (span.extent != extent) {
+			extent = span.extent;
+			extent_len = kvi_extent_get_len(&pool->layout, extent);
+			base = pool->bases[extent];
+		}
+		if (span.offset > extent_len || span.len > extent_len - span.offset ||
+		    span.len > room)
+			return false;
+		kvi_copy(base + span.offset, data, span.len);
 		data += span.len;
-		*left -= span.len;
+		room -= span.len;
 	}
+	*left = room;
 	return true;
 }
 
