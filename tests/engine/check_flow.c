@@ -2,6 +2,7 @@
 /* check_flow.c - credits, the eager window, small queues, many lanes and rails, and limits. */
 #include "bed.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "engine/core/conn.h"
@@ -335,6 +336,27 @@ START_TEST(what_a_submit_leaves_to_the_driver_goes_though_nobody_waits)
 }
 END_TEST
 
+/* To wake it takes longer than a small message: so it is not woken by each of many callers. */
+START_TEST(a_thread_that_slept_beside_one_caller_looks_by_itself_beside_the_next)
+{
+	bed_open(&bed, NULL);
+	struct kvi_worker *worker = bed.far.engine->workers[0];
+	atomic_store(&worker->inline_progress, true);
+	wait_until((kvi_wake(&worker->wake), atomic_load(&worker->parked_deep)));
+	/* One that leaves, and the next, before the thread has looked. */
+	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
+	while (atomic_load(&worker->parked_deep)) {
+		ck_assert_int_lt(kvi_clock_now(), deadline_ns);
+		atomic_fetch_add(&worker->inline_entries, 1);
+		pthread_cond_signal(&worker->park);
+		sched_yield();
+	}
+	atomic_store(&worker->inline_progress, false);
+	wait_until((pthread_cond_signal(&worker->park), !atomic_load(&worker->parked_deep)));
+	bed_close(&bed);
+}
+END_TEST
+
 /* Messages of this length that a lane takes while nobody receives. */
 static unsigned get_room(size_t len)
 {
@@ -650,6 +672,8 @@ int main(void)
 		       who_looks_for_work_holds_what_more_may_join_for_a_moment_and_nothing_else);
 	tcase_add_test(tests, what_is_held_for_a_moment_goes_though_each_look_finds_something);
 	tcase_add_test(tests, what_a_submit_leaves_to_the_driver_goes_though_nobody_waits);
+	tcase_add_test(tests,
+		       a_thread_that_slept_beside_one_caller_looks_by_itself_beside_the_next);
 	tcase_add_loop_test(tests, sends_without_receives_fill_the_window_and_no_more, 0, 2);
 	tcase_add_test(tests, a_window_filled_for_one_kv_is_returned_when_the_kv_is_closed);
 	tcase_add_test(tests,

@@ -176,7 +176,9 @@ static void park(struct kvi_worker *worker)
 		if (!atomic_load(&worker->inline_progress))
 			break;
 		atomic_store(&worker->parked_deep, true);
-		while (atomic_load(&worker->inline_progress) && !atomic_load(&worker->stopping))
+		/* Not beside the next one as well: to wake us takes longer than what many of them wait for. */
+		while (atomic_load(&worker->inline_progress) && !atomic_load(&worker->stopping) &&
+		       atomic_load(&worker->inline_entries) == entries)
 			kvi_cond_wait(&worker->park, &worker->park_lock, KVI_NEVER);
 		atomic_store(&worker->parked_deep, false);
 	}
