@@ -18,9 +18,12 @@
 
 enum {
 	POLL_BATCH = 32,
+	/* So many callers between two looks of the parked thread follow each other closely. */
+	MANY_ENTRIES = 8,
 };
 
 #define PARK_NS (KVI_MS / 4)
+#define PARK_MOST_NS KVI_MS
 
 /* ---- progress ---- */
 
@@ -155,6 +158,14 @@ static void flush_after_inline(struct kvi_worker *worker)
 	pthread_mutex_unlock(&worker->lock);
 }
 
+/* Each look takes time from callers that wait for little. */
+static int64_t choose_rest(int64_t rest_ns, unsigned entries)
+{
+	if (entries < MANY_ENTRIES)
+		return PARK_NS;
+	return 2 * rest_ns < PARK_MOST_NS ? 2 * rest_ns : PARK_MOST_NS;
+}
+
 /*
  * Until no inline driver has come for a while. The inline driver's side of the deep wait: it clears
  * `inline_progress`, then looks at `parked_deep`; we set `parked_deep`, then look at
@@ -162,14 +173,16 @@ static void flush_after_inline(struct kvi_worker *worker)
  */
 static void park(struct kvi_worker *worker)
 {
+	int64_t rest_ns = PARK_NS;
 	unsigned entries = atomic_load(&worker->inline_entries);
 	pthread_mutex_lock(&worker->park_lock);
 	while (!atomic_load(&worker->stopping)) {
-		if (kvi_cond_wait(&worker->park, &worker->park_lock, kvi_deadline_after(PARK_NS)))
+		if (kvi_cond_wait(&worker->park, &worker->park_lock, kvi_deadline_after(rest_ns)))
 			break;
 		flush_after_inline(worker);
 		unsigned now_entries = atomic_load(&worker->inline_entries);
 		if (now_entries != entries) {
+			rest_ns = choose_rest(rest_ns, now_entries - entries);
 			entries = now_entries;
 			continue;
 		}

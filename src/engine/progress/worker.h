@@ -6,7 +6,7 @@
  *
  * Who sleeps. Normally the worker's thread sleeps on the queues' file descriptors and drives. A
  * caller that waits makes inline progress: it sleeps and drives in the thread's place, so that a
- * ping-pong pays no thread switch, while the thread is parked. A parked thread looks every 250 us
+ * ping-pong pays no thread switch, while the thread is parked. A parked thread looks every 250 us, or 1 ms,
  * whether inline drivers still come, and drives again when none did; while one stays, it sleeps.
  */
 #ifndef KVI_ENGINE_WORKER_H
@@ -102,7 +102,7 @@ struct kvi_worker {
 	struct kvi_patience inline_patience;
 	struct kvi_counters counters; /* of what was done here, of all connections */
 	bool retry_soon; /* link.h: something is to be posted that the provider had no room for */
-	bool parked;	 /* the thread is, and looks in every 250 us */
+	bool parked;	 /* the thread is, and looks in every 250 us to 1 ms */
 	bool fds_lost;	 /* its descriptors are not ours any more */
 
 	/* under park_lock */
