@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """KVTRANS against UCX over tcp, as backends of the same NIXL, between two processes of this host.
 
-usage: bench_backends.py [PAIRS]
+usage: bench_backends.py [PAIRS [KVTRANS_PERF]]
 
 NIXL_PLUGIN_DIR holds the plugins of both. Each pair of turns measures one backend and then the other, so that both
 meet the same machine, and alone, since UCX's agents poll; what is printed are medians, and the median of the
-pairs' ratios.
+pairs' ratios. With the path of kvtrans-perf each pair has a third turn, the same shape without NIXL.
 """
 
+import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 
@@ -22,7 +24,7 @@ from agents import Memory, Peer, finish, make_agent, make_pages, serve_memory
 BACKENDS = ("KVTRANS", "UCX")
 CASES = [("WRITE", 4096, 100_000), ("READ", 4096, 100_000), ("READ", 16384, 16_384), ("WRITE", 16384, 16_384),
          ("READ", 65536, 4_096), ("WRITE", 65536, 4_096)]
-ROUNDS = 3
+ROUNDS = 5
 
 
 class Side:
@@ -44,16 +46,16 @@ class Side:
         self.measure()
 
     def measure(self):
-        """GB/s and seconds in the call that posts; the best of a few rounds each."""
-        rate, post = 0.0, 1e9
+        """GB/s and seconds in the call that posts: medians of a few rounds."""
+        rates, posts = [], []
         for _ in range(ROUNDS):
             begin = time.perf_counter()
             self.agent.transfer(self.handle)
             posted = time.perf_counter()
             assert finish(self.agent, self.handle) == "DONE"
-            rate = max(rate, self.nbytes / (time.perf_counter() - begin) / 1e9)
-            post = min(post, posted - begin)
-        return rate, post
+            rates.append(self.nbytes / (time.perf_counter() - begin) / 1e9)
+            posts.append(posted - begin)
+        return statistics.median(rates), statistics.median(posts)
 
 
 def serve_turn(pipe, backend, operation, nbytes, count):
@@ -71,21 +73,35 @@ def take_turn(*arguments):
     return near.first
 
 
+def measure_perf(program, operation, nbytes, count):
+    """GB/s of kvtrans-perf."""
+    run = subprocess.run([program, "--self", "--json", "--plain", "--seconds", "0.5", "--op", operation.lower(), "--block",
+                          str(nbytes), "--count", str(count), "--provider", os.environ["KVTRANS_PROVIDER"]],
+                         stdout=subprocess.PIPE, check=True)
+    return json.loads(run.stdout)["gb_per_s"]
+
+
 def main():
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    perf = sys.argv[2] if len(sys.argv) > 2 else None
     os.environ.setdefault("UCX_TLS", "tcp")
     os.environ.setdefault("KVTRANS_PROVIDER", "tcp")
-    print("| operation | KVTRANS GB/s | UCX GB/s | ratio | KVTRANS post ms | UCX post ms | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for operation, nbytes, count in CASES:
-        turns = [[take_turn(backend, operation, nbytes, count) for backend in BACKENDS] for _ in range(pairs)]
-        median = statistics.median
+    print("| operation | KVTRANS GB/s | UCX GB/s | ratio | KVTRANS post ms | UCX post ms | ratio | kvtrans-perf | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    median = statistics.median
+    for case in CASES:
+        turns, perfs = [], []
+        for _ in range(pairs):
+            turns.append([take_turn(backend, *case) for backend in BACKENDS])
+            perfs.append(measure_perf(perf, *case) if perf else float("nan"))
         rates = [median(turn[i][0] for turn in turns) for i in range(2)]
         posts = [median(turn[i][1] for turn in turns) * 1e3 for i in range(2)]
         faster = median(ours[0] / theirs[0] for ours, theirs in turns)
         sooner = median(ours[1] / theirs[1] for ours, theirs in turns)
+        of_perf = median(ours[0] / rate for (ours, _), rate in zip(turns, perfs))
+        operation, nbytes, count = case
         print(f"| {operation} {nbytes // 1024} KiB x {count} | {rates[0]:.2f} | {rates[1]:.2f} | {faster:.1f} |"
-              f" {posts[0]:.1f} | {posts[1]:.1f} | {sooner:.2f} |", flush=True)
+              f" {posts[0]:.1f} | {posts[1]:.1f} | {sooner:.2f} | {median(perfs):.2f} | {of_perf:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
