@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "engine/paged/paged.h"
 #include "support/runner.h"
 
 /* ---- blocks ---- */
@@ -176,6 +177,35 @@ START_TEST(many_transfers_at_once_move_a_block_each)
 	}
 	for (unsigned i = 0; i < COUNT; i++)
 		finish(transfers[i], KVT_OK);
+	pages_close();
+}
+END_TEST
+
+static unsigned get_home(const struct kvt_transfer *transfer)
+{
+	return kvi_container_of(transfer, struct kvi_paged, transfer)->home->index;
+}
+
+/* On another lane each would wake threads that sleep, on both sides. */
+START_TEST(a_transfer_that_is_alone_stays_on_the_lane_of_the_one_before)
+{
+	pages_open(MANY_LANES);
+	unsigned home = 0;
+	for (uint32_t i = 0; i < 6; i++) {
+		struct kvt_transfer *transfer = start_blocks(KVT_WRITE, i, NULL, 0);
+		if (i == 0)
+			home = get_home(transfer);
+		ck_assert_uint_eq(get_home(transfer), home);
+		finish(transfer, KVT_OK);
+	}
+	fake_hold(FAKE_WRITE);
+	struct kvt_transfer *first = start_blocks(KVT_WRITE, 1, NULL, 0);
+	struct kvt_transfer *second = start_blocks(KVT_WRITE, 2, NULL, 0);
+	ck_assert_uint_eq(get_home(first), home);
+	ck_assert_uint_ne(get_home(second), home);
+	fake_hold(0);
+	finish(first, KVT_OK);
+	finish(second, KVT_OK);
 	pages_close();
 }
 END_TEST
@@ -369,6 +399,7 @@ int main(void)
 		tests, completions_that_come_late_and_from_lane_to_lane_at_random_change_nothing, 0,
 		MAIN_WAYS);
 	tcase_add_loop_test(tests, many_transfers_at_once_move_a_block_each, 0, MAIN_WAYS);
+	tcase_add_test(tests, a_transfer_that_is_alone_stays_on_the_lane_of_the_one_before);
 	tcase_add_loop_test(tests, an_empty_transfer_succeeds_and_still_notifies, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, spans_of_any_length_are_where_they_belong, 0, 2 * WAYS);
 	tcase_add_loop_test(tests, a_small_read_overtakes_a_large_write, 0, 2);

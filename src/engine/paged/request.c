@@ -44,6 +44,18 @@ static bool are_spans(const void *local_off, const void *remote_off, const void 
 	       (count == 0 || (local_off != NULL && remote_off != NULL && lens != NULL));
 }
 
+/*
+ * Lanes take turns. But one who waits for each transfer before he starts the next stays on a lane: there the threads of
+ * both sides have just been at work, and those of the others sleep.
+ */
+static struct kvi_link *choose_home(struct kvt_conn *conn)
+{
+	bool is_alone = atomic_load(&conn->transfer_count) == 0;
+	unsigned turn = is_alone ? atomic_load(&conn->paged_turn)
+				 : atomic_fetch_add(&conn->paged_turn, 1) + 1;
+	return &conn->links[turn % conn->lane_count];
+}
+
 /* Options' timeout becomes a length of time. */
 static enum kvt_err make_transfer(struct kvt_conn *conn, struct options *options,
 				  struct kvi_paged **paged_out, struct kvt_error *error)
@@ -66,7 +78,7 @@ static enum kvt_err make_transfer(struct kvt_conn *conn, struct options *options
 	paged->transfer.reap = options->reap;
 	paged->transfer.waiter.needs_window = options->notify != NULL;
 	paged->number = atomic_fetch_add(&conn->next_paged, 1);
-	paged->home = &conn->links[paged->number % conn->lane_count];
+	paged->home = choose_home(conn);
 	paged->spread.transfer = &paged->transfer;
 	paged->spread.source = &kvi_pages_source;
 	paged->pairs = &paged->one;
