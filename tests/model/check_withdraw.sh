@@ -14,7 +14,6 @@ one='-DTRANSFERS=1 -DPIECES=3'
 		check 0 'nothing of one session reaches the next' $lanes -DSESSIONS=2 -DTRANSFERS=1
 		if test -n "${KVT_TEST_LONG:-}"; then
 			check 0 'nothing lands once a withdrawal has returned, in full' $lanes -DPIECES=3 -DIMPORTS=2
-			check 0 'nothing of one session reaches the next, in full' $lanes -DSESSIONS=2
 			check 0 'nothing of one session reaches the next, in full' $lanes -DSESSIONS=2 -DTRANSFERS=1 -DIMPORTS=2
 		fi
 	done
