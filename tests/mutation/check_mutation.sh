@@ -123,7 +123,7 @@ mutate "a descriptor has its MAC" src/engine/paged/remote.c \
 mutate "who takes no answers asks no more" src/engine/lane/link.c \
 	tests/engine/check_flood 's/is_of_question(message) \&\& link->questions_held == KVI_QUESTIONS_MAX/false/'
 mutate "a span lies within its extent" src/engine/paged/pool.h \
-	tests/engine/check_paged_hostile 's/span->offset > len || span->len > len - span->offset/false/'
+	tests/engine/check_paged_hostile 's/span->offset <= extent_len \&\& span->len/span->len/'
 mutate "what may only be read is not written" src/engine/paged/staging.c \
 	tests/engine/check_paged_hostile 's/((exported->access & KVT_ACCESS_WRITE) == 0 ||/(false ||/'
 mutate "a withdrawal is confirmed when no transfer is under way" src/engine/paged/remote.c \

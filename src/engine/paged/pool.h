@@ -67,14 +67,17 @@ enum kvt_err kvi_pool_register(const struct kvt_pool *pool, struct kvt_conn *con
 /* NULL is allowed. */
 void kvi_pool_deregister(const struct kvt_pool *pool, struct kvi_registration **registrations);
 
+static inline bool kvi_span_is_within(const struct kvi_wire_span *span, uint64_t extent_len)
+{
+	return span->offset <= extent_len && span->len <= extent_len - span->offset;
+}
+
 /* Where a span of the peer's is; NULL: it is not within its extent. */
 static inline uint8_t *kvi_pool_place(const struct kvt_pool *pool, const struct kvi_wire_span *span)
 {
 	const struct kvi_layout *layout = &pool->layout;
-	if (span->extent >= layout->extent_count)
-		return NULL;
-	uint64_t len = kvi_extent_get_len(layout, span->extent);
-	if (span->offset > len || span->len > len - span->offset)
+	if (span->extent >= layout->extent_count ||
+	    !kvi_span_is_within(span, kvi_extent_get_len(layout, span->extent)))
 		return NULL;
 	return pool->bases[span->extent] + span->offset;
 }

@@ -363,8 +363,7 @@ bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_
 			extent_len = kvi_extent_get_len(&pool->layout, extent);
 			base = pool->bases[extent];
 		}
-		if (span.offset > extent_len || span.len > extent_len - span.offset ||
-		    span.len > room)
+		if (!kvi_span_is_within(&span, extent_len) || span.len > room)
 			return false;
 		kvi_copy(base + span.offset, data, span.len);
 		data += span.len;
