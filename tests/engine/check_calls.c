@@ -375,22 +375,24 @@ START_TEST(a_call_that_is_refused_ends_with_the_reason)
 }
 END_TEST
 
-/* Cut off the lanes of a call before its listener hears of them, so many times. */
-static void cut_off_lanes(unsigned times)
+/* A call whose lanes are cut off, so many times, before the listener hears of them. It hears of none before
+ * fake_hold(0). */
+static struct kvt_transfer *start_cut_off(const struct bed *between, unsigned times)
 {
+	fake_hold(FAKE_CONNECT);
+	struct kvt_transfer *call =
+		start_call(between->near.engine, kvt_engine_get_port(between->far.engine), 0);
 	for (unsigned i = 0; i < times; i++) {
 		wait_until(fake_get_counts().lanes > 0);
 		wait_until((fake_kill_lanes(NULL), fake_get_counts().lanes == 0));
 	}
+	return call;
 }
 
 START_TEST(a_call_whose_lanes_are_cut_off_is_made_again)
 {
 	struct bed bed = open_two();
-	fake_hold(FAKE_CONNECT);
-	struct kvt_transfer *call =
-		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
-	cut_off_lanes(3);
+	struct kvt_transfer *call = start_cut_off(&bed, 3);
 	fake_hold(0);
 	ck_assert_ptr_eq(reap_one(bed.near.engine), call);
 	await(call, KVT_OK);
@@ -404,10 +406,7 @@ END_TEST
 START_TEST(a_call_whose_lanes_are_cut_off_each_time_ends_with_the_reason)
 {
 	struct bed bed = open_two();
-	fake_hold(FAKE_CONNECT);
-	struct kvt_transfer *call =
-		start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine), 0);
-	cut_off_lanes(4);
+	struct kvt_transfer *call = start_cut_off(&bed, 4);
 	expect_failure(bed.near.engine, call, KVT_E_UNREACHABLE, "lane 0");
 	fake_hold(0);
 	bed_close(&bed);

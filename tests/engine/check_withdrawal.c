@@ -97,6 +97,20 @@ static void say(struct kvi_message message)
 	kvi_worker_flush_unlock(link->shard->worker);
 }
 
+/* From the first row on. */
+static void take_rows(const struct path *path, void (*happen)(const struct row *row),
+		      void (*look)(char *state, char *says))
+{
+	for (unsigned i = 0; i < path->len; i++) {
+		const struct row *row = path->rows[i];
+		char says[ROW_TEXT_LEN] = "";
+		said_forget();
+		happen(row);
+		row_add_says(says, row->says);
+		row_expect(row, row->to, says, look);
+	}
+}
+
 /* So many blocks; all of them are more than is posted at once. */
 static enum kvt_err start_write(struct kvt_remote *to, size_t count)
 {
@@ -142,8 +156,9 @@ static void say_data(void)
 				  .blocks = { exported->id, 1, { data, sizeof(data) } } });
 }
 
-static void happen_to_export(const char *event)
+static void happen_to_export(const struct row *row)
 {
+	const char *event = row->event;
 	memset(get_gap(), CANARY, DATA_LEN);
 	if (strcmp(event, "ATTACH") == 0) {
 		say((struct kvi_message){ .type = KVI_MESSAGE_ATTACH,
@@ -181,14 +196,7 @@ static void walk_export(const struct path *path)
 	open_all(0, &pages.bed.far, &pages.bed.near);
 	/* While something moves, the peer may take its time to confirm. */
 	ck_assert_int_eq(start_write(pages.remote, BLOCK_COUNT), KVT_OK);
-	for (unsigned i = 0; i < path->len; i++) {
-		const struct row *row = path->rows[i];
-		said_forget();
-		happen_to_export(row->event);
-		char says[ROW_TEXT_LEN] = "";
-		row_add_says(says, row->says);
-		row_expect(row, row->to, says, look_at_export);
-	}
+	take_rows(path, happen_to_export, look_at_export);
 	close_all();
 }
 
@@ -314,14 +322,7 @@ static void walk_remote(const struct path *path)
 	walked = path;
 	/* Its writes say nothing themselves. */
 	open_all(UNORDERED, &pages.bed.near, &pages.bed.far);
-	for (unsigned i = 0; i < path->len; i++) {
-		const struct row *row = path->rows[i];
-		char says[ROW_TEXT_LEN] = "";
-		said_forget();
-		happen_to_remote(row);
-		row_add_says(says, row->says);
-		row_expect(row, row->to, says, look_at_remote);
-	}
+	take_rows(path, happen_to_remote, look_at_remote);
 	close_all();
 }
 
