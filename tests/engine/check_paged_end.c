@@ -364,6 +364,53 @@ START_TEST(what_is_written_while_a_withdrawal_begins_is_there_or_fails)
 }
 END_TEST
 
+/* ---- ended before they have begun ---- */
+
+static void *close_export(void *arg)
+{
+	kvt_export_close(arg);
+	return NULL;
+}
+
+static void *stop_pool(void *arg)
+{
+	kvt_pool_stop(arg);
+	return NULL;
+}
+
+/* Its worker is busy with something else between the call and the start. */
+START_TEST(what_ends_a_transfer_before_it_begins_is_notified_as_well)
+{
+	pthread_t thread;
+	bool is_withdrawn = _i >= MAIN_WAYS;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_engine *near = pages.bed.near.engine;
+	for (unsigned i = 0; i < near->worker_count; i++)
+		kvi_worker_lock(near->workers[i]);
+	struct kvt_transfer *transfer = start_blocks(KVT_WRITE, 5, "told", 0);
+	if (is_withdrawn) {
+		pthread_create(&thread, NULL, close_export, pages.exported);
+		/* As the worker of another lane does, which has the message. */
+		atomic_store(&pages.remote->withdrawn, true);
+		wait_until(atomic_load(&pages.exported->state) != KVI_EXPORT_OPEN);
+	} else {
+		pthread_create(&thread, NULL, stop_pool, pages.near);
+		wait_until(atomic_load(&pages.near->closing));
+	}
+	for (unsigned i = 0; i < near->worker_count; i++)
+		kvi_worker_unlock(near->workers[i]);
+	finish(transfer, is_withdrawn ? KVT_E_WITHDRAWN : KVT_E_CLOSED);
+	expect_notification(pages.bed.far.engine, "told",
+			    is_withdrawn ? KVT_E_WITHDRAWN : KVT_E_PEER_CLOSED);
+	expect_no_event(pages.bed.far.engine);
+	pthread_join(thread, NULL);
+	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, CANARY), "something was written");
+	if (is_withdrawn)
+		pages.exported = NULL;
+	pages_close();
+}
+END_TEST
+
 /* ---- losing the connection ---- */
 
 START_TEST(a_lost_connection_ends_transfers_and_notifies_of_no_success)
@@ -431,6 +478,8 @@ int main(void)
 			    READS, READS + MANY_LANES + 1);
 	tcase_add_loop_test(tests, what_is_written_while_a_withdrawal_begins_is_there_or_fails, 0,
 			    MAIN_WAYS);
+	tcase_add_loop_test(tests, what_ends_a_transfer_before_it_begins_is_notified_as_well, 0,
+			    2 * MAIN_WAYS);
 	tcase_add_loop_test(tests, a_lost_connection_ends_transfers_and_notifies_of_no_success, 0,
 			    MAIN_WAYS);
 	tcase_add_loop_test(tests, closing_the_connection_ends_transfers, 0, MAIN_WAYS);
