@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "engine/core/conn.h"
 #include "engine/paged/paged.h"
 #include "support/runner.h"
 
@@ -210,6 +211,31 @@ START_TEST(a_transfer_that_is_alone_stays_on_the_lane_of_the_one_before)
 }
 END_TEST
 
+/* Each wakes threads of its lane, and has room in a packet beside others there. */
+START_TEST(small_transfers_at_once_share_a_lane_and_in_the_end_all_lanes)
+{
+	enum { COUNT = 8192 };
+	static struct kvt_transfer *transfers[COUNT];
+	unsigned changes = 0, used = 0;
+	pages_open(MANY_LANES);
+	fake_hold(FAKE_ALL);
+	for (unsigned i = 0; i < COUNT; i++) {
+		transfers[i] = start_notify(pages.bed.near.conn, "moved", 5);
+		unsigned home = get_home(transfers[i]);
+		used |= 1U << home;
+		changes += i > 0 && home != get_home(transfers[i - 1]);
+	}
+	ck_assert_uint_eq(used, (1U << pages.bed.near.conn->lane_count) - 1);
+	ck_assert_uint_le(changes, 16);
+	fake_hold(0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		expect_notification(pages.bed.far.engine, "moved", KVT_OK);
+		finish(transfers[i], KVT_OK);
+	}
+	pages_close();
+}
+END_TEST
+
 START_TEST(an_empty_transfer_succeeds_and_still_notifies)
 {
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
@@ -400,6 +426,7 @@ int main(void)
 		MAIN_WAYS);
 	tcase_add_loop_test(tests, many_transfers_at_once_move_a_block_each, 0, MAIN_WAYS);
 	tcase_add_test(tests, a_transfer_that_is_alone_stays_on_the_lane_of_the_one_before);
+	tcase_add_test(tests, small_transfers_at_once_share_a_lane_and_in_the_end_all_lanes);
 	tcase_add_loop_test(tests, an_empty_transfer_succeeds_and_still_notifies, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, spans_of_any_length_are_where_they_belong, 0, 2 * WAYS);
 	tcase_add_loop_test(tests, a_small_read_overtakes_a_large_write, 0, 2);

@@ -126,8 +126,8 @@ struct kvt_conn {
 	atomic_uint transfer_count; /* in flight */
 	_Atomic(uint64_t) next_generation;
 	_Atomic(uint64_t) next_auto_tag;
-	_Atomic(uint64_t) next_paged; /* number of a paged transfer */
-	atomic_uint paged_turn;	      /* modulo lane_count: the lane that one was last at home on */
+	_Atomic(uint64_t) next_paged;	    /* number of a paged transfer */
+	_Atomic(uint64_t) paged_turns;	    /* of their home lanes, in bytes */
 	_Atomic(int64_t) next_complaint_ns; /* of what came wrong */
 	/* Of what is done under no worker's lock; the rest is its shards'. */
 	struct kvi_counters counters;

@@ -18,6 +18,9 @@
 /* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
 enum { LARGE_LEN = 64 * 1024 };
 
+/* A lane's turn, in bytes, and what a transfer counts for at the least. */
+enum { TURN_LEN = 64 * 1024, TURN_LEN_LEAST = 64 };
+
 /* Of blocks or spans: beyond it their memory cannot be counted. */
 #define COUNT_MAX (SIZE_MAX / 256)
 
@@ -45,15 +48,17 @@ static bool are_spans(const void *local_off, const void *remote_off, const void 
 }
 
 /*
- * Lanes take turns. But one who waits for each transfer before he starts the next stays on a lane: there the threads of
- * both sides have just been at work, and those of the others sleep.
+ * Lanes take turns, of so many bytes: small transfers that follow each other share a lane, where their messages share
+ * packets, and threads of one lane only are awake for them on both sides. One who waits for each transfer before he
+ * starts the next stays on a lane.
  */
-static struct kvi_link *choose_home(struct kvt_conn *conn)
+static struct kvi_link *choose_home(struct kvt_conn *conn, size_t len)
 {
+	uint64_t share = len < TURN_LEN - TURN_LEN_LEAST ? len + TURN_LEN_LEAST : TURN_LEN;
 	bool is_alone = atomic_load(&conn->transfer_count) == 0;
-	unsigned turn = is_alone ? atomic_load(&conn->paged_turn)
-				 : atomic_fetch_add(&conn->paged_turn, 1) + 1;
-	return &conn->links[turn % conn->lane_count];
+	uint64_t sum = is_alone ? atomic_load(&conn->paged_turns)
+				: atomic_fetch_add(&conn->paged_turns, share) + share;
+	return &conn->links[sum / TURN_LEN % conn->lane_count];
 }
 
 /* Options' timeout becomes a length of time. */
@@ -78,7 +83,7 @@ static enum kvt_err make_transfer(struct kvt_conn *conn, struct options *options
 	paged->transfer.reap = options->reap;
 	paged->transfer.waiter.needs_window = options->notify != NULL;
 	paged->number = atomic_fetch_add(&conn->next_paged, 1);
-	paged->home = choose_home(conn);
+	paged->home = conn->links; /* of its connection; see choose_home() */
 	paged->spread.transfer = &paged->transfer;
 	paged->spread.source = &kvi_pages_source;
 	paged->pairs = &paged->one;
@@ -101,6 +106,7 @@ static enum kvt_err submit(struct kvi_paged *paged, const struct options *option
 			   struct kvt_transfer **transfer, struct kvt_error *error)
 {
 	enum kvt_err err = KVT_OK;
+	paged->home = choose_home(paged->home->conn, paged->len + paged->notify_len);
 	while (paged->entered < paged->pair_count && err == KVT_OK)
 		if (kvi_remote_enter(paged->pairs[paged->entered].remote))
 			paged->entered++;
