@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "engine/tagged/kv.h"
+#include "engine/tagged/tagged.h"
 #include "support/runner.h"
 
 enum { CANARY = 0xEE };
@@ -19,6 +20,16 @@ static void give_up(struct kvt_transfer *transfer, bool by_deadline)
 		expire(transfer);
 	else
 		kvt_transfer_cancel(transfer);
+}
+
+/* Whether nobody has told the sender to stop. Until then not all that is held may go: on a busy machine the whole
+ * message would go first, and be received. */
+static bool is_writing(const struct kvt_kv *kv, struct kvt_transfer *send)
+{
+	kvi_worker_lock(kv->worker);
+	bool writes = kvi_tagged_of(send)->state == KVI_SEND_WRITING;
+	kvi_worker_unlock(kv->worker);
+	return writes;
 }
 
 /* Nobody writes to the target or reads the source any more. */
@@ -156,6 +167,7 @@ START_TEST(a_message_that_comes_back_goes_to_the_next_receive_though_that_waits_
 	wait_until(get_stats(stage.bed.far.engine).registrations == 2);
 	rest(5 * KVI_MS); /* the CTS is with the sender */
 	kvt_transfer_cancel(stage.receive);
+	wait_until(!is_writing(stage.near, stage.send));
 	fake_hold(0);
 	finish(stage.receive, KVT_E_CANCELLED);
 	ck_assert_uint_eq(finish(next, KVT_OK), MESSAGE_LEN);
@@ -296,15 +308,18 @@ END_TEST
 
 /* ---- closing KVs ---- */
 
-/* Once the closing of the KV has begun, which then waits for what is held. */
-static void *let_go_when_closing(void *arg)
+/* Once the closing of the near KV has begun, which then waits for what is held. What the peer is told stands behind
+ * writes of this side, so all move a little until it has that. */
+static void *let_go_when_closing(void *back_send)
 {
-	struct kvt_kv *kv = arg;
+	struct kvt_kv *kv = stage.near;
 	for (bool closing = false; !closing; rest(KVI_MS)) {
 		kvi_worker_lock(kv->worker);
 		closing = kv->closing;
 		kvi_worker_unlock(kv->worker);
 	}
+	for (; is_writing(stage.far, back_send); rest(KVI_MS / 10))
+		fake_release(8);
 	fake_hold(0);
 	return NULL;
 }
@@ -325,7 +340,7 @@ START_TEST(closing_a_kv_gives_up_what_is_in_flight_both_ways)
 	release_until(back_target, HELD_OFFSET, 0);
 	struct kvt_transfer *queued = start_recv(stage.near, NULL, SIZE_MAX);
 
-	pthread_create(&thread, NULL, let_go_when_closing, stage.near);
+	pthread_create(&thread, NULL, let_go_when_closing, back_send);
 	kvt_kv_close(stage.near);
 	ck_assert(kvt_transfer_is_done(stage.send) && kvt_transfer_is_done(back_receive));
 	memset(stage.source, 0, MESSAGE_LEN);
