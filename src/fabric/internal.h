@@ -41,8 +41,7 @@ struct kvi_ofi_rail {
 	struct kvi_interface interface;
 	struct fi_info *info;
 	struct fid_fabric *fid;
-	bool cuts_reads;  /* an endpoint may be closed with a read half in */
-	bool unsignalled; /* sends need not be completed each */
+	bool cuts_reads; /* an endpoint may be closed with a read half in */
 	pthread_mutex_t mutex;
 	/* under mutex */
 	struct kvi_domain *shared_domain; /* NULL while no cq is open, and with own_domains */

@@ -47,7 +47,7 @@ static struct fi_info *make_connect_info(const struct fi_info *base, const uint8
 static int bind_queue(struct kvi_ofi_lane *lane)
 {
 	struct fid *queue = &lane->queue->fid->fid;
-	if (!lane->cq->rail->unsignalled)
+	if (!lane->cq->rail->profile->unsignalled)
 		return fi_ep_bind(lane->ep, queue, FI_TRANSMIT | FI_RECV);
 	int ret = fi_ep_bind(lane->ep, queue, FI_TRANSMIT | FI_SELECTIVE_COMPLETION);
 	return ret != 0 ? ret : fi_ep_bind(lane->ep, queue, FI_RECV);

@@ -78,7 +78,7 @@ enum kvt_err kvi_ofi_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, vo
 static bool may_be_silent(const struct kvi_ofi_lane *lane)
 {
 	const struct kvi_ofi_rail *rail = lane->cq->rail;
-	return rail->unsignalled && lane->tx_posted < rail->base.caps.tx_count / 2;
+	return rail->profile->unsignalled && lane->tx_posted < rail->base.caps.tx_count / 2;
 }
 
 enum kvt_err kvi_ofi_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,

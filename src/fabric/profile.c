@@ -5,6 +5,7 @@
  */
 #include "fabric/profile.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <rdma/fabric.h>
@@ -31,7 +32,8 @@ static const struct kvi_profile profiles[] = {
 		.shutdown = true,
 		.strays = true,
 		.holds_messages = true,
-		.unsignalled_unless = "FI_TCP_ZEROCOPY_SIZE",
+		.unsignalled = true,
+		.unsafe_with = "FI_TCP_ZEROCOPY_SIZE",
 		.walks_lanes_before = FI_VERSION(1, 18),
 		.pairs_before = FI_VERSION(1, 18),
 		.cuts_reads_since = FI_VERSION(1, 18),
@@ -104,6 +106,9 @@ static const struct kvi_knob knobs[] = {
 	  "an engine names its address, and does not depend on it" },
 	{ "FI_TCP_PORT_*", NULL, KVI_EFFECT_FAILS,
 	  "lanes over tcp listen on ports of that range only, where lane_ports is not given" },
+	{ "FI_TCP_ZEROCOPY_SIZE", NULL, KVI_EFFECT_HIDES,
+	  "the kernel would read memory of transfers over tcp that have ended, so tcp is not "
+	  "taken" },
 	{ "FI_TCP_TX_SIZE", NULL, KVI_EFFECT_FAILS, "it bounds what a lane may have posted" },
 	{ "FI_TCP_RX_SIZE", NULL, KVI_EFFECT_FAILS, "it bounds what a lane may have posted" },
 	{ "FI_TCP_*", NULL, KVI_EFFECT_FAILS,
@@ -143,6 +148,11 @@ const struct kvi_profile *kvi_profile_find(const char *name)
 			return profile;
 	}
 	return NULL;
+}
+
+bool kvi_profile_is_unsafe(const struct kvi_profile *profile)
+{
+	return profile->unsafe_with != NULL && getenv(profile->unsafe_with) != NULL;
 }
 
 const char *kvi_profile_get_refusal(const char *name)

@@ -20,9 +20,9 @@ struct kvi_profile {
 	bool holds_messages; /* a message that comes before its receive waits in the stream */
 	bool many_ports;     /* each lane opens a port of its own, which nobody can choose */
 	bool strays; /* connect requests are read with blocking calls, and those half sent survive their listener */
-	/* A completion of a send costs system calls, and sends of a lane are done in order, unless this variable is in
-	 * the environment; NULL: not so. */
-	const char *unsignalled_unless;
+	bool unsignalled; /* a completion of a send costs system calls, and sends of a lane are done in order */
+	/* With this variable in the environment it reads memory of transfers that have ended; NULL: there is none. */
+	const char *unsafe_with;
 	bool fixed_queues; /* a completion queue holds so many entries, and further ones are lost */
 	uint32_t walks_lanes_before; /* FI_VERSION: earlier, looking at a queue looks at all its lanes */
 	uint32_t pairs_before; /* FI_VERSION: earlier, a queue is woken through a socket pair: mute.c */
@@ -34,7 +34,8 @@ struct kvi_profile {
 
 /* The rows in the order of preference; NULL beyond the last. */
 const struct kvi_profile *kvi_profile_get(size_t index);
-const struct kvi_profile *kvi_profile_find(const char *name); /* NULL when there is none */
+const struct kvi_profile *kvi_profile_find(const char *name);  /* NULL when there is none */
+bool kvi_profile_is_unsafe(const struct kvi_profile *profile); /* with the environment as it is */
 
 /* What a variable in libfabric's environment does to an engine, as a mask. */
 enum kvi_effect {

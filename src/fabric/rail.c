@@ -146,6 +146,8 @@ static enum kvt_err choose_provider(const char *name, struct kvi_ofi_rail *rail,
 	for (size_t i = 0; (profile = kvi_profile_get(i)) != NULL; i++) {
 		if (name != NULL ? strcmp(name, profile->name) != 0 : profile->only_by_name)
 			continue;
+		if (kvi_profile_is_unsafe(profile))
+			continue;
 		struct fi_info *info = NULL;
 		enum kvt_err err = find_info(profile, &rail->interface, &info, error);
 		if (err != KVT_OK)
@@ -223,8 +225,6 @@ enum kvt_err kvi_ofi_rail_open(const char *interface, const char *provider, stru
 		goto free_info;
 	}
 	fill_caps(opened);
-	const char *variable = opened->profile->unsignalled_unless;
-	opened->unsignalled = variable != NULL && getenv(variable) == NULL;
 	opened->cuts_reads = FI_VERSION_GE(fi_version(), opened->profile->cuts_reads_since);
 	pthread_mutex_init(&opened->mutex, NULL);
 	kvi_log(KVI_LOG_INFO, "rail-open", "%s: provider %s, domain %s, libfabric %u.%u", interface,

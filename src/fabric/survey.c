@@ -78,6 +78,9 @@ const char *kvi_survey_explain(const char *provider, const char *host)
 {
 	struct kvi_setting setting;
 	bool is_hidden = false;
+	const struct kvi_profile *profile = kvi_profile_find(provider);
+	if (profile != NULL && kvi_profile_is_unsafe(profile))
+		return "the environment has of libfabric's what makes it unsafe";
 	for (size_t i = 0; kvi_environment_get(i, &setting); i++)
 		is_hidden |= (setting.effect & KVI_EFFECT_HIDES) != 0;
 	if (!is_offered(provider, NULL))

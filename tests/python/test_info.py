@@ -199,6 +199,7 @@ def test_help_and_version():
 SETTINGS = {
     "FI_PROVIDER": ("^sockets", "offers these providers only"),
     "FI_TCP_IFACE": ("lo", "an engine names its address"),
+    "FI_TCP_ZEROCOPY_SIZE": ("4096", "tcp is not taken"),
     "FI_TCP_PORT_LOW_RANGE": ("20000", "lanes over tcp listen on ports of that range"),
     "FI_MR_CACHE_MAX_COUNT": ("7", "caches registrations"),
     "FI_MR_CACHE_MONITOR": ("disabled", "an engine turns off"),
@@ -229,7 +230,7 @@ def test_variables_that_the_library_knows_are_in_the_manual():
 
 @pytest.mark.skipif(PROVIDER is not None, reason="the provider under test is not tcp")
 @pytest.mark.parametrize(
-    "name, value", [("FI_PROVIDER", "^tcp"), ("FI_PROVIDER", "udp")]
+    "name, value", [("FI_PROVIDER", "^tcp"), ("FI_PROVIDER", "udp"), ("FI_TCP_ZEROCOPY_SIZE", "4096")]
 )
 def test_an_engine_without_a_provider_names_the_variables_that_hide_it(run_python, name, value):
     script = """
