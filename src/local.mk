@@ -223,6 +223,8 @@ src_libkvi_paged_la_SOURCES = \
 	src/engine/paged/export.c \
 	src/engine/paged/notification.c \
 	src/engine/paged/notification.h \
+	src/engine/paged/grid.c \
+	src/engine/paged/grid.h \
 	src/engine/paged/import.c \
 	src/engine/paged/import.h \
 	src/engine/paged/paged.c \

@@ -20,6 +20,7 @@ C_TESTS = \
 	tests/engine/check_tagged_hostile \
 	tests/engine/check_find \
 	tests/engine/check_flood \
+	tests/engine/check_grid \
 	tests/engine/check_import \
 	tests/engine/check_flow \
 	tests/engine/check_many \
@@ -223,6 +224,8 @@ tests_engine_check_checksum_SOURCES = tests/engine/check_checksum.c $(FLIP) $(PA
 tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)
 tests_engine_check_delivery_SOURCES = tests/engine/check_delivery.c $(PAGES_BED)
 tests_engine_check_find_SOURCES = tests/engine/check_find.c $(PAGES_BED)
+tests_engine_check_grid_LDFLAGS = $(FLIP_LINK)
+tests_engine_check_grid_SOURCES = tests/engine/check_grid.c $(FLIP) $(PAGES_BED)
 tests_engine_check_import_SOURCES = tests/engine/check_import.c $(PAGES_BED)
 tests_engine_check_paged_events_SOURCES = tests/engine/check_paged_events.c $(PAGES_BED)
 tests_engine_check_paged_hostile_SOURCES = tests/engine/check_paged_hostile.c $(PAGES_BED)

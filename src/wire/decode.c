@@ -296,6 +296,16 @@ static struct kvi_view read_data(struct kvi_reader *reader)
 	return data;
 }
 
+/* Blocks that do not overlap, or nothing. */
+static void read_grid(struct kvi_reader *reader, struct kvi_wire_grid *grid)
+{
+	grid->extent = kvi_read_u32(reader);
+	grid->block_len = kvi_read_u32(reader);
+	grid->stride = kvi_read_u64(reader);
+	require(reader, grid->block_len > 0 ? grid->stride >= grid->block_len
+					    : grid->extent == 0 && grid->stride == 0);
+}
+
 /* Of a receive or of an export. */
 static uint64_t read_id(struct kvi_reader *reader)
 {
@@ -399,6 +409,7 @@ static void read_paged_fields(struct kvi_reader *reader, struct kvi_message *mes
 		message->pack.buffer = kvi_read_u64(reader);
 		message->pack.export_id = read_id(reader);
 		message->pack.span_count = kvi_read_u64(reader);
+		read_grid(reader, &message->pack.grid);
 		break;
 	case KVI_MESSAGE_PACK_ACK:
 		message->pack_ack.buffer_count = kvi_read_u64(reader);

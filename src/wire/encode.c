@@ -249,6 +249,9 @@ static void write_paged_fields(struct kvi_writer *writer, const struct kvi_messa
 		kvi_write_u64(writer, message->pack.buffer);
 		kvi_write_u64(writer, message->pack.export_id);
 		kvi_write_u64(writer, message->pack.span_count);
+		kvi_write_u32(writer, message->pack.grid.extent);
+		kvi_write_u32(writer, message->pack.grid.block_len);
+		kvi_write_u64(writer, message->pack.grid.stride);
 		break;
 	case KVI_MESSAGE_PACK_ACK:
 		kvi_write_u64(writer, message->pack_ack.buffer_count);

@@ -323,10 +323,18 @@ struct kvi_message_staging {
 	struct kvi_wire_rkey rkey; /* of all staging buffers */
 };
 
+/* Blocks of one length in one extent, that stand stride bytes apart: each is named by its number. */
+struct kvi_wire_grid {
+	uint32_t extent;
+	uint32_t block_len; /* 0: there is no grid */
+	uint64_t stride;
+};
+
 struct kvi_message_pack {
 	uint64_t buffer;
 	uint64_t export_id;
-	uint64_t span_count;
+	uint64_t span_count; /* or of numbers, where there is a grid */
+	struct kvi_wire_grid grid;
 };
 
 struct kvi_message_pack_ack {
@@ -489,6 +497,7 @@ enum kvt_err kvi_message_decode(const void *bytes, size_t len, struct kvi_messag
 
 enum {
 	KVI_WIRE_SPAN_LEN = 16,
+	KVI_WIRE_NUMBER_LEN = 4,			    /* of a block on a grid */
 	KVI_STAGING_BUFFERS_MAX = 64,			    /* 5.20 */
 	KVI_BLOCKS_FIXED_LEN = KVI_MESSAGE_HEADER_LEN + 20, /* of BLOCKS, but for its data */
 };
@@ -516,6 +525,19 @@ static inline void kvi_wire_span_decode(const uint8_t bytes[KVI_WIRE_SPAN_LEN],
 	span->extent = kvi_read_u32(&reader);
 	span->len = kvi_read_u32(&reader);
 	span->offset = kvi_read_u64(&reader);
+}
+
+static inline void kvi_wire_number_encode(uint32_t number, uint8_t bytes[KVI_WIRE_NUMBER_LEN])
+{
+	number = htole32(number);
+	memcpy(bytes, &number, sizeof(number));
+}
+
+static inline uint32_t kvi_wire_number_decode(const uint8_t bytes[KVI_WIRE_NUMBER_LEN])
+{
+	uint32_t number;
+	memcpy(&number, bytes, sizeof(number));
+	return le32toh(number);
 }
 
 /* ---- descriptors of exports (section 7.1) ---- */

@@ -96,6 +96,48 @@ START_TEST(a_pack_that_cannot_be_is_refused)
 }
 END_TEST
 
+/* BLOCK_LEN bytes or fewer in extent 1, whose blocks stand apart. */
+#define GRID_STRIDE (BLOCK_LEN + GAP_LEN)
+#define EXTENT_1_LEN ((uint64_t)(BLOCK_COUNT - 1) * GRID_STRIDE + BLOCK_LEN)
+
+static const struct {
+	struct kvi_wire_grid grid;
+	uint32_t number; /* of the second block; the first is 0 */
+	uint64_t count;
+} bad_grids[] = {
+	{ { 1, 8, GRID_STRIDE }, BLOCK_COUNT, 2 },
+	{ { 1, 8, GRID_STRIDE }, UINT32_MAX, 2 },
+	{ { 1, BLOCK_LEN + 1, GRID_STRIDE }, BLOCK_COUNT - 1, 2 },
+	{ { 1, 8, 8 }, (uint32_t)(EXTENT_1_LEN / 8), 2 },
+	{ { 1, 8, EXTENT_1_LEN - 7 }, 1, 2 },
+	{ { 1, 8, UINT64_MAX }, 1, 2 },
+	{ { 1, 8, (uint64_t)1 << 63 }, 2, 2 }, /* their product is 0 */
+	{ { EXTENT_COUNT, 8, 8 }, 0, 2 },
+	{ { UINT32_MAX, 8, 8 }, 0, 2 },
+	{ { 1, (uint32_t)EXTENT_1_LEN + 1, (uint32_t)EXTENT_1_LEN + 1 }, 0, 0 },
+	{ { 1, 8, GRID_STRIDE }, 0, SMALL_SEGMENT_LEN / 12 + 1 },
+	{ { 1, 1, GRID_STRIDE }, 0, SMALL_SEGMENT_LEN / 4 },
+	{ { 1, 1, GRID_STRIDE }, 0, SMALL_SEGMENT_LEN / 4 + 1 },
+	{ { 1, 1, GRID_STRIDE }, 0, UINT64_MAX },
+	{ { 1, UINT32_MAX, UINT32_MAX }, 0, 1 },
+};
+enum { BAD_GRIDS = sizeof(bad_grids) / sizeof(bad_grids[0]) };
+
+START_TEST(a_number_outside_its_grid_or_buffer_is_refused)
+{
+	pages_open(PACKS);
+	uint8_t *buffer = pages.bed.far.conn->links[0].staging->in;
+	memset(buffer, CANARY, SMALL_SEGMENT_LEN);
+	kvi_wire_number_encode(0, buffer);
+	kvi_wire_number_encode(bad_grids[_i].number, buffer + KVI_WIRE_NUMBER_LEN);
+	say((struct kvi_message){ .type = KVI_MESSAGE_PACK,
+				  .pack = { .export_id = get_id(),
+					    .span_count = bad_grids[_i].count,
+					    .grid = bad_grids[_i].grid } });
+	expect_peer_refused();
+}
+END_TEST
+
 START_TEST(a_pack_where_no_buffers_were_offered_is_refused)
 {
 	pages_open(0);
@@ -512,6 +554,7 @@ int main(void)
 	tcase_add_loop_test(tests, a_span_outside_its_extent_or_buffer_is_refused, 0,
 			    2 * BAD_SPANS);
 	tcase_add_loop_test(tests, a_pack_that_cannot_be_is_refused, 0, 4);
+	tcase_add_loop_test(tests, a_number_outside_its_grid_or_buffer_is_refused, 0, BAD_GRIDS);
 	tcase_add_test(tests, a_pack_where_no_buffers_were_offered_is_refused);
 	tcase_add_test(tests, a_pack_for_an_export_that_may_only_be_read_is_refused);
 	tcase_add_test(tests, a_pack_for_no_export_is_dropped);

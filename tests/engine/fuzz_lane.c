@@ -399,8 +399,16 @@ static void take_fields(struct input *input, struct kvi_message *message)
 		message->abort.seq = first;
 		message->abort.code = (enum kvt_err)(-40 - take_byte(input) % 16);
 		break;
-	case KVI_MESSAGE_FIN:
 	case KVI_MESSAGE_PACK:
+		message->pack = (struct kvi_message_pack){ .buffer = first,
+							   .export_id = take_number(input),
+							   .span_count = take_number(input) };
+		if (take_byte(input) % 2 == 0)
+			message->pack.grid = (struct kvi_wire_grid){ take_byte(input) % 4,
+								     1 + take_byte(input),
+								     256 + take_number(input) };
+		break;
+	case KVI_MESSAGE_FIN:
 	case KVI_MESSAGE_STAGING:
 	case KVI_MESSAGE_FOUND:
 		message->fin =

@@ -150,11 +150,10 @@ void fill_pages(enum kvt_direction direction, uint32_t seed)
 	free(pattern);
 }
 
-/* Runs of 1 to 8 blocks, which change places. */
-static void shuffle(int32_t *indices, uint32_t seed)
+void shuffle_runs(int32_t *indices, uint32_t count, uint32_t run, uint32_t seed)
 {
-	uint32_t run = 1 + seed % 8, run_count = BLOCK_COUNT / run, state = seed * 2654435761U + 1;
-	for (uint32_t i = 0; i < BLOCK_COUNT; i++)
+	uint32_t run_count = count / run, state = seed * 2654435761U + 1;
+	for (uint32_t i = 0; i < count; i++)
 		indices[i] = (int32_t)i;
 	for (uint32_t i = run_count; i > 1; i--) {
 		state = state * 1664525U + 1013904223U;
@@ -165,6 +164,11 @@ static void shuffle(int32_t *indices, uint32_t seed)
 			indices[j * run + k] = swapped;
 		}
 	}
+}
+
+static void shuffle(int32_t *indices, uint32_t seed)
+{
+	shuffle_runs(indices, BLOCK_COUNT, 1 + seed % 8, seed);
 }
 
 struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, const char *notify,

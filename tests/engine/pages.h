@@ -62,6 +62,9 @@ void expect_peer_refused(void);
 /* Fill the memory of the destination with CANARY, and that of the source with the pattern of seed. */
 void fill_pages(enum kvt_direction direction, uint32_t seed);
 
+/* The numbers below count: runs of so many, in an order that depends on seed. */
+void shuffle_runs(int32_t *indices, uint32_t count, uint32_t run, uint32_t seed);
+
 /* All blocks, in an order that depends on seed, in runs of 1 to 8. notify may be NULL. */
 struct kvt_transfer *start_blocks(enum kvt_direction direction, uint32_t seed, const char *notify,
 				  int64_t timeout_ns);

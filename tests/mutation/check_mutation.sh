@@ -124,6 +124,8 @@ mutate "who takes no answers asks no more" src/engine/lane/link.c \
 	tests/engine/check_flood 's/is_of_question(message) \&\& link->questions_held == KVI_QUESTIONS_MAX/false/'
 mutate "a span lies within its extent" src/engine/paged/pool.h \
 	tests/engine/check_paged_hostile 's/span->offset <= extent_len \&\& span->len/span->len/'
+mutate "a block is within its grid" src/engine/paged/grid.c \
+	tests/engine/check_paged_hostile 's/is_beyond |= numbers\[i\] > last/is_beyond = false/'
 mutate "what may only be read is not written" src/engine/paged/staging.c \
 	tests/engine/check_paged_hostile 's/((exported->access & KVT_ACCESS_WRITE) == 0 ||/(false ||/'
 mutate "a withdrawal is confirmed when no transfer is under way" src/engine/paged/remote.c \

@@ -206,6 +206,16 @@ START_TEST(a_span_is_as_the_document_says)
 }
 END_TEST
 
+START_TEST(a_number_is_as_the_document_says)
+{
+	static const uint8_t golden[KVI_WIRE_NUMBER_LEN] = { 0x04, 0x03, 0x02, 0x81 };
+	uint8_t encoded[KVI_WIRE_NUMBER_LEN];
+	kvi_wire_number_encode(0x81020304, encoded);
+	ck_assert_mem_eq(encoded, golden, sizeof(golden));
+	ck_assert_uint_eq(kvi_wire_number_decode(golden), 0x81020304);
+}
+END_TEST
+
 START_TEST(an_eager_of_the_greatest_meta_fits_in_the_announced_overhead)
 {
 	static uint8_t meta[KVT_META_LEN_MAX];
@@ -247,6 +257,7 @@ int main(void)
 	tcase_add_test(tests, names_and_texts_are_strings);
 	tcase_add_test(tests, an_extent_of_a_descriptor_is_read_by_its_number);
 	tcase_add_test(tests, a_span_is_as_the_document_says);
+	tcase_add_test(tests, a_number_is_as_the_document_says);
 	tcase_add_test(tests, an_eager_of_the_greatest_meta_fits_in_the_announced_overhead);
 	tcase_add_test(tests, a_text_is_written_in_printable_ascii);
 	return run_tests("protocol_vectors", tests);

@@ -252,6 +252,13 @@ static const struct kvi_message pack = {
 	.type = KVI_MESSAGE_PACK,
 	.pack = { .buffer = 7, .export_id = 5, .span_count = 4096 },
 };
+static const struct kvi_message grid_pack = {
+	.type = KVI_MESSAGE_PACK,
+	.pack = { .buffer = 7,
+		  .export_id = 5,
+		  .span_count = 4096,
+		  .grid = { .extent = 2, .block_len = 8, .stride = 24 } },
+};
 
 static const struct kvi_message pack_ack = {
 	.type = KVI_MESSAGE_PACK_ACK,
@@ -513,8 +520,14 @@ const struct vector vectors[] = {
 	  &staging },
 	{ "5.21 PACK", VECTOR_MESSAGE,
 	  "14 00 0000 00000000 0000000000000000 "
-	  "0700000000000000 0500000000000000 0010000000000000",
+	  "0700000000000000 0500000000000000 0010000000000000 "
+	  "00000000 00000000 0000000000000000",
 	  &pack },
+	{ "5.21 PACK on a grid", VECTOR_MESSAGE,
+	  "14 00 0000 00000000 0000000000000000 "
+	  "0700000000000000 0500000000000000 0010000000000000 "
+	  "02000000 08000000 1800000000000000",
+	  &grid_pack },
 	{ "5.22 PACK_ACK", VECTOR_MESSAGE, "15 00 0000 00000000 0000000000000000 0400000000000000",
 	  &pack_ack },
 	{ "5.23 NOTIFY", VECTOR_MESSAGE,
@@ -560,7 +573,8 @@ const struct vector vectors[] = {
 	  &summed_fin },
 	{ "5.21 PACK with a sum", VECTOR_MESSAGE,
 	  "14 01 0000 00000000 0000000000000000 "
-	  "0700000000000000 0500000000000000 0010000000000000 0102030405060708",
+	  "0700000000000000 0500000000000000 0010000000000000 "
+	  "00000000 00000000 0000000000000000 0102030405060708",
 	  &summed_pack },
 	{ "5.28 FILLED with a sum", VECTOR_MESSAGE,
 	  "1b 01 0000 00000000 0000000000000000 0100000000000000 0700000000000000 "

@@ -166,9 +166,38 @@ static void expect_taken(const struct kvi_plan *plan, size_t max_len)
 	}
 }
 
+/* The same by numbers: blocks of one extent at a time, that follow on what was taken, and at most so many. */
+static void follow_numbers(const struct kvi_plan *plan, struct meeting *meeting, size_t max)
+{
+	struct kvi_cursor cursor = { 0 };
+	memset(meeting->found, 0, meeting->len * sizeof(uint32_t));
+	while (!kvi_cursor_is_at_end(plan, &cursor)) {
+		uint32_t locals[BLOCKS * 2], remotes[BLOCKS * 2];
+		const size_t extent = kvi_plan_get_extent(plan, cursor.extent), at = cursor.extent;
+		const struct kvi_extent *from = &plan->local->extents[extent],
+					*to = &plan->remote->extents[extent];
+		bool are_named = kvi_plan_names_blocks(plan, &cursor, max);
+		size_t taken = kvi_plan_take_blocks(plan, &cursor, max, locals, remotes);
+		expect(taken == max || cursor.extent == at + 1, "it stopped too soon");
+		expect(!are_named || taken == max || at + 1 == plan->extent_count, "a few of an "
+										   "extent are "
+										   "named, and "
+										   "others follow");
+		for (size_t i = 0; i < taken * plan->unit_len; i++) {
+			uint64_t block = i / plan->unit_len, within = i % plan->unit_len;
+			uint64_t here = from->start + locals[block] * from->stride + within;
+			meeting->found[to->start + remotes[block] * to->stride + within] =
+				(uint32_t)(here + 1);
+		}
+	}
+	ck_assert_mem_eq(meeting->found, meeting->expected, meeting->len * sizeof(uint32_t));
+}
+
 static void expect_met(const struct kvi_plan *plan, struct meeting *meeting)
 {
 	static const size_t max_lens[] = { 0, 1, 7, 4096, SIZE_MAX };
+	for (size_t max = 1; plan->short_runs != NULL && max <= BLOCKS * 2; max += 1 + draw(20))
+		follow_numbers(plan, meeting, max);
 	ck_assert_uint_eq(plan->len, meeting->bytes);
 	for (size_t i = 0; i < sizeof(max_lens) / sizeof(max_lens[0]); i++) {
 		uint64_t count = follow(plan, meeting, max_lens[i]);
@@ -391,6 +420,47 @@ END_TEST
 
 /* ---- nothing to do ---- */
 
+START_TEST(blocks_are_named_where_most_of_them_are_pieces)
+{
+	static const int32_t indices[] = { 6, 4, 5, 0, 2, 1 };
+	static const struct {
+		uint64_t stride, within;
+		size_t count, max;
+		bool are_named;
+	} cases[] = {
+		{ 8, 0, 6, 5, true },
+		{ 8, 0, 6, 7, false }, /* another extent follows */
+		{ 8, 0, 3, 2, true },  /* a run of two, and one alone */
+		{ 8, 4, 6, 5, false }, /* half of one was taken */
+	};
+	struct side side;
+	make_side(&side, 2, 8, 7, cases[_i].stride);
+	struct kvt_blocks_request request =
+		make_blocks(KVT_WRITE, indices, indices, cases[_i].count, 4);
+	struct kvi_plan plan;
+	struct kvi_cursor cursor = { .within = cases[_i].within };
+	ck_assert_int_eq(kvi_plan_init_blocks(&plan, &side.layout, &side.layout, &request, NULL),
+			 KVT_OK);
+	ck_assert(kvi_plan_names_blocks(&plan, &cursor, cases[_i].max) == cases[_i].are_named);
+	kvi_plan_free(&plan);
+}
+END_TEST
+
+/* In runs, where both sides are contiguous, they are few pieces; with gaps each is one. */
+START_TEST(blocks_in_runs_are_named_where_they_have_gaps_between)
+{
+	static const int32_t indices[] = { 4, 5, 6, 0, 1, 2 };
+	struct side side;
+	make_side(&side, 1, 8, 7, _i == 0 ? 8 : 9);
+	struct kvt_blocks_request request = make_blocks(KVT_WRITE, indices, indices, 6, 4);
+	struct kvi_plan plan;
+	ck_assert_int_eq(kvi_plan_init_blocks(&plan, &side.layout, &side.layout, &request, NULL),
+			 KVT_OK);
+	ck_assert(kvi_plan_names_blocks(&plan, &(struct kvi_cursor){ 0 }, 6) == (_i == 1));
+	kvi_plan_free(&plan);
+}
+END_TEST
+
 START_TEST(an_empty_request_is_a_plan_without_pieces)
 {
 	struct side side;
@@ -436,6 +506,8 @@ int main(void)
 	tcase_add_test(tests, runs_on_both_sides_are_one_piece_where_both_are_contiguous);
 	tcase_add_test(tests, blocks_beyond_four_thousand_million_are_found);
 	tcase_add_loop_test(tests, spans_of_any_layout_are_moved_once_to_their_place, 0, 4);
+	tcase_add_loop_test(tests, blocks_are_named_where_most_of_them_are_pieces, 0, 4);
+	tcase_add_loop_test(tests, blocks_in_runs_are_named_where_they_have_gaps_between, 0, 2);
 	tcase_add_loop_test(tests, an_empty_request_is_a_plan_without_pieces, 0, 2);
 	return run_tests("engine_plan", tests);
 }

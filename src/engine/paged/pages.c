@@ -16,6 +16,7 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/paged/check.h"
+#include "engine/paged/grid.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -80,8 +81,7 @@ static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint
 		}
 	} while (taken == KVI_PIECES);
 	pack->span_count = (uint32_t)taking.count;
-	pack->len = kvi_pack_get_offset(taking.count) + taking.len;
-	pack->export_id = pair->remote->id;
+	pack->len = kvi_pack_get_offset(taking.count, KVI_WIRE_SPAN_LEN) + taking.len;
 }
 
 static size_t get_span_len(const struct kvi_pack *pack, uint32_t number)
@@ -95,10 +95,15 @@ static size_t get_span_len(const struct kvi_pack *pack, uint32_t number)
  * sent, and the buffer is memory that held something else. */
 static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
 {
-	const size_t spans_len = pack->span_count * (size_t)KVI_WIRE_SPAN_LEN;
-	const size_t offset = kvi_pack_get_offset(pack->span_count);
+	const size_t name_len = pack->grid.block_len > 0 ? KVI_WIRE_NUMBER_LEN : KVI_WIRE_SPAN_LEN;
+	const size_t offset = kvi_pack_get_offset(pack->span_count, name_len);
+	const size_t names_len = pack->span_count * name_len;
 	uint8_t *to = pack->bytes + offset;
-	memset(pack->bytes + spans_len, 0, offset - spans_len);
+	memset(pack->bytes + names_len, 0, offset - names_len);
+	if (pack->grid.block_len > 0) {
+		kvi_grid_fill(pack, sources);
+		return;
+	}
 	for (uint32_t i = 0; i < pack->span_count; i++) {
 		size_t len = get_span_len(pack, i);
 		if (len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
@@ -172,8 +177,11 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	struct kvi_pack *pack = kvi_staging_take(segment->link);
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
-	cut_spans(paged, pack, segment->link->staging->sources,
-		  kvi_link_get_segment_len(segment->link, len));
+	const size_t limit = kvi_link_get_segment_len(segment->link, len);
+	const uint8_t **sources = segment->link->staging->sources;
+	if (!kvi_grid_cut(paged, get_pair(paged), pack, sources, limit))
+		cut_spans(paged, pack, sources, limit);
+	pack->export_id = get_pair(paged)->remote->id;
 	segment->cargo_kind = &kvi_pack_cargo;
 	segment->cargo = pack;
 	return KVI_TAKEN;

@@ -319,7 +319,7 @@ static enum kvt_err set_extents(struct kvi_plan *plan, const struct kvt_blocks_r
 	return KVT_OK;
 }
 
-static size_t get_extent(const struct kvi_plan *plan, size_t number)
+size_t kvi_plan_get_extent(const struct kvi_plan *plan, size_t number)
 {
 	return plan->extents != NULL ? plan->extents[number] : number;
 }
@@ -351,10 +351,12 @@ enum kvt_err kvi_plan_init_blocks(struct kvi_plan *plan, const struct kvi_layout
 		err = add_blocks(plan, request, error);
 	if (err != KVT_OK)
 		return err;
+	plan->unit_count = request->count;
 	plan->len = plan->extent_count * request->count * plan->unit_len;
 	for (size_t i = 0; i < plan->extent_count; i++)
-		plan->piece_count += is_contiguous(plan, get_extent(plan, i)) ? plan->run_count
-									      : request->count;
+		plan->piece_count += is_contiguous(plan, kvi_plan_get_extent(plan, i))
+					     ? plan->run_count
+					     : request->count;
 	return KVT_OK;
 }
 
@@ -469,7 +471,7 @@ void kvi_plan_peek(const struct kvi_plan *plan, const struct kvi_cursor *cursor,
 	const struct kvi_run run = get_run(plan, cursor->run);
 	uint64_t left;
 	if (plan->by_blocks) {
-		size_t extent = get_extent(plan, cursor->extent);
+		size_t extent = kvi_plan_get_extent(plan, cursor->extent);
 		piece->local_extent = piece->remote_extent = (uint32_t)extent;
 		piece->local_offset =
 			(run.local + cursor->unit) * plan->local->extents[extent].stride +
@@ -513,7 +515,7 @@ void kvi_plan_advance(const struct kvi_plan *plan, struct kvi_cursor *cursor, si
 static size_t take_whole_runs(const struct kvi_plan *plan, struct kvi_cursor *cursor,
 			      struct kvi_taking *taking, struct kvi_piece *pieces, size_t max)
 {
-	const size_t extent = get_extent(plan, cursor->extent),
+	const size_t extent = kvi_plan_get_extent(plan, cursor->extent),
 		     left = plan->run_count - cursor->run;
 	const uint64_t unit_len = plan->unit_len, overhead = taking->overhead,
 		       local_stride = plan->local->extents[extent].stride,
@@ -583,5 +585,41 @@ size_t kvi_plan_take(const struct kvi_plan *plan, struct kvi_cursor *cursor,
 			break;
 		taken++;
 	}
+	return taken;
+}
+
+/* ---- handing out numbers ---- */
+
+bool kvi_plan_names_blocks(const struct kvi_plan *plan, const struct kvi_cursor *cursor, size_t max)
+{
+	const size_t extent = kvi_plan_get_extent(plan, cursor->extent);
+	if (plan->short_runs == NULL || cursor->within > 0)
+		return false;
+	if (is_contiguous(plan, extent) && plan->run_count <= plan->unit_count / 2)
+		return false;
+	/* At least: each run has one. */
+	const uint64_t left = plan->run_count - cursor->run - 1 +
+			      plan->short_runs[cursor->run].count - cursor->unit;
+	return left >= max || cursor->extent + 1 == plan->extent_count;
+}
+
+size_t kvi_plan_take_blocks(const struct kvi_plan *plan, struct kvi_cursor *cursor, size_t max,
+			    uint32_t *locals, uint32_t *remotes)
+{
+	size_t taken = 0, number = cursor->run;
+	uint32_t unit = (uint32_t)cursor->unit;
+	for (; taken < max && number < plan->run_count; taken++) {
+		const struct kvi_short_run *run = &plan->short_runs[number];
+		locals[taken] = run->local + unit;
+		remotes[taken] = run->remote + unit;
+		if (++unit < run->count)
+			continue;
+		unit = 0;
+		number++;
+	}
+	bool is_through = number == plan->run_count;
+	cursor->unit = unit;
+	cursor->run = is_through ? 0 : number;
+	cursor->extent += is_through;
 	return taken;
 }

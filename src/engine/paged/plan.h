@@ -69,6 +69,7 @@ struct kvi_plan {
 	struct kvi_short_run *short_runs;
 	struct kvi_short_run single; /* where they are no more than one */
 	size_t run_count;
+	uint64_t unit_count;  /* of an extent, in all runs */
 	uint64_t len;	      /* bytes in all */
 	uint64_t piece_count; /* pieces it is handed out in, where none is cut */
 };
@@ -85,6 +86,9 @@ enum kvt_err kvi_plan_init_spans(struct kvi_plan *plan, const struct kvi_layout 
 				 const struct kvi_layout *remote,
 				 const struct kvt_spans_request *request, struct kvt_error *error);
 void kvi_plan_free(struct kvi_plan *plan);
+
+/* The extent that is the plan's number-th. */
+size_t kvi_plan_get_extent(const struct kvi_plan *plan, size_t number);
 
 /* Where one has come to. All zero: at the beginning. */
 struct kvi_cursor {
@@ -130,5 +134,14 @@ struct kvi_taking {
  */
 size_t kvi_plan_take(const struct kvi_plan *plan, struct kvi_cursor *cursor,
 		     struct kvi_taking *taking, struct kvi_piece *pieces, size_t max);
+
+/* Whether the next blocks are best named one by one: their numbers are small, most are pieces of their own, and max of
+ * them, or all that are left, are of one extent. */
+bool kvi_plan_names_blocks(const struct kvi_plan *plan, const struct kvi_cursor *cursor,
+			   size_t max);
+
+/* The numbers of the next blocks of this extent, at most max; and go behind them. */
+size_t kvi_plan_take_blocks(const struct kvi_plan *plan, struct kvi_cursor *cursor, size_t max,
+			    uint32_t *locals, uint32_t *remotes);
 
 #endif

@@ -14,6 +14,7 @@
 #include "engine/core/conn.h"
 #include "engine/core/engine.h"
 #include "engine/paged/check.h"
+#include "engine/paged/grid.h"
 #include "engine/paged/read_request.h"
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
@@ -202,6 +203,7 @@ struct kvi_pack *kvi_staging_take(struct kvi_link *link)
 	staging->next_buffer = (staging->next_buffer + 1) % staging->peer_buffers;
 	pack->len = 0;
 	pack->span_count = 0;
+	pack->grid = (struct kvi_wire_grid){ .block_len = 0 };
 	return pack;
 }
 
@@ -238,6 +240,7 @@ static void announce(struct kvi_segment *segment)
 			.buffer = pack->buffer,
 			.export_id = pack->export_id,
 			.span_count = pack->span_count,
+			.grid = pack->grid,
 		},
 	};
 	staging->awaiting[pack->buffer] = segment->awaits_ack ? segment : NULL;
@@ -333,11 +336,25 @@ void kvi_staging_release_buffer(struct kvi_link *link)
 	}
 }
 
-/* Whether spans and bytes are as the peer wrote them. Spans that lead beyond the staging buffer came wrong, too. */
-static bool is_pack_right(const uint8_t *buffer, size_t buffer_len, size_t span_count, uint64_t sum)
+/* Where the bytes begin; beyond the staging buffer: the spans, or what is on a grid, do not fit into it. */
+static size_t find_bytes(const struct kvi_message_pack *pack, size_t buffer_len)
 {
-	size_t len = kvi_pack_get_offset(span_count);
-	for (size_t i = 0; i < span_count && len <= buffer_len; i++) {
+	const bool is_grid = pack->grid.block_len > 0;
+	const size_t name_len = is_grid ? KVI_WIRE_NUMBER_LEN : KVI_WIRE_SPAN_LEN;
+	if (pack->span_count > buffer_len / name_len)
+		return SIZE_MAX;
+	size_t offset = kvi_pack_get_offset(pack->span_count, name_len);
+	return is_grid && pack->span_count > (buffer_len - offset) / pack->grid.block_len ? SIZE_MAX
+											  : offset;
+}
+
+/* Whether names and bytes are as the peer wrote them. Spans that lead beyond the staging buffer came wrong, too. */
+static bool is_pack_right(const struct kvi_message_pack *pack, const uint8_t *buffer,
+			  size_t buffer_len, size_t offset, uint64_t sum)
+{
+	size_t len = offset + pack->span_count * pack->grid.block_len;
+	for (size_t i = 0; pack->grid.block_len == 0 && i < pack->span_count && len <= buffer_len;
+	     i++) {
 		struct kvi_wire_span span;
 		kvi_wire_span_decode(buffer + i * KVI_WIRE_SPAN_LEN, &span);
 		len += span.len;
@@ -373,12 +390,14 @@ bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_
 	return true;
 }
 
-static bool unpack_buffer(const struct kvt_pool *pool, const uint8_t *buffer, size_t buffer_len,
-			  size_t span_count)
+static bool unpack_buffer(const struct kvt_pool *pool, const struct kvi_message_pack *pack,
+			  const uint8_t *buffer, size_t buffer_len, size_t offset)
 {
-	size_t offset = kvi_pack_get_offset(span_count);
 	size_t left = buffer_len - offset; /* a staging buffer is of whole lines */
-	return kvi_staging_unpack(pool, buffer, span_count, buffer + offset, &left);
+	if (pack->grid.block_len > 0)
+		return kvi_grid_unpack(pool, &pack->grid, buffer, pack->span_count,
+				       buffer + offset);
+	return kvi_staging_unpack(pool, buffer, pack->span_count, buffer + offset, &left);
 }
 
 enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message *message)
@@ -386,12 +405,12 @@ enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message
 	const struct kvi_staging *staging = link->staging;
 	const struct kvi_message_pack *pack = &message->pack;
 	size_t buffer_len = kvi_staging_get_buffer_len(link);
+	size_t offset = find_bytes(pack, buffer_len);
 	if (staging == NULL || staging->in == NULL || pack->buffer >= KVI_STAGING_BUFFERS ||
-	    pack->span_count > buffer_len / KVI_WIRE_SPAN_LEN)
+	    offset > buffer_len)
 		return KVT_E_PROTOCOL;
 	const uint8_t *buffer = kvi_staging_get_buffer(link, pack->buffer);
-	if (message->has_sum &&
-	    !is_pack_right(buffer, buffer_len, pack->span_count, message->sum)) {
+	if (message->has_sum && !is_pack_right(pack, buffer, buffer_len, offset, message->sum)) {
 		kvi_conn_on_corrupt(link->conn, "a pack of the peer's");
 		kvi_staging_complain(link, pack->buffer);
 		kvi_staging_release_buffer(link);
@@ -399,9 +418,8 @@ enum kvt_err kvi_staging_on_pack(struct kvi_link *link, const struct kvi_message
 	}
 	/* Of an export that was withdrawn it is dropped: the peer learns of that, and fails it itself. */
 	struct kvt_export *exported = kvi_export_find(link->conn, pack->export_id);
-	if (exported != NULL &&
-	    ((exported->access & KVT_ACCESS_WRITE) == 0 ||
-	     !unpack_buffer(exported->pool, buffer, buffer_len, pack->span_count)))
+	if (exported != NULL && ((exported->access & KVT_ACCESS_WRITE) == 0 ||
+				 !unpack_buffer(exported->pool, pack, buffer, buffer_len, offset)))
 		return KVT_E_PROTOCOL;
 	kvi_staging_release_buffer(link);
 	return KVT_OK;

@@ -14,7 +14,7 @@
 #include "engine/core/settings.h"
 #include "engine/lane/link.h"
 
-/* Memory of ours: spans, then the blocks' bytes. */
+/* Memory of ours: spans or numbers, then the blocks' bytes. */
 struct kvi_pack {
 	struct kvi_list node; /* in staging->packs while free */
 	uint8_t *bytes;
@@ -23,6 +23,7 @@ struct kvi_pack {
 	uint64_t export_id;
 	uint32_t span_count;
 	uint64_t sum; /* of what is filled, where sums are used */
+	struct kvi_wire_grid grid;
 };
 
 struct kvi_staging {
@@ -66,10 +67,10 @@ extern const struct kvi_poster kvi_staging_poster;
  * in whole cache lines. */
 size_t kvi_staging_get_buffer_len(const struct kvi_link *link);
 
-/* Where the bytes behind so many spans begin: on a cache line, where they are copied fastest. */
-static inline size_t kvi_pack_get_offset(size_t span_count)
+/* Where the bytes behind so many spans or numbers begin: on a cache line, where they are copied fastest. */
+static inline size_t kvi_pack_get_offset(size_t count, size_t name_len)
 {
-	return (span_count * KVI_WIRE_SPAN_LEN + KVI_COPY_LINE - 1) & ~(size_t)(KVI_COPY_LINE - 1);
+	return (count * name_len + KVI_COPY_LINE - 1) & ~(size_t)(KVI_COPY_LINE - 1);
 }
 
 /* How much a pack can hold on this lane, spans included; 0: nothing can be packed there (yet). */
