@@ -171,6 +171,39 @@ START_TEST(a_short_gap_is_a_peer_and_a_long_one_somebody_else)
 }
 END_TEST
 
+static unsigned count_offers(struct kvi_patience *patience, int64_t took_ns)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < 1000; i++)
+		if (kvi_patience_offers(patience)) {
+			kvi_patience_learn_offer(patience, took_ns);
+			count++;
+		}
+	return count;
+}
+
+START_TEST(the_cpu_is_offered_less_often_while_nobody_takes_it)
+{
+	struct kvi_patience patience = make_patience();
+	ck_assert(kvi_patience_offers(&patience));
+	ck_assert_uint_eq(count_offers(&patience, 5 * US), 1000);
+	unsigned count = count_offers(&patience, US / 2);
+	ck_assert_uint_ge(count, 1000 / 10);
+	ck_assert_uint_le(count, 1000 / 5);
+}
+END_TEST
+
+START_TEST(one_who_takes_the_cpu_is_offered_it_each_time_at_once)
+{
+	struct kvi_patience patience = make_patience();
+	count_offers(&patience, US / 2);
+	while (!kvi_patience_offers(&patience))
+		;
+	kvi_patience_learn_offer(&patience, 5 * US);
+	ck_assert_uint_eq(count_offers(&patience, 5 * US), 1000);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("patience");
@@ -184,5 +217,7 @@ int main(void)
 	tcase_add_test(tests, bulk_is_slept_for_and_teaches_nothing);
 	tcase_add_test(tests, what_the_user_has_set_is_kept);
 	tcase_add_test(tests, a_short_gap_is_a_peer_and_a_long_one_somebody_else);
+	tcase_add_test(tests, the_cpu_is_offered_less_often_while_nobody_takes_it);
+	tcase_add_test(tests, one_who_takes_the_cpu_is_offered_it_each_time_at_once);
 	return run_tests("engine_patience", tests);
 }

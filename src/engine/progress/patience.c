@@ -14,12 +14,20 @@
  * time from it. */
 #define BULK_NS (50 * US)
 #define BULK_FOR_NS KVI_MS
+/* Offering the CPU takes half a us where nobody wants it, and five times that where somebody has it for a moment. */
+#define TAKEN_NS (3 * US / 2)
 #define BAR_LEAST_NS (8 * KVI_MS)
 #define BAR_MOST_NS (512 * KVI_MS)
 
+enum { OFFER_EACH_MOST = 8 };
+
 void kvi_patience_init(struct kvi_patience *patience, int64_t most_ns, bool adapts)
 {
-	*patience = (struct kvi_patience){ .most_ns = most_ns, .adapts = adapts };
+	*patience = (struct kvi_patience){
+		.most_ns = most_ns,
+		.adapts = adapts,
+		.offer_each = 1,
+	};
 }
 
 void kvi_patience_begin(struct kvi_patience *patience, int64_t now_ns)
@@ -45,6 +53,22 @@ bool kvi_patience_is_bulk(int64_t took_ns)
 bool kvi_patience_is_late(int64_t gap_ns)
 {
 	return gap_ns > LATE_NS;
+}
+
+bool kvi_patience_offers(struct kvi_patience *patience)
+{
+	if (++patience->let_pass < patience->offer_each)
+		return false;
+	patience->let_pass = 0;
+	return true;
+}
+
+void kvi_patience_learn_offer(struct kvi_patience *patience, int64_t took_ns)
+{
+	if (took_ns > TAKEN_NS)
+		patience->offer_each = 1;
+	else if (patience->offer_each < OFFER_EACH_MOST)
+		patience->offer_each++;
 }
 
 static void adapt(struct kvi_patience *patience, int64_t slept_ns)

@@ -6,7 +6,8 @@
  * What is learned from: how long the last sleeps were. Work that came soon would have been found by looking,
  * so looking goes on longer the next time; work that came late makes it shorter, down to none. Between two
  * looks the CPU is offered to others. When it comes back late, somebody wanted it: then looking is barred,
- * twice as long each time, until looks come back in time again.
+ * twice as long each time, until looks come back in time again. When nobody takes it, which costs a system call
+ * all the same, it is offered less often, at one chance in eight at least, until somebody does.
  *
  * Pure: the caller brings the time, and does the looking (sleep.c).
  */
@@ -24,6 +25,8 @@ struct kvi_patience {
 	int64_t bulk_until_ns;
 	int64_t bar_ns;
 	int64_t barred_until_ns;
+	unsigned offer_each; /* chance to offer the CPU: 1 while somebody takes it */
+	unsigned let_pass;   /* chances since the last offer */
 };
 
 /* How a look, or the sleep behind it, ended. */
@@ -49,6 +52,12 @@ bool kvi_patience_is_bulk(int64_t took_ns);
 
 /* Whether a look that came so long after the one before was late. */
 bool kvi_patience_is_late(int64_t gap_ns);
+
+/* There is a chance to offer the CPU: whether to do so. */
+bool kvi_patience_offers(struct kvi_patience *patience);
+
+/* It was offered, and was back after took_ns. */
+void kvi_patience_learn_offer(struct kvi_patience *patience, int64_t took_ns);
 
 /* Looking began at began_ns, and it or the sleep ended now. */
 void kvi_patience_learn(struct kvi_patience *patience, enum kvi_patience_end end, int64_t began_ns,

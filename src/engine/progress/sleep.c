@@ -13,7 +13,7 @@
 
 enum {
 	RETRY_MS = 1,
-	/* Polls of the queues between two offers of the CPU, and between two looks at the epoll set. */
+	/* Polls of the queues between two chances to offer the CPU, and between two looks at the epoll set. */
 	POLLS_TO_OFFER = 4,
 	POLLS_TO_ASK = 16,
 	/* So many quick ones take no longer than one that makes system calls. */
@@ -53,10 +53,10 @@ static void nap(struct kvi_worker *worker)
 
 /* One wait for work: what it shall do, and how it ended. */
 struct wait {
+	struct kvi_patience *patience;
 	int64_t began_ns;
 	int64_t last_ns; /* the last look at the clock, before the work that was found */
 	int64_t look_ns;
-	bool ends_when_late;
 	bool is_inline;
 	unsigned polls_each; /* for one of those numbers of polls */
 	bool worked;	     /* the work that was found is done */
@@ -72,12 +72,17 @@ static void ask(struct kvi_worker *worker, struct wait *wait, int timeout_ms)
 	wait->wait_errno = errno;
 }
 
-/* Offer the CPU to others at offered_ns, without the lock. False: enough was looked. */
-static bool offer_cpu(struct wait *wait, int64_t offered_ns)
+/* Offer the CPU to others at now_ns, where somebody may want it, without the lock; the look before was at before_ns.
+ * False: enough was looked. */
+static bool offer_cpu(struct wait *wait, int64_t before_ns, int64_t now_ns)
 {
-	sched_yield();
-	wait->last_ns = kvi_clock_now();
-	bool is_late = wait->ends_when_late && kvi_patience_is_late(wait->last_ns - offered_ns);
+	wait->last_ns = now_ns;
+	if (kvi_patience_offers(wait->patience)) {
+		sched_yield();
+		wait->last_ns = kvi_clock_now();
+		kvi_patience_learn_offer(wait->patience, wait->last_ns - now_ns);
+	}
+	bool is_late = wait->patience->adapts && kvi_patience_is_late(wait->last_ns - before_ns);
 	wait->end = is_late ? KVI_PATIENCE_LATE : KVI_PATIENCE_FOUND;
 	return !is_late && wait->last_ns - wait->began_ns < wait->look_ns;
 }
@@ -96,7 +101,7 @@ static bool look(struct kvi_worker *worker, struct wait *wait)
 			wait->end = KVI_PATIENCE_WOKEN;
 			return true;
 		}
-		if (!offer_cpu(wait, wait->last_ns))
+		if (!offer_cpu(wait, wait->last_ns, kvi_clock_now()))
 			return false;
 	}
 	return false;
@@ -142,7 +147,7 @@ static int64_t get_polls_max(const struct wait *wait)
 	return wait->look_ns / LOOK_NS * wait->polls_each;
 }
 
-static bool offers_cpu(const struct wait *wait, int64_t polls)
+static bool may_offer_cpu(const struct wait *wait, int64_t polls)
 {
 	return polls % (POLLS_TO_OFFER * wait->polls_each) == 0;
 }
@@ -166,7 +171,7 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 			return true;
 		}
 		kvi_worker_give_way(worker);
-		if (offers_cpu(wait, polls)) {
+		if (may_offer_cpu(wait, polls)) {
 			int64_t now_ns = kvi_clock_now();
 			/* Bytes have come that complete nothing. */
 			wait->worked = kvi_patience_is_bulk(now_ns - wait->last_ns);
@@ -175,7 +180,7 @@ static bool look_inline(struct kvi_worker *worker, struct wait *wait)
 				return true;
 			}
 			pthread_mutex_unlock(&worker->lock);
-			bool goes_on = offer_cpu(wait, now_ns);
+			bool goes_on = offer_cpu(wait, now_ns, now_ns);
 			pthread_mutex_lock(&worker->lock);
 			if (!goes_on && !is_called(worker))
 				return false;
@@ -203,7 +208,8 @@ static bool look_into_queues(struct kvi_worker *worker, struct wait *wait)
 		if (wait->worked)
 			return true;
 		pthread_mutex_unlock(&worker->lock);
-		bool goes_on = !offers_cpu(wait, polls) || offer_cpu(wait, wait->last_ns);
+		bool goes_on = !may_offer_cpu(wait, polls) ||
+			       offer_cpu(wait, wait->last_ns, kvi_clock_now());
 		pthread_mutex_lock(&worker->lock);
 		kvi_worker_give_way(worker);
 		if (atomic_load(&worker->inline_progress)) {
@@ -294,10 +300,10 @@ static bool are_polls_quick(const struct kvi_worker *worker)
 static void begin_wait(struct kvi_worker *worker, struct kvi_patience *patience, struct wait *wait,
 		       int64_t until_ns)
 {
+	wait->patience = patience;
 	wait->last_ns = wait->began_ns;
 	wait->is_inline = worker->inline_sleeps;
 	wait->polls_each = are_polls_quick(worker) ? QUICK_POLLS : 1;
-	wait->ends_when_late = patience->adapts;
 	wait->look_ns = kvi_patience_get(patience, wait->began_ns);
 	if (wait->look_ns > until_ns - wait->began_ns)
 		wait->look_ns = until_ns - wait->began_ns;
