@@ -324,6 +324,7 @@ tests_engine_fuzz_session_SOURCES = \
 tests_engine_fuzz_lane_LDFLAGS = $(FUZZ_LINK)
 tests_engine_fuzz_lane_SOURCES = \
 	tests/engine/fuzz_lane.c \
+	tests/support/guarded.h \
 	$(FUZZ_MAIN) $(FAILING_ALLOC) $(FAKE_FABRIC)
 tests_protocol_fuzz_decode_LDFLAGS = $(FUZZ_LINK)
 tests_protocol_fuzz_decode_SOURCES = tests/protocol/fuzz_decode.c $(FUZZ_MAIN) $(PROTOCOL_SUPPORT)

@@ -20,17 +20,20 @@
 #include "engine/lane/link.h"
 #include "engine/messages.h"
 #include "engine/paged/exports.h"
+#include "engine/tagged/kv.h"
 #include "support/failing_alloc.h"
 #include "support/fake_fabric.h"
 #include "support/fuzz.h"
+#include "support/guarded.h"
 
 enum {
 	BLOCK_LEN = 4096,
 	BLOCK_COUNT = 8,
-	GUARD_LEN = 512, /* around each memory */
-	GUARD = 0xEE,
 	LARGE_LEN = 200 * 1024,
 	SMALL_LEN = 200,
+	/* Of each connection: with the memory of the defaults, filling it took most of an input's time. */
+	EAGER_LEN = 4096,
+	SEGMENT_LEN = 64 * 1024,
 	NUMBERS_MAX = 64,
 	MESSAGES_MAX = 40,
 	DATA_MAX = 600,
@@ -56,11 +59,6 @@ enum {
 	WORK_SUMS = 64, /* the connection has them */
 };
 
-struct memory {
-	uint8_t *base; /* guards are before and behind */
-	size_t len;
-};
-
 struct input {
 	const uint8_t *bytes;
 	size_t left;
@@ -76,8 +74,9 @@ static struct kvt_pool *near_pool, *far_pool;
 static struct kvt_export *near_export, *far_export;
 static struct kvt_remote *near_remote, *far_remote;
 static struct kvt_transfer *transfers[TRANSFERS_MAX];
-static unsigned transfer_count;
-static struct memory near_memory, far_memory, large, small;
+static pthread_t closers[TAGS]; /* of KVs */
+static unsigned transfer_count, closer_count;
+static struct guarded near_memory, far_memory, large, small;
 static long live_before;
 static unsigned long message_count, refused_count, visits, done_count;
 
@@ -85,31 +84,6 @@ static unsigned long message_count, refused_count, visits, done_count;
 static uint64_t numbers[NUMBERS_MAX];
 static unsigned number_count;
 static bool is_marked;
-
-/* ---- memory ---- */
-
-static struct memory make_memory(size_t len)
-{
-	uint8_t *bytes = malloc(len + 2 * GUARD_LEN);
-	require(bytes != NULL);
-	memset(bytes, GUARD, len + 2 * GUARD_LEN);
-	return (struct memory){ .base = bytes + GUARD_LEN, .len = len };
-}
-
-static bool is_guarded(const struct memory *memory)
-{
-	for (size_t i = 0; i < GUARD_LEN; i++) {
-		if (memory->base[-1 - (ptrdiff_t)i] != GUARD ||
-		    memory->base[memory->len + i] != GUARD)
-			return false;
-	}
-	return true;
-}
-
-static void free_memory(struct memory *memory)
-{
-	free(memory->base - GUARD_LEN);
-}
 
 /* ---- the puppet ---- */
 
@@ -171,6 +145,7 @@ static struct kvt_engine *open_engine(const struct kvi_handlers *handlers)
 	config.interfaces = interfaces;
 	config.interface_count = 1;
 	config.ncpus = 1;
+	config.eager_len = EAGER_LEN;
 	config.insecure = true;
 	if (kvt_engine_open(&config, &engine, &error) != KVT_OK) {
 		fprintf(stderr, "no engine: %s\n", error.text);
@@ -181,7 +156,7 @@ static struct kvt_engine *open_engine(const struct kvi_handlers *handlers)
 	return engine;
 }
 
-static struct kvt_pool *open_pool(struct kvt_engine *engine, struct memory *memory)
+static struct kvt_pool *open_pool(struct kvt_engine *engine, struct guarded *memory)
 {
 	struct kvt_extent extent = { memory->base, BLOCK_COUNT, BLOCK_LEN };
 	struct kvt_pool_config config = KVT_POOL_CONFIG_INIT;
@@ -226,6 +201,7 @@ static void set_up(void)
 	struct kvi_caps caps = fake_get_default_caps();
 	live_before = failing_alloc_get_live();
 	caps.pack_below = 2 * BLOCK_LEN;
+	caps.max_segment_len = SEGMENT_LEN;
 	fake_set_caps(&caps);
 	puppet_handlers.on_window = kvi_message_handlers.on_window;
 	for (unsigned i = 0; i <= KVI_MESSAGE_LAST; i++)
@@ -233,10 +209,10 @@ static void set_up(void)
 	near_engine = open_engine(&puppet_handlers);
 	far_engine = open_engine(NULL);
 	visitor = open_engine(NULL);
-	near_memory = make_memory(BLOCK_COUNT * BLOCK_LEN);
-	far_memory = make_memory(BLOCK_COUNT * BLOCK_LEN);
-	large = make_memory(LARGE_LEN);
-	small = make_memory(SMALL_LEN);
+	near_memory = guarded_make(BLOCK_COUNT * BLOCK_LEN);
+	far_memory = guarded_make(BLOCK_COUNT * BLOCK_LEN);
+	large = guarded_make(LARGE_LEN);
+	small = guarded_make(SMALL_LEN);
 	near_pool = open_pool(near_engine, &near_memory);
 	far_pool = open_pool(far_engine, &far_memory);
 	connect_engines(visitor, &visit_conns[0], &visit_conns[1]);
@@ -263,7 +239,7 @@ static void keep(enum kvt_err err, struct kvt_transfer *transfer)
 		transfers[transfer_count++] = transfer;
 }
 
-static void start_recv(struct kvt_kv *kv, struct memory *memory)
+static void start_recv(struct kvt_kv *kv, struct guarded *memory)
 {
 	struct kvt_recv_request request = KVT_RECV_REQUEST_INIT;
 	struct kvt_transfer *transfer;
@@ -311,6 +287,30 @@ static void start_notify(void)
 	keep(err, transfer);
 }
 
+static void *run_close(void *kv)
+{
+	kvt_kv_close(kv);
+	return NULL;
+}
+
+/* Begin to close one. That lasts a second where the peer does not say that it has stopped, as the puppet does by
+ * chance only, and the end of the connection ends it, too. */
+static void start_close(struct kvt_kv **closed)
+{
+	struct kvt_kv *kv = *closed;
+	if (kv == NULL)
+		return;
+	*closed = NULL;
+	kvi_ref_take(&kv->ref);
+	require(pthread_create(&closers[closer_count++], NULL, run_close, kv) == 0);
+	for (bool has_begun = false; !has_begun; kvi_thread_rest(KVI_MS / 50)) {
+		kvi_worker_lock(kv->worker);
+		has_begun = kv->closing;
+		kvi_worker_unlock(kv->worker);
+	}
+	kvi_ref_drop(&kv->ref);
+}
+
 static void start_work(unsigned work)
 {
 	if (work & WORK_RECV)
@@ -331,12 +331,14 @@ static void start_work(unsigned work)
 
 /* ---- messages out of an input ---- */
 
+/* Never what the fabric takes for memory that nobody has written: the input may say as many of these as it likes. */
 static uint8_t take_byte(struct input *input)
 {
 	if (input->left == 0)
 		return 0;
 	input->left--;
-	return *input->bytes++;
+	uint8_t byte = *input->bytes++;
+	return byte == FAILING_ALLOC_FILL ? 0 : byte;
 }
 
 static uint64_t take_number(struct input *input)
@@ -495,9 +497,7 @@ static void do_one(struct input *input)
 		return;
 	}
 	if (what == DO_CLOSE_KV) {
-		struct kvt_kv **kv = &far_kvs[take_byte(input) % TAGS];
-		kvt_kv_close(*kv);
-		*kv = NULL;
+		start_close(&far_kvs[take_byte(input) % TAGS]);
 		return;
 	}
 	kvi_worker_lock(link->shard->worker);
@@ -565,6 +565,8 @@ static void close_connection(void)
 		done_count++;
 	}
 	transfer_count = 0;
+	while (closer_count > 0)
+		require(pthread_join(closers[--closer_count], NULL) == 0);
 	for (unsigned i = 0; i < TAGS; i++) {
 		kvt_kv_close(far_kvs[i]);
 		far_kvs[i] = NULL;
@@ -627,8 +629,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		do_one(&input);
 	await_reaction();
 	close_connection();
-	require(is_guarded(&far_memory) && is_guarded(&large) && is_guarded(&small));
-	require(is_guarded(&near_memory));
+	require(guarded_holds(&far_memory) && guarded_holds(&large) && guarded_holds(&small));
+	require(guarded_holds(&near_memory));
 	take_events(near_engine);
 	take_events(far_engine);
 	if (++inputs % VISIT_EVERY == 0)
@@ -673,7 +675,7 @@ void fuzz_add_seeds(void (*add)(const uint8_t *bytes, size_t len))
 
 void fuzz_finish(void)
 {
-	struct memory *memories[] = { &near_memory, &far_memory, &large, &small };
+	struct guarded *memories[] = { &near_memory, &far_memory, &large, &small };
 	struct kvt_stats stats = KVT_STATS_INIT;
 	pay_visit();
 	for (unsigned i = 0; i < 2; i++) {
@@ -688,11 +690,10 @@ void fuzz_finish(void)
 	kvt_engine_close(far_engine);
 	kvt_engine_close(visitor);
 	for (unsigned i = 0; i < 4; i++)
-		free_memory(memories[i]);
+		guarded_free(memories[i]);
 	require(fake_is_empty());
 	require(failing_alloc_get_live() == live_before);
 	printf("lanes: %lu messages said, %lu connections refused, %lu transfers ended, %lu "
-	       "messages "
-	       "of another peer came\n",
+	       "messages of another peer came\n",
 	       message_count, refused_count, done_count, visits);
 }
