@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/tagged/kv.h"
 #include "support/runner.h"
 
 enum { STOPS = 1000, THREADS = 4 };
@@ -91,11 +92,47 @@ START_TEST(a_kv_closes_while_its_engine_is_stopped)
 }
 END_TEST
 
+/* ---- afterwards ---- */
+
+struct start {
+	struct kvt_kv *kv;
+	struct kvt_transfer *receive;
+};
+
+static void *start_one(void *arg)
+{
+	struct start *start = arg;
+	start->receive = start_recv(start->kv, NULL, SIZE_MAX);
+	return NULL;
+}
+
+/* The worker's thread has gone, and whoever else has its lock does not look what has come meanwhile. */
+START_TEST(a_receive_that_is_started_in_a_stopped_engine_ends_beside_another_thread)
+{
+	pthread_t thread;
+	bed_open(&bed, NULL);
+	struct start start = { .kv = open_kv(bed.near.conn, 5) };
+	struct kvi_worker *worker = start.kv->worker;
+	kvt_engine_stop(bed.near.engine);
+	kvi_worker_lock(worker);
+	pthread_create(&thread, NULL, start_one, &start);
+	rest(20 * KVI_MS);
+	kvi_worker_unlock(worker);
+	pthread_join(thread, NULL);
+	wait_until(kvt_transfer_is_done(start.receive));
+	finish(start.receive, KVT_E_CLOSED);
+	kvt_kv_close(start.kv);
+	bed_close(&bed);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tests = tcase_create("stop");
 	tcase_set_timeout(tests, 300);
 	tcase_add_test(tests, an_engine_that_threads_wait_in_stops_every_time);
 	tcase_add_test(tests, a_kv_closes_while_its_engine_is_stopped);
+	tcase_add_test(tests,
+		       a_receive_that_is_started_in_a_stopped_engine_ends_beside_another_thread);
 	return run_tests("engine_stop", tests);
 }

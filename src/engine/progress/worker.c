@@ -277,10 +277,21 @@ void kvi_worker_push(struct kvi_worker *worker, struct kvi_command *command)
 	kvi_wake(&worker->wake);
 }
 
+/* Nobody looks at a stopped worker's commands but who sends one. Its stop looks after it has said so. */
+static void run_if_stopped(struct kvi_worker *worker)
+{
+	if (!worker->stopped)
+		return;
+	kvi_worker_lock(worker);
+	run_commands(worker);
+	kvi_worker_unlock(worker);
+}
+
 void kvi_worker_submit(struct kvi_worker *worker, struct kvi_command *command)
 {
 	if (pthread_mutex_trylock(&worker->lock) != 0) {
 		kvi_worker_push(worker, command);
+		run_if_stopped(worker);
 		return;
 	}
 	run_commands(worker); /* those submitted before keep their place */
@@ -298,6 +309,7 @@ void kvi_worker_submit_lightly(struct kvi_worker *worker, struct kvi_command *co
 		kvi_worker_unlock(worker);
 	} else {
 		kvi_mailbox_send(&worker->commands, &command->mail);
+		run_if_stopped(worker);
 	}
 	kvi_wake(&worker->wake);
 }
@@ -564,8 +576,8 @@ void kvi_worker_stop(struct kvi_worker *worker)
 	pthread_join(worker->thread, NULL);
 
 	kvi_worker_lock(worker);
-	run_commands(worker);
 	atomic_store(&worker->stopped, true);
+	run_commands(worker);
 	kvi_worker_check_fds(worker);
 	close_queues(worker);
 	kvi_worker_unlock(worker);
