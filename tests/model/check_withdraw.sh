@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The withdrawal of an export as a model (withdraw.pml), and its steps compared with transitions.list, which the engine
-# is held to by tests/engine/check_withdrawal.c. With KVT_TEST_LONG larger ones; the largest has 22 million states, which take
-# some minutes and 3 GB. Not searched: two transfers in each of two sessions on several lanes.
+# is held to by tests/engine/check_withdrawal.c. With KVT_TEST_LONG larger ones, of up to some million states. Not searched
+# to the end: two transfers in each of two sessions; on one lane 91 million states, in 5 minutes, had no error.
 . "${KVT_SRCDIR:?run make check, or source tests/env.sh of a build tree first}/tests/model/model.sh"
 use_model withdraw.pml
 one='-DTRANSFERS=1 -DPIECES=3'
@@ -18,11 +18,6 @@ one='-DTRANSFERS=1 -DPIECES=3'
 			check 0 'nothing of one session reaches the next, in full' $lanes -DSESSIONS=2 -DTRANSFERS=1 -DIMPORTS=2
 		fi
 	done
-	if test -n "${KVT_TEST_LONG:-}"; then
-		states=-DHC4
-		check 0 'nothing of one session reaches the next, two transfers in each' -DONE_LANE -DSESSIONS=2
-		states=-DCOLLAPSE
-	fi
 	check 1 'an owner that does not wait is found' $one -DOWNER_RUSHES
 	check 1 'an owner that does not wait is found' $one -DOWNER_RUSHES -DSPREAD
 	check 1 'an owner that lets the peer in while it withdraws is found' -DIMPORTS=2 $one -DOWNER_ATTACHES

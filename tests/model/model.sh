@@ -14,7 +14,6 @@ tmp=$(mktemp -d) || exit 99
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp" || exit 99
 failed=0
-states=-DCOLLAPSE # how they are kept: whole, or -DHC4 (hashes of 64 bits), which takes less memory
 
 # use_model FILE: of this directory, by all checks that follow.
 use_model() {
@@ -26,7 +25,7 @@ check() {
 	expected=$1
 	sentence=$2
 	shift 2
-	if spin -a "$@" "$model" > spin.log 2>&1 && $cc -w ${KVT_TEST_LONG:+-O2} -DSAFETY $states -DMEMLIM=8000 -o pan pan.c 2>> spin.log &&
+	if spin -a "$@" "$model" > spin.log 2>&1 && $cc -w ${KVT_TEST_LONG:+-O2} -DSAFETY -DCOLLAPSE -o pan pan.c 2>> spin.log &&
 		./pan -m1000000 > pan.log 2>&1 && grep -q "errors: $expected\$" pan.log &&
 		! grep -q 'max search depth too small' pan.log; then
 		echo "ok: $sentence ($*): $(sed -n 's/^ *\([0-9]*\) states, stored.*/\1 states/p' pan.log)"
