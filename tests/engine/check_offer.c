@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "engine/paged/pool.h"
 #include "support/runner.h"
 
 enum { MORE = 3 };
@@ -270,6 +271,36 @@ START_TEST(an_offer_is_withdrawn_though_there_is_no_memory)
 }
 END_TEST
 
+/* The peer's write is held, and so the withdrawal by the pool. */
+START_TEST(an_offer_closes_behind_withdrawals_that_another_thread_has_begun)
+{
+	pthread_t stopper, opener;
+	pages_open((unsigned)_i);
+	kvt_remote_close(pages.remote);
+	kvt_export_close(pages.exported); /* the pool has the offer's alone */
+	pages.exported = NULL;
+	ck_assert_int_eq(try_offer("cache", KVT_ACCESS_WRITE), KVT_OK);
+	pages.remote = find(pages.bed.near.conn, "cache");
+	fill_pages(KVT_WRITE, 5);
+	fake_hold(FAKE_WRITE);
+	struct kvt_transfer *transfer = start_blocks(KVT_WRITE, 5, NULL, 0);
+	wait_until(get_stats(pages.bed.near.engine).segments > 0);
+	fake_trickle(true);
+	pthread_create(&stopper, NULL, stop_pool, pages.far);
+	wait_until(atomic_load(&pages.far->closing));
+	rest(5 * KVI_MS);
+	pthread_create(&opener, NULL, let_go_soon, NULL);
+	kvt_offer_close(offer);
+	memset(pages.far_memory, 0, PAGES_LEN);
+	rest(30 * KVI_MS);
+	ck_assert_msg(holds_only(pages.far_memory, PAGES_LEN, 0), "written after the withdrawal");
+	pthread_join(opener, NULL);
+	pthread_join(stopper, NULL);
+	finish(transfer, KVT_E_WITHDRAWN);
+	pages_close();
+}
+END_TEST
+
 START_TEST(an_offer_outlives_its_engine)
 {
 	pages_open(0);
@@ -293,6 +324,8 @@ int main(void)
 	tcase_add_loop_test(tests, peers_that_are_lost_leave_nothing_of_an_offer, 0, MAIN_WAYS);
 	tcase_add_test(tests, a_connection_on_which_an_offer_fails_ends_with_that_error);
 	tcase_add_loop_test(tests, an_offer_is_withdrawn_though_there_is_no_memory, 0, 2);
+	tcase_add_loop_test(tests, an_offer_closes_behind_withdrawals_that_another_thread_has_begun,
+			    0, MAIN_WAYS);
 	tcase_add_test(tests, an_offer_outlives_its_engine);
 	return run_tests("engine_offer", tests);
 }

@@ -122,13 +122,6 @@ START_TEST(a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end
 }
 END_TEST
 
-static void *let_go_soon(void *arg)
-{
-	rest(20 * KVI_MS);
-	fake_hold(0);
-	return arg;
-}
-
 START_TEST(freeing_a_transfer_cancels_it_first)
 {
 	pthread_t thread;
@@ -257,6 +250,12 @@ END_TEST
 
 /* ---- withdrawing ---- */
 
+static void *close_export(void *arg)
+{
+	kvt_export_close(arg);
+	return NULL;
+}
+
 static uint8_t descriptor[1024];
 static size_t descriptor_len;
 
@@ -301,6 +300,30 @@ START_TEST(withdrawing_ends_the_peers_transfers_first)
 	kvt_remote_close(pages.remote);
 	share_pages();
 	expect_transfers_work();
+	pages_close();
+}
+END_TEST
+
+/* Whoever frees the memory next relies on that. */
+START_TEST(a_pool_closes_behind_withdrawals_that_another_thread_has_begun)
+{
+	pthread_t closer, opener;
+	pages_open((unsigned)_i % MAIN_WAYS);
+	struct kvt_transfer *transfer = start_held(get_direction(_i));
+	struct kvt_export *exported = pages.exported;
+	pages.exported = NULL;
+	kvi_ref_take(&exported->ref);
+	pthread_create(&closer, NULL, close_export, exported);
+	wait_until(atomic_load(&exported->state) != KVI_EXPORT_OPEN);
+	rest(5 * KVI_MS);
+	pthread_create(&opener, NULL, let_go_soon, NULL);
+	kvt_pool_stop(pages.far);
+	ck_assert_int_eq(atomic_load(&exported->state), KVI_EXPORT_CLOSED);
+	expect_far_left_alone();
+	pthread_join(opener, NULL);
+	pthread_join(closer, NULL);
+	kvi_ref_drop(&exported->ref);
+	finish(transfer, KVT_E_WITHDRAWN);
 	pages_close();
 }
 END_TEST
@@ -365,18 +388,6 @@ START_TEST(what_is_written_while_a_withdrawal_begins_is_there_or_fails)
 END_TEST
 
 /* ---- ended before they have begun ---- */
-
-static void *close_export(void *arg)
-{
-	kvt_export_close(arg);
-	return NULL;
-}
-
-static void *stop_pool(void *arg)
-{
-	kvt_pool_stop(arg);
-	return NULL;
-}
 
 /* Its worker is busy with something else between the call and the start. */
 START_TEST(what_ends_a_transfer_before_it_begins_is_notified_as_well)
@@ -468,6 +479,10 @@ int main(void)
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, READS,
 			    READS + MANY_LANES + 1);
+	tcase_add_loop_test(tests, a_pool_closes_behind_withdrawals_that_another_thread_has_begun,
+			    0, MAIN_WAYS);
+	tcase_add_loop_test(tests, a_pool_closes_behind_withdrawals_that_another_thread_has_begun,
+			    READS, READS + MANY_LANES + 1);
 	tcase_add_loop_test(tests, withdrawing_cuts_the_connection_when_the_peer_does_not_stop,
 			    PACKS, MAIN_WAYS);
 	tcase_add_loop_test(tests,

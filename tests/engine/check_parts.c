@@ -238,13 +238,6 @@ START_TEST(a_request_with_one_bad_part_moves_nothing)
 }
 END_TEST
 
-static void *let_go_soon(void *arg)
-{
-	rest(30 * KVI_MS);
-	fake_hold(0);
-	return arg;
-}
-
 /* Of the pool or of the export of one of its parts. */
 START_TEST(a_transfer_ends_as_a_whole_when_one_of_its_parts_is_taken_away)
 {

@@ -112,7 +112,6 @@ static struct kvt_engine *open_engine(bool insecure)
 	config.interfaces = interfaces;
 	config.interface_count = 1;
 	config.ncpus = 1;
-	config.ncpus = 1;
 	config.eager_len = EAGER_LEN;
 	config.insecure = insecure;
 	if (!insecure) {

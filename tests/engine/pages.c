@@ -222,6 +222,21 @@ bool are_moved(enum kvt_direction direction, uint32_t seed)
 	return moved;
 }
 
+/* ---- threads ---- */
+
+void *let_go_soon(void *arg)
+{
+	rest(20 * KVI_MS);
+	fake_hold(0);
+	return arg;
+}
+
+void *stop_pool(void *pool)
+{
+	kvt_pool_stop(pool);
+	return NULL;
+}
+
 /* ---- notifications ---- */
 
 struct kvt_transfer *start_notify(struct kvt_conn *conn, const void *bytes, size_t len)

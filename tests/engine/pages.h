@@ -74,6 +74,10 @@ struct kvt_transfer *start_blocks_noting(enum kvt_direction direction, uint32_t 
 /* Whether every block that start_blocks() was to move is there and nothing else was touched. */
 bool are_moved(enum kvt_direction direction, uint32_t seed);
 
+/* Threads: one lets everything that is held go after 20 ms; one stops the pool that it is given. */
+void *let_go_soon(void *arg);
+void *stop_pool(void *pool);
+
 struct kvt_transfer *start_notify(struct kvt_conn *conn, const void *bytes, size_t len);
 
 /* Waits for the next event of the engine, which must be of this kind. */

@@ -2,8 +2,8 @@
 /*
  * offer.c - exporting a pool on all connections, and withdrawing it from them.
  *
- * Design notes. An offer has no list of its exports, which come and go with their connections: it finds them by
- * its name. Each of them keeps a reference to itself, in place of the handle that nobody has.
+ * Design notes. An offer has no list of its exports, which come and go with their connections: it finds them among
+ * those of its pool. Each of them keeps a reference to itself, in place of the handle that nobody has.
  */
 #include "engine/conn/offer.h"
 
@@ -95,11 +95,12 @@ static void withdraw(const struct kvt_offer *offer)
 	struct kvi_list exports;
 	kvi_list_init(&exports);
 	pthread_mutex_lock(&engine->lock);
-	kvi_list_for_each (node, next_node, &engine->conns) {
-		struct kvt_conn *conn = kvi_container_of(node, struct kvt_conn, node);
-		struct kvt_export *found = kvi_export_find_offered(conn, offer->name, offer);
-		if (found != NULL)
-			kvi_list_append(&exports, &found->offer_node);
+	kvi_list_for_each (node, next_node, &offer->pool->exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
+		if (atomic_load(&exported->offer) != offer)
+			continue;
+		kvi_ref_take(&exported->ref);
+		kvi_list_append(&exports, &exported->offer_node);
 	}
 	pthread_mutex_unlock(&engine->lock);
 	kvi_exports_withdraw(&exports);

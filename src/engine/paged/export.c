@@ -369,22 +369,27 @@ static void await_peer(struct kvt_export *exported, int64_t since_ns)
 	kvi_conn_await_end(conn);
 }
 
-/* Nobody has the handle of an offer's export: it goes with its withdrawal, or its connection. */
-static void drop_offers_ref(struct kvt_export *exported)
+/* Its pool need not wait for it any more, nor its offer. */
+static void leave_pool(struct kvt_export *exported)
 {
 	struct kvt_engine *engine = exported->conn->engine;
-	if (atomic_exchange(&exported->offer, NULL) == NULL)
-		return;
 	pthread_mutex_lock(&engine->lock);
 	kvi_list_remove(&exported->pool_node);
 	pthread_mutex_unlock(&engine->lock);
+}
+
+/* Nobody has the handle of an offer's export: it goes with its withdrawal, or its connection. */
+static void drop_offers_ref(struct kvt_export *exported)
+{
+	if (atomic_exchange(&exported->offer, NULL) == NULL)
+		return;
+	leave_pool(exported);
 	kvi_ref_drop(&exported->ref);
 }
 
 static struct kvi_withdrawal begin_withdrawal(struct kvt_export *exported)
 {
 	struct kvt_conn *conn = exported->conn;
-	struct kvt_engine *engine = conn->engine;
 	enum kvi_export_state open = KVI_EXPORT_OPEN;
 	pthread_mutex_lock(&conn->exports.lock);
 	bool first = atomic_compare_exchange_strong(&exported->state, &open, KVI_EXPORT_CLOSING);
@@ -395,11 +400,6 @@ static struct kvi_withdrawal begin_withdrawal(struct kvt_export *exported)
 	/* Packs are unpacked until the peer has confirmed: it may report them to its application as success. */
 	if (must_confirm)
 		tell_peer(exported);
-	if (first) {
-		pthread_mutex_lock(&engine->lock);
-		kvi_list_remove(&exported->pool_node);
-		pthread_mutex_unlock(&engine->lock);
-	}
 	return (struct kvi_withdrawal){ first, must_confirm, kvi_clock_now() };
 }
 
@@ -420,6 +420,7 @@ static void end_withdrawal(struct kvt_export *exported, struct kvi_withdrawal wi
 	pthread_mutex_lock(&conn->exports.lock);
 	forget_export(&conn->exports, exported);
 	pthread_mutex_unlock(&conn->exports.lock);
+	leave_pool(exported);
 	kvi_worker_lock(home);
 	atomic_store(&exported->state, KVI_EXPORT_CLOSED);
 	kvi_worker_signal(home);
@@ -459,19 +460,6 @@ void kvi_exports_withdraw(struct kvi_list *exports)
 		end_withdrawal(exported, exported->withdrawal);
 		kvi_ref_drop(&exported->ref);
 	}
-}
-
-struct kvt_export *kvi_export_find_offered(struct kvt_conn *conn, const char *name,
-					   const struct kvt_offer *offer)
-{
-	pthread_mutex_lock(&conn->exports.lock);
-	struct kvt_export *found = find_name(&conn->exports, name, strlen(name));
-	if (found != NULL && atomic_load(&found->offer) != offer)
-		found = NULL;
-	if (found != NULL)
-		kvi_ref_take(&found->ref);
-	pthread_mutex_unlock(&conn->exports.lock);
-	return found;
 }
 
 void kvt_export_close(struct kvt_export *exported)

@@ -61,7 +61,7 @@ struct kvt_export {
 	bool attached;				 /* the peer knows it */
 
 	/* under engine->lock */
-	struct kvi_list pool_node;
+	struct kvi_list pool_node; /* in pool->exports, until its withdrawal has ended */
 
 	/* of the thread that closes its offer */
 	struct kvi_list offer_node;
@@ -111,9 +111,6 @@ enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_
 			      unsigned access, const char *name, struct kvt_error *error);
 /* The caller's reference becomes its own, until it is withdrawn or ends with its connection. */
 void kvi_export_adopt(struct kvt_export *exported, struct kvt_offer *offer);
-/* The open export of that name, if it is the offer's, with a reference; NULL: there is none. */
-struct kvt_export *kvi_export_find_offered(struct kvt_conn *conn, const char *name,
-					   const struct kvt_offer *offer);
 /* The export that the peer names, NULL when it has confirmed the withdrawal. It stays valid while a
  * worker's lock is held that was taken before. */
 struct kvt_export *kvi_export_find(struct kvt_conn *conn, uint64_t id);

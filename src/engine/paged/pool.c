@@ -246,12 +246,12 @@ void kvi_pools_stop(struct kvt_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-/* The first export of the pool that is not withdrawn yet, with a reference; NULL: all are. */
+/* The first export of the pool whose withdrawal has not ended, with a reference; NULL: all have. */
 static struct kvt_export *take_export(struct kvt_pool *pool)
 {
 	struct kvt_export *found = NULL;
 	pthread_mutex_lock(&pool->engine->lock);
-	struct kvi_list *node = kvi_list_take_first(&pool->exports);
+	struct kvi_list *node = kvi_list_get_first(&pool->exports);
 	if (node != NULL) {
 		found = kvi_container_of(node, struct kvt_export, pool_node);
 		kvi_ref_take(&found->ref);
