@@ -202,20 +202,13 @@ void kvi_paged_on_ended(struct kvi_spread *spread)
 
 /* ---- as a kind of transfers ---- */
 
-/* What has ended it before it has begun; NULL: nothing. */
-static const char *find_end(const struct kvi_paged *paged, enum kvt_err *err)
+static void check_pairs(const struct kvi_paged *paged, struct kvt_error *error)
 {
-	for (size_t i = 0; i < paged->pair_count; i++) {
-		if (atomic_load(&paged->pairs[i].pool->closing)) {
-			*err = KVT_E_CLOSED;
-			return "the pool is closed";
-		}
-		if (atomic_load(&paged->pairs[i].remote->withdrawn)) {
-			*err = KVT_E_WITHDRAWN;
-			return "the peer has withdrawn this memory";
-		}
-	}
-	return NULL;
+	for (size_t i = 0; i < paged->pair_count && error->code == KVT_OK; i++)
+		if (atomic_load(&paged->pairs[i].pool->closing))
+			kvi_fail(error, KVT_E_CLOSED, 0, "the pool is closed");
+		else if (atomic_load(&paged->pairs[i].remote->withdrawn))
+			kvi_fail(error, KVT_E_WITHDRAWN, 0, "the peer has withdrawn this memory");
 }
 
 /* A transfer is in the list of each of its pools once. */
@@ -235,21 +228,21 @@ static void paged_start(struct kvt_transfer *transfer)
 {
 	struct kvi_paged *paged = paged_of(transfer);
 	struct kvi_shard *shard = paged->home->shard;
-	enum kvt_err err = KVT_E_NO_MEMORY;
+	struct kvt_error error = { .code = KVT_OK };
 	if (shard->severed) {
-		struct kvt_error error = { .code = KVT_OK };
 		kvi_conn_check(transfer->conn, &error);
 		kvi_transfer_complete(transfer, &error);
 		return;
 	}
-	bool added = kvi_table_add(&shard->paged, &paged->entry, paged->number, 0);
+	if (!kvi_table_add(&shard->paged, &paged->entry, paged->number, 0))
+		kvi_fail(&error, KVT_E_NO_MEMORY, 0, "no memory for a transfer");
 	enter_pools(paged);
+	check_pairs(paged, &error);
 	kvi_transfer_set_first_deadline(transfer);
 	paged->state = KVI_PAGED_MOVING;
 	/* The call has succeeded, so the peer's application is notified of a failure, too. */
-	const char *end = added ? find_end(paged, &err) : "no memory for a transfer";
-	if (end != NULL) {
-		kvi_transfer_give_up(transfer, err, end);
+	if (error.code != KVT_OK) {
+		kvi_transfer_give_up(transfer, error.code, error.text);
 	} else if (paged->len > 0 && !paged->carried) {
 		if (kvi_spread_start(&paged->spread, paged->home, paged->only_home) != KVT_OK)
 			kvi_transfer_give_up(transfer, KVT_E_NO_MEMORY, "no memory for a transfer");

@@ -95,7 +95,7 @@ static size_t get_span_len(const struct kvi_pack *pack, uint32_t number)
  * sent, and the buffer is memory that held something else. */
 static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
 {
-	const size_t name_len = pack->grid.block_len > 0 ? KVI_WIRE_NUMBER_LEN : KVI_WIRE_SPAN_LEN;
+	const size_t name_len = kvi_pack_get_name_len(&pack->grid);
 	const size_t offset = kvi_pack_get_offset(pack->span_count, name_len);
 	const size_t names_len = pack->span_count * name_len;
 	uint8_t *to = pack->bytes + offset;

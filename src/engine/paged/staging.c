@@ -340,7 +340,7 @@ void kvi_staging_release_buffer(struct kvi_link *link)
 static size_t find_bytes(const struct kvi_message_pack *pack, size_t buffer_len)
 {
 	const bool is_grid = pack->grid.block_len > 0;
-	const size_t name_len = is_grid ? KVI_WIRE_NUMBER_LEN : KVI_WIRE_SPAN_LEN;
+	const size_t name_len = kvi_pack_get_name_len(&pack->grid);
 	if (pack->span_count > buffer_len / name_len)
 		return SIZE_MAX;
 	size_t offset = kvi_pack_get_offset(pack->span_count, name_len);

@@ -67,6 +67,12 @@ extern const struct kvi_poster kvi_staging_poster;
  * in whole cache lines. */
 size_t kvi_staging_get_buffer_len(const struct kvi_link *link);
 
+/* What names each block of a pack: its number on a grid, or a span. */
+static inline size_t kvi_pack_get_name_len(const struct kvi_wire_grid *grid)
+{
+	return grid->block_len > 0 ? KVI_WIRE_NUMBER_LEN : KVI_WIRE_SPAN_LEN;
+}
+
 /* Where the bytes behind so many spans or numbers begin: on a cache line, where they are copied fastest. */
 static inline size_t kvi_pack_get_offset(size_t count, size_t name_len)
 {
