@@ -152,9 +152,13 @@ START_TEST(no_completion_is_asked_for_of_an_unsignalled_send_where_one_costs_sys
 	for (size_t i = 0; i < COUNT; i++)
 		post_unsignalled(&near, &sends[i], &source, 0, LEN);
 	bed_wait(&bed, count_reported(receives, COUNT) == COUNT);
-	bed_run(&bed, 10 * KVI_MS);
 	bool is_silent = kvi_ofi_cq(bed.near.cq)->rail->profile->unsignalled;
-	ck_assert_uint_eq(count_reported(sends, COUNT), is_silent ? 0 : COUNT);
+	if (is_silent) {
+		bed_run(&bed, 10 * KVI_MS);
+		ck_assert_uint_eq(count_reported(sends, COUNT), 0);
+	} else {
+		bed_wait(&bed, count_reported(sends, COUNT) == COUNT);
+	}
 	/* They are done, so nothing of the closed lane is held for the provider. */
 	end_close(&near);
 	bed_wait(&bed, count_reported(sends, COUNT) == COUNT);
