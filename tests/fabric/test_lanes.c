@@ -151,8 +151,9 @@ static void *sleep_for_all(void *arg)
 		bool did = side_poll(side);
 		taken = count_reported(sleeper->crowd->receives, LANES);
 		atomic_store(&sleeper->taken, taken);
+		/* On a busy machine there may be nothing yet. */
 		if (!did && taken < LANES && kvi_cq_may_sleep(side->cq) &&
-		    epoll_wait(epoll_fd, &event, 1, 2000) == 0)
+		    epoll_wait(epoll_fd, &event, 1, 2000) == 0 && side_poll(side))
 			atomic_store(&sleeper->slept_over, true);
 	}
 	close(epoll_fd);

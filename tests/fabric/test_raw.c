@@ -143,6 +143,7 @@ END_TEST
 START_TEST(a_peer_that_says_it_copies_holds_up_the_close_of_its_lanes_once)
 {
 	enum { LANES = 10 };
+	unsigned held = 0;
 	struct bed bed;
 	static struct raw raws[LANES];
 	bed_open(&bed);
@@ -150,10 +151,14 @@ START_TEST(a_peer_that_says_it_copies_holds_up_the_close_of_its_lanes_once)
 		raw_open(&raws[i], &bed, KVI_ACCESS_REMOTE_WRITE);
 		atomic_store(&raws[i].ring.own->pulling, 1);
 	}
-	int64_t since = kvi_clock_now();
-	for (unsigned i = 0; i < LANES; i++)
+	for (unsigned i = 0; i < LANES; i++) {
+		int64_t since = kvi_clock_now();
 		end_close(&raws[i].far);
-	ck_assert_int_lt(kvi_clock_now() - since, 250 * KVI_MS);
+		held += kvi_clock_now() - since >= 40 * KVI_MS;
+	}
+	/* The first one, and what a busy machine holds up. */
+	ck_assert_uint_ge(held, 1);
+	ck_assert_uint_le(held, LANES / 2);
 	for (unsigned i = 0; i < LANES; i++)
 		raw_close(&raws[i]);
 	bed_close(&bed);
