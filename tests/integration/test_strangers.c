@@ -42,20 +42,22 @@ static struct kvt_engine *open_insecure_engine(void)
 /* What a real engine says first, caught by a listener that never answers. */
 static size_t catch_hello(uint8_t hello[HELLO_LEN_MAX])
 {
-	uint16_t port;
-	struct kvt_conn *conn;
-	int listener = raw_listen(&port);
+	struct kvt_connect_request request = KVT_CONNECT_REQUEST_INIT;
+	struct kvt_transfer *call;
+	int listener = raw_listen(&request.port);
 	struct kvt_engine *engine = open_insecure_engine();
-	must(kvt_conn_open(engine, get_host(), port, 100 * MS, &conn, NULL) == KVT_E_UNREACHABLE,
-	     "a silent listener let it in");
+	request.host = get_host();
+	request.timeout_ns = PATIENCE_NS;
+	must(kvt_connect_start(engine, &request, &call, NULL) == KVT_OK, "no call");
 	int fd = raw_accept(listener);
 	size_t len = OPENING_LEN + RECORD_HEADER_LEN;
-	must(raw_recv(fd, hello, len, SECOND) == len, "no opening");
+	must(raw_recv(fd, hello, len, PATIENCE_NS) == len, "no opening");
 	size_t left = hello[OPENING_LEN];
-	must(left <= HELLO_LEN_MAX - len && raw_recv(fd, hello + len, left, SECOND) == left, "no "
-											     "hell"
-											     "o");
+	must(left <= HELLO_LEN_MAX - len, "too long a hello");
+	must(raw_recv(fd, hello + len, left, PATIENCE_NS) == left, "no hello");
 	len += left;
+	kvt_transfer_cancel(call);
+	finish(call, KVT_E_CANCELLED);
 	close(fd);
 	close(listener);
 	kvt_engine_close(engine);
