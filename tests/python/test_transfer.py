@@ -12,7 +12,7 @@ import kvtrans_engine
 from conftest import is_within
 
 
-def wait_until(condition, seconds=5):
+def wait_until(condition, seconds=20):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
