@@ -232,6 +232,13 @@ void peer_tell(struct peer *peer, uint64_t number)
 	must(false, "the other end has gone");
 }
 
+void peer_await_turn(const struct peer *peer)
+{
+	struct pollfd pollfd = { .fd = peer->fd, .events = POLLIN };
+	while (poll(&pollfd, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
 uint64_t peer_hear(struct peer *peer)
 {
 	struct note note;

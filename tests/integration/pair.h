@@ -28,6 +28,8 @@ void peer_start(struct peer *peer, void (*role)(struct peer *test, const void *a
 /* Say a number; wait for the number that the other end says next. A failure there is one here. */
 void peer_tell(struct peer *peer, uint64_t number);
 uint64_t peer_hear(struct peer *peer);
+/* Before that, where it may say nothing for long: wait without a limit until it has, or has ended. */
+void peer_await_turn(const struct peer *peer);
 /* It has said one, or ended. */
 bool peer_has_spoken(const struct peer *peer);
 
