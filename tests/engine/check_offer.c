@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "engine/paged/exports.h"
 #include "engine/paged/pool.h"
 #include "support/runner.h"
 
@@ -301,6 +302,57 @@ START_TEST(an_offer_closes_behind_withdrawals_that_another_thread_has_begun)
 }
 END_TEST
 
+static bool are_withdrawn(struct kvt_remote *const *remotes, unsigned count)
+{
+	unsigned withdrawn = 0;
+	for (unsigned i = 0; i < count; i++)
+		withdrawn += atomic_load(&remotes[i]->withdrawn);
+	return withdrawn == count;
+}
+
+/* They all write, and are slow to stop, or do not. */
+START_TEST(a_pool_that_stops_is_withdrawn_from_all_peers_at_the_same_time)
+{
+	enum { PEERS = 1 + MORE };
+	bool do_stop = _i == 0;
+	pthread_t stopper;
+	struct kvt_remote *remotes[PEERS];
+	struct kvt_transfer *transfers[PEERS];
+	pages_open(0);
+	kvt_remote_close(pages.remote);
+	kvt_export_close(pages.exported);
+	pages.exported = NULL;
+	for (unsigned i = 0; i < MORE; i++)
+		connect_more(i);
+	ck_assert_int_eq(try_offer("cache", KVT_ACCESS_WRITE), KVT_OK);
+	fill_pages(KVT_WRITE, 5);
+	fake_hold(FAKE_WRITE);
+	for (unsigned i = 0; i < PEERS; i++) {
+		remotes[i] = find(i < MORE ? more[i].near : pages.bed.near.conn, "cache");
+		pages.remote = remotes[i];
+		transfers[i] = start_blocks(KVT_WRITE, 5, NULL, 0);
+	}
+	fake_trickle(do_stop);
+	int64_t started_ns = kvi_clock_now();
+	pthread_create(&stopper, NULL, stop_pool, pages.far);
+	wait_until(are_withdrawn(remotes, PEERS));
+	if (do_stop)
+		fake_hold(0);
+	pthread_join(stopper, NULL);
+	if (!do_stop)
+		expect_took(started_ns, 700 * KVI_MS, 2500 * KVI_MS); /* as one of them */
+	fake_hold(0);
+	for (unsigned i = 0; i < PEERS; i++)
+		finish(transfers[i], KVT_E_WITHDRAWN);
+	for (unsigned i = 0; i < MORE; i++) {
+		kvt_remote_close(remotes[i]);
+		disconnect_more(i);
+	}
+	kvt_offer_close(offer);
+	pages_close();
+}
+END_TEST
+
 START_TEST(an_offer_outlives_its_engine)
 {
 	pages_open(0);
@@ -326,6 +378,8 @@ int main(void)
 	tcase_add_loop_test(tests, an_offer_is_withdrawn_though_there_is_no_memory, 0, 2);
 	tcase_add_loop_test(tests, an_offer_closes_behind_withdrawals_that_another_thread_has_begun,
 			    0, MAIN_WAYS);
+	tcase_add_loop_test(tests, a_pool_that_stops_is_withdrawn_from_all_peers_at_the_same_time,
+			    0, 2);
 	tcase_add_test(tests, an_offer_outlives_its_engine);
 	return run_tests("engine_offer", tests);
 }

@@ -88,24 +88,6 @@ static void free_offer(struct kvt_offer *offer)
 	kvi_free(offer);
 }
 
-/* It is in no list any more: withdraw what there is of it, from all at the same time. */
-static void withdraw(const struct kvt_offer *offer)
-{
-	struct kvt_engine *engine = offer->pool->engine;
-	struct kvi_list exports;
-	kvi_list_init(&exports);
-	pthread_mutex_lock(&engine->lock);
-	kvi_list_for_each (node, next_node, &offer->pool->exports) {
-		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
-		if (atomic_load(&exported->offer) != offer)
-			continue;
-		kvi_ref_take(&exported->ref);
-		kvi_list_append(&exports, &exported->offer_node);
-	}
-	pthread_mutex_unlock(&engine->lock);
-	kvi_exports_withdraw(&exports);
-}
-
 static enum kvt_err export_on_all(struct kvt_offer *offer, struct kvt_error *error)
 {
 	size_t count;
@@ -162,7 +144,8 @@ enum kvt_err kvt_offer_open(struct kvt_engine *engine, struct kvt_pool *pool, un
 		kvi_ref_take(&pool->ref);
 		*offer_out = offer;
 	} else {
-		withdraw(offer); /* waits for peers, so nobody waits for us meanwhile */
+		/* Waits for peers, so nobody waits for us meanwhile. */
+		kvi_exports_withdraw(pool, offer);
 		free_offer(offer);
 	}
 	kvi_engine_leave(engine);
@@ -177,7 +160,7 @@ void kvt_offer_close(struct kvt_offer *offer)
 	pthread_mutex_lock(&engine->offers_lock);
 	kvi_list_remove(&offer->node);
 	pthread_mutex_unlock(&engine->offers_lock);
-	withdraw(offer);
+	kvi_exports_withdraw(offer->pool, offer);
 	kvi_ref_drop(&offer->pool->ref);
 	free_offer(offer);
 }

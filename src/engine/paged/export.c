@@ -203,7 +203,7 @@ enum kvt_err kvt_export_open(struct kvt_conn *conn, struct kvt_pool *pool, unsig
 	exported->pool = pool;
 	exported->access = access;
 	kvi_list_init(&exported->pool_node);
-	kvi_list_init(&exported->offer_node);
+	kvi_list_init(&exported->batch_node);
 	kvi_ref_init(&exported->ref, 1, release_export);
 	err = kvi_conn_check(conn, error);
 	if (err == KVT_OK)
@@ -447,17 +447,67 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	end_withdrawal(exported, begin_withdrawal(exported));
 }
 
-void kvi_exports_withdraw(struct kvi_list *exports)
+/* Those of the pool, or of the offer, that no other thread withdraws with others, each with a reference. */
+static void take_batch(struct kvt_pool *pool, const struct kvt_offer *offer, struct kvi_list *batch)
+{
+	kvi_list_init(batch);
+	pthread_mutex_lock(&pool->engine->lock);
+	kvi_list_for_each (node, next_node, &pool->exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
+		if (offer != NULL && atomic_load(&exported->offer) != offer)
+			continue;
+		if (!kvi_list_is_empty(&exported->batch_node))
+			continue;
+		kvi_ref_take(&exported->ref);
+		kvi_list_append(batch, &exported->batch_node);
+	}
+	pthread_mutex_unlock(&pool->engine->lock);
+}
+
+static void end_batch(struct kvt_pool *pool, struct kvi_list *batch)
 {
 	struct kvi_list *first;
-	kvi_list_for_each (node, next_node, exports) {
-		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, offer_node);
+	while ((first = kvi_list_get_first(batch)) != NULL) {
+		struct kvt_export *exported =
+			kvi_container_of(first, struct kvt_export, batch_node);
+		end_withdrawal(exported, exported->withdrawal);
+		pthread_mutex_lock(&pool->engine->lock);
+		kvi_list_remove(&exported->batch_node);
+		pthread_mutex_unlock(&pool->engine->lock);
+		kvi_ref_drop(&exported->ref);
+	}
+}
+
+/* One of the pool, or of the offer, whose withdrawal has not ended, with a reference; NULL: all have. */
+static struct kvt_export *take_export(struct kvt_pool *pool, const struct kvt_offer *offer)
+{
+	struct kvt_export *found = NULL;
+	pthread_mutex_lock(&pool->engine->lock);
+	kvi_list_for_each (node, next_node, &pool->exports) {
+		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
+		if (offer != NULL && atomic_load(&exported->offer) != offer)
+			continue;
+		kvi_ref_take(&exported->ref);
+		found = exported;
+		break;
+	}
+	pthread_mutex_unlock(&pool->engine->lock);
+	return found;
+}
+
+void kvi_exports_withdraw(struct kvt_pool *pool, const struct kvt_offer *offer)
+{
+	struct kvi_list batch;
+	struct kvt_export *exported;
+	take_batch(pool, offer, &batch);
+	kvi_list_for_each (node, next_node, &batch) {
+		exported = kvi_container_of(node, struct kvt_export, batch_node);
 		exported->withdrawal = begin_withdrawal(exported);
 	}
-	while ((first = kvi_list_take_first(exports)) != NULL) {
-		struct kvt_export *exported =
-			kvi_container_of(first, struct kvt_export, offer_node);
-		end_withdrawal(exported, exported->withdrawal);
+	end_batch(pool, &batch);
+	/* Those of other threads: they have begun, and are waited for. */
+	while ((exported = take_export(pool, offer)) != NULL) {
+		kvi_export_withdraw(exported);
 		kvi_ref_drop(&exported->ref);
 	}
 }

@@ -63,8 +63,8 @@ struct kvt_export {
 	/* under engine->lock */
 	struct kvi_list pool_node; /* in pool->exports, until its withdrawal has ended */
 
-	/* of the thread that closes its offer */
-	struct kvi_list offer_node;
+	/* of the thread that withdraws it with others; taken and left under engine->lock */
+	struct kvi_list batch_node;
 	struct kvi_withdrawal withdrawal;
 
 	/* atomic */
@@ -104,8 +104,9 @@ void kvi_exports_on_severed(struct kvt_conn *conn);
 /* export.c */
 /* Returns when the peer can no longer touch the pool: it has confirmed that, or is cut off. */
 void kvi_export_withdraw(struct kvt_export *exported);
-/* The same of all in a list of an offer's, by offer_node, whose references it drops. It needs no memory. */
-void kvi_exports_withdraw(struct kvi_list *exports);
+/* The same of all exports of the pool, or (else offer is NULL) of those that are the offer's: from all peers at the
+ * same time. It needs no memory. */
+void kvi_exports_withdraw(struct kvt_pool *pool, const struct kvt_offer *offer);
 /* What may be exported so; name may be NULL. */
 enum kvt_err kvi_export_check(const struct kvt_engine *engine, const struct kvt_pool *pool,
 			      unsigned access, const char *name, struct kvt_error *error);

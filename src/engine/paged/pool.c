@@ -246,31 +246,13 @@ void kvi_pools_stop(struct kvt_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-/* The first export of the pool whose withdrawal has not ended, with a reference; NULL: all have. */
-static struct kvt_export *take_export(struct kvt_pool *pool)
-{
-	struct kvt_export *found = NULL;
-	pthread_mutex_lock(&pool->engine->lock);
-	struct kvi_list *node = kvi_list_get_first(&pool->exports);
-	if (node != NULL) {
-		found = kvi_container_of(node, struct kvt_export, pool_node);
-		kvi_ref_take(&found->ref);
-	}
-	pthread_mutex_unlock(&pool->engine->lock);
-	return found;
-}
-
 void kvt_pool_stop(struct kvt_pool *pool)
 {
 	if (pool == NULL || kvi_engine_is_forked(pool->engine))
 		return;
 	struct kvt_engine *engine = pool->engine;
-	struct kvt_export *exported;
 	atomic_store(&pool->closing, true);
-	while ((exported = take_export(pool)) != NULL) {
-		kvi_export_withdraw(exported);
-		kvi_ref_drop(&exported->ref);
-	}
+	kvi_exports_withdraw(pool, NULL);
 	kvi_paged_stop_pool(pool);
 
 	/* An engine that is stopping deregisters it itself, before it closes its queues. */
