@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/core/settings.h"
 #include "support/runner.h"
 
 /* Connections at once: each maps its buffers, for which ThreadSanitizer takes 80 ms. */
@@ -595,19 +596,41 @@ START_TEST(calls_under_way_end_with_their_engine)
 }
 END_TEST
 
+/* A busy machine takes longer for so many handshakes than the other side waits for each: those are called again, as
+ * in bed_call(). */
+static struct kvt_conn *await_call(struct bed *bed, struct kvt_transfer *call, int64_t since_ns)
+{
+	int64_t deadline_ns = kvi_deadline_after(BED_PATIENCE_NS);
+	struct kvt_result result = KVT_RESULT_INIT;
+	for (;;) {
+		await_end(call);
+		ck_assert_int_eq(kvt_transfer_get_result(call, &result), KVT_OK);
+		struct kvt_conn *conn = kvt_transfer_take_conn(call);
+		kvt_transfer_free(call);
+		if (result.err == KVT_OK)
+			return conn;
+		ck_assert_msg(result.err == KVT_E_UNREACHABLE &&
+				      kvi_clock_now() - since_ns >= KVI_HANDSHAKE_NS / 2 &&
+				      kvi_clock_now() < deadline_ns,
+			      "%s", result.text);
+		since_ns = kvi_clock_now();
+		call = start_call(bed->near.engine, kvt_engine_get_port(bed->far.engine),
+				  BED_PATIENCE_NS);
+	}
+}
+
 START_TEST(many_calls_are_under_way_at_once)
 {
 	struct bed bed = open_two();
 	struct kvt_transfer *calls[AT_ONCE];
 	struct kvt_conn *near[AT_ONCE], *far[AT_ONCE];
+	int64_t since_ns = kvi_clock_now();
 	for (unsigned i = 0; i < AT_ONCE; i++)
 		calls[i] = start_call(bed.near.engine, kvt_engine_get_port(bed.far.engine),
 				      BED_PATIENCE_NS);
 	for (unsigned i = 0; i < AT_ONCE; i++) {
-		await(calls[i], KVT_OK);
-		near[i] = kvt_transfer_take_conn(calls[i]);
+		near[i] = await_call(&bed, calls[i], since_ns);
 		ck_assert_ptr_nonnull(near[i]);
-		kvt_transfer_free(calls[i]);
 		far[i] = await_peer(bed.far.engine);
 	}
 	for (unsigned i = 0; i < AT_ONCE; i++) {
