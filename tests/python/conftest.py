@@ -7,6 +7,7 @@ choose otherwise for the engines opened here.
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -34,6 +35,12 @@ LATENESS = 0 if os.environ.get("KVT_TEST_PUNCTUAL") == "1" else 15
 def is_within(start, seconds):
     """Whether at most so many seconds have passed since then, by what is promised."""
     return time.monotonic() - start < seconds + LATENESS
+
+
+def stop(process):
+    """Stop a process, and wait until it has: the signal alone lets it run for as long as it is not scheduled."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def await_transfers(engine, count):

@@ -4,7 +4,6 @@
 import gc
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import weakref
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 import kvtrans_engine
-from conftest import HOST, INTERFACE, PROVIDER, is_within
+from conftest import HOST, INTERFACE, PROVIDER, is_within, stop
 from kvtrans_engine import Engine
 
 ECHO = """
@@ -87,7 +86,7 @@ def test_a_peer_that_is_stopped_is_lost(echo):
     engine, _, kv_id, process = echo
     transfer = engine.recv_kv_async(kv_id)
     start = time.monotonic()
-    process.send_signal(signal.SIGSTOP)
+    stop(process)
     assert isinstance(transfer.exception(30), kvtrans_engine.PeerLost)
     assert time.monotonic() - start > 0.5 and is_within(start, 3)
 
