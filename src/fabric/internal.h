@@ -315,10 +315,14 @@ void kvi_queue_drain(struct kvi_queue *queue);
 /* True when it is asleep now. */
 bool kvi_queue_may_sleep(struct kvi_queue *queue);
 
-/* mute.c: the queue is new, and has no lanes; it is polled; somebody may sleep on it. */
+/* Whether its cq's descriptor tells of it. False: it failed, with errno. */
+bool kvi_queue_watch(struct kvi_queue *queue);
+bool kvi_queue_unwatch(struct kvi_queue *queue);
+
+/* mute.c: the queue is new, and has no lanes; it is polled; somebody is about to sleep on it. False: he may not. */
 void kvi_mute_open(struct kvi_queue *queue);
 void kvi_mute_count(struct kvi_queue *queue);
-void kvi_mute_end(struct kvi_queue *queue);
+bool kvi_mute_end(struct kvi_queue *queue);
 
 /* cq.c: take everything out of the provider's event queue into lane events. */
 void kvi_cq_drain_events(struct kvi_ofi_cq *cq);

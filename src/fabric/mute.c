@@ -3,9 +3,11 @@
  * mute.c - the wake-up of a completion queue. Some providers write a byte to a socket pair, which the queue's descriptor
  * watches, for each batch that completes, and read it when they are asked next: two system calls for a message, whether
  * anybody sleeps or not. While a queue is read again and again nobody does. So its descriptor, an epoll, watches the
- * pair no more: the byte stays, and no further one is written. Before anybody sleeps it watches the pair again.
- * The sockets of lanes are watched all the time.
+ * pair no more: the byte stays, and no further one is written. Nor is the descriptor watched itself: else the kernel
+ * passes each packet that comes on through the cq's epoll to the worker's. Before anybody sleeps both are watched again.
+ * The descriptor watches the sockets of lanes all the time.
  */
+#include <errno.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -43,13 +45,16 @@ void kvi_mute_count(struct kvi_queue *queue)
 {
 	bool may = queue->pair_fd >= 0 && !queue->is_muted && !queue->cq->is_forgotten;
 	if (may && ++queue->polls >= POLLS_TO_MUTE)
-		queue->is_muted = watch_pair(queue, 0);
+		queue->is_muted = watch_pair(queue, 0) && kvi_queue_unwatch(queue);
 }
 
-void kvi_mute_end(struct kvi_queue *queue)
+bool kvi_mute_end(struct kvi_queue *queue)
 {
 	queue->polls = 0;
-	if (queue->is_muted && !queue->cq->is_forgotten)
-		watch_pair(queue, EPOLLIN);
-	queue->is_muted = false;
+	if (!queue->is_muted || queue->cq->is_forgotten)
+		return true;
+	/* Descriptors that are not ours any more tell nobody anything: who sleeps finds out. */
+	queue->is_muted = watch_pair(queue, EPOLLIN) && !kvi_queue_watch(queue) &&
+			  (errno == ENOMEM || errno == ENOSPC);
+	return !queue->is_muted;
 }

@@ -77,10 +77,15 @@ static int open_provider_queue(struct kvi_queue *queue)
 	return ret;
 }
 
-static bool watch(struct kvi_queue *queue)
+bool kvi_queue_watch(struct kvi_queue *queue)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = queue };
 	return epoll_ctl(queue->cq->epoll_fd, EPOLL_CTL_ADD, queue->fd, &event) == 0;
+}
+
+bool kvi_queue_unwatch(struct kvi_queue *queue)
+{
+	return epoll_ctl(queue->cq->epoll_fd, EPOLL_CTL_DEL, queue->fd, NULL) == 0;
 }
 
 enum kvt_err kvi_queue_open(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
@@ -103,7 +108,7 @@ enum kvt_err kvi_queue_open(struct kvi_ofi_cq *cq, struct kvi_queue **queue,
 		err = kvi_fabric_fail(error, ret, "FI_GETWAIT");
 		goto close_queue;
 	}
-	if (!watch(opened)) {
+	if (!kvi_queue_watch(opened)) {
 		err = kvi_fabric_fail(error, -errno, "epoll_ctl");
 		goto close_queue;
 	}
@@ -127,9 +132,10 @@ void kvi_queue_close(struct kvi_queue *queue)
 	fall_asleep(queue);
 	kvi_list_remove(&queue->node);
 	cq->queue_count--;
+	kvi_mute_end(queue);
 	/* Removed before it is closed: a forked child may have the descriptor open, too. When removing fails, the
 	 * number belongs to another file. */
-	if (epoll_ctl(cq->epoll_fd, EPOLL_CTL_DEL, queue->fd, NULL) != 0)
+	if (!kvi_queue_unwatch(queue))
 		return;
 	fi_close(&queue->fid->fid);
 	kvi_free(queue);
@@ -260,7 +266,8 @@ void kvi_queue_drain(struct kvi_queue *queue)
 bool kvi_queue_may_sleep(struct kvi_queue *queue)
 {
 	struct fid *fid = &queue->fid->fid;
-	kvi_mute_end(queue);
+	if (!kvi_mute_end(queue))
+		return false;
 	/* On any other failure we sleep: polling without end would be worse. */
 	if (fi_trywait(queue->cq->rail->fid, &fid, 1) == -FI_EAGAIN)
 		return false;

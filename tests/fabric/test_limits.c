@@ -204,6 +204,11 @@ START_TEST(a_queue_that_is_polled_again_and_again_wakes_nobody_until_somebody_ma
 		post_send(&near, &send, &area, 0, 64);
 		ck_assert(!is_readable(bed.near.cq));
 		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+		/* Nor what comes. */
+		post_recv(&near, &receive, &area, 0, 64);
+		post_send(&far, &send, &inbox, 0, 64);
+		ck_assert(!is_readable(bed.near.cq));
+		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
 
 		settle(bed.near.cq);
 		ck_assert(!queue->is_muted);
@@ -211,7 +216,16 @@ START_TEST(a_queue_that_is_polled_again_and_again_wakes_nobody_until_somebody_ma
 		post_send(&near, &send, &area, 0, 64);
 		ck_assert(is_readable(bed.near.cq));
 		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+		settle(bed.near.cq);
+		post_recv(&near, &receive, &area, 0, 64);
+		post_send(&far, &send, &inbox, 0, 64);
+		ck_assert(is_readable(bed.near.cq));
+		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
 	}
+	/* One that is muted is closed as any other. */
+	for (unsigned i = 0; i < 100; i++)
+		side_poll(&bed.near);
+	ck_assert(queue->is_muted == has_pair);
 	end_close(&near);
 	end_close(&far);
 	area_close(&inbox);
