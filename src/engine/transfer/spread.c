@@ -448,6 +448,13 @@ static void retire_exhausted(struct kvi_list *queue)
 	}
 }
 
+/* Of transfers there is something left to post, or to end. */
+static bool has_segments(const struct kvi_link *link)
+{
+	return link->held != NULL || !kvi_list_is_empty(&link->stripes) ||
+	       !kvi_list_is_empty(&link->shard->stripes);
+}
+
 /* Post segments on a lane, as far as there is room. True when something was posted. */
 static bool pump(struct kvi_link *link)
 {
@@ -490,8 +497,9 @@ bool kvi_links_flush(struct kvi_worker *worker, unsigned how)
 	while ((node = kvi_list_take_first(&links)) != NULL) {
 		struct kvi_link *link = kvi_container_of(node, struct kvi_link, dirty_node);
 		did |= kvi_link_flush(link, how);
+		bool has_writes = has_segments(link);
 		did |= pump(link);
-		if (link->filling != NULL) /* what follows a transfer's last write */
+		if (has_writes && link->filling != NULL) /* what follows a transfer's last write */
 			did |= kvi_link_flush(link, how);
 		if ((how & (KVI_FLUSH_LAZILY | KVI_FLUSH_HOLD)) && !kvi_list_is_empty(&link->queue))
 			kvi_link_touch(link);

@@ -218,14 +218,18 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 			  kvi_deadline_from(transfer->started_ns, timeout_ns));
 	transfer->start.run = start_on_worker;
 	transfer->waiter.begin = transfer->kind->begin;
-	kvi_ref_take(&transfer->ref); /* this function's */
+	/* Its handle's reference is ours until we return, but for what another thread may reap, and free. */
+	const bool holds = transfer->reap;
+	if (holds)
+		kvi_ref_take(&transfer->ref);
 	if (transfer->is_large)
 		kvi_worker_submit_lightly(worker, &transfer->start);
 	else
 		kvi_worker_submit(worker, &transfer->start);
 	atomic_store_explicit(&transfer->submit_ns, kvi_clock_now() - transfer->started_ns,
 			      memory_order_relaxed);
-	kvi_ref_drop(&transfer->ref);
+	if (holds)
+		kvi_ref_drop(&transfer->ref);
 	return KVT_OK;
 }
 
