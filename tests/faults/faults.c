@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/core/settings.h"
 #include "faults/faults.h"
 
 #define RUN_NS (40 * KVI_SECOND)
@@ -101,13 +102,27 @@ bool open_engines(const struct kvt_engine_config *config)
 	       passes(kvt_engine_open(config, &bed.far.engine, &error), "kvt_engine_open");
 }
 
+/* On a busy machine a handshake may take too long without a fault's doing: again, as in bed_call(). */
+static enum kvt_err call(void)
+{
+	enum { TRIES = 20 };
+	uint16_t port = kvt_engine_get_port(bed.far.engine);
+	for (unsigned i = 1;; i++) {
+		struct kvt_error error;
+		int64_t since_ns = kvi_clock_now();
+		enum kvt_err err = kvt_conn_open(bed.near.engine, "127.0.0.1", port, STEP_NS,
+						 &bed.near.conn, &error);
+		bool is_faults = has_fired() && fault->err != KVT_E_AGAIN;
+		if ((err != KVT_E_UNREACHABLE && err != KVT_E_PEER_LOST) || is_faults ||
+		    i == TRIES || kvi_clock_now() - since_ns < KVI_HANDSHAKE_NS / 2)
+			return err;
+	}
+}
+
 bool connect_engines(void)
 {
 	struct kvt_error error;
-	uint16_t port = kvt_engine_get_port(bed.far.engine);
-	return passes(kvt_conn_open(bed.near.engine, "127.0.0.1", port, STEP_NS, &bed.near.conn,
-				    &error),
-		      "kvt_conn_open") &&
+	return passes(call(), "kvt_conn_open") &&
 	       passes(kvt_conn_accept(bed.far.engine, STEP_NS, &bed.far.conn, &error), "kvt_conn_"
 										       "accept");
 }
