@@ -170,8 +170,8 @@ int kvtrans_start(struct perf_run *run)
 	own->port = kvt_engine_get_port(own->engine);
 	if (options->self)
 		return perf_put(run, &own->port, sizeof(own->port));
-	fprintf(stderr, "kvtrans-perf: port %u, provider %s; Ctrl-C ends it\n", own->port,
-		run->report.provider);
+	fprintf(stderr, "kvtrans-perf: port %u, provider %s%s; Ctrl-C ends it\n", own->port,
+		run->report.provider, options->provider ? "" : " (local for callers on this host)");
 	return PERF_OK;
 }
 
