@@ -174,6 +174,11 @@ uint64_t kvi_flow_get_moved(const struct kvi_flow *flow)
 	return flow->fabric == NULL ? 0 : flow->fabric->flow_get_moved(flow);
 }
 
+enum kvt_err kvi_lane_get_common(struct kvi_lane *lane, struct kvi_common *common)
+{
+	return lane->fabric->lane_get_common(lane, common);
+}
+
 void kvi_lane_close(struct kvi_lane *lane)
 {
 	lane->fabric->lane_close(lane);

@@ -61,6 +61,7 @@ struct kvi_caps {
 	bool shares;	   /* memory in a file moves faster when it was shared: kvi_rail_share() */
 	bool poll_disarms; /* a poll takes the fds from who sleeps on them: kvi_cq_may_sleep() */
 	bool quick_polls;  /* kvi_cq_poll() looks into memory, without a system call */
+	size_t common_len; /* of the memory that each side of a lane shows the other: kvi_lane_get_common(); 0: none */
 	size_t pack_below; /* shorter blocks are cheaper to copy together than to write one by one */
 	size_t pack_shared_below; /* the same of blocks in memory that was shared */
 };
@@ -237,6 +238,17 @@ struct kvi_flow {
 };
 void kvi_lane_get_flow(struct kvi_lane *lane, struct kvi_flow *flow);
 uint64_t kvi_flow_get_moved(const struct kvi_flow *flow);
+
+/*
+ * Memory of a connected lane that both sides see, caps.common_len bytes for each to fill and for the other to read: what
+ * is written there before a send is there when that is received. The peer can change all of it at any time. Pages that
+ * are not touched take no memory; it goes with kvi_lane_close(). Errors: NO_MEMORY.
+ */
+struct kvi_common {
+	uint8_t *own;
+	uint8_t *peer;
+};
+enum kvt_err kvi_lane_get_common(struct kvi_lane *lane, struct kvi_common *common);
 
 /*
  * Severs the lane: after it returns, no byte of this lane is read from or written to our memory any

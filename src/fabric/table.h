@@ -80,6 +80,8 @@ struct kvi_fabric {
 	void (*lane_close)(struct kvi_lane *lane);
 	void (*lane_get_flow)(struct kvi_lane *lane, struct kvi_flow *flow);
 	uint64_t (*flow_get_moved)(const struct kvi_flow *flow);
+	/* NULL without caps.common_len. */
+	enum kvt_err (*lane_get_common)(struct kvi_lane *lane, struct kvi_common *common);
 
 	enum kvt_err (*lane_post_recv)(struct kvi_lane *lane, struct kvi_op *op, void *buffer,
 				       size_t len, struct kvi_memory *memory);

@@ -36,7 +36,7 @@ void kvi_descriptor_encode(const struct kvi_descriptor *descriptor, uint8_t *byt
 	kvi_write_u64(&writer, descriptor->id);
 	kvi_write_u64(&writer, descriptor->block_len);
 	kvi_write_u32(&writer, descriptor->extent_count);
-	kvi_write_u32(&writer, 0);
+	kvi_write_u32(&writer, descriptor->is_shared);
 }
 
 void kvi_descriptor_encode_extent(const struct kvi_descriptor *descriptor, uint8_t *bytes,
@@ -65,7 +65,9 @@ enum kvt_err kvi_descriptor_decode(const uint8_t *bytes, size_t len,
 	read.id = kvi_read_u64(&reader);
 	read.block_len = kvi_read_u64(&reader);
 	read.extent_count = kvi_read_u32(&reader);
-	good &= kvi_read_u32(&reader) == 0;
+	uint32_t is_shared = kvi_read_u32(&reader);
+	read.is_shared = is_shared == 1;
+	good &= is_shared <= 1;
 	if (reader.bad || !good || read.access == 0 ||
 	    (read.access & ~(KVT_ACCESS_READ | KVT_ACCESS_WRITE)) != 0 || read.id == 0 ||
 	    read.rkey_count == 0 || read.rkey_count > KVI_RAILS_MAX || read.extent_count == 0 ||

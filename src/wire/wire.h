@@ -555,6 +555,7 @@ struct kvi_descriptor {
 	uint64_t id;
 	uint8_t access;	    /* KVT_ACCESS_*, at least one */
 	uint8_t rkey_count; /* of each extent */
+	bool is_shared;	    /* a peer on the owner's host may map it */
 	uint32_t extent_count;
 	uint64_t block_len;
 };

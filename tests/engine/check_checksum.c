@@ -359,6 +359,8 @@ int main(void)
 	TCase *tests = tcase_create("checksum");
 	tcase_set_timeout(tests, 60);
 	tcase_add_loop_test(tests, blocks_that_come_right_succeed, 0, WAYS);
+	tcase_add_loop_test(tests, blocks_that_come_right_succeed, COMMON + PACKS,
+			    COMMON + MAIN_WAYS);
 	tcase_add_loop_test(tests, messages_of_any_length_that_come_right_succeed, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, a_bit_flipped_in_written_blocks_is_an_error_on_both_sides, 0,
 			    WAYS);

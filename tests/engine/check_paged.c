@@ -261,8 +261,8 @@ START_TEST(spans_of_any_length_are_where_they_belong)
 {
 	enum { COUNT = 200, MOST = 3 * BLOCK_LEN };
 	uint64_t local[COUNT], other[COUNT], lens[COUNT];
-	enum kvt_direction direction = _i < WAYS ? KVT_WRITE : KVT_READ;
-	pages_open((unsigned)_i % WAYS);
+	enum kvt_direction direction = (_i & WAYS) == 0 ? KVT_WRITE : KVT_READ;
+	pages_open((unsigned)_i & ~(unsigned)WAYS);
 	fill_pages(direction, 3);
 	uint8_t *expected = make_filled(PAGES_LEN, CANARY);
 	uint8_t *source = direction == KVT_WRITE ? pages.near_memory : pages.far_memory;
@@ -415,6 +415,8 @@ int main(void)
 	TCase *tests = tcase_create("paged");
 	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, blocks_are_where_they_belong_when_a_transfer_succeeds, 0, WAYS);
+	tcase_add_loop_test(tests, blocks_are_where_they_belong_when_a_transfer_succeeds,
+			    COMMON + PACKS, COMMON + WAYS);
 	tcase_add_loop_test(tests, neither_the_end_nor_the_notification_comes_before_the_last_byte,
 			    0, 2 * MAIN_WAYS);
 	tcase_add_loop_test(tests,
@@ -424,11 +426,16 @@ int main(void)
 	tcase_add_loop_test(
 		tests, completions_that_come_late_and_from_lane_to_lane_at_random_change_nothing, 0,
 		MAIN_WAYS);
+	tcase_add_loop_test(
+		tests, completions_that_come_late_and_from_lane_to_lane_at_random_change_nothing,
+		COMMON + PACKS, COMMON + MAIN_WAYS);
 	tcase_add_loop_test(tests, many_transfers_at_once_move_a_block_each, 0, MAIN_WAYS);
 	tcase_add_test(tests, a_transfer_that_is_alone_stays_on_the_lane_of_the_one_before);
 	tcase_add_test(tests, small_transfers_at_once_share_a_lane_and_in_the_end_all_lanes);
 	tcase_add_loop_test(tests, an_empty_transfer_succeeds_and_still_notifies, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, spans_of_any_length_are_where_they_belong, 0, 2 * WAYS);
+	tcase_add_loop_test(tests, spans_of_any_length_are_where_they_belong, COMMON,
+			    COMMON + 2 * WAYS);
 	tcase_add_loop_test(tests, a_small_read_overtakes_a_large_write, 0, 2);
 	tcase_add_loop_test(tests, sends_and_paged_transfers_go_side_by_side, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, few_posts_at_a_time_are_enough, 0, MAIN_WAYS);

@@ -20,6 +20,11 @@ static enum kvt_direction get_direction(int way)
 	return way & READS ? KVT_READ : KVT_WRITE;
 }
 
+static unsigned get_way(int i)
+{
+	return (unsigned)i & (COMMON | (MAIN_WAYS - 1));
+}
+
 static void hold_all(void)
 {
 	fake_hold(FAKE_WRITE | FAKE_READ);
@@ -88,7 +93,7 @@ static void expect_far_left_alone(void)
 
 START_TEST(a_transfer_given_up_ends_when_what_is_out_has_ended)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	bool by_deadline = (_i & BY_DEADLINE) != 0;
 	enum kvt_err err = by_deadline ? KVT_E_TIMEOUT : KVT_E_CANCELLED;
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
@@ -109,7 +114,7 @@ END_TEST
 
 START_TEST(a_transfer_given_up_cuts_the_connection_when_what_is_out_does_not_end)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_stopped(get_direction(_i));
 	int64_t started_ns = kvi_clock_now();
 	kvt_transfer_cancel(transfer);
@@ -125,7 +130,7 @@ END_TEST
 START_TEST(freeing_a_transfer_cancels_it_first)
 {
 	pthread_t thread;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	pthread_create(&thread, NULL, let_go_soon, NULL);
 	kvt_transfer_free(transfer);
@@ -141,7 +146,7 @@ START_TEST(cancels_at_any_moment_end_in_step_with_the_notification)
 {
 	enum { ROUNDS = 25 };
 	unsigned cancelled = 0;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	enum kvt_direction direction = get_direction(_i);
 	fake_set_chunk_len(16 * 1024);
 	for (unsigned round = 0; round < ROUNDS; round++) {
@@ -192,7 +197,7 @@ static void *let_go_when_pool_closes(void *arg)
 START_TEST(closing_a_pool_ends_its_transfers_first)
 {
 	pthread_t thread;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	pthread_create(&thread, NULL, let_go_when_pool_closes, pages.near);
 	kvt_pool_stop(pages.near);
@@ -216,7 +221,7 @@ END_TEST
 
 START_TEST(closing_a_pool_cuts_the_connection_when_what_is_out_does_not_end)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_stopped(get_direction(_i));
 	int64_t started_ns = kvi_clock_now();
 	kvt_pool_close(pages.near);
@@ -233,7 +238,7 @@ START_TEST(closing_an_exported_pool_withdraws_it)
 {
 	pthread_t thread;
 	struct kvt_remote_info info = KVT_REMOTE_INFO_INIT;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	pthread_create(&thread, NULL, let_go_when_pool_closes, pages.far);
 	kvt_pool_close(pages.far);
@@ -279,7 +284,7 @@ START_TEST(withdrawing_ends_the_peers_transfers_first)
 {
 	pthread_t thread;
 	struct kvt_blocks_request request = KVT_BLOCKS_REQUEST_INIT;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	kvi_ref_take(&pages.exported->ref);
 	descriptor_len = sizeof(descriptor);
@@ -308,7 +313,7 @@ END_TEST
 START_TEST(a_pool_closes_behind_withdrawals_that_another_thread_has_begun)
 {
 	pthread_t closer, opener;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	struct kvt_export *exported = pages.exported;
 	pages.exported = NULL;
@@ -330,7 +335,7 @@ END_TEST
 
 START_TEST(withdrawing_cuts_the_connection_when_the_peer_does_not_stop)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_stopped(get_direction(_i));
 	int64_t started_ns = kvi_clock_now();
 	kvt_export_close(pages.exported);
@@ -347,7 +352,7 @@ END_TEST
 START_TEST(withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later)
 {
 	enum { ROUNDS = 30 };
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	enum kvt_direction direction = get_direction(_i);
 	fake_set_chunk_len(64 * 1024);
 	for (unsigned round = 0; round < ROUNDS; round++) {
@@ -394,7 +399,7 @@ START_TEST(what_ends_a_transfer_before_it_begins_is_notified_as_well)
 {
 	pthread_t thread;
 	bool is_withdrawn = _i >= MAIN_WAYS;
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_engine *near = pages.bed.near.engine;
 	for (unsigned i = 0; i < near->worker_count; i++)
 		kvi_worker_lock(near->workers[i]);
@@ -426,7 +431,7 @@ END_TEST
 
 START_TEST(a_lost_connection_ends_transfers_and_notifies_of_no_success)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	fake_kill_lanes(NULL);
 	finish(transfer, KVT_E_PEER_LOST);
@@ -441,7 +446,7 @@ END_TEST
 
 START_TEST(closing_the_connection_ends_transfers)
 {
-	pages_open((unsigned)_i % MAIN_WAYS);
+	pages_open(get_way(_i));
 	struct kvt_transfer *transfer = start_held(get_direction(_i));
 	fake_hold(0);
 	kvt_conn_close(pages.bed.near.conn);
@@ -468,15 +473,27 @@ int main(void)
 	tcase_add_loop_test(tests, freeing_a_transfer_cancels_it_first, READS, READS + MAIN_WAYS);
 	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification, 0,
 			    MAIN_WAYS);
+	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification,
+			    COMMON + PACKS, COMMON + MAIN_WAYS);
+	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification,
+			    COMMON + READS + PACKS, COMMON + READS + MAIN_WAYS);
 	tcase_add_loop_test(tests, cancels_at_any_moment_end_in_step_with_the_notification, READS,
 			    READS + MANY_LANES + 1);
 	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, COMMON + PACKS,
+			    COMMON + MAIN_WAYS);
+	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, COMMON + READS + PACKS,
+			    COMMON + READS + MAIN_WAYS);
 	tcase_add_loop_test(tests, closing_a_pool_ends_its_transfers_first, READS,
 			    READS + MANY_LANES + 1);
 	tcase_add_loop_test(tests, closing_a_pool_cuts_the_connection_when_what_is_out_does_not_end,
 			    0, 2);
 	tcase_add_loop_test(tests, closing_an_exported_pool_withdraws_it, 0, MAIN_WAYS);
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, 0, MAIN_WAYS);
+	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, COMMON + PACKS,
+			    COMMON + MAIN_WAYS);
+	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first,
+			    COMMON + READS + PACKS, COMMON + READS + MAIN_WAYS);
 	tcase_add_loop_test(tests, withdrawing_ends_the_peers_transfers_first, READS,
 			    READS + MANY_LANES + 1);
 	tcase_add_loop_test(tests, a_pool_closes_behind_withdrawals_that_another_thread_has_begun,
@@ -491,6 +508,12 @@ int main(void)
 	tcase_add_loop_test(tests,
 			    withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later,
 			    READS, READS + MANY_LANES + 1);
+	tcase_add_loop_test(tests,
+			    withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later,
+			    COMMON + PACKS, COMMON + MAIN_WAYS);
+	tcase_add_loop_test(tests,
+			    withdrawing_at_any_moment_leaves_whole_successes_and_nothing_later,
+			    COMMON + READS + PACKS, COMMON + READS + MAIN_WAYS);
 	tcase_add_loop_test(tests, what_is_written_while_a_withdrawal_begins_is_there_or_fails, 0,
 			    MAIN_WAYS);
 	tcase_add_loop_test(tests, what_ends_a_transfer_before_it_begins_is_notified_as_well, 0,

@@ -267,6 +267,19 @@ START_TEST(what_answers_nothing_is_refused)
 }
 END_TEST
 
+/* In common memory staging buffers are where both sides know it. */
+START_TEST(buffers_beyond_common_memory_are_refused)
+{
+	static const struct kvi_message_staging cases[] = {
+		{ .buffer_count = KVI_STAGING_BUFFERS + 1, .buffer_len = 4096 },
+		{ .buffer_count = 1, .buffer_len = SMALL_SEGMENT_LEN + 1 },
+	};
+	pages_open(PACKS | COMMON);
+	say((struct kvi_message){ .type = KVI_MESSAGE_STAGING, .staging = cases[_i] });
+	expect_peer_refused();
+}
+END_TEST
+
 START_TEST(buffers_are_offered_once)
 {
 	struct kvi_message staging = {
@@ -554,6 +567,7 @@ int main(void)
 	tcase_add_loop_test(tests, a_span_outside_its_extent_or_buffer_is_refused, 0,
 			    2 * BAD_SPANS);
 	tcase_add_loop_test(tests, a_pack_that_cannot_be_is_refused, 0, 4);
+	tcase_add_loop_test(tests, buffers_beyond_common_memory_are_refused, 0, 2);
 	tcase_add_loop_test(tests, a_number_outside_its_grid_or_buffer_is_refused, 0, BAD_GRIDS);
 	tcase_add_test(tests, a_pack_where_no_buffers_were_offered_is_refused);
 	tcase_add_test(tests, a_pack_for_an_export_that_may_only_be_read_is_refused);

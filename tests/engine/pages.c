@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "engine/core/settings.h"
+
 struct pages pages;
 
 /* ---- opening and closing ---- */
@@ -21,6 +23,8 @@ static void set_way(struct kvt_engine_config *config, unsigned way)
 	}
 	if (way & PACKS)
 		caps.pack_below = 3 * BLOCK_LEN;
+	if (way & COMMON)
+		caps.common_len = KVI_STAGING_BUFFERS * SMALL_SEGMENT_LEN;
 	if (way & REGISTERED) {
 		caps.local_memory = true;
 		caps.same_rkey = false;

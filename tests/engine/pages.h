@@ -19,6 +19,7 @@ enum {
 	SHORT_PACKETS = 16, /* as short as packets may be; of no WAY */
 	CHECKED = 32,	    /* with checksums; of no WAY */
 	UNORDERED = 64,	    /* sends overtake writes; of no WAY */
+	COMMON = 1024,	    /* and packs are filled in memory that both sides see; of no WAY */
 	MAIN_WAYS = 4,	    /* the first two */
 };
 

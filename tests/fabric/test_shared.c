@@ -102,6 +102,41 @@ static struct kvi_record await_record(struct raw *raw, struct bed *bed)
 	return record;
 }
 
+START_TEST(what_is_in_common_memory_is_there_when_a_message_tells_of_it)
+{
+	enum { ROUNDS = 4 };
+	struct bed bed;
+	struct end ends[2];
+	struct area source, inbox;
+	struct kvi_common commons[2];
+	bed_open(&bed);
+	const size_t len = bed.near.caps->common_len;
+	ck_assert_uint_ge(len, 1 << 20);
+	bed_connect(&bed, &ends[0], &ends[1]);
+	area_open(&source, &bed.near, 64, KVI_ACCESS_LOCAL, 0);
+	area_open(&inbox, &bed.far, 64, KVI_ACCESS_LOCAL, 0);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(kvi_lane_get_common(ends[i].lane, &commons[i]), KVT_OK);
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		struct act send, receive;
+		fill_pattern(commons[0].own, len, round);
+		fill_pattern(commons[1].own, len, ROUNDS + round);
+		post_recv(&ends[1], &receive, &inbox, 0, 64);
+		post_send(&ends[0], &send, &source, 0, 64);
+		bed_wait(&bed, send.reports == 1 && receive.reports == 1);
+		ck_assert(holds_pattern(commons[1].peer, len, round));
+		ck_assert(holds_pattern(commons[0].peer, len, ROUNDS + round));
+	}
+	/* It is each side's until that closes the lane. */
+	end_close(&ends[0]);
+	ck_assert(holds_pattern(commons[1].peer, len, ROUNDS - 1));
+	end_close(&ends[1]);
+	area_close(&source);
+	area_close(&inbox);
+	bed_close(&bed);
+}
+END_TEST
+
 START_TEST(a_few_shared_bytes_come_with_their_record)
 {
 	static const struct {
@@ -312,6 +347,7 @@ TCase *make_shared_tests(void)
 	TCase *tests = tcase_create("shared memory");
 	tcase_set_timeout(tests, 60);
 	tcase_add_loop_test(tests, shared_memory_is_written_and_read_as_other_memory_is, 0, 4);
+	tcase_add_test(tests, what_is_in_common_memory_is_there_when_a_message_tells_of_it);
 	tcase_add_test(tests, a_few_shared_bytes_come_with_their_record);
 	tcase_add_test(tests, memory_that_comes_in_the_place_of_other_memory_is_not_taken_for_it);
 	tcase_add_test(tests, what_was_offered_and_cannot_be_mapped_ends_the_lane);

@@ -213,7 +213,8 @@ static const struct {
 	{ "extent_count 1 of 2", "7.1 descriptor", 40, 1 },
 	{ "extent_count 3 of 2", "7.1 descriptor", 40, 3 },
 	{ "extent_count of 2^31", "7.1 descriptor", 43, 0x80 },
-	{ "reserved bytes of a descriptor", "7.1 descriptor", 44, 1 },
+	{ "flag bit 1 of a descriptor", "7.1 descriptor", 44, 2 },
+	{ "flag bit 31 of a descriptor", "7.1 descriptor", 47, 0x80 },
 };
 
 START_TEST(what_the_document_excludes_is_rejected)

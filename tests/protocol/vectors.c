@@ -407,6 +407,7 @@ static const struct vector_descriptor railed_descriptor = {
 		.id = UINT64_C(0x1122334455667788),
 		.access = KVT_ACCESS_READ,
 		.rkey_count = 2,
+		.is_shared = true,
 		.extent_count = 1,
 		.block_len = 1,
 	},
@@ -596,7 +597,7 @@ const struct vector vectors[] = {
 	  "0100000000000000 0020000000000000 0000000000000000 ffffffffffffffff",
 	  &descriptor },
 	{ "7.1 descriptor of two rails", VECTOR_DESCRIPTOR,
-	  "4b565444 0100 01 02 " SESSION_HEX "8877665544332211 0100000000000000 01000000 00000000 "
+	  "4b565444 0100 01 02 " SESSION_HEX "8877665544332211 0100000000000000 01000000 01000000 "
 	  "0300000000000000 0200000000000000 "
 	  "0100000000000000 0200000000000000 0300000000000000 0400000000000000",
 	  &railed_descriptor },

@@ -413,6 +413,32 @@ uint64_t fake_flow_get_moved(const struct kvi_flow *flow)
 	return moved;
 }
 
+/* As on the real ones, what the peer is told to look at is where it was put, also when that side has gone. */
+enum kvt_err fake_lane_get_common(struct kvi_lane *base, struct kvi_common *common)
+{
+	struct fake_lane *lane = fake_lane(base);
+	const size_t len = lane->cq->rail->base.caps.common_len;
+	fake_lock();
+	if (lane->common == NULL) {
+		lane->common = fake_alloc(sizeof(*lane->common) + 2 * len);
+		lane->common->users = 1;
+		if (lane->peer != NULL) {
+			lane->peer->common = lane->common;
+			lane->common->users++;
+		}
+	}
+	fake_unlock();
+	common->own = lane->common->bytes + (lane->is_passive ? len : 0);
+	common->peer = lane->common->bytes + (lane->is_passive ? 0 : len);
+	return KVT_OK;
+}
+
+static void leave_common(struct fake_lane *lane)
+{
+	if (lane->common != NULL && --lane->common->users == 0)
+		free(lane->common);
+}
+
 void fake_lane_close(struct kvi_lane *base)
 {
 	struct fake_lane *lane = fake_lane(base);
@@ -431,6 +457,7 @@ void fake_lane_close(struct kvi_lane *base)
 	}
 	kvi_list_remove(&lane->event_node);
 	kvi_list_remove(&lane->node);
+	leave_common(lane);
 	fake_world.counts.lanes--;
 	fake_unlock();
 	fake_leave_cq(cq);
@@ -460,6 +487,7 @@ const struct kvi_fabric fake_fabric = {
 	.lane_close = fake_lane_close,
 	.lane_get_flow = fake_lane_get_flow,
 	.flow_get_moved = fake_flow_get_moved,
+	.lane_get_common = fake_lane_get_common,
 	.lane_post_recv = fake_lane_post_recv,
 	.lane_post_send = fake_lane_post_send,
 	.lane_inject = fake_lane_inject,

@@ -73,6 +73,12 @@ enum fake_lane_state {
 	FAKE_LANE_LOST,
 };
 
+/* Memory that both sides of a lane see. */
+struct fake_common {
+	unsigned users;
+	uint8_t bytes[];
+};
+
 struct fake_lane {
 	struct kvi_lane base;
 	struct kvi_list node;
@@ -91,7 +97,8 @@ struct fake_lane {
 	unsigned tx_count;
 	unsigned rx_count;
 	uint64_t id;
-	uint64_t moved; /* bytes, either way */
+	uint64_t moved;		    /* bytes, either way */
+	struct fake_common *common; /* with the peer; NULL: neither has asked for it */
 	struct kvi_list event_node;
 	bool tell_connected;
 	bool tell_lost;
@@ -251,6 +258,7 @@ enum kvt_err fake_lane_open(struct kvi_cq *cq_base, const uint8_t *address, size
 enum kvt_err fake_lane_connect(struct kvi_lane *base, const uint8_t *data, size_t len,
 			       struct kvt_error *error);
 void fake_lane_close(struct kvi_lane *base);
+enum kvt_err fake_lane_get_common(struct kvi_lane *base, struct kvi_common *common);
 void fake_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow);
 uint64_t fake_flow_get_moved(const struct kvi_flow *flow);
 enum kvt_err fake_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer, size_t len,

@@ -14,7 +14,7 @@
 
 enum flip_kind {
 	FLIP_NONE,
-	FLIP_WRITE, /* what an RMA write moves; the memory that it is written from stays flipped */
+	FLIP_WRITE, /* what an RMA write moves, or a pack in common memory; the memory that it is written from stays flipped */
 	FLIP_GRAIN, /* the same of a message from memory aligned to KVI_SUM_GRAIN, where a grain begins; others do not count */
 	FLIP_READ,  /* what an RMA read brings */
 	FLIP_SEND,  /* a packet */

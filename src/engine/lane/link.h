@@ -62,6 +62,7 @@ enum kvi_segment_kind {
 			      * answered */
 	KVI_SEGMENT_READ,
 	KVI_SEGMENT_READ_REQUEST, /* nothing is posted: on_posted asks the peer for bytes, and awaits its answer */
+	KVI_SEGMENT_SHOWN, /* nothing is posted: the peer sees the bytes, and on_posted tells it */
 };
 
 /* What a segment carries for the room that made it; under the worker's lock. */

@@ -43,6 +43,7 @@ static enum kvt_err describe(struct kvt_export *exported, struct kvt_error *erro
 		.access = (uint8_t)exported->access,
 		.rkey_count = (uint8_t)kvi_registration_get_rkeys(exported->registrations[0],
 								  extent.rkeys),
+		.is_shared = atomic_load(&exported->pool->is_shared),
 		.extent_count = (uint32_t)layout->extent_count,
 		.block_len = layout->block_len,
 	};
@@ -130,9 +131,8 @@ static enum kvt_err publish_export(struct kvt_export *exported, struct kvt_error
 			       "the name \"%.100s\" is in use on this connection", exported->name);
 	else if (!enter_export(exports, exported))
 		err = kvi_fail(error, KVT_E_NO_MEMORY, 0, "no memory for an export");
-	if (err == KVT_OK) {
+	if (err == KVT_OK)
 		kvi_list_append(&exported->pool->exports, &exported->pool_node);
-	}
 	pthread_mutex_unlock(&exports->lock);
 	pthread_mutex_unlock(&conn->engine->lock);
 	return err;

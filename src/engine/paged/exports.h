@@ -79,6 +79,7 @@ struct kvt_remote {
 	struct kvt_conn *conn;
 	uint64_t id;
 	unsigned access;
+	bool is_shared; /* by its owner with its rails, when it was exported */
 	struct kvi_layout layout;
 	size_t rkey_count;
 	struct kvi_wire_rkey *rkeys; /* rkey_count for each extent */

@@ -61,7 +61,7 @@ static struct kvi_taking begin_taking(const struct kvi_paged *paged, size_t limi
 
 /* Cut off what fills a pack: its spans are written, and where their bytes are is noted in sources; under the
  * plan's lock. */
-static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint8_t **sources,
+static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, struct kvi_sources *sources,
 		      size_t limit)
 {
 	const struct kvi_pair *pair = get_pair(paged);
@@ -77,23 +77,17 @@ static void cut_spans(struct kvi_paged *paged, struct kvi_pack *pack, const uint
 		for (size_t i = 0; i < taken; i++) {
 			const struct kvi_piece *piece = &pieces[i];
 			kvi_pages_encode_span(piece, spans + (from + i) * KVI_WIRE_SPAN_LEN);
-			sources[from + i] = bases[piece->local_extent] + piece->local_offset;
+			sources->bytes[from + i] = bases[piece->local_extent] + piece->local_offset;
+			sources->lens[from + i] = piece->len;
 		}
 	} while (taken == KVI_PIECES);
 	pack->span_count = (uint32_t)taking.count;
 	pack->len = kvi_pack_get_offset(taking.count, KVI_WIRE_SPAN_LEN) + taking.len;
 }
 
-static size_t get_span_len(const struct kvi_pack *pack, uint32_t number)
-{
-	struct kvi_wire_span span;
-	kvi_wire_span_decode(pack->bytes + (size_t)number * KVI_WIRE_SPAN_LEN, &span);
-	return span.len;
-}
-
 /* Copy what was cut off: the spans are in front, the bytes go behind them. The gap between is cleared: it is
  * sent, and the buffer is memory that held something else. */
-static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
+static void fill_pack(struct kvi_pack *pack, const struct kvi_sources *sources)
 {
 	const size_t name_len = kvi_pack_get_name_len(&pack->grid);
 	const size_t offset = kvi_pack_get_offset(pack->span_count, name_len);
@@ -101,14 +95,14 @@ static void fill_pack(struct kvi_pack *pack, const uint8_t *const *sources)
 	uint8_t *to = pack->bytes + offset;
 	memset(pack->bytes + names_len, 0, offset - names_len);
 	if (pack->grid.block_len > 0) {
-		kvi_grid_fill(pack, sources);
+		kvi_grid_fill(pack, sources->bytes);
 		return;
 	}
 	for (uint32_t i = 0; i < pack->span_count; i++) {
-		size_t len = get_span_len(pack, i);
+		size_t len = sources->lens[i];
 		if (len >= KVI_COPY_PAGE && i + 1 < pack->span_count)
-			kvi_copy_expect(sources[i + 1], get_span_len(pack, i + 1));
-		kvi_copy(to, sources[i], len);
+			kvi_copy_expect(sources->bytes[i + 1], sources->lens[i + 1]);
+		kvi_copy(to, sources->bytes[i], len);
 		to += len;
 	}
 }
@@ -178,8 +172,8 @@ static enum kvi_taken cut_pack(struct kvi_paged *paged, struct kvi_segment *segm
 	if (pack == NULL)
 		return KVI_TAKEN_LATER;
 	const size_t limit = kvi_link_get_segment_len(segment->link, len);
-	const uint8_t **sources = segment->link->staging->sources;
-	if (!kvi_grid_cut(paged, get_pair(paged), pack, sources, limit))
+	struct kvi_sources *sources = segment->link->staging->sources;
+	if (!kvi_grid_cut(paged, get_pair(paged), pack, sources->bytes, limit))
 		cut_spans(paged, pack, sources, limit);
 	pack->export_id = get_pair(paged)->remote->id;
 	segment->cargo_kind = &kvi_pack_cargo;
@@ -268,7 +262,9 @@ static enum kvi_taken take_pages(struct kvi_spread *spread, struct kvi_segment *
 		fill_pack(pack, segment->link->staging->sources);
 		if (has_sums)
 			pack->sum = kvi_sum(pack->bytes, pack->len, 0);
-		segment->kind = KVI_SEGMENT_ORDERED; /* PACK follows on the lane, and is answered */
+		/* PACK follows on the lane, and is answered. */
+		segment->kind = kvi_staging_is_common(segment->link) ? KVI_SEGMENT_SHOWN
+								     : KVI_SEGMENT_ORDERED;
 		segment->awaits_ack = !paged->in_order;
 		segment->span_count = 1;
 		kvi_staging_fill_span(segment->link, segment->cargo, &segment->spans[0]);

@@ -85,8 +85,8 @@ static void unpack_answer(const struct kvi_read_request *read_request, const uin
 	     done += taken)
 		for (size_t i = 0; i < taken; i++) {
 			const struct kvi_piece *piece = &pieces[i];
-			kvi_copy(bases[piece->local_extent] + piece->local_offset, buffer,
-				 piece->len);
+			kvi_copy_past(bases[piece->local_extent] + piece->local_offset, buffer,
+				      piece->len);
 			buffer += piece->len;
 		}
 }
@@ -208,11 +208,28 @@ static void on_answer_written(struct kvi_post *post, const struct kvi_completion
 	free_incoming(incoming);
 }
 
+static void tell_filled(const struct incoming *incoming)
+{
+	struct kvi_link *link = incoming->link;
+	struct kvi_message filled = {
+		.type = KVI_MESSAGE_FILLED,
+		.has_sum = link->conn->has_sums,
+		.sum = incoming->pack->sum,
+		.filled = { .number = incoming->number, .buffer = incoming->pack->buffer },
+	};
+	kvi_link_send_now(link, &filled);
+}
+
 /* Write the pack into its staging buffer. KVT_E_AGAIN: there is no room now. */
 static enum kvt_err post_answer(struct incoming *incoming)
 {
 	struct kvi_link *link = incoming->link;
 	struct kvi_span span;
+	if (kvi_staging_is_common(link)) {
+		tell_filled(incoming);
+		free_incoming(incoming);
+		return KVT_OK;
+	}
 	kvi_staging_fill_span(link, incoming->pack, &span);
 	incoming->post.op.context = &incoming->post;
 	incoming->post.on_done = on_answer_written;
@@ -221,13 +238,7 @@ static enum kvt_err post_answer(struct incoming *incoming)
 	if (err == KVT_OK) {
 		link->shard->posted++;
 		kvi_list_remove(&incoming->node);
-		struct kvi_message filled = {
-			.type = KVI_MESSAGE_FILLED,
-			.has_sum = link->conn->has_sums,
-			.sum = incoming->pack->sum,
-			.filled = { .number = incoming->number, .buffer = incoming->pack->buffer },
-		};
-		kvi_link_send_now(link, &filled);
+		tell_filled(incoming);
 	} else if (err == KVT_E_AGAIN) {
 		kvi_link_retry(link);
 	} else {

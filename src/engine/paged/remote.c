@@ -180,6 +180,7 @@ static enum kvt_err fill_remote(struct kvt_remote *remote, const struct kvi_desc
 	struct kvi_layout *layout = &remote->layout;
 	remote->id = descriptor->id;
 	remote->access = descriptor->access;
+	remote->is_shared = descriptor->is_shared;
 	remote->rkey_count = descriptor->rkey_count;
 	remote->home = &remote->conn->links[descriptor->id % remote->conn->lane_count];
 	layout->block_len = descriptor->block_len;

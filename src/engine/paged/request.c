@@ -16,7 +16,11 @@
 #include "engine/paged/exports.h"
 
 /* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
-enum { LARGE_LEN = 64 * 1024 };
+enum {
+	LARGE_LEN = 64 * 1024,
+	/* Of a piece of a block that is packed, at the most: a staging buffer has room for several. */
+	PACKED_LEN = 64 * 1024,
+};
 
 /* A lane's turn, in bytes, and what a transfer counts for at the least. */
 enum { TURN_LEN = 64 * 1024, TURN_LEN_LEAST = 64 };
@@ -147,10 +151,13 @@ static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_p
 	return KVT_OK;
 }
 
+/* On both sides: where one of them is the application's the kernel copies, which takes as long for each block as it does
+ * anywhere. */
 static bool is_all_shared(const struct kvi_paged *paged)
 {
 	for (size_t i = 0; i < paged->pair_count; i++)
-		if (!atomic_load(&paged->pairs[i].pool->is_shared))
+		if (!atomic_load(&paged->pairs[i].pool->is_shared) ||
+		    !paged->pairs[i].remote->is_shared)
 			return false;
 	return true;
 }
@@ -179,6 +186,8 @@ static void choose_way(struct kvi_paged *paged)
 	if (caps->send_after_write && paged->piece_count > caps->span_count)
 		paged->pack_below = caps->shares && is_all_shared(paged) ? caps->pack_shared_below
 									 : caps->pack_below;
+	if (paged->pack_below > PACKED_LEN && paged->segment_len > PACKED_LEN)
+		paged->segment_len = PACKED_LEN;
 }
 
 /* Two sides that fit each other become the next pair of a transfer, without its plan. */

@@ -29,8 +29,10 @@ static void free_staging(struct kvi_link *link)
 	kvi_read_requests_free(staging);
 	kvi_memory_close(staging->in_memory);
 	kvi_memory_close(staging->out_memory);
-	kvi_free(staging->in);
-	kvi_free(staging->out);
+	if (!kvi_staging_is_common(link)) {
+		kvi_free(staging->in);
+		kvi_free(staging->out);
+	}
 	kvi_free(staging->sources);
 	kvi_free(staging);
 }
@@ -53,13 +55,49 @@ static struct kvi_staging *get_staging(struct kvi_link *link)
 	return staging;
 }
 
+bool kvi_staging_is_common(const struct kvi_link *link)
+{
+	return kvi_conn_get_caps(link->conn)->common_len > 0;
+}
+
 /* ---- offering staging buffers ---- */
 
 size_t kvi_staging_get_buffer_len(const struct kvi_link *link)
 {
-	size_t max_len = kvi_conn_get_caps(link->conn)->max_segment_len;
+	const struct kvi_caps *caps = kvi_conn_get_caps(link->conn);
+	size_t max_len = caps->common_len > 0 ? caps->common_len / KVI_STAGING_BUFFERS
+					      : caps->max_segment_len;
 	return max_len < KVI_STAGING_BUFFER_LEN ? max_len - max_len % KVI_COPY_LINE
 						: KVI_STAGING_BUFFER_LEN;
+}
+
+/* Staging buffers of our own, which the peer writes. */
+static enum kvt_err make_buffers(struct kvi_link *link, size_t buffer_len, struct kvt_error *error)
+{
+	struct kvi_staging *staging = link->staging;
+	staging->in = kvi_alloc_lines(KVI_STAGING_BUFFERS * buffer_len);
+	if (staging->in == NULL)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0,
+				"no memory for the staging buffers of a lane");
+	enum kvt_err err = kvi_memory_open(link->cq, staging->in, KVI_STAGING_BUFFERS * buffer_len,
+					   KVI_ACCESS_REMOTE_WRITE, kvi_conn_make_key(),
+					   &staging->in_memory, error);
+	if (err != KVT_OK) {
+		kvi_free(staging->in);
+		staging->in = NULL;
+	}
+	return err;
+}
+
+/* Those that the peer fills in place. */
+static enum kvt_err find_buffers(struct kvi_link *link, struct kvt_error *error)
+{
+	struct kvi_common common;
+	if (kvi_lane_get_common(link->lane, &common) != KVT_OK)
+		return kvi_fail(error, KVT_E_NO_MEMORY, 0,
+				"no memory for the staging buffers of a lane");
+	link->staging->in = common.peer;
+	return KVT_OK;
 }
 
 static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
@@ -74,19 +112,14 @@ static enum kvt_err offer(struct kvi_link *link, struct kvt_error *error)
 	if (staging->in != NULL)
 		return KVT_OK;
 	size_t buffer_len = kvi_staging_get_buffer_len(link);
-	staging->in = kvi_alloc_lines(KVI_STAGING_BUFFERS * buffer_len);
-	if (staging->in == NULL)
-		return kvi_fail(error, KVT_E_NO_MEMORY, 0,
-				"no memory for the staging buffers of a lane");
-	enum kvt_err err = kvi_memory_open(link->cq, staging->in, KVI_STAGING_BUFFERS * buffer_len,
-					   KVI_ACCESS_REMOTE_WRITE, kvi_conn_make_key(),
-					   &staging->in_memory, error);
-	if (err != KVT_OK) {
-		kvi_free(staging->in);
-		staging->in = NULL;
+	bool is_common = kvi_staging_is_common(link);
+	enum kvt_err err = is_common ? find_buffers(link, error)
+				     : make_buffers(link, buffer_len, error);
+	if (err != KVT_OK)
 		return err;
-	}
-	struct kvi_rkey rkey = kvi_memory_get_rkey(staging->in_memory);
+	struct kvi_rkey rkey = { 0, 0 };
+	if (!is_common)
+		rkey = kvi_memory_get_rkey(staging->in_memory);
 	struct kvi_message message = {
 		.type = KVI_MESSAGE_STAGING,
 		.staging = {
@@ -144,6 +177,9 @@ enum kvt_err kvi_staging_on_offer(struct kvi_link *link, const struct kvi_messag
 	    offered->buffer_count > KVI_STAGING_BUFFERS_MAX ||
 	    offered->buffer_len <= KVI_WIRE_SPAN_LEN || offered->buffer_len > UINT32_MAX)
 		return KVT_E_PROTOCOL;
+	if (kvi_staging_is_common(link) &&
+	    (offered->buffer_count > KVI_STAGING_BUFFERS || offered->buffer_len > max_len))
+		return KVT_E_PROTOCOL;
 	staging->rkey.address = offered->rkey.address;
 	staging->rkey.key = offered->rkey.key;
 	staging->buffer_len = offered->buffer_len < max_len ? offered->buffer_len : max_len;
@@ -163,12 +199,28 @@ size_t kvi_staging_get_len(const struct kvi_link *link)
 		       : link->staging->buffer_len - pad;
 }
 
+/* Packs in place: that of each staging buffer is where the peer finds it. */
+static bool find_packs(struct kvi_link *link, struct kvi_staging *staging)
+{
+	struct kvi_common common;
+	if (kvi_lane_get_common(link->lane, &common) != KVT_OK)
+		return false;
+	staging->out = common.own;
+	for (unsigned i = 0; i < staging->peer_buffers; i++)
+		staging->packs[i].bytes = staging->out + i * staging->peer_buffer_len;
+	return true;
+}
+
 static bool make_packs(struct kvi_link *link, struct kvi_staging *staging)
 {
-	staging->out = kvi_alloc_lines(KVI_PACKS * staging->buffer_len);
 	if (staging->sources == NULL)
-		staging->sources = kvi_alloc_data(KVI_PACK_SPANS_MAX * sizeof(staging->sources[0]));
-	if (staging->out == NULL || staging->sources == NULL ||
+		staging->sources = kvi_alloc_data(sizeof(*staging->sources));
+	if (staging->sources == NULL)
+		return false;
+	if (kvi_staging_is_common(link))
+		return find_packs(link, staging);
+	staging->out = kvi_alloc_lines(KVI_PACKS * staging->buffer_len);
+	if (staging->out == NULL ||
 	    (kvi_conn_get_caps(link->conn)->local_memory &&
 	     kvi_memory_open(link->cq, staging->out, KVI_PACKS * staging->buffer_len,
 			     KVI_ACCESS_LOCAL, kvi_conn_make_key(), &staging->out_memory,
@@ -194,10 +246,13 @@ struct kvi_pack *kvi_staging_take(struct kvi_link *link)
 			      link->index);
 		return NULL;
 	}
-	struct kvi_list *node = kvi_list_take_first(&staging->free_packs);
-	if (node == NULL)
-		return NULL;
-	struct kvi_pack *pack = kvi_container_of(node, struct kvi_pack, node);
+	struct kvi_pack *pack = &staging->packs[staging->next_buffer];
+	if (!kvi_staging_is_common(link)) {
+		struct kvi_list *node = kvi_list_take_first(&staging->free_packs);
+		if (node == NULL)
+			return NULL;
+		pack = kvi_container_of(node, struct kvi_pack, node);
+	}
 	staging->buffers_free--;
 	pack->buffer = staging->next_buffer;
 	staging->next_buffer = (staging->next_buffer + 1) % staging->peer_buffers;
@@ -210,7 +265,8 @@ struct kvi_pack *kvi_staging_take(struct kvi_link *link)
 void kvi_staging_put(struct kvi_link *link, struct kvi_pack *pack)
 {
 	/* To the front: the one used last is still in the cache. */
-	kvi_list_prepend(&link->staging->free_packs, &pack->node);
+	if (!kvi_staging_is_common(link))
+		kvi_list_prepend(&link->staging->free_packs, &pack->node);
 	kvi_link_touch(link);
 }
 
@@ -382,7 +438,7 @@ bool kvi_staging_unpack(const struct kvt_pool *pool, const uint8_t *spans, size_
 		}
 		if (!kvi_span_is_within(&span, extent_len) || span.len > room)
 			return false;
-		kvi_copy(base + span.offset, data, span.len);
+		kvi_copy_past(base + span.offset, data, span.len);
 		data += span.len;
 		room -= span.len;
 	}

@@ -3,7 +3,8 @@
  * staging.h - packed blocks on one lane (docs/protocol.md 7.3). The receiver of packs has staging
  * buffers that the peer may write; the sender copies many small blocks into a pack, writes that
  * into a staging buffer, and says so; the receiver copies the blocks to their places, and gives the
- * staging buffer back.
+ * staging buffer back. Where the lane has memory that both sides see, that of the sender has the staging buffers, and
+ * packs are filled in place.
  *
  * All functions are called under the lock of the link's worker, but for kvi_staging_offer().
  */
@@ -26,6 +27,13 @@ struct kvi_pack {
 	struct kvi_wire_grid grid;
 };
 
+/* Where the bytes are of the pack that is being filled, by numbers on a grid or by spans. What stands in a pack the peer
+ * may be able to change, so it is not read back. */
+struct kvi_sources {
+	const uint8_t *bytes[KVI_PACK_SPANS_MAX];
+	size_t lens[KVI_PACK_SPANS_MAX]; /* of spans */
+};
+
 struct kvi_staging {
 	/* of packs to send */
 	struct kvi_rkey rkey; /* of the peer's staging buffers; buffer_len 0: it has offered none */
@@ -37,15 +45,15 @@ struct kvi_staging {
 	unsigned next_ack_buffer; /* to be given back, in the same order */
 	struct kvi_segment *awaiting
 		[KVI_STAGING_BUFFERS_MAX]; /* by buffer: whose segment ends with its PACK_ACK; NULL: none */
-	uint8_t *out;
-	struct kvi_memory *out_memory; /* where the provider needs it */
-	struct kvi_pack packs[KVI_PACKS];
-	const uint8_t **
-		sources; /* KVI_PACK_SPANS_MAX: where the bytes are of the pack that is being filled */
-	struct kvi_list free_packs;
+	uint8_t *out;			   /* NULL: nothing was packed yet */
+	struct kvi_memory *out_memory;		    /* where the provider needs it */
+	struct kvi_pack packs[KVI_STAGING_BUFFERS]; /* by buffer, in common memory; else KVI_PACKS */
+	struct kvi_list free_packs;		    /* not in common memory */
+	struct kvi_sources *sources;
 
 	/* of packs to receive */
-	uint8_t *in; /* KVI_STAGING_BUFFERS staging buffers of kvi_staging_get_buffer_len(); NULL: not offered */
+	uint8_t *in; /* KVI_STAGING_BUFFERS staging buffers of kvi_staging_get_buffer_len(), ours or in the peer's common
+		      * memory; NULL: not offered */
 	struct kvi_memory *in_memory;
 	unsigned unpacked; /* staging buffers that the peer has not been told of */
 
@@ -82,12 +90,15 @@ static inline size_t kvi_pack_get_offset(size_t count, size_t name_len)
 /* How much a pack can hold on this lane, spans included; 0: nothing can be packed there (yet). */
 size_t kvi_staging_get_len(const struct kvi_link *link);
 
+/* Whether packs are filled where the peer sees them, and not written. */
+bool kvi_staging_is_common(const struct kvi_link *link);
+
 /* A staging buffer and a pack for it, NULL when there is none free now. The staging buffers are
  * written in the order they are taken, so what is taken is posted. */
 struct kvi_pack *kvi_staging_take(struct kvi_link *link);
-/* The pack is free again. */
+/* The pack was written, or will not be: it is free again. In common memory it is when its staging buffer is. */
 void kvi_staging_put(struct kvi_link *link, struct kvi_pack *pack);
-/* The write of a pack into its staging buffer. */
+/* The write of a pack into its staging buffer; in common memory it has its length, and is not posted. */
 void kvi_staging_fill_span(const struct kvi_link *link, const struct kvi_pack *pack,
 			   struct kvi_span *span);
 /* The cargo of a segment that writes a pack. */

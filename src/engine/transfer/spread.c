@@ -201,6 +201,12 @@ bool kvi_link_may_write(const struct kvi_link *link)
 	       (link->writes == 0 || link->writes < half);
 }
 
+/* Whether the provider has it, and will tell of its end. */
+static bool is_posted(const struct kvi_segment *segment)
+{
+	return segment->kind != KVI_SEGMENT_READ_REQUEST && segment->kind != KVI_SEGMENT_SHOWN;
+}
+
 static size_t get_len(const struct kvi_segment *segment)
 {
 	size_t len = 0;
@@ -314,13 +320,13 @@ static void on_segment_done(struct kvi_post *post, const struct kvi_completion *
 
 void kvi_segment_on_ack(struct kvi_segment *segment)
 {
-	bool was_asked = segment->kind == KVI_SEGMENT_READ_REQUEST;
+	bool was_posted = is_posted(segment);
 	/* Unpacked before the provider tells that it was written: the completion is on its way. */
-	bool is_written = was_asked || segment->cargo_kind == NULL;
+	bool is_done = !was_posted || segment->cargo_kind == NULL;
 	segment->awaits_ack = false;
-	if (was_asked)
+	if (!was_posted)
 		learn(segment);
-	if (is_written)
+	if (is_done)
 		end_segment(segment);
 }
 
@@ -358,14 +364,22 @@ static void retire_if_exhausted(struct kvi_stripe *stripe)
 		retire(stripe);
 }
 
+/* One of which the peer is told, and nothing else is to be done. */
+static void tell_segment(struct kvi_segment *segment)
+{
+	segment->is_delivered = true;
+	mark_posted(segment);
+	segment->cargo_kind->on_posted(segment);
+	retire_if_exhausted(segment->stripe);
+	if (!segment->awaits_ack)
+		end_segment(segment);
+}
+
 /* Post a segment. False: it is left as link->held, or the connection fails. */
 static bool post_segment(struct kvi_link *link, struct kvi_segment *segment)
 {
-	if (segment->kind == KVI_SEGMENT_READ_REQUEST) {
-		segment->is_delivered = true;
-		mark_posted(segment);
-		segment->cargo_kind->on_posted(segment);
-		retire_if_exhausted(segment->stripe);
+	if (!is_posted(segment)) {
+		tell_segment(segment);
 		return true;
 	}
 	segment->post.op.context = &segment->post;

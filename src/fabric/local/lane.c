@@ -403,6 +403,19 @@ void kvi_local_lane_close(struct kvi_lane *base)
 	free_lane(lane);
 }
 
+/* ---- what both sides see ---- */
+
+enum kvt_err kvi_local_lane_get_common(struct kvi_lane *base, struct kvi_common *common)
+{
+	struct kvi_ring *ring = &kvi_local_lane(base)->ring;
+	uint8_t *bytes = kvi_ring_get_common(ring);
+	if (bytes == NULL)
+		return KVT_E_NO_MEMORY;
+	common->own = bytes + ring->side * (size_t)KVI_RING_COMMON_LEN;
+	common->peer = bytes + (1 - ring->side) * (size_t)KVI_RING_COMMON_LEN;
+	return KVT_OK;
+}
+
 /* ---- what moves ---- */
 
 /* An operation takes a moment or stands still with its peer's process: its end is all that there is to see. */

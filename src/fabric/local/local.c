@@ -29,6 +29,7 @@ const struct kvi_fabric kvi_local_fabric = {
 	.lane_close = kvi_local_lane_close,
 	.lane_get_flow = kvi_local_lane_get_flow,
 	.flow_get_moved = kvi_local_flow_get_moved,
+	.lane_get_common = kvi_local_lane_get_common,
 	.lane_post_recv = kvi_local_lane_post_recv,
 	.lane_post_send = kvi_local_lane_post_send,
 	.lane_inject = kvi_local_lane_inject,

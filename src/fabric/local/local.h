@@ -325,6 +325,7 @@ enum kvt_err kvi_local_lane_connect(struct kvi_lane *base, const uint8_t *data, 
 void kvi_local_lane_close(struct kvi_lane *base);
 void kvi_local_lane_get_flow(struct kvi_lane *base, struct kvi_flow *flow);
 uint64_t kvi_local_flow_get_moved(const struct kvi_flow *flow);
+enum kvt_err kvi_local_lane_get_common(struct kvi_lane *base, struct kvi_common *common);
 enum kvt_err kvi_local_lane_post_recv(struct kvi_lane *base, struct kvi_op *op, void *buffer,
 				      size_t len, struct kvi_memory *memory);
 enum kvt_err kvi_local_lane_post_send(struct kvi_lane *base, struct kvi_op *op, const void *buffer,

@@ -29,8 +29,10 @@ static const struct kvi_caps local_caps = {
 	.shares = true,
 	.poll_disarms = true,
 	.quick_polls = true,
-	.pack_below = 64 * 1024,
-	.pack_shared_below = 4 * 1024,
+	.common_len = KVI_RING_COMMON_LEN,
+	/* Two sides that copy side by side are faster than one that has the kernel copy, whatever the length. */
+	.pack_below = SIZE_MAX,
+	.pack_shared_below = 32 * 1024,
 };
 
 enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,

@@ -18,7 +18,8 @@
 
 enum {
 	HEAD_LEN = 64 * 1024, /* whole pages everywhere; what is not touched takes no memory */
-	ALL_LEN = HEAD_LEN + 2 * KVI_RING_LEN,
+	COMMON_AT = HEAD_LEN + 2 * KVI_RING_LEN,
+	ALL_LEN = COMMON_AT + 2 * KVI_RING_COMMON_LEN,
 	SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
 };
 
@@ -114,9 +115,22 @@ void kvi_ring_close(struct kvi_ring *ring)
 		munmap(ring->out, 2 * KVI_RING_LEN);
 	if (ring->in != NULL)
 		munmap(ring->in, 2 * KVI_RING_LEN);
+	if (ring->common != NULL)
+		munmap(ring->common, 2 * KVI_RING_COMMON_LEN);
 	if (ring->fd >= 0 && kvi_file_is(ring->fd, &ring->file))
 		close(ring->fd);
 	*ring = (struct kvi_ring){ .fd = -1 };
+}
+
+uint8_t *kvi_ring_get_common(struct kvi_ring *ring)
+{
+	if (ring->common != NULL || !kvi_file_is(ring->fd, &ring->file))
+		return ring->common;
+	void *base = mmap(NULL, 2 * KVI_RING_COMMON_LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  ring->fd, COMMON_AT);
+	if (base != MAP_FAILED)
+		ring->common = base;
+	return ring->common;
 }
 
 bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring.h - the memory that the two sides of a lane share: for each direction a ring of bytes, and what one
- * side tells the other. It is a memfd sealed against shrinking, so that no peer can take a page from under us: where
+ * ring.h - the memory that the two sides of a lane share: for each direction a ring of bytes and plain memory, and what
+ * one side tells the other. It is a memfd sealed against shrinking, so that no peer can take a page from under us: where
  * one makes a hole, touching it gets a new page, as with memory of our own.
  *
  * All of it may be changed by the peer at any time. What we have written is remembered here and never read
@@ -21,7 +21,8 @@
 #include "base/file.h"
 
 enum {
-	KVI_RING_LEN = 256 * 1024, /* of one direction */
+	KVI_RING_LEN = 256 * 1024,	   /* of one direction */
+	KVI_RING_COMMON_LEN = 1024 * 1024, /* of one side's */
 	KVI_RING_LINE = 64,
 };
 
@@ -56,8 +57,9 @@ struct kvi_ring {
 	struct kvi_ring_side *other;
 	uint8_t *out; /* mapped twice, one behind the other: what wraps is in one piece */
 	uint8_t *in;
-	uint64_t put;	/* as in own, which the peer could change */
-	uint64_t taken; /* the same, when it was told */
+	uint8_t *common; /* of both sides, one behind the other; NULL: nobody has asked for it */
+	uint64_t put;	 /* as in own, which the peer could change */
+	uint64_t taken;	 /* the same, when it was told */
 	uint64_t told_taken;
 	uint64_t done; /* the same */
 };
@@ -82,6 +84,9 @@ static inline const uint8_t *kvi_ring_get_in(const struct kvi_ring *ring)
 {
 	return ring->in + ring->taken % KVI_RING_LEN;
 }
+
+/* The plain memory, KVI_RING_COMMON_LEN bytes of the first side's, then of the second's; NULL: it cannot be mapped. */
+uint8_t *kvi_ring_get_common(struct kvi_ring *ring);
 
 /* So many bytes have been put there, or are not needed any more. */
 static inline void kvi_ring_put(struct kvi_ring *ring, size_t len)
