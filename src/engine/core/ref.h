@@ -43,4 +43,13 @@ static inline void kvi_ref_drop(struct kvi_ref *ref)
 		ref->release(ref);
 }
 
+/* The same of an object that nobody finds in a table: the only reference is dropped without an atomic change. */
+static inline void kvi_ref_drop_unlisted(struct kvi_ref *ref)
+{
+	if (atomic_load_explicit(&ref->count, memory_order_acquire) == 1)
+		ref->release(ref);
+	else
+		kvi_ref_drop(ref);
+}
+
 #endif

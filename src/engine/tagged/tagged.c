@@ -145,6 +145,7 @@ static const struct kvi_transfer_kind tagged_kind = {
 	.end_late = tagged_end_late,
 	.format_timeout = tagged_format_timeout,
 	.settle = tagged_settle,
+	.holds_conn = true, /* by its KV */
 	.free = free_tagged,
 };
 

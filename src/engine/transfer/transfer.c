@@ -51,7 +51,7 @@ void kvi_transfer_complete_given_up(struct kvt_transfer *transfer)
 	else
 		atomic_store_explicit(&transfer->done, true, memory_order_release);
 	kvi_worker_signal(transfer->worker);
-	kvi_ref_drop(&transfer->ref);
+	kvi_ref_drop_unlisted(&transfer->ref);
 }
 
 void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error *error)
@@ -66,7 +66,9 @@ void kvi_transfer_complete(struct kvt_transfer *transfer, const struct kvt_error
 static void release_transfer(struct kvi_ref *ref)
 {
 	struct kvt_transfer *transfer = kvi_container_of(ref, struct kvt_transfer, ref);
-	kvi_ref_drop(transfer->conn != NULL ? &transfer->conn->ref : &transfer->engine->ref);
+	if (!transfer->kind->holds_conn)
+		kvi_ref_drop(transfer->conn != NULL ? &transfer->conn->ref
+						    : &transfer->engine->ref);
 	kvi_error_drop(&transfer->error);
 	kvi_free(transfer->data);
 	kvi_free(transfer->meta);
@@ -161,7 +163,7 @@ static void cancel_on_worker(struct kvi_worker *worker, struct kvi_command *comm
 			  transfer->conn->shards[transfer->worker->index].severed;
 	if (!done && !is_severed)
 		kvi_transfer_give_up(transfer, KVT_E_CANCELLED, "cancelled by this side");
-	kvi_ref_drop(&transfer->ref);
+	kvi_ref_drop_unlisted(&transfer->ref);
 }
 
 enum kvt_err kvi_transfer_check_start(const struct kvt_conn *conn, int64_t default_ns,
@@ -190,7 +192,8 @@ void kvi_transfer_init(struct kvt_transfer *transfer, struct kvt_engine *engine,
 	kvi_list_init(&transfer->waiter.node);
 	kvi_list_init(&transfer->inbox_node);
 	kvi_ref_init(&transfer->ref, 2, release_transfer);
-	kvi_ref_take(conn != NULL ? &conn->ref : &engine->ref);
+	if (!transfer->kind->holds_conn)
+		kvi_ref_take(conn != NULL ? &conn->ref : &engine->ref);
 	if (conn == NULL)
 		kvi_count(&engine->counters, KVI_COUNT_TRANSFERS, 1);
 }
@@ -199,8 +202,8 @@ void kvi_transfer_abandon(struct kvt_transfer *transfer)
 {
 	if (transfer->conn == NULL)
 		kvi_count(&transfer->engine->counters, KVI_COUNT_TRANSFERS, -1);
-	kvi_ref_drop(&transfer->ref);
-	kvi_ref_drop(&transfer->ref);
+	kvi_ref_drop_unlisted(&transfer->ref);
+	kvi_ref_drop_unlisted(&transfer->ref);
 }
 
 enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *conn,
@@ -229,7 +232,7 @@ enum kvt_err kvi_transfer_start(struct kvt_transfer *transfer, struct kvt_conn *
 	atomic_store_explicit(&transfer->submit_ns, kvi_clock_now() - transfer->started_ns,
 			      memory_order_relaxed);
 	if (holds)
-		kvi_ref_drop(&transfer->ref);
+		kvi_ref_drop_unlisted(&transfer->ref);
 	return KVT_OK;
 }
 
@@ -307,7 +310,7 @@ static void drop_handle(struct kvt_transfer *transfer)
 {
 	if (transfer->reap)
 		kvi_inbox_remove_done(&transfer->engine->inbox, transfer);
-	kvi_ref_drop(&transfer->ref);
+	kvi_ref_drop_unlisted(&transfer->ref);
 }
 
 void kvt_transfer_free(struct kvt_transfer *transfer)

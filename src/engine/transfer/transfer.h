@@ -34,6 +34,7 @@ struct kvi_transfer_kind {
 	void (*format_timeout)(const struct kvt_transfer *transfer, char *text, size_t len);
 	/* It completes: let go of everything, and count. */
 	void (*settle)(struct kvt_transfer *transfer, bool failed);
+	bool holds_conn; /* what such a transfer holds has a reference of its connection: it needs none */
 	/* Nobody has it any more. */
 	void (*free)(struct kvt_transfer *transfer);
 };
