@@ -56,6 +56,13 @@ void kvi_send_cack(struct kvi_link *link, uint64_t tag, const struct kvi_message
 
 static struct kvi_tagged *find_send(struct kvi_tag_queue *queue, uint64_t seq)
 {
+	/* Answers mostly come in order. One that waits has no number yet, and those before it have smaller ones. */
+	struct kvi_list *node = kvi_list_get_first(&queue->sends);
+	if (node != NULL) {
+		struct kvi_tagged *first = kvi_container_of(node, struct kvi_tagged, node);
+		if (first->seq == seq && first->state > KVI_SEND_WAITING)
+			return first;
+	}
 	struct kvi_entry *entry = kvi_table_find(&queue->link->shard->sends, queue->tag, seq);
 	return entry == NULL ? NULL : kvi_container_of(entry, struct kvi_tagged, entry);
 }
