@@ -154,7 +154,7 @@ bool kvi_local_put(struct kvi_local_lane *lane)
 	struct kvi_list *node;
 	if (kvi_list_is_empty(&lane->unput))
 		return false;
-	if (!kvi_ring_get_room(&lane->ring, &room)) {
+	if (!kvi_ring_get_room(&lane->ring, KVI_RING_LEN, &room)) {
 		kvi_local_lane_lose(lane, KVT_E_PEER_LOST, EPROTO);
 		return true;
 	}
@@ -182,7 +182,7 @@ bool kvi_local_can_put(struct kvi_local_lane *lane)
 {
 	size_t room;
 	struct kvi_list *node = kvi_list_get_first(&lane->unput);
-	if (!kvi_ring_get_room(&lane->ring, &room))
+	if (!kvi_ring_get_room(&lane->ring, KVI_RING_LEN, &room))
 		return true; /* and finds it out */
 	if (lane->waits_for_room && room >= RECORD_LEN_MAX + KVI_LOCAL_INJECT_LEN)
 		return true;
@@ -197,7 +197,7 @@ bool kvi_local_put_now(struct kvi_local_lane *lane, const void *bytes, size_t le
 	size_t room;
 	struct kvi_record record = { .kind = KVI_RECORD_SEND, .len = len };
 	size_t all = sizeof(record) + (size_t)kvi_record_pad(len);
-	if (!kvi_list_is_empty(&lane->unput) || !kvi_ring_get_room(&lane->ring, &room) ||
+	if (!kvi_list_is_empty(&lane->unput) || !kvi_ring_get_room(&lane->ring, all, &room) ||
 	    room < all)
 		return false;
 	uint8_t *out = kvi_ring_get_out(&lane->ring);

@@ -20,6 +20,7 @@ enum {
 	HEAD_LEN = 64 * 1024, /* whole pages everywhere; what is not touched takes no memory */
 	COMMON_AT = HEAD_LEN + 2 * KVI_RING_LEN,
 	ALL_LEN = COMMON_AT + 2 * KVI_RING_COMMON_LEN,
+	FETCH_LEN = 3 * KVI_RING_LINE,
 	SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
 };
 
@@ -133,9 +134,13 @@ uint8_t *kvi_ring_get_common(struct kvi_ring *ring)
 	return ring->common;
 }
 
-bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len)
+bool kvi_ring_get_room(struct kvi_ring *ring, size_t enough, size_t *len)
 {
-	uint64_t used = ring->put - atomic_load_explicit(&ring->other->taken, memory_order_acquire);
+	uint64_t used = ring->put - ring->seen_taken;
+	if (used + enough >= KVI_RING_LEN) {
+		ring->seen_taken = atomic_load_explicit(&ring->other->taken, memory_order_acquire);
+		used = ring->put - ring->seen_taken;
+	}
 	if (used > KVI_RING_LEN)
 		return false;
 	*len = (size_t)(KVI_RING_LEN - used);
@@ -144,17 +149,13 @@ bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len)
 
 bool kvi_ring_get_filled(struct kvi_ring *ring, size_t *len)
 {
-	/* What is put next comes with the word that tells of it. */
-	__builtin_prefetch(kvi_ring_get_in(ring));
+	/* What is put next comes with the word that tells of it: a small message, whole. */
+	for (size_t at = 0; at < FETCH_LEN; at += KVI_RING_LINE)
+		__builtin_prefetch(kvi_ring_get_in(ring) + at);
 	uint64_t filled =
 		atomic_load_explicit(&ring->other->put, memory_order_acquire) - ring->taken;
 	if (filled > KVI_RING_LEN)
 		return false;
-	/* A small message, whole: else the second line is asked for when the first is there. */
-	if (filled > KVI_RING_LINE) {
-		__builtin_prefetch(kvi_ring_get_in(ring) + KVI_RING_LINE);
-		__builtin_prefetch(kvi_ring_get_in(ring) + 2 * KVI_RING_LINE);
-	}
 	*len = (size_t)filled;
 	return true;
 }

@@ -61,7 +61,8 @@ struct kvi_ring {
 	uint64_t put;	 /* as in own, which the peer could change */
 	uint64_t taken;	 /* the same, when it was told */
 	uint64_t told_taken;
-	uint64_t done; /* the same */
+	uint64_t done;	     /* the same */
+	uint64_t seen_taken; /* by the peer, when we looked last */
 };
 
 /* Make one, as its first side; or take one over that the peer has made, as the second. take_over owns fd in
@@ -70,8 +71,9 @@ enum kvt_err kvi_ring_make(struct kvi_ring *ring, struct kvt_error *error);
 enum kvt_err kvi_ring_take_over(struct kvi_ring *ring, int fd, struct kvt_error *error);
 void kvi_ring_close(struct kvi_ring *ring);
 
-/* How much can be put, or taken, now. False: the peer's figures cannot be true. */
-bool kvi_ring_get_room(struct kvi_ring *ring, size_t *len);
+/* How much can be put, or taken, now. False: the peer's figures cannot be true. Where there was enough room when it was
+ * looked last, the peer's line is not fetched again. */
+bool kvi_ring_get_room(struct kvi_ring *ring, size_t enough, size_t *len);
 bool kvi_ring_get_filled(struct kvi_ring *ring, size_t *len);
 
 /* Where the next byte is put or taken; all of the room, or of what there is, is in one piece. */
