@@ -218,7 +218,8 @@ PAGES_BED = tests/engine/pages.c tests/engine/pages.h $(ENGINE_BED)
 FLIP = tests/support/flip.c tests/support/flip.h
 FLIP_LINK = $(AM_LDFLAGS) \
 	-Wl,--wrap=kvi_lane_post_send,--wrap=kvi_lane_inject,--wrap=kvi_lane_post_write \
-	-Wl,--wrap=kvi_lane_post_read,--wrap=kvi_cq_poll,--wrap=kvi_lane_get_common,--wrap=kvi_sum
+	-Wl,--wrap=kvi_lane_post_read,--wrap=kvi_cq_poll,--wrap=kvi_lane_get_common,--wrap=kvi_lane_close \
+	-Wl,--wrap=kvi_sum
 tests_engine_check_checksum_LDFLAGS = $(FLIP_LINK)
 tests_engine_check_checksum_SOURCES = tests/engine/check_checksum.c $(FLIP) $(PAGES_BED)
 tests_abi_check_structs_SOURCES = tests/abi/check_structs.c $(PAGES_BED)

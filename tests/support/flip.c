@@ -16,6 +16,7 @@ __typeof__(kvi_lane_post_write) __real_kvi_lane_post_write, __wrap_kvi_lane_post
 __typeof__(kvi_lane_post_read) __real_kvi_lane_post_read, __wrap_kvi_lane_post_read;
 __typeof__(kvi_cq_poll) __real_kvi_cq_poll, __wrap_kvi_cq_poll;
 __typeof__(kvi_lane_get_common) __real_kvi_lane_get_common, __wrap_kvi_lane_get_common;
+__typeof__(kvi_lane_close) __real_kvi_lane_close, __wrap_kvi_lane_close;
 __typeof__(kvi_sum) __real_kvi_sum, __wrap_kvi_sum;
 
 /* Under lock. */
@@ -25,9 +26,11 @@ static unsigned nth_left;
 static bool flipped;
 static const struct kvi_op *reading; /* the read to be flipped when it is complete; NULL: none */
 static uint8_t *read_byte;
-static const uint8_t *
-	commons[64]; /* what sides have to fill of common memory: of lanes that may be closed, too */
-static unsigned common_count;
+/* What open lanes have to fill of common memory. */
+static struct {
+	const struct kvi_lane *lane; /* NULL: none */
+	const uint8_t *own;
+} commons[64];
 
 void flip_nth(enum flip_kind kind, unsigned nth)
 {
@@ -124,11 +127,26 @@ enum kvt_err __wrap_kvi_lane_post_read(struct kvi_lane *lane, struct kvi_op *op,
 enum kvt_err __wrap_kvi_lane_get_common(struct kvi_lane *lane, struct kvi_common *common)
 {
 	enum kvt_err err = __real_kvi_lane_get_common(lane, common);
+	unsigned i = 0;
 	pthread_mutex_lock(&lock);
-	if (err == KVT_OK)
-		commons[common_count++ % 64] = common->own;
+	while (commons[i].lane != NULL && commons[i].lane != lane)
+		ck_assert_uint_lt(++i, 64);
+	if (err == KVT_OK) {
+		commons[i].lane = lane;
+		commons[i].own = common->own;
+	}
 	pthread_mutex_unlock(&lock);
 	return err;
+}
+
+void __wrap_kvi_lane_close(struct kvi_lane *lane)
+{
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < 64; i++)
+		if (commons[i].lane == lane)
+			commons[i].lane = NULL;
+	pthread_mutex_unlock(&lock);
+	__real_kvi_lane_close(lane);
 }
 
 /* Nothing tells of a pack that is filled where the peer sees it but its sum. */
@@ -139,8 +157,8 @@ uint64_t __wrap_kvi_sum(const void *bytes, size_t len, uint64_t seed)
 	uintptr_t at = (uintptr_t)bytes;
 	pthread_mutex_lock(&lock);
 	bool is_pack = false;
-	for (unsigned i = 0; i < common_count && i < 64; i++)
-		is_pack |= at - (uintptr_t)commons[i] < COMMON_LEN;
+	for (unsigned i = 0; i < 64; i++)
+		is_pack |= commons[i].lane != NULL && at - (uintptr_t)commons[i].own < COMMON_LEN;
 	pthread_mutex_unlock(&lock);
 	if (is_pack)
 		flip_in_turn(FLIP_WRITE, bytes, len);
