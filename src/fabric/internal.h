@@ -348,6 +348,8 @@ void kvi_lane_request_free(struct kvi_ofi_lane_request *request);
 bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len, int whole_len);
 bool kvi_socket_end_strays(int queue_fd, const uint8_t *address, size_t len);
 bool kvi_socket_close_strays(int queue_fd, const uint8_t *address, size_t len);
+/* And, with queue_fd as above: have the provider, which hears of callers from that epoll, accept no more of them. */
+void kvi_socket_stop_accepting(int queue_fd, int epoll_fd, const uint8_t *address, size_t len);
 
 /* socket.c: the epoll, queue_fd or one in it, that watches the listening socket of this address; -1: none does.
  * And up to max of the sockets in an epoll that were accepted there. */

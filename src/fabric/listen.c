@@ -115,8 +115,11 @@ static void end_strays(struct kvi_ofi_listener *listener)
 	size_t len = listener->base.address_len;
 	int queue_fd = listener->is_watching ? listener->base.fd : -1;
 	unsigned rounds = 0;
-	/* Taking the ends of some, it may accept others. */
+	/* Taking the ends of some, it would accept others, for as long as they come. */
 	while (rounds < STRAY_ROUNDS_MAX && kvi_socket_end_strays(queue_fd, address, len)) {
+		if (listener->strays.epoll_fd >= 0)
+			kvi_socket_stop_accepting(queue_fd, listener->strays.epoll_fd, address,
+						  len);
 		reject_all(listener);
 		rounds++;
 	}

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -184,6 +185,16 @@ static bool for_each_socket(int queue_fd, const uint8_t *address, size_t len, ac
 bool kvi_socket_bound_listener(int queue_fd, const uint8_t *address, size_t len, int whole_len)
 {
 	return for_each_socket(queue_fd, address, len, bound_listener, whole_len);
+}
+
+static bool unwatch_listener(int fd, int epoll_fd)
+{
+	return is_listening(fd) && epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0;
+}
+
+void kvi_socket_stop_accepting(int queue_fd, int epoll_fd, const uint8_t *address, size_t len)
+{
+	for_each_socket(queue_fd, address, len, unwatch_listener, epoll_fd);
 }
 
 /* The provider sees the end of each at its next progress, and frees it, which it does at no other
