@@ -32,7 +32,7 @@ static const struct kvi_caps local_caps = {
 	.common_len = KVI_RING_COMMON_LEN,
 	/* Two sides that copy side by side are faster than one that has the kernel copy, whatever the length. */
 	.pack_below = SIZE_MAX,
-	.pack_shared_below = 32 * 1024,
+	.pack_shared_below = 512 * 1024,
 };
 
 enum kvt_err kvi_local_rail_open(const char *interface, const char *provider,
