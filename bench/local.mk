@@ -44,6 +44,7 @@ EXTRA_DIST += \
 	bench/cases.py \
 	bench/compare \
 	bench/compare.svg \
+	bench/local.svg \
 	bench/peers.py \
 	bench/plot.py \
 	bench/scale \

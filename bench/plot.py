@@ -40,7 +40,7 @@ def draw_comparison(results, verdicts, path):
     axes.set_yticks(range(len(cases)), names, fontsize=8)
     axes.set_ylim(len(cases) - 0.5, -0.5)
     axes.set_xscale("log")
-    ticks = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
+    ticks = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.axvline(1, color="#888888", linewidth=0.8)
@@ -48,7 +48,8 @@ def draw_comparison(results, verdicts, path):
     for row in range(0, len(cases), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0)
     unique = dict(zip(*reversed(axes.get_legend_handles_labels())))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    places = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # "outside": from matplotlib 3.7 on only
+    axes.legend(unique.values(), unique.keys(), **places, ncols=5, fontsize=8, frameon=False)
     axes.set_xlabel("how many times as good as each other program KVTrans is (median and range of the turns; red: target)")
     save(figure, path)
 
