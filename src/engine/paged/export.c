@@ -447,6 +447,12 @@ void kvi_export_withdraw(struct kvt_export *exported)
 	end_withdrawal(exported, begin_withdrawal(exported));
 }
 
+/* Whether it is one of the offer's; NULL: of any, or of none. */
+static bool is_of(const struct kvt_export *exported, const struct kvt_offer *offer)
+{
+	return offer == NULL || atomic_load(&exported->offer) == offer;
+}
+
 /* Those of the pool, or of the offer, that no other thread withdraws with others, each with a reference. */
 static void take_batch(struct kvt_pool *pool, const struct kvt_offer *offer, struct kvi_list *batch)
 {
@@ -454,9 +460,7 @@ static void take_batch(struct kvt_pool *pool, const struct kvt_offer *offer, str
 	pthread_mutex_lock(&pool->engine->lock);
 	kvi_list_for_each (node, next_node, &pool->exports) {
 		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
-		if (offer != NULL && atomic_load(&exported->offer) != offer)
-			continue;
-		if (!kvi_list_is_empty(&exported->batch_node))
+		if (!is_of(exported, offer) || !kvi_list_is_empty(&exported->batch_node))
 			continue;
 		kvi_ref_take(&exported->ref);
 		kvi_list_append(batch, &exported->batch_node);
@@ -485,7 +489,7 @@ static struct kvt_export *take_export(struct kvt_pool *pool, const struct kvt_of
 	pthread_mutex_lock(&pool->engine->lock);
 	kvi_list_for_each (node, next_node, &pool->exports) {
 		struct kvt_export *exported = kvi_container_of(node, struct kvt_export, pool_node);
-		if (offer != NULL && atomic_load(&exported->offer) != offer)
+		if (!is_of(exported, offer))
 			continue;
 		kvi_ref_take(&exported->ref);
 		found = exported;

@@ -221,12 +221,12 @@ static enum kvi_taken cut_next(struct kvi_paged *paged, struct kvi_segment *segm
 	size_t pack_len = kvi_staging_get_len(link);
 	struct kvi_piece piece;
 	kvi_plan_peek(&get_pair(paged)->plan, &paged->cursor, paged->segment_len, &piece);
-	bool is_small = is_packed(paged, &piece);
-	if (is_small && paged->direction == KVT_READ && kvi_staging_is_offered(link))
+	bool packs = is_packed(paged, &piece);
+	if (packs && paged->direction == KVT_READ && kvi_staging_is_offered(link))
 		return cut_read_request(paged, segment);
 	if (!kvi_link_may_write(link))
 		return KVI_TAKEN_LATER;
-	if (is_small && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
+	if (packs && paged->direction == KVT_WRITE && pack_len >= piece.len + KVI_WIRE_SPAN_LEN)
 		return cut_pack(paged, segment, pack_len);
 	return cut_operation(paged, segment);
 }

@@ -15,8 +15,8 @@
 #include "engine/paged/pool.h"
 #include "engine/paged/exports.h"
 
-/* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
 enum {
+	/* A larger transfer, or one of several operations, is posted by the worker: the caller does not wait for it. */
 	LARGE_LEN = 64 * 1024,
 	/* Of a piece of a block that is packed, at the most: a staging buffer has room for several. */
 	PACKED_LEN = 64 * 1024,
@@ -151,8 +151,7 @@ static enum kvt_err check_sides(enum kvt_direction direction, const struct kvt_p
 	return KVT_OK;
 }
 
-/* On both sides: where one of them is the application's the kernel copies, which takes as long for each block as it does
- * anywhere. */
+/* On both sides: where one is the application's memory, what is not packed is copied by the kernel. */
 static bool is_all_shared(const struct kvi_paged *paged)
 {
 	for (size_t i = 0; i < paged->pair_count; i++)

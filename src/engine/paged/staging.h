@@ -71,8 +71,8 @@ enum kvt_err kvi_staging_offer_shard(struct kvi_shard *shard, struct kvt_error *
 /* What packs and answers there are on a lane. */
 extern const struct kvi_poster kvi_staging_poster;
 
-/* The length of staging buffers that this side offers: what one operation of the provider can fill,
- * in whole cache lines. */
+/* The length of staging buffers that this side offers: what one operation of the provider can fill, or their part of
+ * common memory, in whole cache lines. */
 size_t kvi_staging_get_buffer_len(const struct kvi_link *link);
 
 /* What names each block of a pack: its number on a grid, or a span. */
